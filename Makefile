@@ -1,0 +1,49 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-slow lint types floors format check calibration bench notebooks demo clean
+
+RUN := uv run
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make the environment from the lock file, install the commit hooks
+	uv sync --locked
+	$(RUN) pre-commit install
+
+test:  ## unit tests and doctests (under 10 minutes on two cores)
+	$(RUN) pytest
+
+test-slow:  ## the tests marked slow
+	$(RUN) pytest -m slow
+
+lint:  ## ruff: rules and format
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+
+types:  ## mypy
+	$(RUN) mypy
+
+floors:  ## import-linter: a layer imports only from the layers below it
+	$(RUN) lint-imports
+
+format:  ## let ruff mend what it can and format
+	$(RUN) ruff check --fix
+	$(RUN) ruff format
+
+check: lint types floors test  ## everything that a commit must pass
+
+calibration:  ## coverage of posterior intervals over many simulated data sets (an hour or more)
+	$(RUN) pytest -m calibration --timeout=0
+
+bench:  ## timings, one process so that they do not disturb each other
+	$(RUN) pytest -m benchmark --timeout=0 -n 0 -s
+
+notebooks:  ## execute the notebooks in place
+	$(RUN) jupyter execute --inplace notebooks/*.ipynb
+
+demo:  ## the whole job on a simulated region, written to demo/
+	$(RUN) bayesens demo --out demo
+
+clean:  ## remove caches, builds and the demo's output
+	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find bayesens models tests -name __pycache__ -type d -prune -exec rm -rf {} +

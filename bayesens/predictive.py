@@ -1,0 +1,273 @@
+"""The predictive distribution of rows: a mixture, over posterior draws, of normals whose means are linear in the members.
+
+For every draw, BMA predicts a row by one normal per member and HBM by a single one; in both, the means are linear in
+the members and the variances do not depend on them. Rows that share their pattern of missing members, their group and
+their site also share these coefficients: a :class:`Block`. Hence mean and variance over all draws are a linear and a
+quadratic form in the members, exact and without a loop over draws; log densities are summed over all draws; quantiles,
+PIT and CRPS come from a matched mixture, which keeps every component's first two moments over draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from bayesens.distributions import NormalMixture
+
+__all__ = ["Block", "Moments", "PosteriorMixture", "row_classes"]
+
+# The matched mixture cuts the draws at these quantiles of the standard deviation where that varies over draws: finer in
+# the upper tail, because wide draws decide the outer quantiles.
+BINS = np.array([0.0, 0.15, 0.35, 0.55, 0.75, 0.88, 0.95, 0.985, 0.996, 1.0])
+SPREAD_FOR_BINS = 0.04
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that share their coefficients.
+
+    Attributes
+    ----------
+    rows : int array (row)
+    weight : array (draw, component)
+    coefficient : array (draw, component, 1 + member)
+        Intercept and slopes of the components' means.
+    variance : array (draw, component)
+    """
+
+    rows: np.ndarray
+    weight: np.ndarray
+    coefficient: np.ndarray
+    variance: np.ndarray
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and parts of the variance of every row: within components, between them, and of the parameters."""
+
+    mean: np.ndarray
+    within: np.ndarray
+    between: np.ndarray
+    parameter: np.ndarray
+
+    @property
+    def variance(self) -> np.ndarray:
+        return self.within + self.between + self.parameter
+
+
+@dataclass(frozen=True)
+class PosteriorMixture:
+    """Predictive distribution of rows under all posterior draws.
+
+    Attributes
+    ----------
+    f : array (row, member)
+        Member predictions; missing ones may hold anything finite.
+    blocks : callable
+        Returns an iterator over the :class:`Block` objects; rows in none of them have no prediction.
+    """
+
+    f: np.ndarray
+    blocks: Callable[[], Iterator[Block]]
+
+    def _design(self, block: Block) -> np.ndarray:
+        return np.column_stack([np.ones(len(block.rows)), self.f[block.rows]])
+
+    def moments(self) -> Moments:
+        """Exact mean and variance parts over all draws.
+
+        Returns
+        -------
+        Moments
+            Arrays (row); NaN for rows without a prediction.
+        """
+        out = [np.full(len(self.f), np.nan) for _ in range(4)]
+        for block in self.blocks():
+            x = self._design(block)
+            line = np.einsum("sc,scj->sj", block.weight, block.coefficient)
+            apart = block.coefficient - line[:, None, :]
+            between = np.einsum("sc,sci,scj->ij", block.weight, apart, apart, optimize=True) / len(line)
+            centred = line - line.mean(axis=0)
+            parameter = centred.T @ centred / len(line)
+            out[0][block.rows] = x @ line.mean(axis=0)
+            out[1][block.rows] = np.mean(np.sum(block.weight * block.variance, axis=1))
+            out[2][block.rows] = np.einsum("ri,ij,rj->r", x, between, x, optimize=True)
+            out[3][block.rows] = np.einsum("ri,ij,rj->r", x, parameter, x, optimize=True)
+        return Moments(*out)
+
+    def matched(self) -> NormalMixture:
+        """Mixture of few normals per row with the components' moments over draws.
+
+        Components whose standard deviation varies by more than 4 % over the draws are cut into nine bins of it.
+
+        Returns
+        -------
+        NormalMixture
+            Shape (row); NaN for rows without a prediction.
+        """
+        parts = [(block.rows, *self._matched_block(block)) for block in self.blocks()]
+        width = max((weight.shape[1] for _, weight, _, _ in parts), default=1)
+        weight = np.zeros((len(self.f), width))
+        weight[:, 0] = np.nan
+        mean, sd = np.full_like(weight, np.nan), np.full_like(weight, np.nan)
+        for rows, w, m, s in parts:
+            components = slice(0, w.shape[1])
+            weight[rows] = 0.0
+            weight[rows, components], mean[rows, components], sd[rows, components] = w, m, s
+        return NormalMixture(weight, mean, sd)
+
+    def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x = self._design(block)
+        draws, components = block.weight.shape
+        weights, means, sds = [], [], []
+        for c in range(components):
+            for subset in _bins(block.weight[:, c], block.variance[:, c]):
+                w = block.weight[subset, c]
+                total = w.sum()
+                if total <= 0.0:
+                    continue
+                coefficient = block.coefficient[subset, c]
+                centre = w @ coefficient / total
+                apart = coefficient - centre
+                spread = (apart * (w / total)[:, None]).T @ apart
+                variance = w @ block.variance[subset, c] / total + np.einsum("ri,ij,rj->r", x, spread, x, optimize=True)
+                weights.append(np.full(len(x), total / draws))
+                means.append(x @ centre)
+                sds.append(np.sqrt(variance))
+        weight = np.stack(weights, axis=1)
+        return weight / weight.sum(axis=1, keepdims=True), np.stack(means, axis=1), np.stack(sds, axis=1)
+
+    def log_likelihood(self, z: np.ndarray) -> np.ndarray:
+        """Log density of every row under every draw.
+
+        Parameters
+        ----------
+        z : array (row)
+
+        Returns
+        -------
+        array (draw, row)
+        """
+        out: np.ndarray | None = None
+        for block in self.blocks():
+            if out is None:
+                out = np.full((len(block.weight), len(self.f)), np.nan)
+            out[:, block.rows] = _log_density(z[block.rows], self._design(block), *_log_parts(block))
+        return out if out is not None else np.full((1, len(self.f)), np.nan)
+
+    def log_density(self, z: np.ndarray) -> np.ndarray:
+        """Log of the mean density over draws.
+
+        Parameters
+        ----------
+        z : array (row)
+
+        Returns
+        -------
+        array (row)
+        """
+        out = np.full(len(self.f), np.nan)
+        for block in self.blocks():
+            x = self._design(block)
+            step = max(1, 4_000_000 // len(block.weight))
+            for start in range(0, len(x), step):
+                part = slice(start, start + step)
+                each = _log_density(z[block.rows[part]], x[part], *_log_parts(block))
+                top = each.max(axis=0)
+                out[block.rows[part]] = top + np.log(np.mean(np.exp(each - top), axis=0))
+        return out
+
+    def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw from the predictive distribution: a posterior draw, a component, then a normal.
+
+        Parameters
+        ----------
+        size : int
+            Number of draws; they pass through the posterior draws evenly.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        array (size, row)
+        """
+        out = np.full((size, len(self.f)), np.nan)
+        draw: np.ndarray | None = None
+        for block in self.blocks():
+            if draw is None:
+                draw = rng.permutation(np.linspace(0, len(block.weight), size, endpoint=False).astype(int))
+            x = self._design(block)
+            edges = np.cumsum(block.weight[draw], axis=1)
+            pick = rng.random((size, len(x))) * edges[:, -1:]
+            component = np.minimum((pick[:, :, None] > edges[:, None, :]).sum(axis=2), edges.shape[1] - 1)
+            means = np.einsum("scj,rj->src", block.coefficient[draw], x, optimize=True)
+            mean = np.take_along_axis(means, component[:, :, None], axis=2)[:, :, 0]
+            sd = np.sqrt(np.take_along_axis(block.variance[draw], component, axis=1))
+            out[:, block.rows] = mean + sd * rng.standard_normal(mean.shape)
+        return out
+
+
+def row_classes(*codes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:
+    """Group rows by equal codes.
+
+    Parameters
+    ----------
+    *codes : int array (row)
+
+    Yields
+    ------
+    rows : int array
+    key : tuple of int
+
+    Examples
+    --------
+    >>> [(rows.tolist(), key) for rows, key in row_classes(np.array([1, 0, 1]))]
+    [([1], (0,)), ([0, 2], (1,))]
+    """
+    keys, inverse = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    for key, rows in zip(keys, np.split(order, np.cumsum(np.bincount(inverse.ravel()))[:-1]), strict=True):
+        yield rows, tuple(int(k) for k in key)
+
+
+def _bins(weight: np.ndarray, variance: np.ndarray) -> list[np.ndarray]:
+    """Draws cut by their standard deviation where it varies enough to give the mixture heavier tails."""
+    everything = np.arange(len(variance))
+    total = weight.sum()
+    if len(variance) < 20 * len(BINS) or total <= 0.0:
+        return [everything]
+    sd = np.sqrt(variance)
+    mean = weight @ sd / total
+    if np.sqrt(weight @ (sd - mean) ** 2 / total) <= SPREAD_FOR_BINS * mean:
+        return [everything]
+    order = np.argsort(sd, kind="stable")
+    return np.split(order, np.round(BINS[1:-1] * len(order)).astype(int))
+
+
+def _log_parts(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    with np.errstate(divide="ignore"):
+        constant = np.log(block.weight) - 0.5 * np.log(2.0 * np.pi * block.variance)
+    return constant, np.ascontiguousarray(block.coefficient), 1.0 / block.variance
+
+
+@numba.njit(cache=True, nogil=True)
+def _log_density(z, x, constant, coefficient, precision):  # type: ignore[no-untyped-def]
+    draws, components, columns = coefficient.shape
+    out = np.empty((draws, len(z)))
+    term = np.empty(components)
+    for s in range(draws):
+        for i in range(len(z)):
+            top = -np.inf
+            for c in range(components):
+                mean = 0.0
+                for j in range(columns):
+                    mean += coefficient[s, c, j] * x[i, j]
+                term[c] = constant[s, c] - 0.5 * precision[s, c] * (z[i] - mean) ** 2
+                top = max(top, term[c])
+            mass = 0.0
+            for c in range(components):
+                mass += np.exp(term[c] - top)
+            out[s, i] = top + np.log(mass) if top > -np.inf else -np.inf
+    return out
