@@ -1,7 +1,8 @@
 """Likelihoods in one pass: value and gradient by numba, wrapped as PyTensor operations that any PyMC sampler can use.
 
 Both operations return the value first and then the derivative with respect to each input, so that the gradient costs
-no second pass over the data; :meth:`pullback` and ``grad`` only multiply what the forward pass has left.
+no second pass over the data; the pullback only multiplies what the forward pass has left. Data enter as shared
+variables: as constants they would be compiled into the code, anew for every table.
 
 The collapsed likelihood integrates the group and site effects out of a multilevel Gaussian exactly. With the rows of a
 site summed into information form, both levels are the same step: for information ``(L, h)`` about an effect with prior
@@ -17,6 +18,7 @@ from typing import Any
 
 import numba
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
@@ -125,7 +127,8 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
     -------
     tensor ()
     """
-    return MixtureLogLik()(log_weight, intercept, slope, log_sigma, offset, y, f, available)[0]
+    data = [pytensor.shared(np.ascontiguousarray(x), borrow=True) for x in (y, f, available)]
+    return MixtureLogLik()(log_weight, intercept, slope, log_sigma, offset, *data)[0]
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels
@@ -389,7 +392,8 @@ def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Sta
     tensor ()
         Minus infinity where ``within`` is not positive definite.
     """
-    return CollapsedLogLik()(mean, within, site, group, *data.arrays())[0]
+    arrays = [pytensor.shared(np.ascontiguousarray(x), borrow=True) for x in data.arrays()]
+    return CollapsedLogLik()(mean, within, site, group, *arrays)[0]
 
 
 @numba.njit(cache=True, nogil=True)

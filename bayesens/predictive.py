@@ -180,6 +180,19 @@ class PosteriorMixture:
                 out[block.rows[part]] = top + np.log(np.mean(np.exp(each - top), axis=0))
         return out
 
+    def log_mass_below_zero(self) -> np.ndarray:
+        """Log probability of values below zero, of every row under every draw, (draw, row)."""
+        from scipy.special import log_ndtr, logsumexp
+
+        out: np.ndarray | None = None
+        for block in self.blocks():
+            if out is None:
+                out = np.full((len(block.weight), len(self.f)), np.nan)
+            mean = np.einsum("scj,rj->src", block.coefficient, self._design(block), optimize=True)
+            below = log_ndtr(-mean / np.sqrt(block.variance)[:, None, :])
+            out[:, block.rows] = logsumexp(below, axis=2, b=block.weight[:, None, :])
+        return out if out is not None else np.full((1, len(self.f)), np.nan)
+
     def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Draw from the predictive distribution: a posterior draw, a component, then a normal.
 
@@ -193,20 +206,32 @@ class PosteriorMixture:
         -------
         array (size, row)
         """
-        out = np.full((size, len(self.f)), np.nan)
         draw: np.ndarray | None = None
+        out = np.full((size, len(self.f)), np.nan)
         for block in self.blocks():
             if draw is None:
                 draw = rng.permutation(np.linspace(0, len(block.weight), size, endpoint=False).astype(int))
-            x = self._design(block)
-            edges = np.cumsum(block.weight[draw], axis=1)
-            pick = rng.random((size, len(x))) * edges[:, -1:]
-            component = np.minimum((pick[:, :, None] > edges[:, None, :]).sum(axis=2), edges.shape[1] - 1)
-            means = np.einsum("scj,rj->src", block.coefficient[draw], x, optimize=True)
-            mean = np.take_along_axis(means, component[:, :, None], axis=2)[:, :, 0]
-            sd = np.sqrt(np.take_along_axis(block.variance[draw], component, axis=1))
-            out[:, block.rows] = mean + sd * rng.standard_normal(mean.shape)
+            out[:, block.rows] = self._sample_block(block, draw, rng)
         return out
+
+    def sample_each(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw once from the predictive distribution of every row under every posterior draw, (draw, row)."""
+        out: np.ndarray | None = None
+        for block in self.blocks():
+            if out is None:
+                out = np.full((len(block.weight), len(self.f)), np.nan)
+            out[:, block.rows] = self._sample_block(block, np.arange(len(block.weight)), rng)
+        return out if out is not None else np.full((1, len(self.f)), np.nan)
+
+    def _sample_block(self, block: Block, draw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        x = self._design(block)
+        edges = np.cumsum(block.weight[draw], axis=1)
+        pick = rng.random((len(draw), len(x))) * edges[:, -1:]
+        component = np.minimum((pick[:, :, None] > edges[:, None, :]).sum(axis=2), edges.shape[1] - 1)
+        means = np.einsum("scj,rj->src", block.coefficient[draw], x, optimize=True)
+        mean = np.take_along_axis(means, component[:, :, None], axis=2)[:, :, 0]
+        sd = np.sqrt(np.take_along_axis(block.variance[draw], component, axis=1))
+        return mean + sd * rng.standard_normal(mean.shape)
 
 
 def row_classes(*codes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:

@@ -258,9 +258,8 @@ def hbm(
     >>> simulated.frame[["group", "site", "y", "m1"]].values.tolist()
     [['g1', 's1', 3.0, 2.75], ['g1', 's2', 3.0, 2.75], ['g2', 's3', 3.0, 2.75]]
     """
-    sites = _counts(
-        _share_out(n_sites, n_groups) if isinstance(n_sites, int) else n_sites, n_groups, "n_sites", "group"
-    )
+    given = np.asarray(n_sites)
+    sites = _counts(given if given.ndim else _share_out(int(given), n_groups), n_groups, "n_sites", "group")
     times = _counts(n_times, int(sites.sum()), "n_times", "site")
     group_of = np.repeat(np.arange(n_groups), sites)
     row = np.repeat(np.arange(len(group_of)), times)  # the site of each row
@@ -348,7 +347,7 @@ def _soil_moisture(
     """True soil moisture (site, time) [m3 m-3]: climates, one season, and weather that stations share in part."""
     n_sites = len(group_of)
     climate = 0.022 * rng.standard_normal(n_groups)[group_of] + 0.028 * rng.standard_normal(n_sites)
-    season = 0.050 * np.cos(2 * np.pi * (np.arange(n_times) * 6 - 30) / 365.25)  # wettest at the end of January
+    season = 0.050 * np.cos(2 * np.pi * (np.arange(n_times) * 6 - 210) / 365.25)  # wettest at the end of July
     weather = np.sqrt(0.6) * _ar1(rng, 1, n_times) + np.sqrt(0.4) * _ar1(rng, n_sites, n_times)
     return _physical(center + climate[:, None] + season + 0.034 * weather)
 

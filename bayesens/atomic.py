@@ -1,0 +1,130 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["check_writable", "full_suffix", "write_atomically"]
+
+
+def full_suffix(path: Path) -> str:
+    """Return the suffix, with the one under a ``.gz``.
+
+    Examples
+    --------
+    >>> full_suffix(Path("narmada.v2.csv.gz"))
+    '.csv.gz'
+    """
+    inner = Path(path.stem).suffix if path.suffix.lower() == ".gz" else ""
+    return inner + path.suffix
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that cannot be written, before the work whose result should go there.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, or the Zarr store, to be.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError
+
+    Examples
+    --------
+    >>> check_writable("no/such/folder/fit.nc")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: cannot write no/such/folder/fit.nc: the folder ... does not exist; create it first (mkdir -p) ...
+    """
+    target = Path(os.path.realpath(path))
+    folder = target.parent
+    store = full_suffix(target).lower() == ".zarr"
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"cannot write {path}: {folder} is a file, not a folder; name a path in a folder")
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"cannot write {path}: the folder {folder} does not exist; create it first (mkdir -p) or name another"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"cannot write {path}: no permission to write in {folder}; name another folder")
+    if target.is_dir() and not store:
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
+    if store and target.exists() and not _is_store(target):
+        raise FileExistsError(f"cannot write {path}: it is there and is not a Zarr store; move it away or name another")
+
+
+def _is_store(path: Path) -> bool:
+    """A folder that may be replaced as a whole: a Zarr store or nothing, never somebody's other files."""
+    marks = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+    return path.is_dir() and (any((path / mark).exists() for mark in marks) or not any(path.iterdir()))
+
+
+@contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`, and move what was written there into place if all went well.
+
+    Parameters
+    ----------
+    path : str or path
+        A file, or a folder that is a Zarr store. What is there already stays as it is until the new one is complete.
+
+    Yields
+    ------
+    pathlib.Path
+        In the same folder, hidden, with the same suffix. Removed after any exception, an interrupt included.
+
+    Raises
+    ------
+    OSError
+        As in `check_writable`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with write_atomically(Path(folder) / "note.txt") as aside:
+    ...         _ = aside.write_text("whole")
+    ...     os.listdir(folder)
+    ['note.txt']
+    """
+    check_writable(path)
+    # A link stays a link: what it points to is replaced.
+    target = Path(os.path.realpath(path))
+    suffix = full_suffix(target)
+    aside = target.with_name(f".{target.name.removesuffix(suffix)}-{secrets.token_hex(4)}{suffix}")
+    try:
+        yield aside
+        _move(aside, target)
+    except BaseException:
+        _remove(aside)
+        raise
+
+
+def _move(aside: Path, target: Path) -> None:
+    if not target.is_dir():
+        os.replace(aside, target)
+        return
+    # A folder cannot be replaced in one step: the old one steps aside, and comes back if the new one does not arrive.
+    old = aside.with_name(f"{aside.name}.old")
+    try:
+        os.replace(target, old)
+        os.replace(aside, target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

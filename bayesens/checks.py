@@ -1,0 +1,373 @@
+"""What an ensemble refuses or warns of: names, roles, units, sites in two groups, tables that teach nothing.
+
+Every message says what came (the column and how many rows), what was wanted, and what to do next. Nothing behind
+the door checks again.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesens.collinear import constant
+from bayesens.columns import check_text, listed
+
+__all__ = [
+    "UnknownName",
+    "check_columns",
+    "check_groups",
+    "check_known",
+    "check_training",
+    "common_units",
+    "member_names",
+    "warn",
+    "warn_rows",
+]
+
+
+class UnknownName(KeyError):
+    """A name that is not there. A ``KeyError`` whose text prints plainly, without the quotes ``KeyError`` adds."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def warn(message: str) -> None:
+    """Warn at the first caller outside this package, however deep the door is."""
+    warnings.warn(message, UserWarning, skip_file_prefixes=(str(Path(__file__).parent) + os.sep,))
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+def member_names(members: Iterable[str]) -> list[str]:
+    """Return member names as a list, refusing none, duplicates and names that are not text.
+
+    Parameters
+    ----------
+    members : iterable of str
+        As the user gave them.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    TypeError
+        One string in place of a list, or a name that is not a string.
+    ValueError
+        No name, or a name given twice.
+
+    Examples
+    --------
+    >>> member_names(("rf", "mlr"))
+    ['rf', 'mlr']
+    """
+    if isinstance(members, str):
+        raise TypeError(f"members is the text {members!r}; wanted a list of column names: members=[{members!r}]")
+    names: list[object] = list(members)
+    if not names:
+        raise ValueError("members is empty; wanted at least one column name: members=['rf', 'mlr', ...]")
+    odd = [name for name in names if not isinstance(name, str)]
+    if odd:
+        raise TypeError(
+            f"members has {len(odd)} name(s) that are not text ({listed(map(repr, odd))}); wanted strings: "
+            "rename the columns first, e.g. frame.rename(columns=str)"
+        )
+    texts = [str(name) for name in names]
+    twice = [name for name, count in Counter(texts).items() if count > 1]
+    if twice:
+        raise ValueError(f"members names {listed(twice)} more than once; wanted {len(set(texts))} different names")
+    for text in texts:
+        check_text(text, "members")
+    return texts
+
+
+def check_known(names: Iterable[str], known: Iterable[object], *, kind: str, where: str) -> None:
+    """Refuse names that are not among the known ones, with the nearest one as a suggestion.
+
+    Parameters
+    ----------
+    names, known : iterable
+        The names asked for and those there are.
+    kind : str
+        What a name is, e.g. ``"column"``.
+    where : str
+        Where it was looked for, e.g. ``"the table (12 rows)"``.
+
+    Raises
+    ------
+    UnknownName
+        A ``KeyError`` with a readable text.
+
+    Examples
+    --------
+    >>> check_known(["svm"], ["rf", "svr"], kind="member", where="the ensemble (3 rows)")
+    Traceback (most recent call last):
+    ...
+    bayesens.checks.UnknownName: no member 'svm' in the ensemble (3 rows); did you mean 'svr'? It has 'rf', 'svr'
+    """
+    have = [str(name) for name in known]
+    present = set(have)
+    missing = [name for name in names if name not in present]
+    if missing:
+        near = dict.fromkeys(match for name in missing for match in get_close_matches(name, have, n=1, cutoff=0.5))
+        hint = f"; did you mean {listed(near)}?" if near else "."
+        raise UnknownName(f"no {kind} {listed(missing)} in {where}{hint} It has {listed(have, limit=20) or 'none'}")
+
+
+def check_columns(frame: pd.DataFrame, members: Sequence[str], columns: Mapping[str, str]) -> None:
+    """Check that a table has rows and every column asked for, once, each in one role.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The user's table.
+    members : sequence of str
+        Columns of predictions.
+    columns : mapping of role to column name
+        The other columns, by role (observation, site, ...).
+
+    Raises
+    ------
+    UnknownName, TypeError, ValueError
+    """
+    came: object = frame
+    if not isinstance(came, pd.DataFrame):
+        raise TypeError(f"got {type(came).__name__}; wanted a pandas.DataFrame (a dataset goes to from_dataset)")
+    roles_given: Mapping[str, object] = columns
+    odd = [f"{role}={name!r}" for role, name in roles_given.items() if not isinstance(name, str)]
+    if odd:
+        raise TypeError(f"got {', '.join(odd)}; wanted the name of one column, as text")
+    wanted = [*members, *columns.values()]
+    levels = [name for name in wanted if name not in frame.columns and name in frame.index.names]
+    if levels:
+        raise UnknownName(
+            f"{listed(levels)} is in the index of the table ({len(frame)} rows), not a column: frame.reset_index()"
+        )
+    check_known(wanted, frame.columns, kind="column", where=f"the table ({len(frame)} rows)")
+    roles: dict[str, list[str]] = {name: ["a member"] for name in members}
+    for role, name in columns.items():
+        roles.setdefault(name, []).append(f"the {role}")
+    for name, given in roles.items():
+        if len(given) > 1:
+            raise ValueError(
+                f"column {name!r} ({len(frame)} rows) is named both as {' and as '.join(given)}; a column has one "
+                "role: leave it out of one, or copy it under another name"
+            )
+    twice = sorted({str(name) for name in frame.columns[frame.columns.duplicated()] if name in roles})
+    if twice:
+        raise ValueError(
+            f"the table ({len(frame)} rows) has more than one column called {listed(twice)}; wanted one of each: "
+            "rename or drop the others"
+        )
+    if len(frame) == 0:
+        raise ValueError(f"the table has zero rows in columns {listed(wanted)}; wanted at least one row")
+
+
+# Across columns ------------------------------------------------------------------------------------------------------
+
+
+def common_units(units: str | Mapping[str, str] | None, columns: Sequence[str], n_rows: int) -> str:
+    """Return the one unit of all columns, ``""`` if none is known.
+
+    Parameters
+    ----------
+    units : str, mapping of column to unit, or None
+        A string speaks for all columns. Columns that a mapping leaves out are taken to agree.
+    columns : sequence of str
+        Members and the observation.
+    n_rows : int
+        For the message.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    TypeError, UnknownName
+    ValueError
+        Units that differ, compared as text.
+
+    Examples
+    --------
+    >>> common_units({"rf": "m3 m-3", "sm": "m3 m-3"}, ["rf", "mlr", "sm"], 10)
+    'm3 m-3'
+    """
+    if units is None:
+        return ""
+    if isinstance(units, str):
+        return units.strip()
+    if not isinstance(units, Mapping):
+        raise TypeError(f"units is {units!r}; wanted one string for all columns, or a mapping of column to unit")
+    check_known(units, columns, kind="column", where=f"the members and the observation ({n_rows} rows)")
+    by_unit: dict[str, list[str]] = {}
+    for name in columns:
+        unit = str(units.get(name) or "").strip()
+        if unit:
+            by_unit.setdefault(unit, []).append(name)
+    if len(by_unit) > 1:
+        found = "; ".join(f"{unit!r} in {listed(names)}" for unit, names in by_unit.items())
+        raise ValueError(
+            f"mixed units ({n_rows} rows): {found}; wanted one unit for all: convert the values, or, if these are one "
+            "unit written in two ways, pass units='...' for all of them"
+        )
+    return next(iter(by_unit), "")
+
+
+def check_groups(site: NDArray[np.str_], group: NDArray[np.str_], columns: Mapping[str, str]) -> None:
+    """Refuse sites that belong to two groups, and warn of sites whose group is missing in some rows.
+
+    Parameters
+    ----------
+    site, group : numpy.ndarray (obs), unicode
+        ``""`` is missing.
+    columns : mapping of role to column name
+        For the message.
+
+    Raises
+    ------
+    ValueError
+    """
+    pairs = pd.DataFrame({"site": site, "group": group}).drop_duplicates()
+    pairs = pairs[pairs["site"] != ""]
+    names = f"columns {columns['site']!r} and {columns['group']!r} ({len(site)} rows)"
+    known = pairs[pairs["group"] != ""]
+    split = known[known["site"].duplicated(keep=False)]
+    if len(split):
+        sites = list(split["site"].unique())
+        shown = [f"{name!r} in {listed(sorted(split['group'][split['site'] == name]))}" for name in sites[:3]]
+        rest = f" and {len(sites) - 3} more" if len(sites) > 3 else ""
+        raise ValueError(
+            f"{names}: {len(sites)} site(s) belong to more than one group: {'; '.join(shown)}{rest}; wanted each site "
+            "in one group: correct the labels, or make site names unique, e.g. group + '/' + site"
+        )
+    partly = pairs["site"][pairs["site"].duplicated()]
+    if len(partly):
+        warn(f"{names}: {len(partly)} site(s) have a group in some rows and none in others: {listed(partly)}")
+
+
+def warn_rows(
+    prediction: NDArray[np.float64],
+    site: NDArray[np.str_] | None,
+    time: NDArray[Any] | None,
+    members: Sequence[str],
+    columns: Mapping[str, str],
+) -> None:
+    """Warn, with counts, of rows without any member and of rows that repeat a site and time.
+
+    Parameters
+    ----------
+    prediction : numpy.ndarray (obs, member)
+        NaN where a member is missing.
+    site, time : numpy.ndarray (obs) or None
+        ``""`` and NaT or NaN are missing.
+    members : sequence of str
+        Their names, for the message.
+    columns : mapping of role to column name
+        For the message.
+    """
+    n_rows = len(prediction)
+    empty = int(np.isnan(prediction).all(axis=1).sum())
+    if empty:
+        warn(
+            f"all members ({listed(members)}) are missing in {empty} of {n_rows} rows; those rows are kept, but carry "
+            "no prediction"
+        )
+    if site is None or time is None:
+        return
+    known = (site != "") & ~pd.isna(time)
+    repeated = int(pd.DataFrame({"site": site[known], "time": time[known]}).duplicated().sum())
+    if repeated:
+        warn(
+            f"columns {columns['site']!r} and {columns['time']!r}: {repeated} of {n_rows} rows repeat the site and "
+            "time of an earlier row; they count as separate observations: drop or average them if they are not"
+        )
+
+
+# Training ------------------------------------------------------------------------------------------------------------
+
+
+def check_training(
+    prediction: NDArray[np.float64],
+    observation: NDArray[np.float64],
+    members: Sequence[str],
+    name: str,
+    n_parameters: int,
+) -> None:
+    """Refuse what a table of predictions may have and a training table may not.
+
+    Parameters
+    ----------
+    prediction : numpy.ndarray (obs, member)
+        NaN where a member is missing.
+    observation : numpy.ndarray (obs)
+        NaN in rows without truth.
+    members : sequence of str
+        Their names.
+    name : str
+        The observation's column.
+    n_parameters : int
+        Free parameters of the model.
+
+    Raises
+    ------
+    ValueError
+        As in `Ensemble.check_training`.
+
+    Examples
+    --------
+    >>> check_training(np.array([[1.0], [2.0]]), np.array([1.1, 1.8]), ["rf"], "sm", n_parameters=3)
+    Traceback (most recent call last):
+    ...
+    ValueError: 2 of 2 rows have an observation ('sm') and at least one member, but the model has 3 parameters; ...
+    """
+    n_rows, observed = len(observation), ~np.isnan(observation)
+    truth, predicted = observation[observed], prediction[observed]
+    if not observed.any():
+        raise ValueError(
+            f"observation column {name!r} is missing in all {n_rows} rows; wanted some observed rows to learn from: "
+            "check the column, or the join that made it"
+        )
+    rows = f"the {len(truth)} observed rows (of {n_rows})"
+    present = ~np.isnan(predicted)
+    _refuse(members, ~present.any(axis=0), f"missing in all of {rows}; wanted predictions there: leave it out")
+    usable = int(present.any(axis=1).sum())
+    if usable < n_parameters:
+        raise ValueError(
+            f"{usable} of {n_rows} rows have an observation ({name!r}) and at least one member, but the model has "
+            f"{n_parameters} parameters; wanted at least as many rows: add rows, or drop members or effects"
+        )
+    if constant(truth):
+        raise ValueError(
+            f"observation column {name!r} is constant ({truth[0]:g}) in {rows}; wanted values that vary: check the "
+            "column, or add rows"
+        )
+    flat = np.array([constant(column) for column in predicted.T])
+    _refuse(members, flat, f"constant in {rows}; wanted values that vary: leave it out, or use Climatology")
+    # Equal to single precision: a copy that went through a float32 file is still the observation.
+    equal = np.abs(predicted - truth[:, None]) <= 2.0**-23 * np.abs(truth)[:, None]
+    _refuse(
+        members,
+        (equal | ~present).all(axis=0),
+        f"equal to the observation {name!r} in all of {rows} where both exist: the truth has leaked into it; leave it "
+        "out, or predict out of sample (cross_fit)",
+    )
+
+
+def _refuse(members: Sequence[str], bad: NDArray[np.bool_], why: str) -> None:
+    names = [name for name, wrong in zip(members, bad, strict=True) if wrong]
+    if names:
+        verb = "member {} is" if len(names) == 1 else "members {} are"
+        raise ValueError(f"{verb.format(listed(names))} {why}")

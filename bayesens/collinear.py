@@ -1,0 +1,99 @@
+"""Members that are exactly redundant: constants, affine copies, linear combinations."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from bayesens.ensemble import Ensemble
+
+__all__ = ["affine_copies", "constant", "linear_dependence"]
+
+# Copies and linear combinations are exact: what is left is the rounding of a few operations.
+EXACT = 1e-10
+
+
+def constant(values: NDArray[np.float64]) -> bool:
+    """Whether all values present are the same, but for rounding."""
+    present = values[~np.isnan(values)]
+    return present.size > 0 and float(np.ptp(present)) <= 1e-12 * float(np.abs(present).max())
+
+
+def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centre and scale columns without missing values; a constant one becomes zeros."""
+    flat = np.array([constant(column) for column in values.T])
+    centred = np.where(flat, 0.0, values - values.mean(axis=0))
+    return centred / np.where(flat, 1.0, centred.std(axis=0))
+
+
+def affine_copies(ensemble: Ensemble) -> list[tuple[str, str]]:
+    """Name the pairs of members of which one is exactly ``a + b`` times the other.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Rows where both members exist are compared; fewer than three, or a constant member, say nothing.
+
+    Returns
+    -------
+    list of (str, str)
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayesens.ensemble import Ensemble
+    >>> frame = pd.DataFrame({"celsius": [1.0, 5.0, 3.0], "fahrenheit": [33.8, 41.0, 37.4], "other": [2.0, 4.0, 4.0]})
+    >>> affine_copies(Ensemble.from_frame(frame, members=list(frame)))
+    [('celsius', 'fahrenheit')]
+    """
+    found = []
+    for first, second in combinations(range(ensemble.n_members), 2):
+        pair = ensemble.prediction[:, [first, second]]
+        common = pair[~np.isnan(pair).any(axis=1)]
+        if len(common) < 3:
+            continue
+        one, two = _standardised(common).T
+        if one.any() and two.any() and np.abs(one - np.sign(one @ two) * two).max() <= EXACT * np.abs(one).max():
+            found.append((ensemble.members[first], ensemble.members[second]))
+    return found
+
+
+def linear_dependence(ensemble: Ensemble) -> list[str]:
+    """Name the members involved in an exact linear combination, an intercept included.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Only rows with all members are used; with no more of them than members plus one, any members are dependent,
+        which says nothing.
+
+    Returns
+    -------
+    list of str
+        In the order of the members; empty if there is no such combination.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayesens.ensemble import Ensemble
+    >>> frame = pd.DataFrame({"a": [1, 5, 3, 2, 7, 4], "b": [2, 4, 4, 1, 0, 9], "c": [1, 0, 0, 2, 4, 4]})
+    >>> frame["mean"] = (frame["a"] + frame["b"]) / 2
+    >>> ensemble = Ensemble.from_frame(frame, members=["a", "b", "c", "mean"])
+    >>> linear_dependence(ensemble.select(members=["a", "b", "c"]))
+    []
+    >>> linear_dependence(ensemble)
+    ['a', 'b', 'mean']
+    """
+    complete = ensemble.prediction[ensemble.available.all(axis=1)]
+    if len(complete) <= ensemble.n_members + 1:
+        return []
+    # By QR, not by the Gram matrix, which would square the rounding and hide what 1e-10 can still tell.
+    triangle = np.linalg.qr(_standardised(complete), mode="r")
+    _, strength, directions = np.linalg.svd(triangle)
+    null = directions[strength <= EXACT * max(strength[0], 1.0)]
+    involved = np.linalg.norm(null, axis=0) > 1e-6
+    return [name for name, inside in zip(ensemble.members, involved, strict=True) if inside]

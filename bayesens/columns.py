@@ -1,0 +1,237 @@
+"""One column of a table as a plain array: numbers, labels, times, or one clear error.
+
+Every message says what came (the column and how many rows), what was wanted, and what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api import types
+
+__all__ = ["check_text", "labels", "listed", "numbers", "times", "where_in"]
+
+
+def listed(items: Iterable[object], limit: int = 5) -> str:
+    """Write the first few items and count the rest.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], limit=2)
+    "'a', 'b' and 1 more"
+    """
+    every = list(items)
+    text = ", ".join(repr(item) if isinstance(item, str) else str(item) for item in every[:limit])
+    return text if len(every) <= limit else f"{text} and {len(every) - limit} more"
+
+
+def where_in(column: pd.Series, rows: NDArray[np.bool_]) -> str:
+    """Say in how many rows, and in which first ones, by the table's own row labels."""
+    return f"{int(rows.sum())} of {len(column)} rows (first: row {listed(column.index[rows][:3])})"
+
+
+def check_text(text: str, name: object) -> None:
+    """Refuse NUL (numpy drops it at the end, so two labels could become one) and what UTF-8 cannot hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name!r} holds {text!r}, which is not valid Unicode; read the file with its encoding"
+        ) from error
+    if "\0" in text:
+        raise ValueError(f"{name!r} holds {text!r} with a NUL character; remove it, e.g. with .str.replace('\\0', '')")
+
+
+def numbers(column: pd.Series) -> NDArray[np.float64]:
+    """Return a column of numbers as float64, NaN where it is missing.
+
+    Parameters
+    ----------
+    column : pandas.Series (obs)
+        Of any numeric dtype.
+
+    Returns
+    -------
+    numpy.ndarray (obs), float64
+
+    Raises
+    ------
+    TypeError
+        Text, booleans or anything else that is not a real number.
+    ValueError
+        Infinite values.
+
+    Examples
+    --------
+    >>> numbers(pd.Series([1, None, 3], dtype="Int64", name="rf")).tolist()
+    [1.0, nan, 3.0]
+    """
+    name = column.name
+    if column.dtype == object and _holds_numbers(column):
+        column = column.where(column.notna(), np.nan).astype(np.float64)
+    real = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
+    if not real or types.is_complex_dtype(column.dtype):
+        raise TypeError(_not_numbers(column))
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    infinite = np.isinf(values)
+    if infinite.any():
+        raise ValueError(
+            f"column {name!r} is infinite in {where_in(column, infinite)}; wanted finite numbers, NaN where there is "
+            f"none: frame[{name!r}] = frame[{name!r}].replace([np.inf, -np.inf], np.nan), or drop those rows"
+        )
+    return values
+
+
+def _holds_numbers(column: pd.Series) -> bool:
+    """An object column of numbers and None, which pandas makes of a column with gaps."""
+    kind = types.infer_dtype(column, skipna=True)
+    return kind in {"floating", "integer", "mixed-integer-float", "decimal", "empty"}
+
+
+def _not_numbers(column: pd.Series) -> str:
+    name = column.name
+    head = f"column {name!r} ({len(column)} rows) has dtype {column.dtype}; wanted numbers"
+    if not (column.dtype == object or isinstance(column.dtype, pd.StringDtype)):
+        return f"{head}: convert it first, e.g. frame[{name!r}].astype(float)"
+    text = (column.notna() & pd.to_numeric(column, errors="coerce").isna()).to_numpy()
+    fix = f"frame[{name!r}] = pd.to_numeric(frame[{name!r}], errors='coerce')"
+    if not text.any():
+        return f"{head}: they are written as text; turn them with {fix}"
+    return (
+        f"{head}: {column[text].iloc[0]!r} and the like stand in {where_in(column, text)}; correct them, or use {fix}"
+    )
+
+
+def labels(column: pd.Series) -> NDArray[np.str_]:
+    """Return a column of labels as numpy unicode, ``""`` where it is missing.
+
+    Whole numbers are written without a decimal point, so that station 7 is ``"7"`` whether or not gaps made the
+    column one of floats.
+
+    Parameters
+    ----------
+    column : pandas.Series (obs)
+        Text, categories, whole numbers, times, booleans.
+
+    Returns
+    -------
+    numpy.ndarray (obs), unicode
+
+    Raises
+    ------
+    TypeError
+        Values that cannot be labels, such as lists.
+    ValueError
+        Text that no file can hold.
+
+    Examples
+    --------
+    >>> labels(pd.Series([7, None, 9], name="station")).tolist()
+    ['7', '', '9']
+    """
+    try:
+        codes, unique = pd.factorize(column)
+    except TypeError as error:
+        raise TypeError(
+            f"column {column.name!r} ({len(column)} rows) holds values that cannot be labels ({error}); wanted text, "
+            "categories, numbers or times"
+        ) from error
+    names = [_label(value) for value in unique]
+    for name in names:
+        check_text(name, column.name)
+    # A missing value has code -1: the last entry.
+    return np.array([*names, ""], dtype=np.str_)[codes]
+
+
+def _label(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def times(column: pd.Series) -> NDArray[Any]:
+    """Return a column of times as datetime64[ns] in UTC, or as numbers where it holds numbers.
+
+    Text is read as ISO 8601 only (2021-07-30): a guess at 01/02/2021 would be wrong for half of the world.
+
+    Parameters
+    ----------
+    column : pandas.Series (obs)
+        Dates, datetimes (with one time zone or none), periods (their start), ISO text, or numbers such as years.
+
+    Returns
+    -------
+    numpy.ndarray (obs), datetime64[ns], int64 or float64
+
+    Raises
+    ------
+    TypeError
+        Values that are no times: booleans, durations, dates of another calendar.
+    ValueError
+        Mixed time zones, text in another format, infinite numbers, times outside 1678 to 2262.
+
+    Examples
+    --------
+    >>> times(pd.Series(["2021-07-30", None], name="date")).astype("datetime64[D]").tolist()
+    [datetime.date(2021, 7, 30), None]
+    >>> times(pd.Series([2003, 2004], name="year")).tolist()
+    [2003, 2004]
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    if isinstance(column.dtype, pd.PeriodDtype):
+        column = column.dt.to_timestamp()
+    if _numeric(column):
+        whole = types.is_integer_dtype(column.dtype) and not column.isna().any()
+        return column.to_numpy(dtype=np.int64) if whole else numbers(column)
+    if not types.is_datetime64_any_dtype(column.dtype):
+        column = _parse(column)
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    try:
+        return column.dt.as_unit("ns").to_numpy(dtype="datetime64[ns]")
+    except pd.errors.OutOfBoundsDatetime as error:
+        raise ValueError(
+            f"column {column.name!r} ({len(column)} rows) has times from {column.min()} to {column.max()}; wanted "
+            "1678 to 2262, the range of datetime64[ns]: give years as numbers instead"
+        ) from error
+
+
+def _numeric(column: pd.Series) -> bool:
+    plain = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
+    gaps = column.dtype == object and _holds_numbers(column) and bool(column.notna().any())
+    return plain or gaps
+
+
+def _parse(column: pd.Series) -> pd.Series:
+    name, n = column.name, len(column)
+    kind = types.infer_dtype(column, skipna=True)
+    if kind not in {"string", "datetime", "datetime64", "date", "empty"}:
+        first = column.dropna().iloc[0]
+        calendar = "; from another calendar: dataset.convert_calendar('standard')" if hasattr(first, "calendar") else ""
+        raise TypeError(
+            f"column {name!r} ({n} rows) holds {type(first).__name__} values ({first!r}); wanted dates, datetimes or "
+            f"numbers{calendar}"
+        )
+    try:
+        return pd.Series(pd.to_datetime(column, format="ISO8601"))
+    except (ValueError, TypeError):
+        pass
+    # Tried again as instants: where that works, only the zones disagreed.
+    bad = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce").isna() & column.notna()
+    if not bad.any():
+        raise ValueError(
+            f"column {name!r} ({n} rows) mixes time zones; wanted one for all rows: "
+            f"frame[{name!r}] = pd.to_datetime(frame[{name!r}], utc=True)"
+        )
+    raise ValueError(
+        f"column {name!r} holds {column[bad].iloc[0]!r} and the like in {where_in(column, bad.to_numpy())}; wanted "
+        f"times as 2021-07-30 or 2021-07-30T12:00: write them so, or frame[{name!r}] = pd.to_datetime(frame[{name!r}], "
+        "format=...)"
+    )

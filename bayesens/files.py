@@ -1,0 +1,422 @@
+"""Tables and fits on disk: read with clear errors, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from pandas.api import types
+
+from bayesens.atomic import check_writable, full_suffix, write_atomically
+from bayesens.columns import labels, listed, times
+from bayesens.ensemble import Ensemble
+
+__all__ = [
+    "FORMAT",
+    "check_fit_tree",
+    "check_writable",
+    "read_ensemble",
+    "read_fit",
+    "read_table",
+    "write_atomically",
+    "write_fit",
+    "write_table",
+]
+
+# The layout of a fit file. It grows when an older bayesens could no longer read what a newer one writes.
+FORMAT = 1
+
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".nc", ".zarr")
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame | xr.Dataset:
+    r"""Read a table or dataset into memory; its suffix says what it is.
+
+    Parameters
+    ----------
+    path : str or path
+        ``.csv``, ``.csv.gz``, ``.tsv``, ``.tsv.gz`` or ``.parquet`` (a table), ``.nc`` or ``.zarr`` (a dataset).
+    text : sequence of str
+        Columns of a CSV or TSV file kept as written, so that station 007 does not become 7.
+
+    Returns
+    -------
+    pandas.DataFrame or xarray.Dataset
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        No such file, or a folder in its place.
+    ValueError
+        An unknown suffix, a file that cannot be read or is truncated, an empty table.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "table.csv"
+    ...     _ = path.write_text("station,rf\n007,0.25\n")
+    ...     read_table(path, text=["station"]).values.tolist()
+    [['007', 0.25]]
+    """
+    path = Path(path)
+    suffix = _table_suffix(path)
+    _check_there(path, folder=suffix == ".zarr")
+    try:
+        table = _read(path, suffix, text)
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # Each reader has exceptions of its own, and a broken file can raise any of them.
+        raise _unreadable(path, suffix, error) from error
+    _check_filled(path, table)
+    return table
+
+
+def read_ensemble(path: str | os.PathLike[str], **columns: Any) -> Ensemble:
+    r"""Read a file as an `Ensemble`.
+
+    Parameters
+    ----------
+    path : str or path
+        As in `read_table`.
+    **columns
+        As in `Ensemble.from_frame` for a table, `Ensemble.from_dataset` for a dataset: ``members=``,
+        ``observation=``, ``site=`` and so on. Sites and groups of a CSV or TSV file are kept as written.
+
+    Returns
+    -------
+    Ensemble
+
+    Raises
+    ------
+    OSError, KeyError, TypeError, ValueError
+        As in `read_table` and `Ensemble.from_frame`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "table.csv"
+    ...     _ = path.write_text("station,rf,sm\n007,0.25,0.3\n")
+    ...     read_ensemble(path, members=["rf"], observation="sm", site="station").labels("site").tolist()
+    ['007']
+    """
+    text = [columns[role] for role in ("site", "group") if isinstance(columns.get(role), str)]
+    table = read_table(path, text=text)
+    return (
+        Ensemble.from_dataset(table, **columns)
+        if isinstance(table, xr.Dataset)
+        else Ensemble.from_frame(table, **columns)
+    )
+
+
+def _table_suffix(path: Path) -> str:
+    suffix = full_suffix(path).lower()
+    if suffix not in TABLES:
+        raise ValueError(
+            f"{path} has the suffix {suffix!r}; wanted one of {listed(TABLES, limit=9)}: convert or rename it"
+        )
+    return suffix
+
+
+def _check_there(path: Path, *, folder: bool) -> None:
+    if not path.exists():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, beside, n=3)
+        hint = (
+            f"did you mean {listed(near)}?"
+            if near
+            else f"check the name; the folder looked in is {path.absolute().parent}"
+        )
+        raise FileNotFoundError(f"there is no file {path}; {hint}")
+    if path.is_dir() and not folder:
+        raise IsADirectoryError(f"{path} is a folder; wanted one file: name the file in it")
+
+
+def _read(path: Path, suffix: str, text: Sequence[str]) -> pd.DataFrame | xr.Dataset:
+    if suffix == ".parquet":
+        frame = pd.read_parquet(path)
+        return frame.reset_index() if any(name is not None for name in frame.index.names) else frame
+    if suffix == ".zarr":
+        with xr.open_dataset(path, engine="zarr", consolidated=False) as dataset:
+            return dataset.load()
+    if suffix == ".nc":
+        # The classic NetCDF-3 format carries the same suffix and is no HDF5 file.
+        with xr.open_dataset(path, engine="scipy" if _start(path)[:3] == b"CDF" else "h5netcdf") as dataset:
+            return dataset.load()
+    separator = "\t" if suffix.startswith(".tsv") else ","
+    frame = pd.read_csv(path, sep=separator, dtype=dict.fromkeys(text, str))
+    if not isinstance(frame.index, pd.RangeIndex):
+        # pandas would take the first column as an index, and shift every other under the wrong name.
+        raise ValueError(f"its rows have more fields than its header, {listed(frame.columns)}")
+    return frame
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(HDF5))
+
+
+def _unreadable(path: Path, suffix: str, error: Exception) -> ValueError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    size = "a folder" if path.is_dir() else f"{path.stat().st_size} bytes"
+    return ValueError(
+        f"cannot read {path} ({size}) as {suffix}: {reason}; it may be truncated or of another format: copy or write "
+        "it again"
+    )
+
+
+def _check_filled(path: Path, table: pd.DataFrame | xr.Dataset) -> None:
+    if isinstance(table, pd.DataFrame):
+        if table.empty:
+            raise ValueError(
+                f"{path} has {len(table)} rows and columns {listed(table.columns) or 'none'}; wanted some rows"
+            )
+        return
+    if not table.data_vars:
+        fit = "bayesens_format" in table.attrs
+        why = "it is a fit, not a table of predictions" if fit else "if they stand in a group, write that group alone"
+        raise ValueError(f"{path} has no variables at its top level; wanted predictions of members: {why}")
+    if 0 in table.sizes.values():
+        sizes = ", ".join(f"{dim}: {size}" for dim, size in table.sizes.items())
+        raise ValueError(f"{path} has zero rows ({sizes}); wanted at least one along every dimension")
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def write_table(data: pd.DataFrame | xr.Dataset, path: str | os.PathLike[str]) -> None:
+    """Write a table or dataset whole or not at all; the suffix says as what.
+
+    A dataset written as a table has one row for each combination of the dimensions that all its variables share; what
+    has a further dimension becomes a column for each of its values (``quantile_0.05``). A table written as a dataset
+    has one dimension ``obs``.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame or xarray.Dataset
+        A named index is written as columns, another one is not written.
+    path : str or path
+        A suffix as in `read_table`.
+
+    Raises
+    ------
+    OSError
+        As in `check_writable`.
+    ValueError
+        An unknown suffix, variables that share no dimension.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> band = xr.Dataset({"mean": ("obs", [1.0, 2.0])}, {"level": [0.05, 0.95]})
+    >>> band["quantile"] = ("obs", "level"), [[0.5, 1.5], [1.5, 2.5]]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_table(band, Path(folder) / "prediction.csv")
+    ...     print((Path(folder) / "prediction.csv").read_text())
+    mean,quantile_0.05,quantile_0.95
+    1.0,0.5,1.5
+    2.0,1.5,2.5
+    <BLANKLINE>
+    """
+    suffix = _table_suffix(Path(path))
+    if suffix in (".nc", ".zarr"):
+        dataset = data if isinstance(data, xr.Dataset) else _as_dataset(data)
+        with write_atomically(path) as aside:
+            if suffix == ".nc":
+                dataset.to_netcdf(aside, engine="h5netcdf")
+            else:
+                dataset.to_zarr(aside, consolidated=False)
+        return
+    frame = _as_frame(data) if isinstance(data, xr.Dataset) else data
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index()
+    with write_atomically(path) as aside:
+        if suffix == ".parquet":
+            frame.to_parquet(aside, index=False)
+        else:
+            frame.to_csv(aside, sep="\t" if suffix.startswith(".tsv") else ",", index=False)
+
+
+def _as_frame(dataset: xr.Dataset) -> pd.DataFrame:
+    arrays = list(dataset.data_vars.values())
+    rows = [dim for dim in (arrays[0].dims if arrays else ()) if all(dim in array.dims for array in arrays)]
+    if not rows:
+        shapes = listed(f"{array.name}{tuple(array.dims)}" for array in arrays)
+        raise ValueError(
+            f"the variables share no dimension ({shapes or 'there are none'}), so they make no table; write .nc"
+        )
+    columns: dict[Hashable, xr.Variable] = {
+        name: coord.variable for name, coord in dataset.coords.items() if coord.dims and set(coord.dims) <= set(rows)
+    }
+    for array in arrays:
+        columns |= _spread(array, rows)
+    sizes = {dim: dataset.sizes[dim] for dim in rows}
+    cells = {str(name): column.set_dims(sizes) for name, column in columns.items()}
+    return pd.DataFrame({name: column.values.reshape(-1) for name, column in cells.items()})
+
+
+def _spread(array: xr.DataArray, rows: Sequence[Hashable]) -> dict[Hashable, xr.Variable]:
+    """One column, or one for each value along the dimensions that are not rows."""
+    extra = [dim for dim in array.dims if dim not in rows]
+    columns: dict[Hashable, xr.Variable] = {}
+    for place in np.ndindex(*(array.sizes[dim] for dim in extra)):
+        part = array.isel(dict(zip(extra, place, strict=True)))
+        names = [array.get_index(dim)[i] for dim, i in zip(extra, place, strict=True)]
+        columns["_".join(map(str, [array.name, *names]))] = part.variable
+    return columns
+
+
+def _as_dataset(frame: pd.DataFrame) -> xr.Dataset:
+    if any(name is not None for name in frame.index.names):
+        frame = frame.reset_index()
+    return xr.Dataset({str(name): (("obs",), _plain(column)) for name, column in frame.items()})
+
+
+def _plain(column: pd.Series) -> NDArray[Any]:
+    """Numbers, times or unicode: what NetCDF and Zarr hold."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        return column.to_numpy()
+    if types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return times(column) if types.is_datetime64_any_dtype(column.dtype) else labels(column)
+
+
+# Fits ----------------------------------------------------------------------------------------------------------------
+
+
+def read_fit(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Read a fit into memory; the file is closed again.
+
+    Parameters
+    ----------
+    path : str or path
+        A NetCDF file written by `write_fit` or by ``fit.to_netcdf``.
+
+    Returns
+    -------
+    xarray.DataTree
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+    ValueError
+        Not a NetCDF file, a truncated one, one that is no bayesens fit, one of a newer format.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "fit.nc"
+    ...     _ = path.write_text("weight,0.5")
+    ...     read_fit(path)
+    Traceback (most recent call last):
+    ...
+    ValueError: ...fit.nc (10 bytes) is not a NetCDF-4 file: it starts with b'weight,0'; wanted a fit written by ...
+    """
+    path = Path(path)
+    _check_there(path, folder=False)
+    start = _start(path)
+    if start != HDF5:
+        raise ValueError(
+            f"{path} ({path.stat().st_size} bytes) is not a NetCDF-4 file: it starts with {start!r}; wanted a fit "
+            "written by bayesens"
+        )
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            tree.load()
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # As in read_table.
+        raise _unreadable(path, "a fit (NetCDF-4)", error) from error
+    try:
+        check_fit_tree(tree)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return tree
+
+
+def check_fit_tree(tree: xr.DataTree) -> None:
+    """Refuse a tree that is no bayesens fit, or one of a newer format.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With the attributes ``bayesens_format`` (integer) and ``bayesens_model`` (text) at its root.
+
+    Raises
+    ------
+    TypeError
+        Not a tree.
+    ValueError
+
+    Examples
+    --------
+    >>> check_fit_tree(xr.DataTree(xr.Dataset(attrs={"bayesens_format": 1, "bayesens_model": "BMA"})))
+    >>> check_fit_tree(xr.DataTree())
+    Traceback (most recent call last):
+    ...
+    ValueError: this is no bayesens fit: its root has no attributes 'bayesens_format', 'bayesens_model'; ...
+    """
+    came: object = tree
+    if not isinstance(came, xr.DataTree):
+        raise TypeError(f"got {type(came).__name__}; wanted a fit, the xarray.DataTree that fit returns")
+    lacking = [name for name in ("bayesens_format", "bayesens_model") if name not in tree.attrs]
+    if lacking:
+        raise ValueError(
+            f"this is no bayesens fit: its root has no attributes {listed(lacking)}; wanted what fit returns"
+        )
+    version = np.asarray(tree.attrs["bayesens_format"])
+    if version.size != 1 or version.dtype.kind not in "iu" or version.item() < 1:
+        raise ValueError(
+            f"this is no bayesens fit: its attribute 'bayesens_format' is {tree.attrs['bayesens_format']!r}; wanted a "
+            f"whole number from 1 to {FORMAT}"
+        )
+    if version.item() > FORMAT:
+        raise ValueError(
+            f"this fit has format {version.item()}, and this bayesens reads formats up to {FORMAT}: upgrade bayesens, "
+            "or fit again with this one"
+        )
+
+
+def write_fit(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
+    """Write a fit to a NetCDF file, whole or not at all.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        What ``fit`` returned.
+    path : str or path
+        With the suffix ``.nc``.
+
+    Raises
+    ------
+    OSError
+        As in `check_writable`.
+    TypeError, ValueError
+        Another suffix, or a tree that is no fit (it could not be read back).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> tree = xr.DataTree(xr.Dataset(attrs={"bayesens_format": 1, "bayesens_model": "BMA"}))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_fit(tree, Path(folder) / "fit.nc")
+    ...     read_fit(Path(folder) / "fit.nc").attrs["bayesens_model"]
+    'BMA'
+    """
+    check_fit_tree(tree)
+    if Path(path).suffix.lower() != ".nc":
+        raise ValueError(f"{path} has the suffix {Path(path).suffix!r}; a fit is a NetCDF file: name it with .nc")
+    with write_atomically(path) as aside:
+        tree.to_netcdf(aside, engine="h5netcdf")

@@ -1,0 +1,379 @@
+"""fit: from a model and an ensemble to a posterior that describes itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from bayesens import models
+from bayesens.checks import warn
+from bayesens.em import Optimum
+from bayesens.ensemble import Ensemble
+from bayesens.files import FORMAT, check_fit_tree
+from bayesens.options import options_from_json, options_to_json
+from bayesens.predictive import PosteriorMixture
+from bayesens.transforms import transform
+
+__all__ = ["MAX_LOG_LIKELIHOOD", "fit", "model_of"]
+
+METHODS = ("auto", "nuts", "laplace", "em")
+MAX_LOG_LIKELIHOOD = 20_000_000  # values, 160 MB: what a fit stores without being asked
+PARETO_K, IMPORTANCE_ESS = 0.7, 400.0
+RHAT, ESS = 1.01, 400.0
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """Unconstrained draws (chain, draw, parameter), how they came about, and statistics of each draw."""
+
+    x: np.ndarray
+    attrs: dict[str, Any]
+    stats: dict[str, np.ndarray]
+
+
+def fit(
+    model: Any,
+    ensemble: Ensemble,
+    *,
+    method: str = "auto",
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    random_seed: int | None = None,
+    target_accept: float = 0.9,
+    starts: int = 3,
+    select: str = "standard",
+    log_likelihood: bool | None = None,
+    progressbar: bool = True,
+) -> xr.DataTree:
+    """Fit a model to an ensemble with observations.
+
+    Parameters
+    ----------
+    model : BMA, HBM, Climatology, SingleMember, EqualWeights or a model of your own
+    ensemble : Ensemble
+        Rows without an observation are left out.
+    method : {"auto", "nuts", "laplace", "em"}
+        ``"auto"`` maximises the posterior, samples its normal approximation with importance weights, keeps that where
+        Pareto k < .7 and the importance ESS is at least 400, and runs NUTS otherwise, started and scaled from the
+        optimum. ``"laplace"`` keeps the approximation whatever it is worth, with a warning. ``"em"`` is Raftery's
+        two-stage fit: one point, no posterior.
+    draws, tune, chains : int
+        Draws kept and thrown away per chain, and chains.
+    random_seed : int, optional
+        The same seed gives the same draws on the same machine and versions.
+    target_accept : float
+        Of NUTS, in (0, 1).
+    starts : int
+        Starts of the optimiser, or of EM (four times as many), beside the standard one.
+    select : {"standard", "best"}
+        Which optimum ``method="em"`` returns where the starts find several.
+    log_likelihood : bool, optional
+        Store log p(y_i | f_i, draw). None stores it up to 2e7 values.
+    progressbar : bool
+        Show the sampler's progress.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups ``posterior``, ``sample_stats``, ``observed_data``, ``constant_data``, ``log_prior`` and
+        ``log_likelihood`` (variable ``y``); ``attrs`` hold the model, its options, data digest, and what ran.
+
+    Raises
+    ------
+    ValueError
+        If the data do not allow the fit, or if an option is unknown.
+
+    Warns
+    -----
+    UserWarning
+        If the fit has not converged, if an approximation should not be trusted, or if several optima were found.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import bayesens as be
+    >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [1.5, 1.5, 3.5, 4.5, 4.0]})
+    >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
+    >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
+    >>> round(float(tree["posterior"]["sigma"].squeeze()), 3)
+    0.592
+    """
+    _check_arguments(method, select, draws, tune, chains, target_accept)
+    begin = time.perf_counter()
+    ensemble.check_training(n_parameters=model.n_parameters(ensemble))
+    if hasattr(model, "check"):
+        model.check(ensemble)
+    resolved = model.resolve(ensemble)
+    rng = np.random.default_rng(random_seed)
+    if method == "em":
+        posterior, attrs, stats = _fit_em(resolved, ensemble, starts=4 * starts, select=select)
+        groups = {"posterior": posterior, "sample_stats": stats}
+    else:
+        groups, attrs = _fit_posterior(resolved, ensemble, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
+                                       target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
+    attrs["seconds"] = time.perf_counter() - begin
+    groups |= _data_groups(resolved, ensemble)
+    tree = xr.DataTree.from_dict({name: dataset for name, dataset in groups.items()})
+    tree.attrs = _describe(resolved, ensemble) | {"method_asked": method, "random_seed": _text(random_seed)} | attrs
+    return _with_log_likelihood(tree, resolved, ensemble, log_likelihood)
+
+
+def model_of(tree: xr.DataTree, model: Any = None) -> Any:
+    """Rebuild the model of a fit, or check the given one against it.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    model : optional
+        The model object, for models that bayesens does not have; its options must be those of the fit.
+
+    Returns
+    -------
+    model
+        Resolved: with the centre and the scales of the fit.
+
+    Raises
+    ------
+    ValueError
+        If the tree is no fit, if its model is unknown, or if another model is given.
+    """
+    check_fit_tree(tree)
+    name, options = str(tree.attrs["bayesens_model"]), json.loads(tree.attrs["bayesens_options"])
+    if model is not None:
+        rebuilt = options_from_json(type(model), options)
+        asked = options_to_json(model)
+        fixed = {key: value for key, value in asked.items() if value is not None}
+        found = options_to_json(rebuilt)
+        different = [key for key, value in fixed.items() if _json(found[key]) != _json(value)]
+        if type(model).__name__ != name or different:
+            raise ValueError(
+                f"The fit holds the model {name}; the model given is {type(model).__name__}"
+                + (f" with other values of {', '.join(different)}" if different else "")
+                + ". Pass the model that was fitted."
+            )
+        return rebuilt
+    if name not in models.__all__:
+        raise ValueError(f"The fit holds the model {name!r}, which bayesens does not have; pass it as model=.")
+    return options_from_json(getattr(models, name), options)
+
+
+def log_likelihood_of(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> xr.DataArray:
+    """Log p(y_i | f_i, draw) in the observation's units, (chain, draw, obs), over rows with an observation."""
+    index = np.nonzero(ensemble.observed)[0]
+    rows = ensemble.select(rows=index)
+    y = rows.require_observation()
+    g = transform(model.transform)
+    mixture: PosteriorMixture = model.predictive(posterior, rows)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = mixture.log_likelihood(g.forward(y)) + g.log_jacobian(y)
+    if model.transform == "sqrt" and np.any(y == 0):
+        values[:, y == 0] = mixture.log_mass_below_zero()[:, y == 0]
+    shape = posterior.sizes["chain"], posterior.sizes["draw"], len(index)
+    return xr.DataArray(values.reshape(shape), dims=("chain", "draw", "obs"), name="y",
+                        coords={"chain": posterior["chain"], "draw": posterior["draw"], "obs": index})  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------- methods
+def _fit_posterior(model: Any, ensemble: Ensemble, *, method: str, draws: int, tune: int, chains: int, rng: np.random.Generator,
+                   target_accept: float, starts: int, progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
+    from bayesens.target import compile_target
+
+    target = compile_target(model.build(ensemble))
+    sampled = _sample(target, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
+                      target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
+    posterior, log_prior, log_joint = target.expand(sampled.x)
+    if hasattr(model, "coordinates"):
+        posterior = posterior.assign_coords(model.coordinates(ensemble))
+    if hasattr(model, "complete"):
+        posterior = model.complete(posterior, ensemble, rng)
+    dims = ("chain", "draw")
+    stats = xr.Dataset({name: (dims, values) for name, values in (sampled.stats | {"log_joint": log_joint}).items()})
+    return {"posterior": posterior, "sample_stats": stats, "log_prior": log_prior}, sampled.attrs
+
+
+def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng: np.random.Generator, target_accept: float,
+            starts: int, progressbar: bool) -> _Sampled:  # fmt: skip
+    """Laplace with importance weights where it holds, NUTS otherwise."""
+    from bayesens.laplace import curvature, find_modes, laplace
+
+    modes = find_modes(target, start=target.start, starts=starts, rng=rng)
+    root = curvature(target, modes[0].x) if modes else None
+    attrs: dict[str, Any] = {"modes": _json([{"logp": m.logp} for m in modes])}
+    rivals = [m for m in modes[1:] if modes[0].logp - m.logp < 8.0]
+    reason = "asked for"
+    if method in ("auto", "laplace"):
+        if root is None:
+            reason = "the optimiser found no point where the log density is concave"
+            if method == "laplace":
+                raise ValueError(f"method='laplace' is not possible: {reason}. Use method='nuts'.")
+        else:
+            result = laplace(target, modes[0], root, proposals=max(4000, 2 * draws * chains), rng=rng)
+            attrs |= {"pareto_k": result.pareto_k, "importance_ess": result.ess}
+            trusted = result.pareto_k < PARETO_K and result.ess >= IMPORTANCE_ESS and not rivals
+            reason = (
+                f"Pareto k {result.pareto_k:.2f} and importance ESS {result.ess:.0f}"
+                + (f", and {len(rivals)} other optima within 8 of the best log density" if rivals else "")
+            )  # fmt: skip
+            if trusted or method == "laplace":
+                if not trusted:
+                    warn(f"The normal approximation should not be trusted ({reason}; wanted k < {PARETO_K} and an ESS of "
+                         f"{IMPORTANCE_ESS:.0f}). Use method='nuts'.")  # fmt: skip
+                x = result.resample(draws * chains, rng).reshape(chains, draws, -1)
+                return _Sampled(x, attrs | {"method": "laplace", "reason": reason}, {})
+    sampled = _nuts(target, modes[0].x if modes else target.start, root, draws=draws, tune=tune, chains=chains, rng=rng,
+                    target_accept=target_accept, progressbar=progressbar)  # fmt: skip
+    return _Sampled(sampled.x, attrs | sampled.attrs | {"method": "nuts", "reason": reason}, sampled.stats)
+
+
+def _nuts(target: Any, center: np.ndarray, root: np.ndarray | None, *, draws: int, tune: int, chains: int, rng: np.random.Generator,
+          target_accept: float, progressbar: bool) -> _Sampled:  # fmt: skip
+    """NUTS on coordinates in which the curvature at the optimum is the identity."""
+    import nutpie
+    from nutpie.compiled_pyfunc import from_pyfunc
+
+    size = len(center)
+    scale = np.eye(size) if root is None else np.ascontiguousarray(root)
+
+    def make_logp() -> Any:
+        def logp(u: np.ndarray, **_: Any) -> tuple[float, np.ndarray]:
+            value, gradient = target.logp_and_gradient(center + scale @ u)
+            return value, scale.T @ gradient
+
+        return logp
+
+    def make_expand(*_: Any) -> Any:
+        return lambda u, **__: {"u": np.asarray(u)}
+
+    compiled = from_pyfunc(size, make_logp, make_expand, [np.dtype("float64")], [(size,)], ["u"])
+    trace = nutpie.sample(compiled, draws=draws, tune=tune, chains=chains, seed=int(rng.integers(2**31)), cores=min(chains, 2),
+                          progress_bar=progressbar, save_warmup=False, target_accept=target_accept)  # fmt: skip
+    u = trace["posterior"]["u"].transpose("chain", "draw", ...).values
+    x = center + u @ scale.T
+    raw = trace["sample_stats"]
+    stats = {
+        "diverging": raw["diverging"].values, "n_steps": raw["n_steps"].values, "lp": raw["logp"].values,
+        "tree_depth": raw["depth"].values, "step_size": raw["step_size"].values, "energy": raw["energy"].values,
+    }  # fmt: skip
+    return _Sampled(x, _convergence(x, stats, target.names, tune=tune, draws=draws), stats)
+
+
+def _convergence(x: np.ndarray, stats: dict[str, np.ndarray], names: tuple[str, ...], *, tune: int, draws: int) -> dict[str, Any]:
+    """Rank-normalised R-hat, bulk and tail ESS of every unconstrained parameter; one plain sentence where they fail."""
+    from arviz_stats.base import array_stats
+
+    each = np.moveaxis(x, 2, 0)
+    rhat = np.array([float(array_stats.rhat(a)) for a in each]) if len(x) > 1 else np.full(len(names), np.nan)
+    bulk = np.array([float(array_stats.ess(a, method="bulk")) for a in each])
+    tail = np.array([float(array_stats.ess(a, method="tail", prob=0.1)) for a in each])
+    divergences = int(stats["diverging"].sum())
+    attrs = {"rhat_max": float(np.max(rhat)), "ess_min": float(min(bulk.min(), tail.min())), "divergences": divergences}
+    problems = []
+    if (worst := int(np.argmax(rhat))) >= 0 and rhat[worst] > RHAT:
+        problems.append(f"R-hat is {rhat[worst]:.3f} for {names[worst]} (wanted at most {RHAT})")
+    if attrs["ess_min"] < min(ESS, 0.5 * x.shape[0] * x.shape[1]):
+        slow = names[int(np.argmin(np.minimum(bulk, tail)))]
+        problems.append(f"the effective sample size is {attrs['ess_min']:.0f} for {slow} (wanted {ESS:.0f})")
+    if divergences:
+        problems.append(f"{divergences} of {stats['diverging'].size} transitions diverged")
+    if problems:
+        warn("The fit has not converged: " + "; ".join(problems)
+             + f". Raise tune={tune} and draws={draws}, or target_accept, or use tighter priors.")  # fmt: skip
+    return attrs
+
+
+def _fit_em(model: Any, ensemble: Ensemble, *, starts: int, select: str) -> tuple[xr.Dataset, dict[str, Any], xr.Dataset]:
+    """The two-stage fit as a posterior of one draw."""
+    if not hasattr(model, "em"):
+        raise ValueError(f"{type(model).__name__} has no fit by EM; use method='auto' or 'nuts'.")
+    bias, optima = model.em(ensemble, starts=starts)
+    best = max(optima, key=lambda o: o.loglik)
+    chosen: Optimum = optima[0] if select == "standard" else best
+    if best is not chosen:
+        warn(f"EM found {len(optima)} optima; the standard start's has log likelihood {chosen.loglik:.2f}, the best "
+             f"{best.loglik:.2f} (attrs['optima']). Member sigmas far apart often stand for heavy tails: use "
+             "sigma='shared', or select='best' to take it.")  # fmt: skip
+    if not chosen.converged:
+        warn(f"EM stopped after {chosen.iterations} passes before it converged; members may be near copies.")
+    dataset = bias
+    if len(chosen.weight):
+        names = list(ensemble.members) if len(chosen.weight) == ensemble.n_members else [model.member]
+        dataset = bias.assign_coords(member=np.array(names))
+        dataset = dataset.assign(weight=("member", chosen.weight), sigma=("member", chosen.sigma))
+    dataset = dataset.expand_dims(chain=[0], draw=[0])
+    table = [
+        {"start": o.start, "loglik": o.loglik, "weight": o.weight.tolist(), "sigma": o.sigma.tolist(), "iterations": o.iterations}
+        for o in optima
+    ]
+    attrs = {"method": "em", "reason": "asked for", "point_estimate": 1, "loglik": chosen.loglik, "optima": _json(table),
+             "iterations": chosen.iterations}  # fmt: skip
+    stats = xr.Dataset({"log_joint": (("chain", "draw"), np.array([[chosen.loglik]]))})
+    return dataset, attrs, stats
+
+
+# -------------------------------------------------------------------------------------------------------------- result
+def _describe(model: Any, ensemble: Ensemble) -> dict[str, Any]:
+    from bayesens import __version__
+
+    options = _json(options_to_json(model))
+    return {
+        "bayesens_format": FORMAT, "bayesens_version": __version__, "bayesens_model": type(model).__name__,
+        "bayesens_options": options, "bayesens_members": _json(list(ensemble.members)),
+        "model_digest": sha256(f"{type(model).__name__}{options}".encode()).hexdigest(),
+        "data_digest": ensemble.digest, "units": ensemble.units, "point_estimate": 0,
+        "n_obs": int(ensemble.observed.sum()), "columns": _json(ensemble.columns),
+    }  # fmt: skip
+
+
+def _data_groups(model: Any, ensemble: Ensemble) -> dict[str, xr.Dataset]:
+    """Observations and inputs of the rows that were used."""
+    index = np.nonzero(ensemble.observed)[0]
+    used = ensemble.select(rows=index).dataset
+    coords: dict[str, Any] = {"obs": index}
+    inputs = xr.Dataset({"prediction": (("obs", "member"), used["prediction"].values, used["prediction"].attrs)},
+                        coords=coords | {"member": used["member"].values})  # fmt: skip
+    labels = {name: ("obs", used[name].values) for name in ("site", "group", "time", "lon", "lat") if name in used.coords}
+    observed = xr.Dataset({"y": ("obs", used["observation"].values, used["observation"].attrs)}, coords=coords)
+    return {"observed_data": observed, "constant_data": inputs.assign(labels)}
+
+
+def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, wanted: bool | None) -> xr.DataTree:
+    if int(tree.attrs["point_estimate"]) or wanted is False:
+        return tree
+    posterior = tree["posterior"].to_dataset()
+    size = posterior.sizes["chain"] * posterior.sizes["draw"] * int(ensemble.observed.sum())
+    if wanted is None and size > MAX_LOG_LIKELIHOOD:
+        warn(f"log_likelihood is left out: it would hold {size:.3g} values. Use be.add(tree, ensemble, 'log_likelihood') "
+             "if you need it, for arviz.loo or compare.")  # fmt: skip
+        return tree
+    tree["log_likelihood"] = xr.DataTree(log_likelihood_of(model, posterior, ensemble).to_dataset())
+    return tree
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value)
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _check_arguments(method: str, select: str, draws: int, tune: int, chains: int, target_accept: float) -> None:
+    if method not in METHODS:
+        raise ValueError(f"method is one of {', '.join(map(repr, METHODS))}; got {method!r}.")
+    if select not in ("standard", "best"):
+        raise ValueError(f"select is 'standard' or 'best'; got {select!r}.")
+    for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1)):
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    if not 0 < target_accept < 1:
+        raise ValueError(f"target_accept lies between 0 and 1; got {target_accept!r}.")
+
+

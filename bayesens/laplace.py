@@ -1,0 +1,141 @@
+"""The optimum of a posterior, its curvature, and importance sampling from the normal that they define."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg, optimize
+
+from bayesens.target import Target
+
+__all__ = ["Laplace", "Mode", "curvature", "find_modes", "laplace"]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A maximum of the log density on the unconstrained space."""
+
+    x: np.ndarray
+    logp: float
+
+
+@dataclass(frozen=True)
+class Laplace:
+    """Draws from the normal approximation with smoothed importance weights.
+
+    Attributes
+    ----------
+    x : array (proposal, parameter)
+    log_weight : array (proposal)
+        Pareto-smoothed, normalised.
+    pareto_k, ess : float
+        Shape of the tail of the weights, and their effective sample size.
+    """
+
+    x: np.ndarray
+    log_weight: np.ndarray
+    pareto_k: float
+    ess: float
+
+    def resample(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Draws of equal weight, (size, parameter), by systematic resampling in random order."""
+        edges = np.cumsum(np.exp(self.log_weight))
+        points = (np.arange(size) + rng.random()) / size * edges[-1]
+        index = np.minimum(np.searchsorted(edges, points), len(edges) - 1)
+        return self.x[rng.permutation(index)]
+
+
+def find_modes(target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator) -> list[Mode]:
+    """Maximise the log density from the given start and from jittered ones.
+
+    Parameters
+    ----------
+    target : Target
+    start : array (parameter)
+    starts : int
+        Number of jittered starts beside it.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    list of Mode
+        Distinct maxima, best first; those that differ by less than .05 in log density are one.
+    """
+
+    def negative(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = target.logp_and_gradient(np.ascontiguousarray(x))
+        if not np.isfinite(value):
+            return 1e300, np.zeros_like(x)
+        return -value, -gradient
+
+    found: list[Mode] = []
+    for i in range(1 + starts):
+        x0 = start if i == 0 else start + rng.normal(scale=0.7, size=len(start))
+        result = optimize.minimize(negative, x0, jac=True, method="L-BFGS-B",
+                                   options={"maxiter": 2000, "maxcor": 30, "ftol": 1e-14, "gtol": 1e-6})  # fmt: skip
+        if np.isfinite(result.fun) and result.fun < 1e299:
+            found.append(Mode(np.asarray(result.x), -float(result.fun)))
+    found.sort(key=lambda mode: -mode.logp)
+    distinct: list[Mode] = []
+    for mode in found:
+        if all(abs(mode.logp - other.logp) >= 0.05 for other in distinct):
+            distinct.append(mode)
+    return distinct
+
+
+def curvature(target: Target, x: np.ndarray) -> np.ndarray | None:
+    """Lower root of the covariance that the curvature at a point implies, by central differences of the gradient.
+
+    Returns
+    -------
+    array (parameter, parameter) or None
+        None where the log density is not concave at ``x``.
+    """
+    size = len(x)
+    hessian = np.empty((size, size))
+    for i in range(size):
+        step = np.zeros(size)
+        step[i] = 1e-5 * max(1.0, abs(x[i]))
+        upper = target.logp_and_gradient(x + step)[1]
+        lower = target.logp_and_gradient(x - step)[1]
+        hessian[i] = (upper - lower) / (2.0 * step[i])
+    precision = -(hessian + hessian.T) / 2.0
+    if not np.all(np.isfinite(precision)):
+        return None
+    try:
+        root = linalg.cholesky(precision, lower=True)
+    except linalg.LinAlgError:
+        return None
+    return linalg.solve_triangular(root, np.eye(size), lower=True).T
+
+
+def laplace(target: Target, mode: Mode, root: np.ndarray, *, proposals: int, rng: np.random.Generator) -> Laplace:
+    """Sample the normal at a mode and weight the draws by the density, smoothed by a Pareto tail (PSIS).
+
+    Parameters
+    ----------
+    target : Target
+    mode : Mode
+    root : array (parameter, parameter)
+        Root of the covariance.
+    proposals : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Laplace
+
+    References
+    ----------
+    Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72), Pareto smoothed importance sampling.
+    """
+    from arviz_stats.base import array_stats
+
+    z = rng.standard_normal((proposals, len(mode.x)))
+    x = mode.x + z @ root.T
+    ratio = target.logp(x) + 0.5 * np.sum(z**2, axis=1)
+    ratio = np.where(np.isfinite(ratio), ratio, -np.inf)
+    log_weight, k = array_stats.psislw(-(ratio - ratio.max()))
+    log_weight = np.asarray(log_weight) - np.logaddexp.reduce(np.asarray(log_weight))
+    return Laplace(x, log_weight, float(k), float(np.exp(-np.logaddexp.reduce(2.0 * log_weight))))

@@ -1,0 +1,67 @@
+"""Options of models: checked when a model is made, written to JSON and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any
+
+from bayesens.priors import Prior
+
+__all__ = ["check_options", "options_from_json", "options_to_json"]
+
+
+def check_options(model: Any) -> None:
+    """Check the fields of a model against its ``choices`` and their kinds.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the field, what came and what it can be.
+    """
+    name = type(model).__name__
+    for option, known in model.choices.items():
+        if (value := getattr(model, option)) not in known:
+            close = difflib.get_close_matches(str(value), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{name}({option}=...) is one of {', '.join(map(repr, known))}; got {value!r}.{hint}")
+    for item in dataclasses.fields(model):
+        value = getattr(model, item.name)
+        if item.name.endswith("_prior") and not isinstance(value, Prior):
+            raise TypeError(f'{name}({item.name}=...) is a Prior such as Prior("HalfNormal", sigma=0.3); got {value!r}.')
+        if item.name in ("scale", "sigma_scale", "sigma_spread") and not (
+            value is None or isinstance(value, Prior) or value > 0
+        ):
+            raise ValueError(f"{name}({item.name}=...) must be positive; got {value!r}.")
+
+
+def options_to_json(model: Any) -> dict[str, Any]:
+    """Return the fields of a model as plain values.
+
+    Examples
+    --------
+    >>> from bayesens.models import BMA
+    >>> options_to_json(BMA())["slope_prior"]
+    {'prior': {'family': 'Normal', 'parameters': {'mu': 1.0, 'sigma': 0.25}}}
+    """
+    out: dict[str, Any] = {}
+    for item in dataclasses.fields(model):
+        value = getattr(model, item.name)
+        out[item.name] = {"prior": value.to_json()} if isinstance(value, Prior) else value
+    return out
+
+
+def options_from_json(cls: type, data: dict[str, Any]) -> Any:
+    """Rebuild a model of the given class from :func:`options_to_json`, also after a trip through JSON text."""
+    known = {item.name for item in dataclasses.fields(cls)}
+    if unknown := sorted(set(data) - known):
+        raise ValueError(f"{cls.__name__} has no option {', '.join(unknown)}: the fit comes from another version of bayesens.")
+    return cls(**{key: _value(value) for key, value in data.items()})
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"prior"}:
+        return Prior.from_json(value["prior"])
+    if isinstance(value, list):
+        return tuple(_value(v) for v in value)
+    return value

@@ -1,0 +1,392 @@
+"""predict, score, draw and add: what a fit says of the rows of a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from bayesens import scores
+from bayesens.checks import warn
+from bayesens.columns import listed
+from bayesens.distributions import Distribution, transformed
+from bayesens.ensemble import Ensemble
+from bayesens.inference import log_likelihood_of, model_of
+from bayesens.predictive import Block, PosteriorMixture
+from bayesens.transforms import transform
+
+__all__ = ["add", "distribution", "draw", "predict", "score"]
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+PARTS_DRAWS = 256
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A fit's model, and a table brought to its members."""
+
+    model: Any
+    posterior: xr.Dataset
+    ensemble: Ensemble
+    mixture: PosteriorMixture
+
+
+def predict(
+    tree: xr.DataTree, new: Ensemble, *, quantiles: Sequence[float] = QUANTILES, model: Any = None
+) -> xr.Dataset:
+    """Predictive mean, standard deviation and quantiles of every row.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    new : Ensemble
+        Rows to predict, with or without observations. A member of the fit that it lacks is missing in every row.
+    quantiles : sequence of float
+        Levels in (0, 1).
+    model : optional
+        The model object, if it is one of your own.
+
+    Returns
+    -------
+    Dataset
+        ``mean``, ``sd`` (obs), and the parts whose squares add up to that of ``sd``: ``sd_within`` the kernels,
+        ``sd_between`` the members, ``sd_parameter`` what the posterior leaves open; ``quantile (obs, quantile)``; in the
+        units of the observations. NaN where a model needs a member and a row has none.
+
+    Warns
+    -----
+    UserWarning
+        For members that the table lacks, rows without any, and sites or groups that the fit has not seen.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import bayesens as be
+    >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [1.5, 1.5, 3.5, 4.5, 4.0]})
+    >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
+    >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
+    >>> be.predict(tree, ens, quantiles=[0.5])["quantile"].values.ravel().round(6).tolist()
+    [1.0, 2.0, 3.0, 4.0, 5.0]
+    """
+    levels = _levels(quantiles, "quantiles")
+    prepared = _prepare(tree, new, model)
+    matched = transformed(prepared.mixture.matched(), prepared.model.transform)
+    parts = _parts(prepared, matched)
+    out = _rows(prepared.ensemble)
+    for name, (values, long_name) in parts.items():
+        out[name] = ("obs", values, {"units": tree.attrs["units"], "long_name": long_name})
+    out = out.assign_coords(quantile=levels)
+    out["quantile_value"] = (("obs", "quantile"), matched.quantile(levels), {"units": tree.attrs["units"]})
+    if prepared.model.transform == "sqrt":
+        out["mass_at_zero"] = ("obs", matched.mass_at_zero(), {"long_name": "probability of exactly zero"})
+    out.attrs = {"bayesens_model": tree.attrs["bayesens_model"], "units": tree.attrs["units"]}
+    return out
+
+
+def score(
+    tree: xr.DataTree, new: Ensemble, *, levels: Sequence[float] = (0.5, 0.9), random_seed: int = 0, model: Any = None
+) -> xr.Dataset:
+    """Score p(y | f) at every row that has an observation.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    new : Ensemble
+        Rows with observations; those without are left out.
+    levels : sequence of float
+        Central intervals whose coverage, width and interval score are given.
+    random_seed : int
+        For the randomised PIT of observations at a point mass (``transform="sqrt"``).
+    model : optional
+        The model object, if it is one of your own.
+
+    Returns
+    -------
+    Dataset
+        On ``obs``: ``crps`` [units], ``log_score`` (-log p(y | f), over all posterior draws), ``error`` (mean minus
+        observation) [units], ``pit``; on ``(level, obs)``: ``covered`` (0 or 1), ``width`` [units], ``interval_score``
+        [units]. Averages are taken with xarray: ``scores.mean("obs")``. NaN where there is no prediction.
+
+    Raises
+    ------
+    ValueError
+        If no row has an observation.
+
+    References
+    ----------
+    Gneiting and Raftery (2007), JASA 102, 359-378.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import bayesens as be
+    >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [1.5, 1.5, 3.5, 4.5, 4.0]})
+    >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
+    >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
+    >>> be.score(tree, ens)["error"].values.tolist()
+    [-0.5, 0.5, -0.5, -0.5, 1.0]
+    """
+    asked = _levels(levels, "levels")
+    new.require_observation()
+    if not new.observed.any():
+        raise ValueError(f"None of the {new.n_obs} rows has an observation, so there is nothing to score.")
+    prepared = _prepare(tree, new.select(rows=new.observed), model)
+    y = prepared.ensemble.require_observation()
+    transform(prepared.model.transform).check(y, column=prepared.ensemble.columns["observation"])
+    matched = transformed(prepared.mixture.matched(), prepared.model.transform)
+    units = {"units": tree.attrs["units"]}
+    out = _rows(prepared.ensemble).assign_coords(obs=np.nonzero(new.observed)[0])
+    out["crps"] = ("obs", matched.crps(y), units | {"long_name": "continuous ranked probability score"})
+    out["log_score"] = ("obs", -_log_density(prepared, y), {"long_name": "negative log predictive density"})
+    out["error"] = ("obs", _mean(prepared, matched) - y, units | {"long_name": "predictive mean minus observation"})
+    out["pit"] = ("obs", matched.pit(y, np.random.default_rng(random_seed)), {"long_name": "probability integral transform"})
+    edges = np.stack([matched.quantile(0.5 + side * asked / 2.0) for side in (-1.0, 1.0)])
+    lower, upper = np.moveaxis(edges, -1, 1)
+    dims = ("level", "obs")
+    out = out.assign_coords(level=asked)
+    out["covered"] = (dims, scores.covered(lower, upper, y), {"long_name": "whether the central interval holds y"})
+    out["width"] = (dims, scores.width(lower, upper), units)
+    out["interval_score"] = (dims, scores.interval_score(lower, upper, y, asked[:, None]), units)
+    out.attrs = {"bayesens_model": tree.attrs["bayesens_model"], **units}
+    return out
+
+
+def draw(tree: xr.DataTree, new: Ensemble, *, size: int = 1000, random_seed: int | None = None, model: Any = None) -> xr.DataArray:
+    """Draw from the predictive distribution of every row, independently given the parameters.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    new : Ensemble
+        Rows to predict.
+    size : int
+        Number of draws.
+    random_seed : int, optional
+        The same seed gives the same draws.
+    model : optional
+        The model object, if it is one of your own.
+
+    Returns
+    -------
+    DataArray (sample, obs)
+        In the units of the observations. Each sample uses one posterior draw for all rows; effects of new sites are drawn
+        row by row.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import bayesens as be
+    >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [1.5, 1.5, 3.5, 4.5, 4.0]})
+    >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
+    >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
+    >>> be.draw(tree, ens, size=3, random_seed=1).shape
+    (3, 5)
+    """
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise ValueError(f"size must be a whole number of at least 1; got {size!r}.")
+    prepared = _prepare(tree, new, model)
+    z = prepared.mixture.sample(int(size), np.random.default_rng(random_seed))
+    values = transform(prepared.model.transform).inverse(z)
+    out = _rows(prepared.ensemble)
+    return xr.DataArray(values, dims=("sample", "obs"), coords=out.coords, name="y", attrs={"units": tree.attrs["units"]})
+
+
+def distribution(tree: xr.DataTree, new: Ensemble, *, model: Any = None) -> Distribution:
+    """Return the predictive distribution of every row as one object with pdf, cdf, quantile, crps and sample.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    new : Ensemble
+        Rows to predict.
+    model : optional
+        The model object, if it is one of your own.
+
+    Returns
+    -------
+    NormalMixture, SquaredNormalMixture or LogNormalMixture
+        Few components that match the mixture over all posterior draws; shape (obs).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import bayesens as be
+    >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [1.5, 1.5, 3.5, 4.5, 4.0]})
+    >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
+    >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
+    >>> distribution(tree, ens).cdf(frame["a"]).tolist()
+    [0.5, 0.5, 0.5, 0.5, 0.5]
+    """
+    prepared = _prepare(tree, new, model)
+    return transformed(prepared.mixture.matched(), prepared.model.transform)
+
+
+def add(tree: xr.DataTree, ensemble: Ensemble, group: str, *, random_seed: int | None = None, model: Any = None) -> xr.DataTree:
+    """Return the fit with a group that it left out.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit; it is not changed.
+    ensemble : Ensemble
+        The training rows, the same as in the fit.
+    group : {"log_likelihood", "posterior_predictive"}
+        What to add.
+    random_seed : int, optional
+        For the posterior predictive draws.
+    model : optional
+        The model object, if it is one of your own.
+
+    Returns
+    -------
+    DataTree
+        With ``y (chain, draw, obs)`` in the new group.
+
+    Raises
+    ------
+    ValueError
+        If the ensemble is not that of the fit, or the group is unknown.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import bayesens as be
+    >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [1.5, 1.5, 3.5, 4.5, 4.0]})
+    >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
+    >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
+    >>> be.add(tree, ens, "posterior_predictive", random_seed=1)["posterior_predictive"]["y"].dims
+    ('chain', 'draw', 'obs')
+    """
+    known = ("log_likelihood", "posterior_predictive")
+    if group not in known:
+        raise ValueError(f"group is one of {', '.join(map(repr, known))}; got {group!r}.")
+    fitted = model_of(tree, model)
+    if ensemble.digest != tree.attrs["data_digest"]:
+        raise ValueError("This ensemble is not the one that was fitted (its digest differs); pass the training rows as they were.")
+    posterior = tree["posterior"].to_dataset()
+    if group == "log_likelihood":
+        values = log_likelihood_of(fitted, posterior, ensemble)
+    else:
+        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+        rows = ensemble.select(rows=ensemble.observed)
+        mixture: PosteriorMixture = fitted.predictive(posterior, rows)
+        z = mixture.sample_each(np.random.default_rng(random_seed))
+        y = transform(fitted.transform).inverse(z).reshape(chains, draws, -1)
+        values = xr.DataArray(y, dims=("chain", "draw", "obs"), name="y", coords={
+            "chain": posterior["chain"], "draw": posterior["draw"], "obs": np.nonzero(ensemble.observed)[0]})  # fmt: skip
+    out = tree.copy()
+    out[group] = xr.DataTree(values.to_dataset(name="y"))
+    return out
+
+
+# ------------------------------------------------------------------------------------------------------------ the parts
+def _prepare(tree: xr.DataTree, new: Ensemble, model: Any) -> _Prepared:
+    fitted = model_of(tree, model)
+    ensemble = _with_members(new, tuple(json.loads(tree.attrs["bayesens_members"])), str(tree.attrs["units"]))
+    posterior = tree["posterior"].to_dataset()
+    _warn_rows(fitted, posterior, ensemble)
+    return _Prepared(fitted, posterior, ensemble, fitted.predictive(posterior, ensemble))
+
+
+def _with_members(new: Ensemble, members: tuple[str, ...], units: str) -> Ensemble:
+    """Bring a table to the members of the fit, in their order; those that it lacks are missing."""
+    if new.units and units and new.units != units:
+        raise ValueError(f"The table is in {new.units!r} and the fit in {units!r}; convert the table to {units!r}.")
+    if new.members == members:
+        return new
+    lacking = [name for name in members if name not in new.members]
+    if len(lacking) == len(members):
+        raise ValueError(f"The table has none of the members of the fit, {listed(members)}; it has {listed(new.members)}.")
+    if lacking:
+        warn(f"The table lacks {listed(lacking)}: predictions treat {'it' if len(lacking) == 1 else 'them'} as missing in "
+             f"all {new.n_obs} rows.")  # fmt: skip
+    return Ensemble(new.dataset.reindex(member=list(members)))
+
+
+def _warn_rows(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> None:
+    needs_member = getattr(model, "needs_member", False)
+    if needs_member and (empty := int((~ensemble.available.any(axis=1)).sum())):
+        warn(f"{empty} of {ensemble.n_obs} rows have no member at all: their predictions are NaN.")
+    for level in ("group", "site"):
+        if not getattr(model, level, False):
+            continue
+        labels = ensemble.labels(level)
+        new = np.ones(ensemble.n_obs, dtype=bool) if labels is None else ~np.isin(labels, posterior[level].values)
+        if new.any():
+            shown = "" if labels is None else f" ({listed(sorted({str(s) for s in labels[new]}), limit=3)})"
+            warn(f"{int(new.sum())} of {ensemble.n_obs} rows are at a {level} that the fit has not seen{shown}: "
+                 f"they are predicted as a new {level}.")  # fmt: skip
+
+
+def _mean(prepared: _Prepared, matched: Distribution) -> np.ndarray:
+    return prepared.mixture.moments().mean if prepared.model.transform == "identity" else matched.mean()
+
+
+def _parts(prepared: _Prepared, matched: Distribution) -> dict[str, tuple[np.ndarray, str]]:
+    """Mean, standard deviation and the parts of the variance; exact for untransformed models."""
+    if prepared.model.transform == "identity":
+        m = prepared.mixture.moments()
+        mean, variance, parts = m.mean, m.variance, (m.within, m.between, m.parameter)
+    else:
+        mean, variance = matched.mean(), matched.variance()
+        parts = _transformed_parts(prepared, variance)
+    names = ("within kernels", "between members", "left open by the posterior")
+    out = {"mean": (mean, "predictive mean"), "sd": (np.sqrt(variance), "predictive standard deviation")}
+    for key, part, text in zip(("within", "between", "parameter"), parts, names, strict=True):
+        out[f"sd_{key}"] = (np.sqrt(part), f"standard deviation {text}")
+    return out
+
+
+def _transformed_parts(prepared: _Prepared, variance: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Parts of the variance after the inverse transform, from up to 256 evenly spaced draws, as shares of the variance."""
+    within, between, means, squares, count = 0.0, 0.0, 0.0, 0.0, 0
+    total = prepared.posterior.sizes["chain"] * prepared.posterior.sizes["draw"]
+    for s in np.unique(np.linspace(0, total - 1, min(total, PARTS_DRAWS)).astype(int)):
+        one = transformed(_one_draw(prepared.mixture, s).matched(), prepared.model.transform)
+        mean = one.mean()
+        within, between = within + one.variance_within(), between + one.variance_between()
+        means, squares, count = means + mean, squares + mean**2, count + 1
+    parameter = np.maximum(squares / count - (means / count) ** 2, 0.0)
+    parts = np.stack([within / count, between / count, parameter])
+    return tuple(parts / parts.sum(axis=0) * variance)
+
+
+def _one_draw(mixture: PosteriorMixture, s: int) -> PosteriorMixture:
+    pick = slice(s, s + 1)
+    return PosteriorMixture(mixture.f, lambda: (
+        Block(b.rows, b.weight[pick], b.coefficient[pick], b.variance[pick]) for b in mixture.blocks()
+    ))  # fmt: skip
+
+
+def _log_density(prepared: _Prepared, y: np.ndarray) -> np.ndarray:
+    g = transform(prepared.model.transform)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out = prepared.mixture.log_density(g.forward(y)) + g.log_jacobian(y)
+    if prepared.model.transform == "sqrt" and np.any(y == 0):
+        each = prepared.mixture.log_mass_below_zero()[:, y == 0]
+        top = each.max(axis=0)
+        out[y == 0] = top + np.log(np.mean(np.exp(each - top), axis=0))
+    return out
+
+
+def _rows(ensemble: Ensemble) -> xr.Dataset:
+    """An empty dataset with the rows' coordinates."""
+    data = ensemble.dataset
+    names = [name for name in ("site", "group", "time", "lon", "lat") if name in data.coords]
+    coords: dict[str, Any] = {name: ("obs", data[name].values, data[name].attrs) for name in names}
+    return xr.Dataset(coords=coords | {"obs": np.arange(ensemble.n_obs)})
+
+
+def _levels(values: Sequence[float], name: str) -> np.ndarray:
+    levels = np.atleast_1d(np.asarray(values, dtype=float))
+    if levels.ndim != 1 or len(levels) == 0 or not np.all((levels > 0) & (levels < 1)):
+        raise ValueError(f"{name} must be numbers between 0 and 1; got {values!r}.")
+    return levels

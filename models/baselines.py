@@ -1,0 +1,218 @@
+"""Baselines that every comparison needs: climatology, one dressed member, equal weights.
+
+    Climatology   y_i ~ Normal(mean + offset_group[g] + offset_site[s], sd), whatever the members say
+    SingleMember  y_i ~ Normal(c - bias + slope (f_i - c), sigma), one member
+    EqualWeights  BMA whose weights are one over the number of members
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from bayesens.em import Optimum, least_squares
+from bayesens.ensemble import Ensemble
+from bayesens.models.bma import BMA
+from bayesens.options import check_options
+from bayesens.predictive import Block, PosteriorMixture, row_classes
+from bayesens.priors import Prior
+from bayesens.rows import codes, flat, level_rows, prediction_rows, training_rows
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+__all__ = ["Climatology", "EqualWeights", "SingleMember"]
+
+
+@dataclass(frozen=True)
+class EqualWeights(BMA):
+    """BMA with all weights equal: members are corrected and dressed, but none is preferred.
+
+    Parameters are those of :class:`BMA`.
+
+    Examples
+    --------
+    >>> EqualWeights(sigma="shared").weights
+    'equal'
+    """
+
+    weights: str = "equal"
+
+    choices: ClassVar[dict[str, tuple[str, ...]]] = BMA.choices | {"weights": ("equal",)}
+
+
+@dataclass(frozen=True)
+class SingleMember(BMA):
+    """One member, bias-corrected and dressed with a normal kernel.
+
+    Parameters
+    ----------
+    member : str, optional
+        Which one; None takes the member with the smallest residual standard deviation over the training rows.
+    **options
+        Those of :class:`BMA`.
+
+    Examples
+    --------
+    >>> SingleMember(member="rf").member
+    'rf'
+    """
+
+    weights: str = "equal"
+    member: str | None = None
+
+    choices: ClassVar[dict[str, tuple[str, ...]]] = BMA.choices | {"weights": ("equal",)}
+
+    def resolve(self, ensemble: Ensemble) -> SingleMember:
+        """Return the model with the member and the scales filled in from the training rows."""
+        chosen = self
+        if self.member is None:
+            rows = self._rows(ensemble)
+            each = np.arange(len(ensemble.members))
+            intercept, slope = least_squares(rows.y, rows.f, rows.available, bias=self.bias, cluster=each)
+            squares = np.where(rows.available, (rows.y[:, None] - intercept - slope * rows.f) ** 2, 0.0)
+            best = np.argmin(squares.sum(axis=0) / rows.available.sum(axis=0))
+            chosen = replace(self, member=ensemble.members[int(best)])
+        resolved = super(SingleMember, chosen).resolve(chosen._one(ensemble))
+        assert isinstance(resolved, SingleMember)
+        return resolved
+
+    def n_parameters(self, ensemble: Ensemble) -> int:
+        """Number of parameters, effects aside."""
+        return super().n_parameters(ensemble.select(members=[self.member or ensemble.members[0]]))
+
+    def build(self, ensemble: Ensemble, likelihood: str = "fused") -> pm.Model:
+        """Return the PyMC model of the chosen member; see :meth:`BMA.build`."""
+        model = self.resolve(ensemble)
+        return super(SingleMember, model).build(model._one(ensemble), likelihood)
+
+    def em(self, ensemble: Ensemble, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10) -> tuple[xr.Dataset, list[Optimum]]:
+        """Least squares and the residual standard deviation; see :meth:`BMA.em`."""
+        model = self.resolve(ensemble)
+        return super(SingleMember, model).em(model._one(ensemble), starts=starts, seed=seed, tolerance=tolerance)
+
+    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
+        """Return p(y | f); see :meth:`BMA.predictive`."""
+        return super().predictive(posterior, self._one(ensemble))
+
+    def _one(self, ensemble: Ensemble) -> Ensemble:
+        return ensemble if ensemble.members == (self.member,) else ensemble.select(members=[str(self.member)])
+
+
+@dataclass(frozen=True)
+class Climatology:
+    """The distribution of the observations themselves, of each group and site if asked.
+
+    Parameters
+    ----------
+    group, site : bool
+        Random effects of group and site in the mean.
+    transform : {"identity", "sqrt", "log"}
+        Applied to the observation.
+    center, scale : float, optional
+        Origin and unit of the priors; None takes mean and standard deviation of the observations.
+    mean_prior, sd_prior, group_sd_prior, site_sd_prior : Prior
+        In units of ``scale``; that of the mean about ``center``.
+
+    Examples
+    --------
+    >>> Climatology(group=True).group
+    True
+    """
+
+    group: bool = False
+    site: bool = False
+    transform: str = "identity"
+    center: float | None = None
+    scale: float | None = None
+    mean_prior: Prior = field(default=Prior("Normal", mu=0, sigma=1))
+    sd_prior: Prior = field(default=Prior("HalfNormal", sigma=2))
+    group_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=1))
+    site_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=1))
+
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"transform": ("identity", "sqrt", "log")}
+    levels: ClassVar[tuple[str, ...]] = ("group", "site")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @property
+    def _effects(self) -> tuple[str, ...]:
+        return tuple(level for level in self.levels if getattr(self, level))
+
+    def resolve(self, ensemble: Ensemble) -> Climatology:
+        """Return the model with ``center`` and ``scale`` filled in from the training rows."""
+        y = training_rows(ensemble, self.transform, need_member=False).y
+        return replace(
+            self,
+            center=float(np.mean(y)) if self.center is None else self.center,
+            scale=float(np.std(y)) if self.scale is None else self.scale,
+        )
+
+    def n_parameters(self, ensemble: Ensemble) -> int:
+        """Number of parameters, effects aside."""
+        return 2 + len(self._effects)
+
+    def build(self, ensemble: Ensemble, likelihood: str = "fused") -> pm.Model:
+        """Return the PyMC model; see :meth:`BMA.build`."""
+        import pymc as pm
+        import pytensor.tensor as pt
+
+        if likelihood not in ("fused", "rows"):
+            raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
+        model = self.resolve(ensemble)
+        assert model.center is not None and model.scale is not None
+        rows = training_rows(ensemble, self.transform, need_member=False)
+        levels = {level: level_rows(ensemble, level, rows.index) for level in self._effects}
+        with pm.Model(coords={level: names for level, (names, _) in levels.items()}) as pymc_model:
+            mean = self.mean_prior.create("mean", scale=model.scale, shift=model.center)
+            sd = self.sd_prior.create("sd", scale=model.scale)
+            location: Any = pt.zeros(1)
+            for level, (_, code) in levels.items():
+                effect_sd = getattr(self, f"{level}_sd_prior").create(f"offset_{level}_sd", scale=model.scale)
+                location = location + pm.Normal(f"offset_{level}", 0.0, effect_sd, dims=level)[code]
+            if likelihood == "rows":
+                pm.Normal("y", mean + location, sd, observed=rows.y)
+            else:
+                from bayesens.likelihoods import mixture_loglik
+
+                offset = location[:, None] if levels else pt.zeros((0, 1))
+                pm.Potential("loglik", mixture_loglik(
+                    pt.zeros(1), mean[None], pt.zeros(1), pt.log(sd)[None], offset,
+                    y=rows.y, f=np.zeros((len(rows.y), 1)), available=np.ones((len(rows.y), 1), dtype=bool),
+                ))  # fmt: skip
+        return pymc_model
+
+    def em(self, ensemble: Ensemble, *, starts: int = 0, seed: int = 0, tolerance: float = 0.0) -> tuple[xr.Dataset, list[Optimum]]:
+        """Mean and standard deviation of the observations, which maximise the likelihood in closed form."""
+        if self._effects:
+            raise ValueError(f"method='em' has no {' or '.join(self._effects)} effects; use method='auto' or 'nuts'.")
+        y = training_rows(ensemble, self.transform, need_member=False).y
+        loglik = -0.5 * len(y) * (np.log(2.0 * np.pi * np.var(y)) + 1.0)
+        optimum = Optimum(np.ones(0), np.ones(0), float(loglik), 0, True, "closed form")
+        return xr.Dataset({"mean": ((), np.mean(y)), "sd": ((), np.std(y))}), [optimum]
+
+    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
+        """Return p(y) for every row, on the transformed scale."""
+        rows = prediction_rows(ensemble, self.transform)
+        draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
+        level_codes = [codes(ensemble.labels(level), posterior[level].values, len(rows.y)) for level in self._effects]
+        first = np.zeros(len(rows.y), dtype=int)
+
+        def blocks() -> Iterator[Block]:
+            for index, (_, *key) in row_classes(first, *level_codes):
+                mean, variance = draw["mean"], draw["sd"] ** 2
+                for level, code in zip(self._effects, key, strict=True):
+                    if code < 0:
+                        variance = variance + draw[f"offset_{level}_sd"] ** 2
+                    else:
+                        mean = mean + draw[f"offset_{level}"][:, code]
+                coefficient = np.zeros((len(mean), 1, 1 + rows.f.shape[1]))
+                coefficient[:, 0, 0] = mean
+                yield Block(index, np.ones((len(mean), 1)), coefficient, variance[:, None])
+
+        return PosteriorMixture(rows.f, blocks)

@@ -1,0 +1,449 @@
+"""A hierarchical Bayesian model of the observation and all members: every source a level, with dependent errors.
+
+For row i at site s in group g, with a common centre c and y_i = truth_mean + truth_group[g] + truth_site[s] + v_i,
+
+    f_ik = c + bias_k + slope_k (truth_mean - c) + slope_group_k truth_group[g] + slope_site_k truth_site[s] + slope_k v_i
+             + bias_group[g, k] + bias_site[s, k] + e_ik
+
+    v_i         ~ Normal(0, truth_sd)            truth_site ~ Normal(0, truth_site_sd)   truth_group ~ Normal(0, truth_group_sd)
+    e_i         ~ MvNormal(0, D R D)             D = diag(error_sd), R = error correlation of f given y
+    bias_site   ~ MvNormal(0, likewise)          bias_group ~ MvNormal(0, likewise)
+    bias_k      ~ Normal(0, .3 h)                slope_k, slope_site_k, slope_group_k ~ Normal(.7, .3 to .4)
+
+With all slopes equal and no effects this reads f_k = c + bias_k + slope_k (y - c). The observation is its own truth here:
+an observation error could only be bounded by such data, never estimated, and p(y | f) does not depend on the split.
+
+Correlations are, at every level, those of a factor common to all members plus a rest, R = r 1 1' + (1 - r) R0 with
+r ~ Beta(2, 2) and R0 ~ LKJ(4) (``errors="factor"``), LKJ alone (``"lkj"``), or none (``"independent"``). The factor is
+where members that share their inputs usually stand, which LKJ alone, centred on independence, would deny.
+
+The joint Gaussian makes p(y | f) a regression on the members with negative weights allowed, linear_weight = V_ff^-1 V_fy.
+Effects are integrated out exactly for sampling and drawn back from their conditional distribution afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from bayesens.columns import listed
+from bayesens.ensemble import Ensemble, linear_dependence
+from bayesens.options import check_options
+from bayesens.predictive import Block, PosteriorMixture, row_classes
+from bayesens.priors import Prior
+from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows, training_rows
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+    from bayesens.likelihoods import Statistics
+
+__all__ = ["HBM"]
+
+_PRESETS = {
+    "weak": {},
+    "vague": {
+        "bias_prior": Prior("Normal", mu=0, sigma=1), "slope_prior": Prior("Normal", mu=0.7, sigma=1),
+        "slope_site_prior": Prior("Normal", mu=0.7, sigma=1), "slope_group_prior": Prior("Normal", mu=0.7, sigma=1),
+        "error_sd_prior": Prior("LogNormal", mu=-0.7, sigma=1), "correlation_prior": Prior("LKJCorr", eta=1),
+        "bias_site_sd_prior": Prior("HalfNormal", sigma=1), "bias_group_sd_prior": Prior("HalfNormal", sigma=1),
+        "common_prior": Prior("Beta", alpha=1, beta=1),
+    },
+    "sceptical": {
+        "bias_prior": Prior("Normal", mu=0, sigma=0.1), "slope_prior": Prior("Normal", mu=0.7, sigma=0.15),
+        "slope_site_prior": Prior("Normal", mu=0.7, sigma=0.15), "slope_group_prior": Prior("Normal", mu=0.7, sigma=0.15),
+        "bias_site_sd_prior": Prior("HalfNormal", sigma=0.2), "bias_group_sd_prior": Prior("HalfNormal", sigma=0.1),
+        "correlation_prior": Prior("LKJCorr", eta=20),
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HBM:
+    """Hierarchical Bayesian model with source-bias random effects and dependent errors.
+
+    Parameters
+    ----------
+    errors : {"factor", "lkj", "independent"}
+        Correlation of the members' errors at every level.
+    group, site : bool, optional
+        Levels of the hierarchy; None takes those that the ensemble has with at least two labels.
+    transform : {"identity", "sqrt", "log"}
+        Applied to the observation and to all members; predictions come back in the observation's units.
+    center, scale : float, optional
+        Origin and unit of the priors on the transformed scale; None takes mean and standard deviation of the observations.
+    truth_mean_prior, ..., correlation_prior : Prior
+        Priors in units of ``scale``; that of ``truth_mean`` about ``center``.
+
+    References
+    ----------
+    Marty, Fortin, Kuswanto, Favre and Parent (2015), JRSS C 64, 75-92, combine sources by such a hierarchy;
+    Winkler (1981), Management Science 27, 479-488, treats dependent errors.
+
+    Examples
+    --------
+    >>> HBM(errors="independent", site=False).errors
+    'independent'
+    """
+
+    errors: str = "factor"
+    group: bool | None = None
+    site: bool | None = None
+    transform: str = "identity"
+    center: float | None = None
+    scale: float | None = None
+    truth_mean_prior: Prior = field(default=Prior("Normal", mu=0, sigma=1))
+    truth_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=1))
+    truth_site_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=1))
+    truth_group_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=0.5))
+    bias_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
+    slope_prior: Prior = field(default=Prior("Normal", mu=0.7, sigma=0.3))
+    slope_site_prior: Prior = field(default=Prior("Normal", mu=0.7, sigma=0.4))
+    slope_group_prior: Prior = field(default=Prior("Normal", mu=0.7, sigma=0.4))
+    error_sd_prior: Prior = field(default=Prior("LogNormal", mu=-0.7, sigma=0.5))
+    bias_site_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=0.5))
+    bias_group_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=0.3))
+    common_prior: Prior = field(default=Prior("Beta", alpha=2, beta=2))
+    correlation_prior: Prior = field(default=Prior("LKJCorr", eta=4))
+
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {
+        "errors": ("factor", "lkj", "independent"), "transform": ("identity", "sqrt", "log"),
+    }  # fmt: skip
+    levels: ClassVar[tuple[str, ...]] = ("group", "site")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @classmethod
+    def preset(cls, name: str, **options: Any) -> HBM:
+        """Return the model with a named set of priors: ``"weak"`` (the default), ``"vague"`` or ``"sceptical"``.
+
+        Examples
+        --------
+        >>> HBM.preset("sceptical").correlation_prior
+        Prior("LKJCorr", eta=20.0)
+        """
+        if name not in _PRESETS:
+            raise ValueError(f"HBM has the presets {', '.join(_PRESETS)}; got {name!r}.")
+        return cls(**{**_PRESETS[name], **options})
+
+    # ------------------------------------------------------------------------------------------------ what the data set
+    def resolve(self, ensemble: Ensemble) -> HBM:
+        """Return the model with ``center``, ``scale`` and the levels filled in from the training rows."""
+        rows = self._rows(ensemble)
+        found = {level: getattr(self, level) for level in self.levels}
+        for level in self.levels:
+            if found[level] is None:
+                labels = ensemble.labels(level)
+                found[level] = labels is not None and len(np.unique(labels[rows.index])) > 1
+        return replace(
+            self, **found,
+            center=float(np.mean(rows.y)) if self.center is None else self.center,
+            scale=float(np.std(rows.y)) if self.scale is None else self.scale,
+        )  # fmt: skip
+
+    def check(self, ensemble: Ensemble) -> None:
+        """Refuse members that are exact linear combinations of others: their joint covariance is singular."""
+        if dependent := linear_dependence(ensemble.select(rows=self._rows(ensemble).index)):
+            raise ValueError(
+                f"Members {listed(dependent)} are exact copies or linear combinations of each other in the "
+                f"{len(self._rows(ensemble).y)} training rows; HBM models their joint distribution, which is then singular. "
+                "Leave one of them out, or use BMA."
+            )
+
+    def n_parameters(self, ensemble: Ensemble) -> int:
+        """Number of parameters, effects aside."""
+        k, levels = len(ensemble.members), 1 + len(self.resolve(ensemble)._effects)
+        correlation = {"independent": 0, "lkj": k * (k - 1) // 2, "factor": 1 + k * (k - 1) // 2}[self.errors]
+        return 1 + k + levels * (1 + 2 * k + (correlation if k > 1 else 0))
+
+    def _rows(self, ensemble: Ensemble) -> Rows:
+        return training_rows(ensemble, self.transform, need_member=False)
+
+    @property
+    def _effects(self) -> tuple[str, ...]:
+        return tuple(level for level in self.levels if getattr(self, level))
+
+    # ---------------------------------------------------------------------------------------------------- the posterior
+    def build(self, ensemble: Ensemble, likelihood: str = "fused") -> pm.Model:
+        """Return the PyMC model.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+            Rows without an observation are left out.
+        likelihood : {"fused", "rows"}
+            ``"rows"`` has the effects ``truth_group``, ``truth_site``, ``bias_group`` and ``bias_site`` as variables, and
+            observed ``y`` and members; ``"fused"`` has them integrated out.
+
+        Returns
+        -------
+        pymc.Model
+        """
+        import pymc as pm
+        import pytensor.tensor as pt
+
+        if likelihood not in ("fused", "rows"):
+            raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
+        model, rows = self.resolve(ensemble), self._rows(ensemble)
+        assert model.center is not None and model.scale is not None
+        h, c = model.scale, model.center
+        levels = {level: level_rows(ensemble, level, rows.index) for level in model._effects}
+        coords: dict[str, Any] = {"member": list(ensemble.members), "member_": list(ensemble.members)}
+        coords |= {level: names for level, (names, _) in levels.items()}
+        with pm.Model(coords=coords) as pymc_model:
+            truth_mean = self.truth_mean_prior.create("truth_mean", scale=h, shift=c)
+            bias = self.bias_prior.create("bias", scale=h, dims="member")
+            truth_sd = self.truth_sd_prior.create("truth_sd", scale=h)
+            slope = self.slope_prior.create("slope", dims="member")
+            sd = self.error_sd_prior.create("error_sd", scale=h, dims="member")
+            root = self._error_root("residual", sd, len(ensemble.members))
+            truth: dict[str, tuple[Any, Any, Any]] = {}
+            for level in model._effects:
+                truth_level_sd = getattr(self, f"truth_{level}_sd_prior").create(f"truth_{level}_sd", scale=h)
+                slope_level = getattr(self, f"slope_{level}_prior").create(f"slope_{level}", dims="member")
+                sd = getattr(self, f"bias_{level}_sd_prior").create(f"bias_{level}_sd", scale=h, dims="member")
+                truth[level] = truth_level_sd, slope_level, self._error_root(f"bias_{level}", sd, len(ensemble.members))
+            base = c + bias + slope * (truth_mean - c)
+            if likelihood == "rows":
+                self._observe(rows, levels, truth_mean, base, truth_sd, slope, root, truth)
+            else:
+                from bayesens.likelihoods import collapsed_loglik
+
+                size = len(ensemble.members) + 1
+                covariance = {level: _joint_covariance(*parts) for level, parts in truth.items()}
+                pm.Potential("loglik", collapsed_loglik(
+                    pt.concatenate([truth_mean[None], base]), _joint_covariance(truth_sd, slope, root),
+                    covariance.get("site", pt.zeros((size, size))), covariance.get("group", pt.zeros((size, size))),
+                    data=model.statistics(ensemble),
+                ))  # fmt: skip
+        return pymc_model
+
+    def _error_root(self, name: str, sd: Any, k: int) -> Any:
+        """Lower root of a covariance with the given standard deviations and this model's kind of correlation."""
+        import pymc as pm
+        import pytensor.tensor as pt
+
+        if self.errors == "independent" or k == 1:
+            return pt.diag(sd)
+        factor = self.correlation_prior.create(f"{name}_rest", n=k)
+        if self.errors == "lkj":
+            pm.Deterministic(f"{name}_corr", factor @ factor.T, dims=("member", "member_"))
+            return sd[:, None] * factor
+        common = self.common_prior.create(f"{name}_common")
+        correlation = common + (1.0 - common) * (factor @ factor.T)
+        pm.Deterministic(f"{name}_corr", correlation, dims=("member", "member_"))
+        return pt.linalg.cholesky(sd[:, None] * correlation * sd)
+
+    @staticmethod
+    def _observe(rows: Rows, levels: Any, truth_mean: Any, base: Any, truth_sd: Any, slope: Any, root: Any, truth: Any) -> None:
+        """The model row by row, as it stands at the top of this file."""
+        import pymc as pm
+        import pytensor.tensor as pt
+
+        level_mean: Any = truth_mean
+        member_mean: Any = base
+        for level, (sd, slope_level, root_level) in truth.items():
+            code = levels[level][1]
+            effect = pm.Normal(f"truth_{level}", 0.0, sd, dims=level)
+            bias = pm.MvNormal(f"bias_{level}", mu=np.zeros(rows.f.shape[1]), chol=root_level, dims=(level, "member"))
+            level_mean = level_mean + effect[code]
+            member_mean = member_mean + effect[code][:, None] * slope_level + bias[code]
+        mean = pt.broadcast_to(level_mean, rows.y.shape)
+        pm.Normal("y", mean, truth_sd, observed=rows.y)
+        member_mean = pt.broadcast_to(member_mean, rows.f.shape) + (rows.y - mean)[:, None] * slope
+        patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
+        covariance = root @ root.T
+        for q, present in enumerate(patterns):
+            index, columns = np.nonzero(pattern.ravel() == q)[0], np.nonzero(present)[0]
+            if len(columns):
+                name = "f" if present.all() else "f_" + "".join("x" if p else "o" for p in present)
+                pm.MvNormal(name, mu=member_mean[index][:, columns], cov=covariance[columns][:, columns],
+                            observed=rows.f[np.ix_(index, columns)])  # fmt: skip
+
+    def statistics(self, ensemble: Ensemble) -> Statistics:
+        """Return the sufficient statistics of the training rows; the model must be resolved."""
+        from bayesens.likelihoods import statistics
+
+        return statistics(self._rows(ensemble).z, *self._site_codes(ensemble)[:2])
+
+    def _site_codes(self, ensemble: Ensemble) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Site of each row and group of each site, numbered so that groups do not decrease; and each site's level."""
+        index = self._rows(ensemble).index
+        group = level_rows(ensemble, "group", index)[1] if self.group else np.zeros(len(index), dtype=int)
+        site = level_rows(ensemble, "site", index)[1] if self.site else group
+        pairs, code = np.unique(np.stack([group, site], axis=1), axis=0, return_inverse=True)
+        return code.ravel(), pairs[:, 0], pairs[:, 1]
+
+    # ---------------------------------------------------------------------------------------------- what follows from it
+    def moments(self, draw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Mean and covariances of ``z = (y, f)`` under each draw.
+
+        Parameters
+        ----------
+        draw : dict of array (draw, ...)
+            Posterior draws by name.
+
+        Returns
+        -------
+        dict
+            ``mean (draw, column)``; ``within``, ``site``, ``group`` ``(draw, column, column)``, zero where a level is off.
+        """
+        assert self.center is not None
+        c, truth_mean = self.center, draw["truth_mean"]
+        base = c + draw["bias"] + draw["slope"] * (truth_mean - c)[:, None]
+        out = {"mean": np.column_stack([truth_mean, base])}
+        out["within"] = _covariance(draw["truth_sd"], draw["slope"], draw["error_sd"], draw.get("residual_corr"))
+        for level in self.levels:
+            out[level] = np.zeros_like(out["within"])
+            if getattr(self, level):
+                out[level] = _covariance(draw[f"truth_{level}_sd"], draw[f"slope_{level}"], draw[f"bias_{level}_sd"],
+                                         draw.get(f"bias_{level}_corr"))  # fmt: skip
+        return out
+
+    def complete(self, posterior: xr.Dataset, ensemble: Ensemble, rng: np.random.Generator) -> xr.Dataset:
+        """Draw the effects back, and add what the parameters imply.
+
+        Parameters
+        ----------
+        posterior : Dataset
+            Draws of the parameters; the model must be resolved.
+        ensemble : Ensemble
+            The training rows.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        Dataset
+            ``posterior`` with ``truth_group``, ``truth_site``, ``bias_group``, ``bias_site`` for the levels in use,
+            ``linear_weight (member)``: V_ff^-1 V_fy at a new site of a known group; and ``error_corr (member, member_)``:
+            correlation of f - y within a site.
+        """
+        from bayesens.likelihoods import effect_draws
+
+        draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
+        m = self.moments(draw)
+        out: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+        if self._effects:
+            g, s, _ = effect_draws(m["mean"], m["within"], m["site"], m["group"], data=self.statistics(ensemble), rng=rng)
+            if self.site:
+                s = s[:, np.argsort(self._site_codes(ensemble)[2])]
+            for level, effect in (("group", g), ("site", s)):
+                if getattr(self, level):
+                    out[f"truth_{level}"] = (level,), effect[:, :, 0]
+                    source = effect[:, :, 1:] - effect[:, :, :1] * draw[f"slope_{level}"][:, None, :]
+                    out[f"bias_{level}"] = (level, "member"), source
+        total = m["within"] + m["site"]
+        out["linear_weight"] = ("member",), np.linalg.solve(total[:, 1:, 1:], total[:, 1:, :1])[:, :, 0]
+        out["error_corr"] = ("member", "member_"), _error_correlation(m["within"])
+        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+        return posterior.assign({
+            name: (("chain", "draw", *dims), values.reshape(chains, draws, *values.shape[1:]))
+            for name, (dims, values) in out.items()
+        })  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------------- prediction
+    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
+        """Return p(y | f) for every row, on the transformed scale.
+
+        A row at a site of the fit is conditioned on that site's history, a row of a known group on the group's; rows of
+        sites and groups that the fit has not seen are predicted as new ones. Missing members are integrated out; a row
+        without any has the climatology of its level.
+
+        Parameters
+        ----------
+        posterior : Dataset
+            Draws with the dimensions ``chain`` and ``draw``; the model must be resolved.
+        ensemble : Ensemble
+            With the members of the fit, in its order.
+
+        Returns
+        -------
+        PosteriorMixture
+        """
+        rows = prediction_rows(ensemble, self.transform)
+        draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
+        m = self.moments(draw)
+        code = {
+            level: codes(ensemble.labels(level), posterior[level].values, len(rows.y))
+            if getattr(self, level) else np.full(len(rows.y), -1)
+            for level in self.levels
+        }  # fmt: skip
+        known_group = self._groups_of_sites(posterior)
+        if known_group is not None:
+            code["group"] = np.where(code["site"] >= 0, known_group[code["site"]], code["group"])
+        patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
+
+        def blocks() -> Iterator[Block]:
+            cache: dict[tuple[int, bool, bool], tuple[np.ndarray, np.ndarray]] = {}
+            for index, (q, g, s) in row_classes(pattern.ravel(), code["group"], code["site"]):
+                present = 1 + np.nonzero(patterns[q])[0]
+                key = (q, g >= 0, s >= 0)
+                if key not in cache:
+                    covariance = m["within"] + (s < 0) * m["site"] + (g < 0) * m["group"]
+                    cache[key] = _regression(covariance, present)
+                linear, variance = cache[key]
+                mean = m["mean"]
+                for level, level_code in (("group", g), ("site", s)):
+                    if level_code >= 0:
+                        truth = draw[f"truth_{level}"][:, level_code, None]
+                        source = draw[f"bias_{level}"][:, level_code] + truth * draw[f"slope_{level}"]
+                        mean = mean + np.column_stack([truth, source])
+                coefficient = np.zeros((len(mean), 1, mean.shape[1]))
+                coefficient[:, 0, 0] = mean[:, 0] - np.sum(linear * mean[:, present], axis=1)
+                coefficient[:, 0, present] = linear
+                yield Block(index, np.ones((len(mean), 1)), coefficient, variance[:, None])
+
+        return PosteriorMixture(rows.f, blocks)
+
+    def _groups_of_sites(self, posterior: xr.Dataset) -> np.ndarray | None:
+        """Group code of each site of the fit, so that a known site keeps its group whatever a new table says."""
+        if not (self.group and self.site) or "group_of_site" not in posterior.coords:
+            return None
+        return codes(posterior["group_of_site"].values, posterior["group"].values, posterior.sizes["site"])
+
+    def coordinates(self, ensemble: Ensemble) -> dict[str, tuple[str, np.ndarray]]:
+        """Extra coordinates of the posterior: the group of each site where the model has both levels."""
+        if not (self.group and self.site):
+            return {}
+        _, group, site = self._site_codes(ensemble)
+        names = level_rows(ensemble, "group", self._rows(ensemble).index)[0]
+        return {"group_of_site": ("site", names[group[np.argsort(site)]])}
+
+
+def _joint_covariance(truth_sd: Any, slope: Any, root: Any) -> Any:
+    """Covariance of (y, f) of one level, as a tensor."""
+    import pytensor.tensor as pt
+
+    direction = pt.concatenate([pt.ones(1), slope])
+    return pt.inc_subtensor((truth_sd**2 * pt.outer(direction, direction))[1:, 1:], root @ root.T)
+
+
+def _covariance(truth_sd: np.ndarray, slope: np.ndarray, sd: np.ndarray, correlation: np.ndarray | None) -> np.ndarray:
+    """Covariance of (y, f) of one level, for each draw."""
+    direction = np.column_stack([np.ones(len(slope)), slope])
+    out = truth_sd[:, None, None] ** 2 * direction[:, :, None] * direction[:, None, :]
+    shape = np.eye(slope.shape[1]) if correlation is None else correlation
+    out[:, 1:, 1:] += sd[:, :, None] * sd[:, None, :] * shape
+    return out
+
+
+def _regression(covariance: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of y on the members that are present, and the variance that they leave, for each draw."""
+    if len(present) == 0:
+        return np.zeros((len(covariance), 0)), covariance[:, 0, 0]
+    cross = covariance[:, present, 0]
+    linear = np.linalg.solve(covariance[:, present[:, None], present], cross[:, :, None])[:, :, 0]
+    return linear, covariance[:, 0, 0] - np.sum(linear * cross, axis=1)
+
+
+def _error_correlation(covariance: np.ndarray) -> np.ndarray:
+    """Correlation of f - y from the covariance of (y, f)."""
+    contrast = np.column_stack([-np.ones(covariance.shape[1] - 1), np.eye(covariance.shape[1] - 1)])
+    error = contrast @ covariance @ contrast.T
+    sd = np.sqrt(np.einsum("sii->si", error))
+    return error / (sd[:, :, None] * sd[:, None, :])
