@@ -14,12 +14,18 @@ and an effect of zero variance leaves ``C = I``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
@@ -27,25 +33,51 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_defa
 
 __all__ = ["Statistics", "collapsed_loglik", "effect_draws", "mixture_loglik", "statistics"]
 
+# PyTensor caches what calls the kernels by the operation's name alone; the version makes an edit of this file a new name.
+_VERSION = int.from_bytes(sha256(Path(__file__).read_bytes()).digest()[:6])
 LOG_2PI = float(np.log(2.0 * np.pi))
 
 
+@intrinsic
+def _call_at(typingctx, address, parameters, data, index, out):  # type: ignore[no-untyped-def]
+    """Call the C function ``void f(double*, double*, int64*, double*)`` at an address."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointer = ir.IntType(8).as_pointer()
+        function = ir.FunctionType(ir.VoidType(), [pointer] * 4)
+        callee = builder.inttoptr(arguments[0], function.as_pointer())
+        builder.call(callee, [builder.inttoptr(a, pointer) for a in arguments[1:]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, *[types.uintp] * 4), codegen
+
+
 class _ValueAndGradient(Op):
-    """An operation whose outputs are a scalar and its derivative with respect to each of the first inputs."""
+    """An operation whose outputs are a scalar and its derivative with respect to each of its parameters.
+
+    A kernel takes the shape of the last parameter and all parameters end to end, and returns the value and the
+    derivatives end to end. The operation's inputs are the parameters, then the data packed into one array of floats and one of integers, then the address
+    of the compiled kernel. Calling by address keeps the kernel out of the graph's own code, which the compiler would
+    otherwise optimise anew, for ten seconds and more, with every model.
+    """
 
     __props__ = ()
     n_parameters: int
-    kernel: Any
 
     def make_node(self, *inputs: Any) -> Apply:
         tensors = [pt.as_tensor_variable(x) for x in inputs]
         return Apply(self, tensors, [pt.dscalar(), *(x.type() for x in tensors[: self.n_parameters])])
 
     def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
-        value, *gradient = type(self).kernel(*inputs)
-        output_storage[0][0] = np.asarray(value)
-        for storage, array in zip(output_storage[1:], gradient, strict=True):
-            storage[0] = array
+        parameters, (data, index, _) = inputs[: self.n_parameters], inputs[self.n_parameters :]
+        head = np.array(parameters[-1].shape, dtype=float)
+        theta = np.concatenate([head, *(np.ravel(x) for x in parameters)])
+        out = np.empty(1 + len(theta) - len(head))
+        type(self).kernel()(theta, data, index, out)
+        output_storage[0][0] = np.asarray(out[0])
+        edges = np.cumsum([1] + [x.size for x in parameters])
+        for i, x in enumerate(parameters):
+            output_storage[i + 1][0] = out[edges[i] : edges[i + 1]].reshape(x.shape)
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
         return [[i < self.n_parameters] * (self.n_parameters + 1) for i in range(len(node.inputs))]
@@ -55,6 +87,30 @@ class _ValueAndGradient(Op):
             raise NotImplementedError("Second derivatives of this likelihood are not available; difference the gradient.")
         first = [cotangents[0] * outputs[i + 1] for i in range(self.n_parameters)]
         return first + [DisconnectedType()() for _ in inputs[self.n_parameters :]]
+
+    @staticmethod
+    def kernel() -> Any:
+        """Return the packed kernel as a function of arrays."""
+        raise NotImplementedError
+
+    def at(self, *parameters: Any, data: np.ndarray, index: np.ndarray) -> Any:
+        """Return the value as a tensor."""
+        address = np.array([_address(type(self).__name__)], dtype=np.int64)
+        shared = [pytensor.shared(x, borrow=True) for x in (data, index, address)]
+        return self(*parameters, *shared)[0]
+
+
+@cache
+def _address(name: str) -> int:
+    """Address of a kernel, compiled for C at its first use and cached on disk."""
+    packed = {"MixtureLogLik": _mixture_packed, "CollapsedLogLik": _collapsed_packed}[name]
+    signature = types.void(*[types.CPointer(t) for t in (types.float64, types.float64, types.int64, types.float64)])
+    function = numba.cfunc(signature, cache=True)(packed)
+    _KEEP.append(function)
+    return int(function.address)
+
+
+_KEEP: list[Any] = []  # compiled functions whose addresses are in use
 
 
 # ---------------------------------------------------------------------------------------------------------- mixture
@@ -104,9 +160,36 @@ def _mixture(log_weight, intercept, slope, log_sigma, offset, y, f, available): 
     return total - 0.5 * n * LOG_2PI, d_log_weight, d_intercept, d_slope, d_log_sigma, d_offset
 
 
+@numba.njit(cache=True, nogil=True)
+def _mixture_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
+    n, k, rows, columns = index[0], index[1], int(theta[0]), int(theta[1])
+    y, f = data[:n], data[n : n + n * k].reshape((n, k))
+    available = index[2 : 2 + n * k].reshape((n, k))
+    x = theta[2:]
+    offset = x[4 * k :].reshape((rows, columns))
+    value, a, b, c, d, e = _mixture(x[:k], x[k : 2 * k], x[2 * k : 3 * k], x[3 * k : 4 * k], offset, y, f, available)
+    out[0] = value
+    for j in range(k):
+        out[1 + j], out[1 + k + j], out[1 + 2 * k + j], out[1 + 3 * k + j] = a[j], b[j], c[j], d[j]
+    for i in range(rows):
+        for j in range(columns):
+            out[1 + 4 * k + i * columns + j] = e[i, j]
+
+
+def _mixture_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
+    n, k = index[0], index[1]
+    size = 4 * k + int(theta[0]) * int(theta[1])
+    _mixture_flat(
+        numba.carray(theta, 2 + size), numba.carray(data, n + n * k), numba.carray(index, 2 + n * k), numba.carray(out, 1 + size)
+    )
+
+
 class MixtureLogLik(_ValueAndGradient):
     n_parameters = 5
-    kernel = _mixture
+
+    @staticmethod
+    def kernel() -> Any:
+        return _mixture_flat
 
 
 def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, offset: Any, *, y: Any, f: Any,
@@ -127,8 +210,9 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
     -------
     tensor ()
     """
-    data = [pytensor.shared(np.ascontiguousarray(x), borrow=True) for x in (y, f, available)]
-    return MixtureLogLik()(log_weight, intercept, slope, log_sigma, offset, *data)[0]
+    index = np.concatenate([np.shape(f), np.ravel(available)]).astype(np.int64)
+    data = np.concatenate([np.ravel(y), np.ravel(f)]).astype(float)
+    return MixtureLogLik().at(log_weight, intercept, slope, log_sigma, offset, data=data, index=index)
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels
@@ -200,6 +284,55 @@ def statistics(z: np.ndarray, site: np.ndarray, site_group: np.ndarray) -> Stati
                       int(site_group.max()) + 1)  # fmt: skip
 
 
+# Small matrices are multiplied in plain loops: a call to BLAS costs more than it does, and ten seconds to compile.
+@numba.njit(cache=True, nogil=True)
+def _dot(a, b):  # type: ignore[no-untyped-def]
+    """Matrix product ``a b``."""
+    out = np.zeros((a.shape[0], b.shape[1]))
+    for i in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            for j in range(b.shape[1]):
+                out[i, j] += a[i, k] * b[k, j]
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _gram(a, b):  # type: ignore[no-untyped-def]
+    """Matrix product ``a' b``."""
+    out = np.zeros((a.shape[1], b.shape[1]))
+    for k in range(a.shape[0]):
+        for i in range(a.shape[1]):
+            for j in range(b.shape[1]):
+                out[i, j] += a[k, i] * b[k, j]
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _apply(a, x):  # type: ignore[no-untyped-def]
+    """Matrix times vector."""
+    out = np.zeros(a.shape[0])
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            out[i] += a[i, j] * x[j]
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_outer(out, x, factor):  # type: ignore[no-untyped-def]
+    """Add ``factor x x'`` to ``out``."""
+    for i in range(len(x)):
+        for j in range(len(x)):
+            out[i, j] += factor * x[i] * x[j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _add(out, a, factor):  # type: ignore[no-untyped-def]
+    """Add ``factor a`` to the matrix ``out``."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] += factor * a[i, j]
+
+
 @numba.njit(cache=True, nogil=True)
 def _root(a):  # type: ignore[no-untyped-def]
     """Lower Cholesky root; columns without a positive pivot stay zero. Returns the root and whether all were positive."""
@@ -249,6 +382,13 @@ def _backward(r, b):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _plus_identity(a):  # type: ignore[no-untyped-def]
+    for i in range(a.shape[0]):
+        a[i, i] += 1.0
+    return a
+
+
+@numba.njit(cache=True, nogil=True)
 def _integrate(precision, information, covariance):  # type: ignore[no-untyped-def]
     """Integrate an effect with the given prior covariance out of ``exp(h'e - e'Pe/2)``.
 
@@ -257,17 +397,23 @@ def _integrate(precision, information, covariance):  # type: ignore[no-untyped-d
     p = len(information)
     r, _ = _root(precision)
     q = _forward(r, information)
-    c, ok = _root(np.eye(p) + r.T @ covariance @ r)
+    c, ok = _root(_plus_identity(_gram(r, _dot(covariance, r))))
     if not ok:
         return precision, information, np.inf, 0.0
     half = np.empty((p, p))
     for i in range(p):
-        half[:, i] = _forward(c, r[i])
+        column = _forward(c, r[i])
+        for j in range(p):
+            half[j, i] = column[j]
     qc = _forward(c, q)
-    log_determinant = 0.0
+    log_determinant, gain = 0.0, 0.0
+    left = np.zeros(p)
     for i in range(p):
         log_determinant += np.log(c[i, i])
-    return half.T @ half, half.T @ qc, log_determinant, qc @ qc - q @ q
+        gain += qc[i] ** 2 - q[i] ** 2
+        for j in range(p):
+            left[j] += half[i, j] * qc[i]
+    return _gram(half, half), left, log_determinant, gain
 
 
 @numba.njit(cache=True, nogil=True)
@@ -297,6 +443,15 @@ def _pattern_inverses(pattern, within):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _deviation(pattern, cell_mean, mean):  # type: ignore[no-untyped-def]
+    out = np.zeros(len(mean))
+    for j in range(len(mean)):
+        if pattern[j]:
+            out[j] = cell_mean[j] - mean[j]
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
 def _upward(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups):  # type: ignore[no-untyped-def]
     """Information of rows about their site, of sites about their group, of groups about the mean; and the value."""
     p = len(mean)
@@ -306,31 +461,41 @@ def _upward(mean, within, site, group, pattern, scatter, n, cell_mean, cell_patt
     site_p, site_h = np.zeros((sites, p, p)), np.zeros((sites, p))
     group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
     group_p, group_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
-    value = -np.inf
+    value = 0.0 if ok else -np.inf
     if ok:
-        value = 0.0
+        columns = np.zeros(len(pattern))
         for q in range(len(pattern)):
-            value -= 0.5 * np.sum(inverse[q] * scatter[q])
+            for i in range(p):
+                columns[q] += pattern[q, i]
+                for j in range(p):
+                    value -= 0.5 * inverse[q, i, j] * scatter[q, i, j]
         quadratic = np.zeros(sites)
         for c in range(len(n)):
             q, s = cell_pattern[c], cell_site[c]
-            deviation = np.where(pattern[q], cell_mean[c] - mean, 0.0)
-            weighted = inverse[q] @ deviation
-            value -= 0.5 * n[c] * (log_determinant[q] + LOG_2PI * np.sum(pattern[q]))
-            raw_p[s] += n[c] * inverse[q]
-            raw_h[s] += n[c] * weighted
-            quadratic[s] += n[c] * (deviation @ weighted)
+            deviation = _deviation(pattern[q], cell_mean[c], mean)
+            weighted = _apply(inverse[q], deviation)
+            value -= 0.5 * n[c] * (log_determinant[q] + LOG_2PI * columns[q])
+            _add(raw_p[s], inverse[q], n[c])
+            for i in range(p):
+                raw_h[s, i] += n[c] * weighted[i]
+                quadratic[s] += n[c] * deviation[i] * weighted[i]
         for s in range(sites):
-            site_p[s], site_h[s], logdet, gain = _integrate(raw_p[s], raw_h[s], site)
+            left_p, left_h, logdet, gain = _integrate(raw_p[s], raw_h[s], site)
             value -= logdet + 0.5 * (quadratic[s] + gain)
-            group_raw_p[site_group[s]] += site_p[s]
-            group_raw_h[site_group[s]] += site_h[s]
+            _add(site_p[s], left_p, 1.0)
+            _add(group_raw_p[site_group[s]], left_p, 1.0)
+            for i in range(p):
+                site_h[s, i] = left_h[i]
+                group_raw_h[site_group[s], i] += left_h[i]
         for g in range(n_groups):
-            group_p[g], group_h[g], logdet, gain = _integrate(group_raw_p[g], group_raw_h[g], group)
+            left_p, left_h, logdet, gain = _integrate(group_raw_p[g], group_raw_h[g], group)
             value -= logdet + 0.5 * gain
+            _add(group_p[g], left_p, 1.0)
+            for i in range(p):
+                group_h[g, i] = left_h[i]
     if not np.isfinite(value):
         value = -np.inf
-    return value, inverse, raw_p, site_p, site_h, group_raw_p, group_p, group_h
+    return value, inverse, raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, group_p, group_h
 
 
 @numba.njit(cache=True, nogil=True)
@@ -339,42 +504,105 @@ def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_p
     n_groups = int(count[0])
     d_mean = np.zeros(p)
     d_within, d_site, d_group = np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p))
-    value, inverse, _, site_p, site_h, _, group_p, group_h = _upward(
+    value, inverse, _, _, site_p, site_h, _, _, group_p, group_h = _upward(
         mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
     )
     if value == -np.inf:
         return value, d_mean, d_within, d_site, d_group
-    effect_mean, effect_cov = np.empty((n_groups, p)), np.empty((n_groups, p, p))
+    effect_mean, effect_cov = np.zeros((n_groups, p)), np.zeros((n_groups, p, p))
     for g in range(n_groups):
-        effect_mean[g] = group @ group_h[g]
-        effect_cov[g] = group - group @ group_p[g] @ group
-        d_mean += group_h[g]
-        d_group += 0.5 * (np.outer(group_h[g], group_h[g]) - group_p[g])
+        center = _apply(group, group_h[g])
+        _add(effect_cov[g], group, 1.0)
+        _add(effect_cov[g], _dot(group, _dot(group_p[g], group)), -1.0)
+        _add_outer(d_group, group_h[g], 0.5)
+        _add(d_group, group_p[g], -0.5)
+        for i in range(p):
+            effect_mean[g, i] = center[i]
+            d_mean[i] += group_h[g, i]
     expected = scatter.copy()
     rows = np.zeros(len(pattern))
-    shift, spread = np.empty(p), np.empty((p, p))
+    shift, spread = np.zeros(p), np.zeros((p, p))
     last = -1
     for c in range(len(n)):
         q, s = cell_pattern[c], cell_site[c]
         if s != last:
             last = s
             g = site_group[s]
-            residual = site_h[s] - site_p[s] @ effect_mean[g]
-            d_site += 0.5 * (np.outer(residual, residual) - site_p[s] + site_p[s] @ effect_cov[g] @ site_p[s])
-            keep = np.eye(p) - site @ site_p[s]
-            shift = mean + effect_mean[g] + site @ residual
-            spread = keep @ effect_cov[g] @ keep.T + keep @ site
-        deviation = cell_mean[c] - shift
+            known = _apply(site_p[s], effect_mean[g])
+            residual = np.zeros(p)
+            for i in range(p):
+                residual[i] = site_h[s, i] - known[i]
+            # Derivative by the site level: what the smoothed effects say beyond their prior.
+            uncertain = _dot(effect_cov[g], site_p[s])
+            _add_outer(d_site, residual, 0.5)
+            _add(d_site, site_p[s], -0.5)
+            _add(d_site, _dot(site_p[s], uncertain), 0.5)
+            moved = _apply(site, residual)
+            keep = _dot(site, site_p[s])
+            for i in range(p):
+                shift[i] = mean[i] + effect_mean[g, i] + moved[i]
+                for j in range(p):
+                    keep[i, j] = (1.0 if i == j else 0.0) - keep[i, j]
+            spread = _dot(keep, site)
+            carried = _dot(keep, effect_cov[g])
+            for i in range(p):
+                for j in range(p):
+                    for k in range(p):
+                        spread[i, j] += carried[i, k] * keep[j, k]
         rows[q] += n[c]
-        expected[q] += n[c] * (np.outer(deviation, deviation) + spread)
+        for i in range(p):
+            for j in range(p):
+                expected[q, i, j] += n[c] * (
+                    (cell_mean[c, i] - shift[i]) * (cell_mean[c, j] - shift[j]) + spread[i, j]
+                )
     for q in range(len(pattern)):
-        d_within += 0.5 * (inverse[q] @ expected[q] @ inverse[q] - rows[q] * inverse[q])
+        _add(d_within, _dot(inverse[q], _dot(expected[q], inverse[q])), 0.5)
+        _add(d_within, inverse[q], -0.5 * rows[q])
     return value, d_mean, d_within, d_site, d_group
+
+
+@numba.njit(cache=True, nogil=True)
+def _collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
+    p, patterns, cells, sites, groups = index[0], index[1], index[2], index[3], index[4]
+    square = p * p
+    pattern = index[5 : 5 + patterns * p].reshape((patterns, p))
+    place = 5 + patterns * p
+    cell_pattern, cell_site = index[place : place + cells], index[place + cells : place + 2 * cells]
+    site_group = index[place + 2 * cells : place + 2 * cells + sites]
+    scatter = data[: patterns * square].reshape((patterns, p, p))
+    n = data[patterns * square : patterns * square + cells]
+    cell_mean = data[patterns * square + cells :].reshape((cells, p))
+    count = np.zeros(1)
+    count[0] = groups
+    x = theta[2:]
+    value, m, w, s, g = _collapsed(
+        x[:p], x[p : p + square].reshape((p, p)), x[p + square : p + 2 * square].reshape((p, p)),
+        x[p + 2 * square :].reshape((p, p)), pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count,
+    )  # fmt: skip
+    out[0] = value
+    for i in range(p):
+        out[1 + i] = m[i]
+        for j in range(p):
+            out[1 + p + i * p + j] = w[i, j]
+            out[1 + p + square + i * p + j] = s[i, j]
+            out[1 + p + 2 * square + i * p + j] = g[i, j]
+
+
+def _collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
+    p, patterns, cells, sites = index[0], index[1], index[2], index[3]
+    size = p + 3 * p * p
+    _collapsed_flat(
+        numba.carray(theta, 2 + size), numba.carray(data, patterns * p * p + cells + cells * p),
+        numba.carray(index, 5 + patterns * p + 2 * cells + sites), numba.carray(out, 1 + size),
+    )  # fmt: skip
 
 
 class CollapsedLogLik(_ValueAndGradient):
     n_parameters = 4
-    kernel = _collapsed
+
+    @staticmethod
+    def kernel() -> Any:
+        return _collapsed_flat
 
 
 def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Statistics) -> Any:
@@ -392,49 +620,54 @@ def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Sta
     tensor ()
         Minus infinity where ``within`` is not positive definite.
     """
-    arrays = [pytensor.shared(np.ascontiguousarray(x), borrow=True) for x in data.arrays()]
-    return CollapsedLogLik()(mean, within, site, group, *arrays)[0]
+    head = [data.pattern.shape[1], len(data.pattern), len(data.n), len(data.site_group), data.n_groups]
+    index = np.concatenate([head, np.ravel(data.pattern), data.cell_pattern, data.cell_site, data.site_group])
+    floats = np.concatenate([np.ravel(data.scatter), data.n, np.ravel(data.mean)]).astype(float)
+    return CollapsedLogLik().at(mean, within, site, group, data=floats, index=index.astype(np.int64))
 
 
 @numba.njit(cache=True, nogil=True)
-def _effects(mean, precision, information, covariance, z):  # type: ignore[no-untyped-def]
-    """Mean plus root times z of an effect with information (precision, information) and prior covariance; log density."""
+def _effects(precision, information, covariance, z):  # type: ignore[no-untyped-def]
+    """Draw of an effect with information (precision, information) and prior covariance, from z; and its log density."""
     p = len(z)
     r, _ = _root(covariance)
-    c, _ = _root(np.eye(p) + r.T @ precision @ r)
-    inner = _backward(c, _forward(c, r.T @ information) + z)
+    c, _ = _root(_plus_identity(_gram(r, _dot(precision, r))))
+    pulled = np.zeros(p)
+    for i in range(p):
+        for j in range(p):
+            pulled[i] += r[j, i] * information[j]
+    half = _forward(c, pulled)
     log_density = 0.0
     for i in range(p):
+        half[i] += z[i]
         if r[i, i] > 0.0:
             log_density += np.log(c[i, i]) - np.log(r[i, i]) - 0.5 * (LOG_2PI + z[i] ** 2)
-    return mean + r @ inner, log_density
+    return _apply(r, _backward(c, half)), log_density
 
 
 @numba.njit(cache=True, nogil=True)
 def _effect_draws(means, withins, sites, groups, noise_g, noise_s, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count):  # type: ignore[no-untyped-def]
     draws, p = means.shape
     n_groups = int(count[0])
-    out_g, out_s = np.empty((draws, n_groups, p)), np.empty((draws, len(site_group), p))
+    out_g, out_s = np.zeros((draws, n_groups, p)), np.zeros((draws, len(site_group), p))
     log_density = np.zeros(draws)
-    nothing = np.zeros(p)
     for d in range(draws):
-        _, inverse, raw_p, site_p, site_h, group_raw_p, _, _ = _upward(
+        _, _, raw_p, raw_h, _, _, group_raw_p, group_raw_h, _, _ = _upward(
             means[d], withins[d], sites[d], groups[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
         )
-        group_raw_h = np.zeros((n_groups, p))
-        raw_h = np.zeros((len(site_group), p))
-        for s in range(len(site_group)):
-            group_raw_h[site_group[s]] += site_h[s]
-        for c in range(len(n)):
-            q = cell_pattern[c]
-            raw_h[cell_site[c]] += n[c] * (inverse[q] @ np.where(pattern[q], cell_mean[c] - means[d], 0.0))
         for g in range(n_groups):
-            out_g[d, g], part = _effects(nothing, group_raw_p[g], group_raw_h[g], groups[d], noise_g[d, g])
+            effect, part = _effects(group_raw_p[g], group_raw_h[g], groups[d], noise_g[d, g])
             log_density[d] += part
+            for i in range(p):
+                out_g[d, g, i] = effect[i]
         for s in range(len(site_group)):
-            left = raw_h[s] - raw_p[s] @ out_g[d, site_group[s]]
-            out_s[d, s], part = _effects(nothing, raw_p[s], left, sites[d], noise_s[d, s])
+            left = _apply(raw_p[s], out_g[d, site_group[s]])
+            for i in range(p):
+                left[i] = raw_h[s, i] - left[i]
+            effect, part = _effects(raw_p[s], left, sites[d], noise_s[d, s])
             log_density[d] += part
+            for i in range(p):
+                out_s[d, s, i] = effect[i]
     return out_g, out_s, log_density
 
 
@@ -463,28 +696,56 @@ def effect_draws(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: 
     return _effect_draws(*arrays, *noise, *data.arrays())
 
 
-def _register(op: type[_ValueAndGradient]) -> None:
-    """Let PyTensor's numba backend call the kernel itself, cached on disk, instead of going through Python."""
+@register_funcify_default_op_cache_key(MixtureLogLik)
+def _funcify_mixture(op: Any, node: Any, **kwargs: Any) -> Any:
+    @numba_njit
+    def mixture(a, b, c, d, e, data, index, address):  # type: ignore[no-untyped-def]
+        k = index[1]
+        if not (len(a) == len(b) == len(c) == len(d) == k) or (e.shape[0] > 0 and (e.shape[0] != index[0] or e.shape[1] not in (1, k))):
+            raise ValueError("The parameters of the mixture do not have the shapes of its data.")
+        theta = np.empty(2 + 4 * k + e.size)
+        theta[0], theta[1] = e.shape[0], e.shape[1]
+        for j in range(k):
+            theta[2 + j], theta[2 + k + j], theta[2 + 2 * k + j], theta[2 + 3 * k + j] = a[j], b[j], c[j], d[j]
+        theta[2 + 4 * k :] = np.ascontiguousarray(e).reshape(-1)
+        out = np.empty(len(theta) - 1)
+        _call_at(address[0], theta.ctypes.data, data.ctypes.data, index.ctypes.data, out.ctypes.data)
+        if theta.size == 0:  # a use after the call: numba frees an array after the last one, address or no address
+            out[0] = 0.0
+        g = out[1 : 1 + 4 * k].copy()
+        return (
+            np.asarray(out[0]), g[:k].copy(), g[k : 2 * k].copy(), g[2 * k : 3 * k].copy(), g[3 * k :].copy(),
+            out[1 + 4 * k :].copy().reshape(e.shape),
+        )  # fmt: skip
 
-    @register_funcify_default_op_cache_key(op)
-    def funcify(op_: Any, node: Any, **kwargs: Any) -> Any:
-        kernel = type(op_).kernel
-        if op_.n_parameters == 5:
-
-            @numba_njit
-            def mixture(a, b, c, d, e, y, f, available):  # type: ignore[no-untyped-def]
-                value, ga, gb, gc, gd, ge = kernel(a, b, c, d, e, y, f, available)
-                return np.asarray(value), ga, gb, gc, gd, ge
-
-            return mixture
-
-        @numba_njit
-        def collapsed(m, w, s, g, x1, x2, x3, x4, x5, x6, x7, x8):  # type: ignore[no-untyped-def]
-            value, gm, gw, gs, gg = kernel(m, w, s, g, x1, x2, x3, x4, x5, x6, x7, x8)
-            return np.asarray(value), gm, gw, gs, gg
-
-        return collapsed
+    return mixture, _VERSION
 
 
-_register(MixtureLogLik)
-_register(CollapsedLogLik)
+@register_funcify_default_op_cache_key(CollapsedLogLik)
+def _funcify_collapsed(op: Any, node: Any, **kwargs: Any) -> Any:
+    @numba_njit
+    def collapsed(m, w, s, g, data, index, address):  # type: ignore[no-untyped-def]
+        p = index[0]
+        square = p * p
+        if len(m) != p or w.shape != (p, p) or s.shape != (p, p) or g.shape != (p, p):
+            raise ValueError("The parameters of the collapsed likelihood do not have the shapes of its statistics.")
+        theta = np.empty(2 + p + 3 * square)
+        theta[0] = theta[1] = p
+        for i in range(p):
+            theta[2 + i] = m[i]
+            for j in range(p):
+                at = 2 + p + i * p + j
+                theta[at], theta[at + square], theta[at + 2 * square] = w[i, j], s[i, j], g[i, j]
+        out = np.empty(len(theta) - 1)
+        _call_at(address[0], theta.ctypes.data, data.ctypes.data, index.ctypes.data, out.ctypes.data)
+        if theta.size == 0:  # a use after the call: numba frees an array after the last one, address or no address
+            out[0] = 0.0
+        gm = out[1 : 1 + p].copy()
+        gw, gs, gg = np.empty((p, p)), np.empty((p, p)), np.empty((p, p))
+        for i in range(p):
+            for j in range(p):
+                at = 1 + p + i * p + j
+                gw[i, j], gs[i, j], gg[i, j] = out[at], out[at + square], out[at + 2 * square]
+        return np.asarray(out[0]), gm, gw, gs, gg
+
+    return collapsed, _VERSION

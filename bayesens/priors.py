@@ -118,7 +118,7 @@ class Prior:
             moved = parameters if unmoved else _moved(self.family, parameters, scale, shift)
             if moved is None:
                 return _affine(family, _double(parameters), name, scale, shift, kwargs)
-            return family(name, **_double(moved), **kwargs)
+            return family(name, **(_double(moved) if unmoved else _shared(moved)), **kwargs)
         except TypeError as error:
             raise ValueError(f"The prior of {name!r}, {self!r}, cannot be built: {error}. "
                              f"Use the parameter names of pymc.{self.family}.") from error  # fmt: skip
@@ -129,6 +129,13 @@ def _double(parameters: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     return {key: np.asarray(value, dtype=np.float64) for key, value in parameters.items()}
+
+
+def _shared(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters that depend on the data, as shared variables: as constants they would be compiled anew for every table."""
+    import pytensor
+
+    return {key: pytensor.shared(np_value) for key, np_value in _double(parameters).items()}
 
 
 def _number(name: str, value: Any) -> float | tuple[float, ...]:

@@ -197,6 +197,7 @@ class BMA:
         pymc.Model
         """
         import pymc as pm
+        import pytensor
         import pytensor.tensor as pt
 
         model, rows = self.resolve(ensemble), self._rows(ensemble)
@@ -236,7 +237,7 @@ class BMA:
                 effect = pm.Normal(f"offset_{level}", mu=0.0, sigma=sd, dims=dims)
                 shift = effect[code] if self.effects == "source" else effect[code][:, None]
                 offset = shift if offset.type.shape[0] == 0 else offset + shift
-            c = model.center
+            c = pytensor.shared(np.float64(model.center))  # a constant would be compiled anew for every table
             if likelihood == "rows":
                 self._observe(rows, weight, c - bias + slope * (rows.f - c), sigma, offset if codes_of else None)
             elif likelihood == "fused":

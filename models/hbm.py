@@ -185,84 +185,87 @@ class HBM:
         pymc.Model
         """
         import pymc as pm
+        import pytensor
         import pytensor.tensor as pt
 
         if likelihood not in ("fused", "rows"):
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
         model, rows = self.resolve(ensemble), self._rows(ensemble)
         assert model.center is not None and model.scale is not None
-        h, c = model.scale, model.center
+        h = model.scale
         levels = {level: level_rows(ensemble, level, rows.index) for level in model._effects}
         coords: dict[str, Any] = {"member": list(ensemble.members), "member_": list(ensemble.members)}
         coords |= {level: names for level, (names, _) in levels.items()}
         with pm.Model(coords=coords) as pymc_model:
-            truth_mean = self.truth_mean_prior.create("truth_mean", scale=h, shift=c)
+            truth_mean = self.truth_mean_prior.create("truth_mean", scale=h, shift=model.center)
             bias = self.bias_prior.create("bias", scale=h, dims="member")
             truth_sd = self.truth_sd_prior.create("truth_sd", scale=h)
             slope = self.slope_prior.create("slope", dims="member")
             sd = self.error_sd_prior.create("error_sd", scale=h, dims="member")
-            root = self._error_root("residual", sd, len(ensemble.members))
+            errors = self._error_covariance("residual", sd, len(ensemble.members))
             truth: dict[str, tuple[Any, Any, Any]] = {}
             for level in model._effects:
                 truth_level_sd = getattr(self, f"truth_{level}_sd_prior").create(f"truth_{level}_sd", scale=h)
                 slope_level = getattr(self, f"slope_{level}_prior").create(f"slope_{level}", dims="member")
                 sd = getattr(self, f"bias_{level}_sd_prior").create(f"bias_{level}_sd", scale=h, dims="member")
-                truth[level] = truth_level_sd, slope_level, self._error_root(f"bias_{level}", sd, len(ensemble.members))
+                truth[level] = truth_level_sd, slope_level, self._error_covariance(f"bias_{level}", sd, len(ensemble.members))
+            c = pytensor.shared(np.float64(model.center))  # a constant would be compiled anew for every table
             base = c + bias + slope * (truth_mean - c)
             if likelihood == "rows":
-                self._observe(rows, levels, truth_mean, base, truth_sd, slope, root, truth)
+                self._observe(rows, levels, truth_mean, base, truth_sd, slope, errors, truth)
             else:
                 from bayesens.likelihoods import collapsed_loglik
 
                 size = len(ensemble.members) + 1
                 covariance = {level: _joint_covariance(*parts) for level, parts in truth.items()}
                 pm.Potential("loglik", collapsed_loglik(
-                    pt.concatenate([truth_mean[None], base]), _joint_covariance(truth_sd, slope, root),
+                    pt.concatenate([truth_mean[None], base]), _joint_covariance(truth_sd, slope, errors),
                     covariance.get("site", pt.zeros((size, size))), covariance.get("group", pt.zeros((size, size))),
                     data=model.statistics(ensemble),
                 ))  # fmt: skip
         return pymc_model
 
-    def _error_root(self, name: str, sd: Any, k: int) -> Any:
-        """Lower root of a covariance with the given standard deviations and this model's kind of correlation."""
+    def _error_covariance(self, name: str, sd: Any, k: int) -> Any:
+        """Covariance with the given standard deviations and this model's kind of correlation."""
         import pymc as pm
         import pytensor.tensor as pt
 
         if self.errors == "independent" or k == 1:
-            return pt.diag(sd)
+            return pt.diag(sd**2)
         factor = self.correlation_prior.create(f"{name}_rest", n=k)
-        if self.errors == "lkj":
-            pm.Deterministic(f"{name}_corr", factor @ factor.T, dims=("member", "member_"))
-            return sd[:, None] * factor
-        common = self.common_prior.create(f"{name}_common")
-        correlation = common + (1.0 - common) * (factor @ factor.T)
+        # Written as a sum: for so small a matrix the product itself is nothing, but compiling it takes ten seconds.
+        correlation = (factor[:, None, :] * factor[None, :, :]).sum(axis=2)
+        if self.errors == "factor":
+            common = self.common_prior.create(f"{name}_common")
+            correlation = common + (1.0 - common) * correlation
         pm.Deterministic(f"{name}_corr", correlation, dims=("member", "member_"))
-        return pt.linalg.cholesky(sd[:, None] * correlation * sd)
+        return sd[:, None] * correlation * sd
 
     @staticmethod
-    def _observe(rows: Rows, levels: Any, truth_mean: Any, base: Any, truth_sd: Any, slope: Any, root: Any, truth: Any) -> None:
+    def _observe(
+        rows: Rows, levels: Any, truth_mean: Any, base: Any, truth_sd: Any, slope: Any, errors: Any, truth: Any
+    ) -> None:
         """The model row by row, as it stands at the top of this file."""
         import pymc as pm
         import pytensor.tensor as pt
 
         level_mean: Any = truth_mean
         member_mean: Any = base
-        for level, (sd, slope_level, root_level) in truth.items():
+        for level, (sd, slope_level, covariance) in truth.items():
             code = levels[level][1]
             effect = pm.Normal(f"truth_{level}", 0.0, sd, dims=level)
-            bias = pm.MvNormal(f"bias_{level}", mu=np.zeros(rows.f.shape[1]), chol=root_level, dims=(level, "member"))
+            bias = pm.MvNormal(f"bias_{level}", mu=np.zeros(rows.f.shape[1]), cov=covariance, dims=(level, "member"))
             level_mean = level_mean + effect[code]
             member_mean = member_mean + effect[code][:, None] * slope_level + bias[code]
         mean = pt.broadcast_to(level_mean, rows.y.shape)
         pm.Normal("y", mean, truth_sd, observed=rows.y)
         member_mean = pt.broadcast_to(member_mean, rows.f.shape) + (rows.y - mean)[:, None] * slope
         patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
-        covariance = root @ root.T
         for q, present in enumerate(patterns):
             index, columns = np.nonzero(pattern.ravel() == q)[0], np.nonzero(present)[0]
             if len(columns):
                 name = "f" if present.all() else "f_" + "".join("x" if p else "o" for p in present)
-                pm.MvNormal(name, mu=member_mean[index][:, columns], cov=covariance[columns][:, columns],
+                pm.MvNormal(name, mu=member_mean[index][:, columns], cov=errors[columns][:, columns],
                             observed=rows.f[np.ix_(index, columns)])  # fmt: skip
 
     def statistics(self, ensemble: Ensemble) -> Statistics:
@@ -407,20 +410,21 @@ class HBM:
         return codes(posterior["group_of_site"].values, posterior["group"].values, posterior.sizes["site"])
 
     def coordinates(self, ensemble: Ensemble) -> dict[str, tuple[str, np.ndarray]]:
-        """Extra coordinates of the posterior: the group of each site where the model has both levels."""
-        if not (self.group and self.site):
-            return {}
-        _, group, site = self._site_codes(ensemble)
-        names = level_rows(ensemble, "group", self._rows(ensemble).index)[0]
-        return {"group_of_site": ("site", names[group[np.argsort(site)]])}
+        """Labels of the levels in use, and the group of each site where the model has both."""
+        index = self._rows(ensemble).index
+        out = {level: (level, level_rows(ensemble, level, index)[0]) for level in self._effects}
+        if self.group and self.site:
+            _, group, site = self._site_codes(ensemble)
+            out["group_of_site"] = "site", out["group"][1][group[np.argsort(site)]]
+        return out
 
 
-def _joint_covariance(truth_sd: Any, slope: Any, root: Any) -> Any:
+def _joint_covariance(truth_sd: Any, slope: Any, errors: Any) -> Any:
     """Covariance of (y, f) of one level, as a tensor."""
     import pytensor.tensor as pt
 
     direction = pt.concatenate([pt.ones(1), slope])
-    return pt.inc_subtensor((truth_sd**2 * pt.outer(direction, direction))[1:, 1:], root @ root.T)
+    return pt.inc_subtensor((truth_sd**2 * pt.outer(direction, direction))[1:, 1:], errors)
 
 
 def _covariance(truth_sd: np.ndarray, slope: np.ndarray, sd: np.ndarray, correlation: np.ndarray | None) -> np.ndarray:

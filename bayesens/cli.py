@@ -1,0 +1,436 @@
+"""The command line: each command reads its files, calls the library and prints.
+
+Importing numpy takes longer than ``--help`` may, so commands import what they need when they run. Results go to the
+standard output; errors, warnings and progress to the standard error. What the library refuses is one message there and
+exit status 1; a traceback only with ``--debug``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from bayesens import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from rich.console import Console
+
+    from bayesens.ensemble import Ensemble
+
+__all__ = ["app", "main"]
+
+MODELS = {"bma": "BMA", "hbm": "HBM", "equal": "EqualWeights", "single": "SingleMember", "climatology": "Climatology"}
+REFUSALS = (ValueError, KeyError, TypeError, IndexError, OSError)
+# What these warn of is for programmers; what a fit is worth, bayesens says itself.
+OTHERS = r"(pytensor|pymc|nutpie|numba|arviz\w*|xarray|pandas|numpy|matplotlib)\b"
+
+
+@contextmanager
+def _plain(debug: bool) -> Iterator[None]:
+    """Refusals and warnings of the library as one message each, without a traceback or a source line."""
+    if debug:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=OTHERS)
+        shown: set[str] = set()
+
+        def show(message: Warning | str, *_: Any, **__: Any) -> None:
+            if (text := str(message)) not in shown:
+                shown.add(text)
+                _say(text, "Warning:", "yellow")
+
+        warnings.showwarning = show
+        try:
+            yield
+        except KeyboardInterrupt:
+            _say("no output was written.", "Interrupted:", "red")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # `bayesens describe fit.nc | head` is no mistake
+            raise
+        except REFUSALS as error:
+            # A plain KeyError prints its text in quotes.
+            text = error.args[0] if type(error) is KeyError and error.args else error
+            _say(str(text) or type(error).__name__, "Error:", "red")
+            raise typer.Exit(1) from error
+
+
+def _say(text: str, head: str = "", color: str | None = None) -> None:
+    """One line on the standard error."""
+    if head:
+        typer.secho(f"{head} ", err=True, fg=color, bold=True, nl=False)
+    typer.echo(text, err=True)
+
+
+class _Commands(TyperGroup):
+    """All commands inside the one place that turns exceptions into messages."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with _plain(bool(ctx.params.get("debug"))):
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Turn the predictions of several models into one calibrated predictive distribution.",
+    epilog="Start with: bayesens demo",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help answers in 0.15 s; a help page drawn by rich in 0.45 s
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command ``bayesens``."""
+    app(prog_name="bayesens")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bayesens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="BAYESENS_DEBUG", help="Show tracebacks and every warning.")
+    ] = False,
+) -> None:
+    pass
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+TABLE = "Rows: .csv or .tsv (also .gz), .parquet, .nc or .zarr."
+TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help=TABLE)]
+FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A file that `bayesens fit` wrote (.nc).")]
+Site = Annotated[str | None, typer.Option(help="Column of site labels (stations, gauges).")]
+Group = Annotated[str | None, typer.Option(help="Column of group labels (networks, basins).")]
+Time = Annotated[str | None, typer.Option(help="Column of times.")]
+Lon = Annotated[str | None, typer.Option(help="Column of longitudes.")]
+Lat = Annotated[str | None, typer.Option(help="Column of latitudes.")]
+Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
+ModelName = Literal["bma", "hbm", "equal", "single", "climatology"]
+OPTION = (
+    "Any option or prior of the model; repeat as needed. VALUE is a word or JSON: sigma=shared, errors=lkj, site=true, "
+    'bias_prior={"family": "Normal", "mu": 0, "sigma": 0.5}.'
+)
+METHOD = "auto takes Laplace where it can be trusted, and NUTS elsewhere; em gives point estimates."
+
+
+@app.command()
+def fit(
+    table: TablePath,
+    observation: Annotated[str, typer.Option(help="Column of observations; rows without one are left out.")],
+    out: Annotated[Path, typer.Option(help="Where the fit goes (.nc).")],
+    members: Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")] = None,
+    site: Site = None,
+    group: Group = None,
+    time: Time = None,
+    lon: Lon = None,
+    lat: Lat = None,
+    units: Units = None,
+    model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
+    transform: Annotated[
+        Literal["identity", "sqrt", "log"] | None, typer.Option(help="Of observations and members alike.")
+    ] = None,
+    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=OPTION)] = None,
+    method: Annotated[Literal["auto", "nuts", "laplace", "em"], typer.Option(help=METHOD)] = "auto",
+    draws: Annotated[int, typer.Option(help="Draws that each chain keeps.")] = 1000,
+    tune: Annotated[int, typer.Option(help="Draws before these, thrown away.")] = 1000,
+    chains: Annotated[int, typer.Option(help="Chains.")] = 4,
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal draws.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show the sampler at work, in a terminal.")] = True,
+) -> None:
+    """Fit a model to member predictions and observations.
+
+    Example: bayesens fit train.csv --members rf,svr,xgb --observation sm --site station --group network --model hbm
+    --out fit.nc
+    """
+    from bayesens.files import read_ensemble, write_fit
+
+    _check_out(out, [table], (".nc",))
+    chosen = _model(MODELS[model], transform, option or [])
+    columns = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat, units=units)
+    if members is not None:
+        columns["members"] = [name.strip() for name in members.split(",") if name.strip()]
+    elif table.suffix not in (".nc", ".zarr"):  # these may have a dimension "member"
+        raise ValueError("--members is missing; name the columns of predictions, such as --members rf,svr,xgb")
+    ensemble = read_ensemble(table, **columns)
+
+    from bayesens.inference import fit as run
+
+    steps = "" if method == "em" else "; it is compiled first, which takes longest the first time"
+    _say(f"Fitting {MODELS[model]} to {int(ensemble.observed.sum())} observed rows, method {method}{steps} ...")
+    tree = run(
+        chosen, ensemble, method=method, draws=draws, tune=tune, chains=chains, random_seed=seed,
+        progressbar=progress and sys.stderr.isatty(),
+    )  # fmt: skip
+    write_fit(tree, out)
+    ran = f"{MODELS[model]} by {tree.attrs['method']} in {tree.attrs['seconds']:.1f} s"
+    typer.echo(f"{out}: {ran}; see it by: bayesens describe {out}")
+
+
+@app.command()
+def predict(
+    fit: FitPath,
+    table: TablePath,
+    out: Annotated[Path, typer.Option(help="Predictions: .csv, .tsv or .parquet with a line a row; .nc or .zarr.")],
+    quantiles: Annotated[str, typer.Option(help="Levels, separated by commas.")] = "0.05,0.25,0.5,0.75,0.95",
+    site: Site = None,
+    group: Group = None,
+    time: Time = None,
+    lon: Lon = None,
+    lat: Lat = None,
+    units: Units = None,
+) -> None:
+    """Predict mean, sd and quantiles for each row.
+
+    Columns have the names that they had in the fit, unless options say otherwise.
+    """
+    from bayesens.files import read_fit, write_table
+
+    _check_out(out, [fit, table])
+    levels = _numbers(quantiles, "--quantiles")
+    tree = read_fit(fit)
+    rows = _new_rows(tree, table, _given(site=site, group=group, time=time, lon=lon, lat=lat, units=units))
+
+    from bayesens.prediction import predict as run
+    from bayesens.summary import prediction_table
+
+    prediction = run(tree, rows, quantiles=levels)
+    write_table(prediction if out.suffix in (".nc", ".zarr") else prediction_table(prediction, rows), out)
+    typer.echo(f"{out}: {len(rows)} rows predicted by {tree.attrs['bayesens_model']}")
+
+
+@app.command()
+def score(
+    fit: FitPath,
+    table: TablePath,
+    by: Annotated[Literal["group", "site"] | None, typer.Option(help="A line for each of these, too.")] = None,
+    levels: Annotated[str, typer.Option(help="Central intervals, separated by commas.")] = "0.5,0.9",
+    out: Annotated[Path | None, typer.Option(help="Write the table, too: .csv, .tsv or .parquet.")] = None,
+    observation: Annotated[str | None, typer.Option(help="Column of observations.")] = None,
+    site: Site = None,
+    group: Group = None,
+    units: Units = None,
+) -> None:
+    """Score a fit where there are observations.
+
+    The rows should be ones that the fit has not seen. Columns have the names that they had in the fit, unless options
+    say otherwise.
+    """
+    from bayesens.files import read_fit, write_table
+
+    if out is not None:
+        _check_out(out, [fit, table], (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
+    asked = _numbers(levels, "--levels")
+    tree = read_fit(fit)
+    given = _given(observation=observation, site=site, group=group, units=units)
+    rows = _new_rows(tree, table, given, observed=True)
+    if by is not None and rows.labels(by) is None:
+        raise ValueError(
+            f"--by {by} needs {by} labels, and no column of {table} is known to hold them; name it: --{by}"
+        )
+
+    from bayesens.prediction import score as run
+    from bayesens.summary import mean_scores
+
+    means = mean_scores(run(tree, rows, levels=asked), by=by)
+    if out is not None:
+        write_table(means, out)
+    units = f", in {tree.attrs['units']}" if tree.attrs["units"] else ""
+    _show(_console(), f"{tree.attrs['bayesens_model']}: mean scores{units}", means)
+    if out is not None:
+        typer.echo(f"{out}: this table")
+
+
+@app.command()
+def describe(fit: FitPath) -> None:
+    """Say what a fit is and whether it converged.
+
+    Model, options, data, what ran; weights, biases and other parameters with 90 % intervals.
+    """
+    from bayesens.files import read_fit
+
+    tree = read_fit(fit)
+
+    from bayesens.summary import facts, parameter_tables
+
+    console = _console()
+    console.print(f"{fit}\n" + "\n".join(f"  {name:<10} {text}" for name, text in facts(tree).items()), soft_wrap=True)
+    for title, frame in parameter_tables(tree).items():
+        console.print()
+        _show(console, title, frame)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="A new folder; that of a former demo is replaced.")] = Path("bayesens-demo"),
+    seed: Annotated[int, typer.Option(help="Of the simulated region and of the draws.")] = 1,
+) -> None:
+    """Do the whole job on a simulated region.
+
+    28 soil-moisture stations in 3 networks and 4 members with correlated errors: fits, predictions, scores at stations
+    held out, and figures, in a folder. It takes a minute or two.
+    """
+    from bayesens.demo import run_demo
+
+    result = run_demo(out, random_seed=seed, say=_say)
+    _show(_console(), f"Scores at the stations held out, in {result.units}", result.scores.reset_index())
+    typer.echo(result.findings)
+    typer.echo(f"{out}: {len(result.files)} files; start with {out / 'README.txt'}")
+
+
+# --------------------------------------------------------------------------------------------------------------- input
+def _given(**options: str | None) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} got {text!r}; wanted numbers separated by commas, such as .05,.5,.95") from None
+
+
+def _check_out(out: Path, inputs: list[Path], suffixes: tuple[str, ...] = ()) -> None:
+    """Refuse an output that could not be written, or that would replace an input, before the work."""
+    from bayesens.files import TABLES, check_writable, full_suffix
+
+    wanted = suffixes or TABLES
+    if full_suffix(out).lower() not in wanted:
+        raise ValueError(f"--out {out} has the suffix {full_suffix(out)!r}; wanted {' or '.join(wanted)}")
+    check_writable(out)
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise ValueError(f"--out {out} is an input of this command and would be replaced; name another file")
+
+
+def _model(name: str, transform: str | None, options: list[str]) -> Any:
+    from bayesens import models
+
+    cls = getattr(models, name)
+    values = dict(_option(cls, text) for text in options)
+    return cls(**values | _given(transform=transform))
+
+
+def _option(cls: type, text: str) -> tuple[str, Any]:
+    """Name and value of one --option, checked against the fields of the model."""
+    import dataclasses
+    from difflib import get_close_matches
+
+    name, equals, word = text.partition("=")
+    kinds = {item.name: str(item.type) for item in dataclasses.fields(cls)}
+    if not equals or name not in kinds:
+        near = get_close_matches(name, kinds, n=1)
+        hint = f"did you mean {near[0]}=...?" if near else f"{cls.__name__} has {', '.join(kinds)}"
+        raise ValueError(f"--option got {text!r}; wanted NAME=VALUE with an option of {cls.__name__}: {hint}")
+    try:
+        value = _value(json.loads(word))
+    except json.JSONDecodeError:
+        value = {"true": True, "false": False}.get(word.lower(), word)
+    if not _suits(value, kinds[name]):
+        raise ValueError(f"--option {name} got {word!r}; wanted a value of kind {kinds[name]}")
+    return name, value
+
+
+def _value(value: Any) -> Any:
+    """JSON as models have it: tuples for lists, a prior for an object."""
+    from bayesens.priors import Prior
+
+    if isinstance(value, list):
+        return tuple(_value(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if "family" not in value:
+        raise ValueError(f'a prior is an object such as {{"family": "Normal", "mu": 0, "sigma": 1}}; got {value}')
+    parameters = {key: item for key, item in value.items() if key != "family"}
+    return Prior(value["family"], **parameters.get("parameters", parameters))
+
+
+def _suits(value: Any, kind: str) -> bool:
+    """Whether a value has one of the types in an annotation such as ``float | Prior``."""
+    names = [name.split("[")[0] for name in kind.split(" | ")]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return "float" in names
+    return type(value).__name__.replace("NoneType", "None") in names
+
+
+def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed: bool = False) -> Ensemble:
+    """Rows to predict or score, under the column names of the fit unless others are given."""
+    import xarray as xr
+
+    from bayesens.checks import warn
+    from bayesens.columns import listed
+    from bayesens.ensemble import Ensemble
+    from bayesens.files import read_table
+
+    named: dict[str, str] = json.loads(tree.attrs["columns"])
+    members: list[str] = json.loads(tree.attrs["bayesens_members"])
+    if not observed:  # nothing wrong with the observations should keep anyone from predicting
+        named.pop("observation", None)
+    labels = [given.get(role, named.get(role)) for role in ("site", "group")]
+    data = read_table(path, text=[label for label in labels if label])
+    there = {str(name) for name in (data.variables if isinstance(data, xr.Dataset) else data.columns)}
+    # An ensemble's own dataset names its variables by role and remembers the columns.
+    there |= set(json.loads(data.attrs.get("bayesens_columns", "{}")).values())
+    for role, column in named.items():
+        if column in there:
+            given.setdefault(role, column)
+        elif role not in given and role == "observation":
+            raise ValueError(f"{path} has no column {column!r}, the observation of the fit; name it: --observation")
+        elif role not in given and role in ("site", "group"):
+            warn(
+                f"{path} has no column {column!r}, the {role} of the fit; if it is there by another name, use --{role}."
+            )
+    known = there
+    if isinstance(data, xr.Dataset) and "member" in data.coords:
+        known = {str(name) for name in data["member"].values}
+    if not (found := [name for name in members if name in known]):
+        raise ValueError(
+            f"{path} has none of the members of the fit, {listed(members)}; it has {listed(sorted(known))}"
+        )
+    make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame
+    return make(data, members=found, **given)
+
+
+# -------------------------------------------------------------------------------------------------------------- output
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 140  # a pipe has no width of its own, and 80 would cut tables
+    return console
+
+
+def _show(console: Console, title: str, frame: pd.DataFrame) -> None:
+    """A table in the terminal, its title on a line of its own: a narrow table would wrap it."""
+    from rich.table import Table
+
+    grid = Table()
+    for i, name in enumerate(map(str, frame)):
+        head = {"crps": "CRPS", "rmse": "RMSE"}.get(name, name.replace("_", " "))
+        grid.add_column(head, justify="left" if i == 0 and name != "rows" else "right", no_wrap=i == 0)
+    for row in frame.itertuples(index=False):
+        grid.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    console.print(title, style="bold", soft_wrap=True)
+    console.print(grid)

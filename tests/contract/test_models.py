@@ -1,0 +1,364 @@
+"""What every model keeps to: a value with a JSON round trip, one density, and the predictive law of its docstring.
+
+A new model needs a line in CASES (its options) and one in FORMULAS (its log density of y given f, row by row).
+"""
+
+import json
+from dataclasses import FrozenInstanceError, fields, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from pymc.blocking import DictToArrayBijection
+from pytensor.compile.mode import Mode
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm
+
+from bayesens import BMA, HBM, Climatology, Ensemble, EqualWeights, Prior, SingleMember, models
+from bayesens.likelihoods import effect_draws
+from bayesens.options import options_from_json, options_to_json
+from bayesens.target import compile_target
+from bayesens.transforms import transform
+
+# The row-by-row graphs as they are written, in Python: quick to compile, and nothing is rewritten on the way.
+PLAIN = Mode(linker="py", optimizer=None)
+POINTS = 20
+MEMBERS = ["a", "b", "c"]
+WIDE = Prior("StudentT", nu=4, mu=0.1, sigma=0.4)
+POSITIVE = Prior("InverseGamma", alpha=3, beta=1)
+CASES = {
+    "BMA": [
+        BMA(),
+        BMA(bias="additive", sigma="shared", transform="sqrt", bias_prior=WIDE, sigma_prior=Prior("Gamma", alpha=3, beta=2)),
+        BMA(group=True, site=True, sigma_spread=Prior("HalfNormal", sigma=0.25), weight_prior=Prior("Dirichlet", a=[1, 2, 3]),
+            slope_prior=Prior("Logistic", mu=1, s=0.1), group_sd_prior=Prior("Exponential", lam=2)),
+        BMA(bias="none", site=True, effects="source", weights="equal", site_sd_prior=Prior("ChiSquared", nu=2)),
+        BMA(exchangeable=(("a", "c"),), transform="log", center=0.9, scale=0.5, sigma_scale=0.2, group=True),
+    ],
+    "EqualWeights": [EqualWeights(), EqualWeights(sigma="shared", group=True, group_sd_prior=POSITIVE)],
+    "SingleMember": [SingleMember(), SingleMember(member="b", site=True, transform="sqrt", slope_prior=WIDE)],
+    "Climatology": [
+        Climatology(),
+        Climatology(group=True, site=True, transform="sqrt", mean_prior=WIDE, sd_prior=POSITIVE),
+    ],
+    "HBM": [
+        HBM(),
+        HBM(errors="lkj", group=False, truth_sd_prior=Prior("Weibull", alpha=2, beta=1), slope_prior=Prior("Laplace", mu=0.7, b=0.2),
+            error_sd_prior=Prior("Gamma", alpha=3, beta=5), bias_site_sd_prior=POSITIVE, correlation_prior=Prior("LKJCorr", eta=1)),
+        HBM(errors="independent", site=False, transform="sqrt", truth_mean_prior=WIDE, truth_group_sd_prior=POSITIVE),
+        HBM(errors="factor", site=False, group=False, common_prior=Prior("Uniform", lower=0, upper=0.9), bias_prior=WIDE),
+    ],
+}  # fmt: skip
+ALL = [(name, i) for name in models.__all__ for i in range(len(CASES.get(name, [None])))]
+
+
+def table(n, sites, seed):
+    """Positive rows of three groups, with sites of unequal size, members missing here and there and from a whole site."""
+    rng = np.random.default_rng(seed)
+    site = rng.choice(len(sites), size=n, p=rng.dirichlet(np.full(len(sites), 3.0)))
+    y = 2.5 + 0.4 * rng.normal(size=len(sites))[site] + 0.6 * rng.normal(size=n)
+    shared = 0.3 * rng.normal(size=n)
+    frame = pd.DataFrame(
+        {"y": np.abs(y) + 0.05, "s": np.array(sites)[site], "g": [f"g{int(sites[i][1]) // 2}" for i in site]}
+    )
+    for k, name in enumerate(MEMBERS):
+        frame[name] = np.abs(0.3 + 0.8 * y + shared + (0.2 + 0.1 * k) * rng.normal(size=n)) + 0.05
+        frame.loc[rng.random(n) < 0.2, name] = np.nan
+    frame.loc[site == 1, "b"] = np.nan
+    frame.loc[[3, 8], MEMBERS] = np.nan  # two rows without any member
+    frame.loc[frame.index % 9 == 5, "y"] = np.nan
+    return frame
+
+
+def ensemble_of(frame):
+    with pytest.warns(UserWarning, match="missing in 2 of"):
+        return Ensemble.from_frame(frame, members=MEMBERS, observation="y", site="s", group="g")
+
+
+@pytest.fixture(scope="module")
+def ensemble():
+    return ensemble_of(table(40, ["s0", "s1", "s2", "s3", "s4"], seed=1))
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    """Rows of known and of new sites, the latter in a known group and in a new one."""
+    return ensemble_of(table(40, ["s0", "s1", "s5", "s8"], seed=2))
+
+
+class Case:
+    """A resolved model, its fused density, and draws of its parameters at random points."""
+
+    def __init__(self, model, ensemble):
+        self.asked, self.ensemble = model, ensemble
+        self.model = model.resolve(ensemble)
+        self.target = compile_target(model.build(ensemble))
+        rng = np.random.default_rng(3)
+        self.x = self.target.start + 0.4 * rng.standard_normal((POINTS, len(self.target.start)))
+        self.fused = self.target.logp(self.x)
+        self.posterior = self.target.expand(self.x[None])[0]
+        self.draw = {str(n): v.values[0] for n, v in self.posterior.data_vars.items()}
+
+    def completed(self):
+        """The draws as a fit has them."""
+        posterior = self.posterior
+        if hasattr(self.model, "coordinates"):
+            posterior = posterior.assign_coords(self.model.coordinates(self.ensemble))
+        if hasattr(self.model, "complete"):
+            posterior = self.model.complete(posterior, self.ensemble, np.random.default_rng(4))
+        return posterior
+
+    def values(self, i):
+        """Unconstrained values of one point by name."""
+        template = DictToArrayBijection.map(self.target.model.initial_point(random_seed=0))
+        return DictToArrayBijection.rmap(type(template)(self.x[i], template.point_map_info))
+
+
+@pytest.fixture(scope="module", params=ALL, ids=[f"{name}-{i}" for name, i in ALL])
+def case(request, ensemble):
+    name, i = request.param
+    return Case(CASES[name][i], ensemble)
+
+
+# -------------------------------------------------------------------------------------------------------------- a value
+@pytest.fixture(params=[m for each in CASES.values() for m in each], ids=[f"{n}-{i}" for n in CASES for i in range(len(CASES[n]))])  # fmt: skip
+def model(request):
+    return request.param
+
+
+def test_every_model_has_cases_and_a_formula():
+    assert set(CASES) == set(FORMULAS) == set(models.__all__)
+
+
+def test_a_model_is_frozen_hashable_and_equal_to_its_copy(model):
+    with pytest.raises(FrozenInstanceError):
+        model.transform = "log"
+    twin = replace(model)
+    assert twin == model
+    assert hash(twin) == hash(model)
+    assert eval(repr(model), {c.__name__: c for c in (type(model), Prior)}) == model
+
+
+def test_options_survive_json_text(model, ensemble):
+    for each in (model, model.resolve(ensemble)):
+        again = options_from_json(type(each), json.loads(json.dumps(options_to_json(each))))
+        assert again == each
+        assert hash(again) == hash(each)
+
+
+def test_every_prior_can_be_replaced(model):
+    other = Prior("HalfCauchy", beta=3)
+    for item in fields(model):
+        if item.name.endswith("_prior"):
+            variant = replace(model, **{item.name: other})
+            assert getattr(variant, item.name) == other
+            assert variant != model
+
+
+def test_resolving_fills_in_what_the_data_say_and_is_idempotent(model, ensemble):
+    resolved = model.resolve(ensemble)
+    assert resolved.resolve(ensemble) == resolved
+    # Resolved by other rows, nothing changes either: predictions of new tables use the centre of the fit.
+    assert resolved.resolve(ensemble.select(rows=np.nonzero(ensemble.observed)[0][:20])) == resolved
+    assert not [item.name for item in fields(resolved) if getattr(resolved, item.name) is None]
+    kept = [item.name for item in fields(model) if getattr(model, item.name) is not None]
+    assert [getattr(resolved, name) for name in kept] == [getattr(model, name) for name in kept]
+
+
+def test_an_unknown_likelihood_is_an_error(model, ensemble):
+    with pytest.raises(ValueError, match="likelihood is 'fused' or 'rows'; got 'row'"):
+        model.build(ensemble, likelihood="row")
+
+
+# --------------------------------------------------------------------------------------------------------- one density
+def test_fused_density_is_the_row_by_row_one(case):
+    """Up to a constant, less the density of the effects where the fused form has them integrated out."""
+    rows = case.asked.build(case.ensemble, likelihood="rows")
+    logp = rows.compile_logp(mode=PLAIN)
+    extra = [v.name for v in rows.value_vars if v.name not in case.values(0)]
+    assert {v.name for v in rows.value_vars} >= set(case.values(0))
+    assert all(np.isfinite(case.fused))
+    difference = []
+    for value, log_effects, i in effects_at(case, extra):
+        assert set(value) == set(extra)
+        difference.append(logp(case.values(i) | value) - log_effects - case.fused[i])
+    assert len(difference) >= POINTS
+    assert np.ptp(difference) <= 1e-8 * max(1.0, np.abs(case.fused).max() / 1e3)
+
+
+def effects_at(case, extra):
+    """Values of the effects that only the row-by-row form has, and their log density: two draws at every point."""
+    if not extra:
+        yield from (({}, 0.0, i) for i in range(POINTS))
+        return
+    moments = case.model.moments(case.draw)
+    parts = [moments[name] for name in ("mean", "within", "site", "group")]
+    for seed in (5, 6):
+        drawn = effect_draws(*parts, data=case.model.statistics(case.ensemble), rng=np.random.default_rng(seed))
+        for i in range(POINTS):
+            value = {}
+            for level, effect in zip(("group", "site"), drawn):
+                if f"truth_{level}" in extra:
+                    truth, member = effect[i, :, 0], effect[i, :, 1:]
+                    value[f"truth_{level}"] = truth
+                    value[f"bias_{level}"] = member - truth[:, None] * case.draw[f"slope_{level}"][i]
+            yield value, drawn[2][i], i
+
+
+def test_gradient_of_the_fused_density_is_that_of_finite_differences(case):
+    x = case.x[0]
+    gradient = case.target.logp_and_gradient(x)[1]
+    for j in range(len(x)):
+        step = 1e-5 * np.eye(len(x))[j]
+        up, down = case.target.logp(np.stack([x + step, x - step]))
+        assert gradient[j] == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-4)
+
+
+# ----------------------------------------------------------------------------------------------------- p(y | f), by hand
+def rows_of(model, ensemble):
+    g = transform(model.transform)
+    return (
+        g.forward(ensemble.observation),
+        g.forward(ensemble.prediction),
+        ensemble.labels("group"),
+        ensemble.labels("site"),
+    )
+
+
+def place(posterior, level, label):
+    """Index of a label among those of the fit, or None."""
+    return {str(v): i for i, v in enumerate(posterior[level].values)}.get(label)
+
+
+def offset(model, posterior, draw, group, site):
+    """Shift of the kernel means and the variance that new levels add, (draw,) or (draw, member)."""
+    shift, variance = 0.0, 0.0
+    for level, label in (("group", group), ("site", site)):
+        if getattr(model, level):
+            at = place(posterior, level, label)
+            if at is None:
+                variance = variance + draw[f"offset_{level}_sd"] ** 2
+            else:
+                shift = shift + draw[f"offset_{level}"][:, at]
+    return np.asarray(shift), np.asarray(variance)
+
+
+def bma_density(model, posterior, draw, y, f, group, site):
+    there = np.nonzero(np.isfinite(f))[0]
+    if len(there) == 0:
+        return np.nan
+    shift, extra = offset(model, posterior, draw, group, site)
+    if shift.ndim == 1:
+        shift = shift[:, None]
+    elif shift.ndim == 2:
+        shift = shift[:, there]
+    slope = draw["slope"][:, there] if model.bias == "linear" else 1.0
+    bias = draw["bias"][:, there] if model.bias != "none" else 0.0
+    weight = draw["weight"][:, there] if "weight" in draw else np.ones(len(there))
+    mean = model.center - bias + slope * (f[there] - model.center) + shift
+    sd = np.sqrt(draw["sigma"][:, there] ** 2 + extra[..., None])
+    share = weight / weight.sum(axis=-1, keepdims=True)
+    return logsumexp(np.log(share) + norm.logpdf(y, mean, sd), axis=1)
+
+
+def single_density(model, posterior, draw, y, f, group, site):
+    return bma_density(model, posterior, draw, y, f[[MEMBERS.index(model.member)]], group, site)
+
+
+def climatology_density(model, posterior, draw, y, f, group, site):
+    shift, extra = offset(model, posterior, draw, group, site)
+    return norm.logpdf(y, draw["mean"] + shift, np.sqrt(draw["sd"] ** 2 + extra))
+
+
+def hbm_level(truth_sd, slope, sd, correlation):
+    """Covariance of (y, f) from y = truth and f = slope * truth + error."""
+    loading = np.r_[1.0, slope]
+    out = truth_sd**2 * np.outer(loading, loading)
+    out[1:, 1:] += np.diag(sd) @ correlation @ np.diag(sd)
+    return out
+
+
+def hbm_density(model, posterior, draw, y, f, group, site):
+    """The joint normal of (y, f), less that of f."""
+    out = []
+    full = {str(n): v.values[0] for n, v in posterior.data_vars.items()}
+    at = {
+        level: place(posterior, level, label)
+        for level, label in (("group", group), ("site", site))
+        if getattr(model, level)
+    }
+    if {"group", "site"} <= set(at) and at["site"] is not None:
+        # A site of the fit stays in its group, which the posterior says.
+        at["group"] = place(posterior, "group", posterior["group_of_site"].values[at["site"]])
+    there = np.nonzero(np.isfinite(f))[0]
+    for i in range(POINTS):
+        d = {name: value[i] for name, value in full.items()}
+        covariance = hbm_level(d["truth_sd"], d["slope"], d["error_sd"], d.get("residual_corr", np.eye(3)))
+        truth, member = d["truth_mean"], model.center + d["bias"] + d["slope"] * (d["truth_mean"] - model.center)
+        for level, index in at.items():
+            if index is None:
+                covariance += hbm_level(d[f"truth_{level}_sd"], d[f"slope_{level}"], d[f"bias_{level}_sd"],
+                                        d.get(f"bias_{level}_corr", np.eye(3)))  # fmt: skip
+            else:
+                effect = d[f"truth_{level}"][index]
+                truth, member = truth + effect, member + effect * d[f"slope_{level}"] + d[f"bias_{level}"][index]
+        pick = np.r_[0, 1 + there]
+        mean = np.r_[truth, member][pick]
+        both = multivariate_normal(mean, covariance[np.ix_(pick, pick)]).logpdf(np.r_[y, f[there]])
+        alone = (
+            multivariate_normal(mean[1:], covariance[np.ix_(pick[1:], pick[1:])]).logpdf(f[there])
+            if len(there)
+            else 0.0
+        )
+        out.append(both - alone)
+    return np.array(out)
+
+
+FORMULAS = {
+    "BMA": bma_density, "EqualWeights": bma_density, "SingleMember": single_density, "Climatology": climatology_density,
+    "HBM": hbm_density,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["training rows", "known and new sites and groups"])
+def test_predictive_is_the_formula_of_the_docstring(case, ensemble, held_out, which):
+    rows = ensemble if which == "training rows" else held_out
+    posterior = case.completed()
+    z, f, group, site = rows_of(case.model, rows)
+    got = case.model.predictive(posterior, rows).log_likelihood(z)
+    formula = FORMULAS[type(case.model).__name__]
+    for i in np.nonzero(rows.observed)[0]:
+        expected = formula(case.model, posterior, case.draw, z[i], f[i], str(group[i]), str(site[i]))
+        np.testing.assert_allclose(got[:, i], np.broadcast_to(expected, POINTS), rtol=1e-9, atol=1e-9)
+
+
+def test_predictive_needs_no_labels_where_all_levels_are_new(case, held_out):
+    posterior = case.completed()
+    bare = Ensemble(held_out.dataset.drop_vars(["site", "group"]))
+    new = Ensemble(held_out.dataset.assign_coords(site=("obs", np.full(40, "new")), group=("obs", np.full(40, "new"))))
+    z = transform(case.model.transform).forward(held_out.observation)
+    one, other = (case.model.predictive(posterior, rows).log_density(z) for rows in (bare, new))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_predictive_of_a_row_without_members(case, ensemble):
+    """NaN where a model needs a member; the climatology of the level where it does not."""
+    posterior = case.completed()
+    moments = case.model.predictive(posterior, ensemble).moments()
+    empty = ~ensemble.available.any(axis=1)
+    if type(case.model).__name__ in ("HBM", "Climatology"):
+        assert np.all(np.isfinite(moments.mean) & (moments.variance > 0.0))
+    else:
+        assert np.all(np.isnan(moments.mean[empty]))
+
+
+def test_draws_survive_a_posterior_with_several_chains(case, held_out):
+    posterior = case.completed()
+    flat = posterior.isel(chain=0, drop=True)
+    chains = xr.concat([flat.isel(draw=slice(0, 10)), flat.isel(draw=slice(10, 20)).assign_coords(draw=np.arange(10))],
+                       dim="chain", join="override", coords="minimal", compat="override")  # fmt: skip
+    chains = chains.assign_coords(chain=[0, 1])
+    z = transform(case.model.transform).forward(held_out.observation)
+    one, other = (case.model.predictive(p, held_out).log_likelihood(z) for p in (posterior, chains))
+    np.testing.assert_array_equal(one, other)
