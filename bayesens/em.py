@@ -9,6 +9,7 @@ lowers it. Raftery et al. (2005) give the fit, Fraley, Raftery and Gneiting (201
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -196,7 +197,7 @@ def em_starts(squares: np.ndarray, available: np.ndarray, *, cluster: np.ndarray
     k = squares.shape[1]
     best = np.sqrt(np.min(np.sum(squares * available, axis=0) / available.sum(axis=0)))
     equal = np.full(k, 1.0 / k)
-    common = {"cluster": cluster, "shared": shared, "fixed_weight": fixed_weight}
+    common: dict[str, Any] = {"cluster": cluster, "shared": shared, "fixed_weight": fixed_weight}
     found = [em(squares, available, weight=equal, sigma=np.full(k, best), tolerance=tolerance, **common)]
     if (shared and bool(available.all())) or k == 1 or starts <= 0:
         # With one sigma for all, complete rows and known means the optimum in the weights is unique at any sigma.

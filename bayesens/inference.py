@@ -120,7 +120,7 @@ def fit(
                                        target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
     attrs["seconds"] = time.perf_counter() - begin
     groups |= _data_groups(resolved, ensemble)
-    tree = xr.DataTree.from_dict({name: dataset for name, dataset in groups.items()})
+    tree = xr.DataTree.from_dict(dict(groups))
     tree.attrs = _describe(resolved, ensemble) | {"method_asked": method, "random_seed": _text(random_seed)} | attrs
     return _with_log_likelihood(tree, resolved, ensemble, log_likelihood)
 
@@ -182,8 +182,9 @@ def log_likelihood_of(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> 
 
 
 # ------------------------------------------------------------------------------------------------------------- methods
-def _fit_posterior(model: Any, ensemble: Ensemble, *, method: str, draws: int, tune: int, chains: int, rng: np.random.Generator,
-                   target_accept: float, starts: int, progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
+def _fit_posterior(model: Any, ensemble: Ensemble, *, method: str, draws: int, tune: int, chains: int,
+                   rng: np.random.Generator, target_accept: float, starts: int,
+                   progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
     from bayesens.target import compile_target
 
     target = compile_target(model.build(ensemble))
@@ -199,8 +200,8 @@ def _fit_posterior(model: Any, ensemble: Ensemble, *, method: str, draws: int, t
     return {"posterior": posterior, "sample_stats": stats, "log_prior": log_prior}, sampled.attrs
 
 
-def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng: np.random.Generator, target_accept: float,
-            starts: int, progressbar: bool) -> _Sampled:  # fmt: skip
+def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng: np.random.Generator,
+            target_accept: float, starts: int, progressbar: bool) -> _Sampled:  # fmt: skip
     """Laplace with importance weights where it holds, NUTS otherwise."""
     from bayesens.laplace import curvature, find_modes, laplace
 
@@ -233,8 +234,8 @@ def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng
     return _Sampled(sampled.x, attrs | sampled.attrs | {"method": "nuts", "reason": reason}, sampled.stats)
 
 
-def _nuts(target: Any, center: np.ndarray, root: np.ndarray | None, *, draws: int, tune: int, chains: int, rng: np.random.Generator,
-          target_accept: float, progressbar: bool) -> _Sampled:  # fmt: skip
+def _nuts(target: Any, center: np.ndarray, root: np.ndarray | None, *, draws: int, tune: int, chains: int,
+          rng: np.random.Generator, target_accept: float, progressbar: bool) -> _Sampled:  # fmt: skip
     """NUTS on coordinates in which the curvature at the optimum is the identity."""
     import nutpie
     from nutpie.compiled_pyfunc import from_pyfunc
@@ -265,7 +266,9 @@ def _nuts(target: Any, center: np.ndarray, root: np.ndarray | None, *, draws: in
     return _Sampled(x, _convergence(x, stats, target.names, tune=tune, draws=draws), stats)
 
 
-def _convergence(x: np.ndarray, stats: dict[str, np.ndarray], names: tuple[str, ...], *, tune: int, draws: int) -> dict[str, Any]:
+def _convergence(
+    x: np.ndarray, stats: dict[str, np.ndarray], names: tuple[str, ...], *, tune: int, draws: int
+) -> dict[str, Any]:
     """Rank-normalised R-hat, bulk and tail ESS of every unconstrained parameter; one plain sentence where they fail."""
     from arviz_stats.base import array_stats
 
@@ -289,7 +292,9 @@ def _convergence(x: np.ndarray, stats: dict[str, np.ndarray], names: tuple[str, 
     return attrs
 
 
-def _fit_em(model: Any, ensemble: Ensemble, *, starts: int, select: str) -> tuple[xr.Dataset, dict[str, Any], xr.Dataset]:
+def _fit_em(
+    model: Any, ensemble: Ensemble, *, starts: int, select: str
+) -> tuple[xr.Dataset, dict[str, Any], xr.Dataset]:
     """The two-stage fit as a posterior of one draw."""
     if not hasattr(model, "em"):
         raise ValueError(f"{type(model).__name__} has no fit by EM; use method='auto' or 'nuts'.")
@@ -309,7 +314,13 @@ def _fit_em(model: Any, ensemble: Ensemble, *, starts: int, select: str) -> tupl
         dataset = dataset.assign(weight=("member", chosen.weight), sigma=("member", chosen.sigma))
     dataset = dataset.expand_dims(chain=[0], draw=[0])
     table = [
-        {"start": o.start, "loglik": o.loglik, "weight": o.weight.tolist(), "sigma": o.sigma.tolist(), "iterations": o.iterations}
+        {
+            "start": o.start,
+            "loglik": o.loglik,
+            "weight": o.weight.tolist(),
+            "sigma": o.sigma.tolist(),
+            "iterations": o.iterations,
+        }
         for o in optima
     ]
     attrs = {"method": "em", "reason": "asked for", "point_estimate": 1, "loglik": chosen.loglik, "optima": _json(table),
@@ -339,7 +350,9 @@ def _data_groups(model: Any, ensemble: Ensemble) -> dict[str, xr.Dataset]:
     coords: dict[str, Any] = {"obs": index}
     inputs = xr.Dataset({"prediction": (("obs", "member"), used["prediction"].values, used["prediction"].attrs)},
                         coords=coords | {"member": used["member"].values})  # fmt: skip
-    labels = {name: ("obs", used[name].values) for name in ("site", "group", "time", "lon", "lat") if name in used.coords}
+    labels = {
+        name: ("obs", used[name].values) for name in ("site", "group", "time", "lon", "lat") if name in used.coords
+    }
     observed = xr.Dataset({"y": ("obs", used["observation"].values, used["observation"].attrs)}, coords=coords)
     return {"observed_data": observed, "constant_data": inputs.assign(labels)}
 
@@ -371,9 +384,7 @@ def _check_arguments(method: str, select: str, draws: int, tune: int, chains: in
     if select not in ("standard", "best"):
         raise ValueError(f"select is 'standard' or 'best'; got {select!r}.")
     for name, value, least in (("draws", draws, 4), ("tune", tune, 1), ("chains", chains, 1)):
-        if not isinstance(value, int | np.integer) or value < least:
+        if value < least or int(value) != value:
             raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
     if not 0 < target_accept < 1:
         raise ValueError(f"target_accept lies between 0 and 1; got {target_accept!r}.")
-
-

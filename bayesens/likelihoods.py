@@ -3,17 +3,10 @@
 Both operations return the value first and then the derivative with respect to each input, so that the gradient costs
 no second pass over the data; the pullback only multiplies what the forward pass has left. Data enter as shared
 variables: as constants they would be compiled into the code, anew for every table.
-
-The collapsed likelihood integrates the group and site effects out of a multilevel Gaussian exactly. With the rows of a
-site summed into information form, both levels are the same step: for information ``(L, h)`` about an effect with prior
-covariance ``B`` and a root ``L = R R'``, ``h = R q``, the marginal information is ``R C^-1 R'`` and ``R C^-1 q`` with
-``C = I + R' B R``. Nothing is inverted that may be singular: a member that a site never has leaves a zero row in ``R``,
-and an effect of zero variance leaves ``C = I``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +16,7 @@ import numba
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic
 from pytensor.gradient import DisconnectedType
@@ -31,11 +24,15 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-__all__ = ["Statistics", "collapsed_loglik", "effect_draws", "mixture_loglik", "statistics"]
+from bayesens import multilevel
+from bayesens.multilevel import LOG_2PI, Statistics, _collapsed
+
+__all__ = ["collapsed_loglik", "mixture_loglik"]
 
 # PyTensor caches what calls the kernels by the operation's name alone; the version makes an edit of this file a new name.
-_VERSION = int.from_bytes(sha256(Path(__file__).read_bytes()).digest()[:6])
-LOG_2PI = float(np.log(2.0 * np.pi))
+_VERSION = int.from_bytes(
+    sha256(Path(__file__).read_bytes() + Path(str(multilevel.__file__)).read_bytes()).digest()[:6]
+)
 
 
 @intrinsic
@@ -56,9 +53,9 @@ class _ValueAndGradient(Op):
     """An operation whose outputs are a scalar and its derivative with respect to each of its parameters.
 
     A kernel takes the shape of the last parameter and all parameters end to end, and returns the value and the
-    derivatives end to end. The operation's inputs are the parameters, then the data packed into one array of floats and one of integers, then the address
-    of the compiled kernel. Calling by address keeps the kernel out of the graph's own code, which the compiler would
-    otherwise optimise anew, for ten seconds and more, with every model.
+    derivatives end to end. The operation's inputs are the parameters, then the data packed into one array of floats and
+    one of integers, then the address of the compiled kernel. Calling by address keeps the kernel out of the graph's own
+    code, which the compiler would otherwise optimise anew, for ten seconds and more, with every model.
     """
 
     __props__ = ()
@@ -84,7 +81,9 @@ class _ValueAndGradient(Op):
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         if any(not isinstance(g.type, DisconnectedType) for g in cotangents[1:]):
-            raise NotImplementedError("Second derivatives of this likelihood are not available; difference the gradient.")
+            raise NotImplementedError(
+                "Second derivatives of this likelihood are not available; difference the gradient."
+            )
         first = [cotangents[0] * outputs[i + 1] for i in range(self.n_parameters)]
         return first + [DisconnectedType()() for _ in inputs[self.n_parameters :]]
 
@@ -104,7 +103,7 @@ class _ValueAndGradient(Op):
 def _address(name: str) -> int:
     """Address of a kernel, compiled for C at its first use and cached on disk."""
     packed = {"MixtureLogLik": _mixture_packed, "CollapsedLogLik": _collapsed_packed}[name]
-    signature = types.void(*[types.CPointer(t) for t in (types.float64, types.float64, types.int64, types.float64)])
+    signature = "void(CPointer(float64), CPointer(float64), CPointer(int64), CPointer(float64))"
     function = numba.cfunc(signature, cache=True)(packed)
     _KEEP.append(function)
     return int(function.address)
@@ -180,7 +179,10 @@ def _mixture_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     n, k = index[0], index[1]
     size = 4 * k + int(theta[0]) * int(theta[1])
     _mixture_flat(
-        numba.carray(theta, 2 + size), numba.carray(data, n + n * k), numba.carray(index, 2 + n * k), numba.carray(out, 1 + size)
+        numba.carray(theta, 2 + size),
+        numba.carray(data, n + n * k),
+        numba.carray(index, 2 + n * k),
+        numba.carray(out, 1 + size),
     )
 
 
@@ -216,351 +218,6 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels
-@dataclass(frozen=True)
-class Statistics:
-    """What a Gaussian multilevel likelihood needs of the rows: one cell per site and pattern of missing columns.
-
-    Attributes
-    ----------
-    pattern : bool array (pattern, column)
-        Which columns of ``z = (y, members)`` a pattern has.
-    scatter : array (pattern, column, column)
-        Sum over cells of the products of deviations from the cell's mean.
-    n, mean : array (cell), (cell, column)
-        Number of rows and means; 0 where a column is missing.
-    cell_pattern, cell_site : int array (cell)
-        Cells are sorted by site.
-    site_group : int array (site)
-        Sites are sorted by group.
-    """
-
-    pattern: np.ndarray
-    scatter: np.ndarray
-    n: np.ndarray
-    mean: np.ndarray
-    cell_pattern: np.ndarray
-    cell_site: np.ndarray
-    site_group: np.ndarray
-    n_groups: int
-
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """Return the arrays in the order of the kernels."""
-        count = np.zeros(1) + self.n_groups
-        return (self.pattern, self.scatter, self.n, self.mean, self.cell_pattern, self.cell_site, self.site_group, count)
-
-
-def statistics(z: np.ndarray, site: np.ndarray, site_group: np.ndarray) -> Statistics:
-    """Sum rows into :class:`Statistics`.
-
-    Parameters
-    ----------
-    z : array (obs, column)
-        Observation and members; NaN where missing.
-    site : int array (obs)
-        Index of each row's site.
-    site_group : int array (site)
-        Index of each site's group, non-decreasing.
-
-    Returns
-    -------
-    Statistics
-
-    Examples
-    --------
-    >>> s = statistics(np.array([[1.0, 2.0], [3.0, 2.0]]), np.array([0, 0]), np.array([0]))
-    >>> s.mean.tolist(), s.scatter[0].tolist()
-    ([[2.0, 2.0]], [[2.0, 0.0], [0.0, 0.0]])
-    """
-    present = np.isfinite(z)
-    pattern, code = np.unique(present, axis=0, return_inverse=True)
-    key = site.astype(np.int64) * len(pattern) + code.ravel()
-    cells, cell = np.unique(key, return_inverse=True)
-    filled = np.where(present, z, 0.0)
-    n = np.bincount(cell).astype(float)
-    mean = np.stack([np.bincount(cell, filled[:, j]) for j in range(z.shape[1])], axis=1) / n[:, None]
-    deviation = np.where(present, filled - mean[cell], 0.0)
-    scatter = np.stack([deviation[code.ravel() == q].T @ deviation[code.ravel() == q] for q in range(len(pattern))])
-    return Statistics(pattern, scatter, n, mean, cells % len(pattern), cells // len(pattern), site_group.astype(np.int64),
-                      int(site_group.max()) + 1)  # fmt: skip
-
-
-# Small matrices are multiplied in plain loops: a call to BLAS costs more than it does, and ten seconds to compile.
-@numba.njit(cache=True, nogil=True)
-def _dot(a, b):  # type: ignore[no-untyped-def]
-    """Matrix product ``a b``."""
-    out = np.zeros((a.shape[0], b.shape[1]))
-    for i in range(a.shape[0]):
-        for k in range(a.shape[1]):
-            for j in range(b.shape[1]):
-                out[i, j] += a[i, k] * b[k, j]
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _gram(a, b):  # type: ignore[no-untyped-def]
-    """Matrix product ``a' b``."""
-    out = np.zeros((a.shape[1], b.shape[1]))
-    for k in range(a.shape[0]):
-        for i in range(a.shape[1]):
-            for j in range(b.shape[1]):
-                out[i, j] += a[k, i] * b[k, j]
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _apply(a, x):  # type: ignore[no-untyped-def]
-    """Matrix times vector."""
-    out = np.zeros(a.shape[0])
-    for i in range(a.shape[0]):
-        for j in range(a.shape[1]):
-            out[i] += a[i, j] * x[j]
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _add_outer(out, x, factor):  # type: ignore[no-untyped-def]
-    """Add ``factor x x'`` to ``out``."""
-    for i in range(len(x)):
-        for j in range(len(x)):
-            out[i, j] += factor * x[i] * x[j]
-
-
-@numba.njit(cache=True, nogil=True)
-def _add(out, a, factor):  # type: ignore[no-untyped-def]
-    """Add ``factor a`` to the matrix ``out``."""
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            out[i, j] += factor * a[i, j]
-
-
-@numba.njit(cache=True, nogil=True)
-def _root(a):  # type: ignore[no-untyped-def]
-    """Lower Cholesky root; columns without a positive pivot stay zero. Returns the root and whether all were positive."""
-    p = a.shape[0]
-    r = np.zeros((p, p))
-    positive = True
-    for j in range(p):
-        pivot = a[j, j]
-        for k in range(j):
-            pivot -= r[j, k] ** 2
-        if not pivot > 1e-14 * abs(a[j, j]):
-            positive = False
-            continue
-        r[j, j] = np.sqrt(pivot)
-        for i in range(j + 1, p):
-            value = a[i, j]
-            for k in range(j):
-                value -= r[i, k] * r[j, k]
-            r[i, j] = value / r[j, j]
-    return r, positive
-
-
-@numba.njit(cache=True, nogil=True)
-def _forward(r, b):  # type: ignore[no-untyped-def]
-    """Solve ``r x = b`` for a lower triangle; components without a pivot are zero."""
-    x = np.zeros(len(b))
-    for i in range(len(b)):
-        if r[i, i] > 0.0:
-            value = b[i]
-            for k in range(i):
-                value -= r[i, k] * x[k]
-            x[i] = value / r[i, i]
-    return x
-
-
-@numba.njit(cache=True, nogil=True)
-def _backward(r, b):  # type: ignore[no-untyped-def]
-    """Solve ``r' x = b`` for a lower triangle with positive diagonal."""
-    p = len(b)
-    x = np.zeros(p)
-    for i in range(p - 1, -1, -1):
-        value = b[i]
-        for k in range(i + 1, p):
-            value -= r[k, i] * x[k]
-        x[i] = value / r[i, i]
-    return x
-
-
-@numba.njit(cache=True, nogil=True)
-def _plus_identity(a):  # type: ignore[no-untyped-def]
-    for i in range(a.shape[0]):
-        a[i, i] += 1.0
-    return a
-
-
-@numba.njit(cache=True, nogil=True)
-def _integrate(precision, information, covariance):  # type: ignore[no-untyped-def]
-    """Integrate an effect with the given prior covariance out of ``exp(h'e - e'Pe/2)``.
-
-    Returns the information that is left about its mean, the log determinant and what the quadratic form gains.
-    """
-    p = len(information)
-    r, _ = _root(precision)
-    q = _forward(r, information)
-    c, ok = _root(_plus_identity(_gram(r, _dot(covariance, r))))
-    if not ok:
-        return precision, information, np.inf, 0.0
-    half = np.empty((p, p))
-    for i in range(p):
-        column = _forward(c, r[i])
-        for j in range(p):
-            half[j, i] = column[j]
-    qc = _forward(c, q)
-    log_determinant, gain = 0.0, 0.0
-    left = np.zeros(p)
-    for i in range(p):
-        log_determinant += np.log(c[i, i])
-        gain += qc[i] ** 2 - q[i] ** 2
-        for j in range(p):
-            left[j] += half[i, j] * qc[i]
-    return _gram(half, half), left, log_determinant, gain
-
-
-@numba.njit(cache=True, nogil=True)
-def _pattern_inverses(pattern, within):  # type: ignore[no-untyped-def]
-    """Inverse (padded with zeros) and log determinant of the rows' covariance for each pattern of missing columns."""
-    patterns, p = pattern.shape
-    inverse = np.zeros((patterns, p, p))
-    log_determinant = np.zeros(patterns)
-    for q in range(patterns):
-        index = np.nonzero(pattern[q])[0]
-        m = len(index)
-        block = np.empty((m, m))
-        for i in range(m):
-            for j in range(m):
-                block[i, j] = within[index[i], index[j]]
-        r, ok = _root(block)
-        if not ok:
-            return inverse, log_determinant, False
-        for i in range(m):
-            log_determinant[q] += 2.0 * np.log(r[i, i])
-            unit = np.zeros(m)
-            unit[i] = 1.0
-            column = _backward(r, _forward(r, unit))
-            for j in range(m):
-                inverse[q, index[j], index[i]] = column[j]
-    return inverse, log_determinant, True
-
-
-@numba.njit(cache=True, nogil=True)
-def _deviation(pattern, cell_mean, mean):  # type: ignore[no-untyped-def]
-    out = np.zeros(len(mean))
-    for j in range(len(mean)):
-        if pattern[j]:
-            out[j] = cell_mean[j] - mean[j]
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _upward(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups):  # type: ignore[no-untyped-def]
-    """Information of rows about their site, of sites about their group, of groups about the mean; and the value."""
-    p = len(mean)
-    sites = len(site_group)
-    inverse, log_determinant, ok = _pattern_inverses(pattern, within)
-    raw_p, raw_h = np.zeros((sites, p, p)), np.zeros((sites, p))
-    site_p, site_h = np.zeros((sites, p, p)), np.zeros((sites, p))
-    group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
-    group_p, group_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
-    value = 0.0 if ok else -np.inf
-    if ok:
-        columns = np.zeros(len(pattern))
-        for q in range(len(pattern)):
-            for i in range(p):
-                columns[q] += pattern[q, i]
-                for j in range(p):
-                    value -= 0.5 * inverse[q, i, j] * scatter[q, i, j]
-        quadratic = np.zeros(sites)
-        for c in range(len(n)):
-            q, s = cell_pattern[c], cell_site[c]
-            deviation = _deviation(pattern[q], cell_mean[c], mean)
-            weighted = _apply(inverse[q], deviation)
-            value -= 0.5 * n[c] * (log_determinant[q] + LOG_2PI * columns[q])
-            _add(raw_p[s], inverse[q], n[c])
-            for i in range(p):
-                raw_h[s, i] += n[c] * weighted[i]
-                quadratic[s] += n[c] * deviation[i] * weighted[i]
-        for s in range(sites):
-            left_p, left_h, logdet, gain = _integrate(raw_p[s], raw_h[s], site)
-            value -= logdet + 0.5 * (quadratic[s] + gain)
-            _add(site_p[s], left_p, 1.0)
-            _add(group_raw_p[site_group[s]], left_p, 1.0)
-            for i in range(p):
-                site_h[s, i] = left_h[i]
-                group_raw_h[site_group[s], i] += left_h[i]
-        for g in range(n_groups):
-            left_p, left_h, logdet, gain = _integrate(group_raw_p[g], group_raw_h[g], group)
-            value -= logdet + 0.5 * gain
-            _add(group_p[g], left_p, 1.0)
-            for i in range(p):
-                group_h[g, i] = left_h[i]
-    if not np.isfinite(value):
-        value = -np.inf
-    return value, inverse, raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, group_p, group_h
-
-
-@numba.njit(cache=True, nogil=True)
-def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count):  # type: ignore[no-untyped-def]
-    p = len(mean)
-    n_groups = int(count[0])
-    d_mean = np.zeros(p)
-    d_within, d_site, d_group = np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p))
-    value, inverse, _, _, site_p, site_h, _, _, group_p, group_h = _upward(
-        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
-    )
-    if value == -np.inf:
-        return value, d_mean, d_within, d_site, d_group
-    effect_mean, effect_cov = np.zeros((n_groups, p)), np.zeros((n_groups, p, p))
-    for g in range(n_groups):
-        center = _apply(group, group_h[g])
-        _add(effect_cov[g], group, 1.0)
-        _add(effect_cov[g], _dot(group, _dot(group_p[g], group)), -1.0)
-        _add_outer(d_group, group_h[g], 0.5)
-        _add(d_group, group_p[g], -0.5)
-        for i in range(p):
-            effect_mean[g, i] = center[i]
-            d_mean[i] += group_h[g, i]
-    expected = scatter.copy()
-    rows = np.zeros(len(pattern))
-    shift, spread = np.zeros(p), np.zeros((p, p))
-    last = -1
-    for c in range(len(n)):
-        q, s = cell_pattern[c], cell_site[c]
-        if s != last:
-            last = s
-            g = site_group[s]
-            known = _apply(site_p[s], effect_mean[g])
-            residual = np.zeros(p)
-            for i in range(p):
-                residual[i] = site_h[s, i] - known[i]
-            # Derivative by the site level: what the smoothed effects say beyond their prior.
-            uncertain = _dot(effect_cov[g], site_p[s])
-            _add_outer(d_site, residual, 0.5)
-            _add(d_site, site_p[s], -0.5)
-            _add(d_site, _dot(site_p[s], uncertain), 0.5)
-            moved = _apply(site, residual)
-            keep = _dot(site, site_p[s])
-            for i in range(p):
-                shift[i] = mean[i] + effect_mean[g, i] + moved[i]
-                for j in range(p):
-                    keep[i, j] = (1.0 if i == j else 0.0) - keep[i, j]
-            spread = _dot(keep, site)
-            carried = _dot(keep, effect_cov[g])
-            for i in range(p):
-                for j in range(p):
-                    for k in range(p):
-                        spread[i, j] += carried[i, k] * keep[j, k]
-        rows[q] += n[c]
-        for i in range(p):
-            for j in range(p):
-                expected[q, i, j] += n[c] * (
-                    (cell_mean[c, i] - shift[i]) * (cell_mean[c, j] - shift[j]) + spread[i, j]
-                )
-    for q in range(len(pattern)):
-        _add(d_within, _dot(inverse[q], _dot(expected[q], inverse[q])), 0.5)
-        _add(d_within, inverse[q], -0.5 * rows[q])
-    return value, d_mean, d_within, d_site, d_group
-
-
 @numba.njit(cache=True, nogil=True)
 def _collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
     p, patterns, cells, sites, groups = index[0], index[1], index[2], index[3], index[4]
@@ -626,82 +283,14 @@ def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Sta
     return CollapsedLogLik().at(mean, within, site, group, data=floats, index=index.astype(np.int64))
 
 
-@numba.njit(cache=True, nogil=True)
-def _effects(precision, information, covariance, z):  # type: ignore[no-untyped-def]
-    """Draw of an effect with information (precision, information) and prior covariance, from z; and its log density."""
-    p = len(z)
-    r, _ = _root(covariance)
-    c, _ = _root(_plus_identity(_gram(r, _dot(precision, r))))
-    pulled = np.zeros(p)
-    for i in range(p):
-        for j in range(p):
-            pulled[i] += r[j, i] * information[j]
-    half = _forward(c, pulled)
-    log_density = 0.0
-    for i in range(p):
-        half[i] += z[i]
-        if r[i, i] > 0.0:
-            log_density += np.log(c[i, i]) - np.log(r[i, i]) - 0.5 * (LOG_2PI + z[i] ** 2)
-    return _apply(r, _backward(c, half)), log_density
-
-
-@numba.njit(cache=True, nogil=True)
-def _effect_draws(means, withins, sites, groups, noise_g, noise_s, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count):  # type: ignore[no-untyped-def]
-    draws, p = means.shape
-    n_groups = int(count[0])
-    out_g, out_s = np.zeros((draws, n_groups, p)), np.zeros((draws, len(site_group), p))
-    log_density = np.zeros(draws)
-    for d in range(draws):
-        _, _, raw_p, raw_h, _, _, group_raw_p, group_raw_h, _, _ = _upward(
-            means[d], withins[d], sites[d], groups[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
-        )
-        for g in range(n_groups):
-            effect, part = _effects(group_raw_p[g], group_raw_h[g], groups[d], noise_g[d, g])
-            log_density[d] += part
-            for i in range(p):
-                out_g[d, g, i] = effect[i]
-        for s in range(len(site_group)):
-            left = _apply(raw_p[s], out_g[d, site_group[s]])
-            for i in range(p):
-                left[i] = raw_h[s, i] - left[i]
-            effect, part = _effects(raw_p[s], left, sites[d], noise_s[d, s])
-            log_density[d] += part
-            for i in range(p):
-                out_s[d, s, i] = effect[i]
-    return out_g, out_s, log_density
-
-
-def effect_draws(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: np.ndarray, *, data: Statistics,
-                 rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Draw the effects of groups and sites from their exact conditional distribution, one draw per set of parameters.
-
-    Parameters
-    ----------
-    mean : array (draw, column)
-    within, site, group : array (draw, column, column)
-    data : Statistics
-    rng : numpy.random.Generator or None
-        None puts every effect at its conditional mean.
-
-    Returns
-    -------
-    group : array (draw, group, column)
-    site : array (draw, site, column)
-    log_density : array (draw)
-        Log density of the drawn effects given parameters and data, over the effects whose variance is not zero.
-    """
-    shape = (len(mean), data.n_groups, mean.shape[1]), (len(mean), len(data.site_group), mean.shape[1])
-    noise = [np.zeros(s) if rng is None else rng.standard_normal(s) for s in shape]
-    arrays = [np.ascontiguousarray(x, dtype=float) for x in (mean, within, site, group)]
-    return _effect_draws(*arrays, *noise, *data.arrays())
-
-
 @register_funcify_default_op_cache_key(MixtureLogLik)
 def _funcify_mixture(op: Any, node: Any, **kwargs: Any) -> Any:
     @numba_njit
     def mixture(a, b, c, d, e, data, index, address):  # type: ignore[no-untyped-def]
         k = index[1]
-        if not (len(a) == len(b) == len(c) == len(d) == k) or (e.shape[0] > 0 and (e.shape[0] != index[0] or e.shape[1] not in (1, k))):
+        if not (len(a) == len(b) == len(c) == len(d) == k) or (
+            e.shape[0] > 0 and (e.shape[0] != index[0] or e.shape[1] not in (1, k))
+        ):
             raise ValueError("The parameters of the mixture do not have the shapes of its data.")
         theta = np.empty(2 + 4 * k + e.size)
         theta[0], theta[1] = e.shape[0], e.shape[1]

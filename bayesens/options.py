@@ -28,7 +28,9 @@ def check_options(model: Any) -> None:
     for item in dataclasses.fields(model):
         value = getattr(model, item.name)
         if item.name.endswith("_prior") and not isinstance(value, Prior):
-            raise TypeError(f'{name}({item.name}=...) is a Prior such as Prior("HalfNormal", sigma=0.3); got {value!r}.')
+            raise TypeError(
+                f'{name}({item.name}=...) is a Prior such as Prior("HalfNormal", sigma=0.3); got {value!r}.'
+            )
         if item.name in ("scale", "sigma_scale", "sigma_spread") and not (
             value is None or isinstance(value, Prior) or value > 0
         ):
@@ -55,7 +57,9 @@ def options_from_json(cls: type, data: dict[str, Any]) -> Any:
     """Rebuild a model of the given class from :func:`options_to_json`, also after a trip through JSON text."""
     known = {item.name for item in dataclasses.fields(cls)}
     if unknown := sorted(set(data) - known):
-        raise ValueError(f"{cls.__name__} has no option {', '.join(unknown)}: the fit comes from another version of bayesens.")
+        raise ValueError(
+            f"{cls.__name__} has no option {', '.join(unknown)}: the fit comes from another version of bayesens."
+        )
     return cls(**{key: _value(value) for key, value in data.items()})
 
 

@@ -145,19 +145,29 @@ def score(
     out["crps"] = ("obs", matched.crps(y), units | {"long_name": "continuous ranked probability score"})
     out["log_score"] = ("obs", -_log_density(prepared, y), {"long_name": "negative log predictive density"})
     out["error"] = ("obs", _mean(prepared, matched) - y, units | {"long_name": "predictive mean minus observation"})
-    out["pit"] = ("obs", matched.pit(y, np.random.default_rng(random_seed)), {"long_name": "probability integral transform"})
+    out["pit"] = (
+        "obs",
+        matched.pit(y, np.random.default_rng(random_seed)),
+        {"long_name": "probability integral transform"},
+    )
     edges = np.stack([matched.quantile(0.5 + side * asked / 2.0) for side in (-1.0, 1.0)])
     lower, upper = np.moveaxis(edges, -1, 1)
     dims = ("level", "obs")
     out = out.assign_coords(level=asked)
     out["covered"] = (dims, scores.covered(lower, upper, y), {"long_name": "whether the central interval holds y"})
     out["width"] = (dims, scores.width(lower, upper), units)
-    out["interval_score"] = (dims, scores.interval_score(lower, upper, y, asked[:, None]), units)
+    out["interval_score"] = (
+        dims,
+        np.stack([scores.interval_score(a, b, y, float(p)) for a, b, p in zip(lower, upper, asked, strict=True)]),
+        units,
+    )
     out.attrs = {"bayesens_model": tree.attrs["bayesens_model"], **units}
     return out
 
 
-def draw(tree: xr.DataTree, new: Ensemble, *, size: int = 1000, random_seed: int | None = None, model: Any = None) -> xr.DataArray:
+def draw(
+    tree: xr.DataTree, new: Ensemble, *, size: int = 1000, random_seed: int | None = None, model: Any = None
+) -> xr.DataArray:
     """Draw from the predictive distribution of every row, independently given the parameters.
 
     Parameters
@@ -189,13 +199,15 @@ def draw(tree: xr.DataTree, new: Ensemble, *, size: int = 1000, random_seed: int
     >>> be.draw(tree, ens, size=3, random_seed=1).shape
     (3, 5)
     """
-    if not isinstance(size, int | np.integer) or size < 1:
+    if size < 1 or int(size) != size:
         raise ValueError(f"size must be a whole number of at least 1; got {size!r}.")
     prepared = _prepare(tree, new, model)
     z = prepared.mixture.sample(int(size), np.random.default_rng(random_seed))
     values = transform(prepared.model.transform).inverse(z)
     out = _rows(prepared.ensemble)
-    return xr.DataArray(values, dims=("sample", "obs"), coords=out.coords, name="y", attrs={"units": tree.attrs["units"]})
+    return xr.DataArray(
+        values, dims=("sample", "obs"), coords=out.coords, name="y", attrs={"units": tree.attrs["units"]}
+    )
 
 
 def distribution(tree: xr.DataTree, new: Ensemble, *, model: Any = None) -> Distribution:
@@ -229,7 +241,9 @@ def distribution(tree: xr.DataTree, new: Ensemble, *, model: Any = None) -> Dist
     return transformed(prepared.mixture.matched(), prepared.model.transform)
 
 
-def add(tree: xr.DataTree, ensemble: Ensemble, group: str, *, random_seed: int | None = None, model: Any = None) -> xr.DataTree:
+def add(
+    tree: xr.DataTree, ensemble: Ensemble, group: str, *, random_seed: int | None = None, model: Any = None
+) -> xr.DataTree:
     """Return the fit with a group that it left out.
 
     Parameters
@@ -270,7 +284,9 @@ def add(tree: xr.DataTree, ensemble: Ensemble, group: str, *, random_seed: int |
         raise ValueError(f"group is one of {', '.join(map(repr, known))}; got {group!r}.")
     fitted = model_of(tree, model)
     if ensemble.digest != tree.attrs["data_digest"]:
-        raise ValueError("This ensemble is not the one that was fitted (its digest differs); pass the training rows as they were.")
+        raise ValueError(
+            "This ensemble is not the one that was fitted (its digest differs); pass the training rows as they were."
+        )
     posterior = tree["posterior"].to_dataset()
     if group == "log_likelihood":
         values = log_likelihood_of(fitted, posterior, ensemble)
@@ -304,7 +320,9 @@ def _with_members(new: Ensemble, members: tuple[str, ...], units: str) -> Ensemb
         return new
     lacking = [name for name in members if name not in new.members]
     if len(lacking) == len(members):
-        raise ValueError(f"The table has none of the members of the fit, {listed(members)}; it has {listed(new.members)}.")
+        raise ValueError(
+            f"The table has none of the members of the fit, {listed(members)}; it has {listed(new.members)}."
+        )
     if lacking:
         warn(f"The table lacks {listed(lacking)}: predictions treat {'it' if len(lacking) == 1 else 'them'} as missing in "
              f"all {new.n_obs} rows.")  # fmt: skip
@@ -345,9 +363,10 @@ def _parts(prepared: _Prepared, matched: Distribution) -> dict[str, tuple[np.nda
     return out
 
 
-def _transformed_parts(prepared: _Prepared, variance: np.ndarray) -> tuple[np.ndarray, ...]:
+def _transformed_parts(prepared: _Prepared, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Parts of the variance after the inverse transform, from up to 256 evenly spaced draws, as shares of the variance."""
-    within, between, means, squares, count = 0.0, 0.0, 0.0, 0.0, 0
+    within, between, means, squares = (np.zeros(len(variance)) for _ in range(4))
+    count = 0
     total = prepared.posterior.sizes["chain"] * prepared.posterior.sizes["draw"]
     for s in np.unique(np.linspace(0, total - 1, min(total, PARTS_DRAWS)).astype(int)):
         one = transformed(_one_draw(prepared.mixture, s).matched(), prepared.model.transform)
@@ -356,7 +375,8 @@ def _transformed_parts(prepared: _Prepared, variance: np.ndarray) -> tuple[np.nd
         means, squares, count = means + mean, squares + mean**2, count + 1
     parameter = np.maximum(squares / count - (means / count) ** 2, 0.0)
     parts = np.stack([within / count, between / count, parameter])
-    return tuple(parts / parts.sum(axis=0) * variance)
+    within, between, parameter = parts / parts.sum(axis=0) * variance
+    return within, between, parameter
 
 
 def _one_draw(mixture: PosteriorMixture, s: int) -> PosteriorMixture:

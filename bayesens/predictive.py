@@ -55,6 +55,7 @@ class Moments:
 
     @property
     def variance(self) -> np.ndarray:
+        """Sum of the parts, (row)."""
         return self.within + self.between + self.parameter
 
 

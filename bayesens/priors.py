@@ -55,10 +55,14 @@ class Prior:
     parameters: tuple[tuple[str, float | tuple[float, ...]], ...]
 
     def __init__(self, family: str, **parameters: Any) -> None:
-        if not isinstance(family, str) or not family.isidentifier():
-            raise TypeError(f"The family of a prior is the name of a PyMC distribution, such as 'Normal'; got {family!r}.")
+        if not str(family).isidentifier():
+            raise TypeError(
+                f"The family of a prior is the name of a PyMC distribution, such as 'Normal'; got {family!r}."
+            )
         object.__setattr__(self, "family", family)
-        object.__setattr__(self, "parameters", tuple((name, _number(name, v)) for name, v in sorted(parameters.items())))
+        object.__setattr__(
+            self, "parameters", tuple((name, _number(name, v)) for name, v in sorted(parameters.items()))
+        )
 
     def __repr__(self) -> str:
         return f'Prior("{self.family}"' + "".join(f", {name}={value!r}" for name, value in self.parameters) + ")"
@@ -145,7 +149,9 @@ def _number(name: str, value: Any) -> float | tuple[float, ...]:
         else:
             numbers = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"Parameter {name!r} of a prior must be a number or a sequence of numbers; got {value!r}.") from None
+        raise TypeError(
+            f"Parameter {name!r} of a prior must be a number or a sequence of numbers; got {value!r}."
+        ) from None
     if not all(math.isfinite(v) for v in (numbers if isinstance(numbers, tuple) else (numbers,))):
         raise TypeError(f"Parameter {name!r} of a prior must be finite; got {value!r}.")
     return numbers
@@ -164,7 +170,7 @@ def _moved(family: str, parameters: dict[str, Any], scale: float, shift: float) 
     if not set(parameters) <= known or (family == "Uniform" and not {"lower", "upper"} <= set(parameters)):
         return None
     missing = {_LOCATION_NAME.get(family, "mu"): 0.0} if family in _LOCATED and family != "Uniform" else {}
-    unit = {key: 1.0 for key in _SCALED[family]} if family not in ("Weibull", "InverseGamma") else {}
+    unit = dict.fromkeys(_SCALED[family], 1.0) if family not in ("Weibull", "InverseGamma") else {}
     full = missing | unit | parameters
     return {
         key: shift + scale * value if key in location else scale * value if key in _SCALED[family] else value
@@ -172,7 +178,9 @@ def _moved(family: str, parameters: dict[str, Any], scale: float, shift: float) 
     }
 
 
-def _affine(family: Any, parameters: dict[str, Any], name: str, scale: float, shift: float, kwargs: dict[str, Any]) -> Any:
+def _affine(
+    family: Any, parameters: dict[str, Any], name: str, scale: float, shift: float, kwargs: dict[str, Any]
+) -> Any:
     """Any other family: PyMC derives the density of ``shift + scale * x``; the support decides the transform."""
     import numpy as np
     import pymc as pm
@@ -181,7 +189,12 @@ def _affine(family: Any, parameters: dict[str, Any], name: str, scale: float, sh
     probe = family.dist(**parameters)
     draws = pm.draw(probe, draws=200, random_seed=0)
     positive = bool(np.all(draws >= 0))
-    if positive and shift == 0.0 and float(np.max(draws)) <= 1.0 and family.__name__ in ("Beta", "Kumaraswamy", "LogitNormal"):
+    if (
+        positive
+        and shift == 0.0
+        and float(np.max(draws)) <= 1.0
+        and family.__name__ in ("Beta", "Kumaraswamy", "LogitNormal")
+    ):
         transform: Any = tr.Interval(0.0, scale)
     elif positive and shift == 0.0:
         transform = tr.log

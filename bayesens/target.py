@@ -63,9 +63,9 @@ class Target:
             Log likelihood of everything that is observed.
         """
         chains, draws, _ = x.shape
-        columns: list[list[Any]] = []
-        for row in x.reshape(-1, x.shape[-1]):
-            columns.append([np.array(value) for value in self._expand(np.ascontiguousarray(row))])
+        columns = [
+            [np.array(value) for value in self._expand(np.ascontiguousarray(row))] for row in x.reshape(-1, x.shape[-1])
+        ]
         arrays = [np.stack(values).reshape(chains, draws, *values[0].shape) for values in zip(*columns, strict=True)]
         split = len(self.outputs)
         dims = self.model.named_vars_to_dims
@@ -123,7 +123,6 @@ def compile_target(model: pm.Model) -> Target:
             value, gradient = function(x)
             return float(value), np.array(gradient)
 
-
     top = [
         rv for rv in model.free_RVs
         if not any(other in set(ancestors([rv])) for other in model.free_RVs if other is not rv)
@@ -139,6 +138,8 @@ def compile_target(model: pm.Model) -> Target:
     outputs, x = join_nonshared_inputs(point, [*values, *priors, joint], model.value_vars)
     expand = pm.compile([x], outputs, on_unused_input="ignore", mode="NUMBA")
     expand.trust_input = True
-    names = tuple(str(model.values_to_rvs[v].name) for v in model.value_vars for _ in range(int(np.size(point[v.name]))))
+    names = tuple(
+        str(model.values_to_rvs[v].name) for v in model.value_vars for _ in range(int(np.size(point[v.name])))
+    )
     return Target(model, np.asarray(start.data, dtype=float), names, logp_and_gradient, tuple(str(v.name) for v in variables),
                   tuple(str(v.name) for v in top), expand)  # fmt: skip

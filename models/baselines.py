@@ -1,8 +1,8 @@
 """Baselines that every comparison needs: climatology, one dressed member, equal weights.
 
-    Climatology   y_i ~ Normal(mean + offset_group[g] + offset_site[s], sd), whatever the members say
-    SingleMember  y_i ~ Normal(c - bias + slope (f_i - c), sigma), one member
-    EqualWeights  BMA whose weights are one over the number of members
+Climatology   y_i ~ Normal(mean + offset_group[g] + offset_site[s], sd), whatever the members say
+SingleMember  y_i ~ Normal(c - bias + slope (f_i - c), sigma), one member
+EqualWeights  BMA whose weights are one over the number of members
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class SingleMember(BMA):
         model = self.resolve(ensemble)
         return super(SingleMember, model).build(model._one(ensemble), likelihood)
 
-    def em(self, ensemble: Ensemble, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10) -> tuple[xr.Dataset, list[Optimum]]:
+    def em(
+        self, ensemble: Ensemble, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10
+    ) -> tuple[xr.Dataset, list[Optimum]]:
         """Least squares and the residual standard deviation; see :meth:`BMA.em`."""
         model = self.resolve(ensemble)
         return super(SingleMember, model).em(model._one(ensemble), starts=starts, seed=seed, tolerance=tolerance)
@@ -187,7 +189,9 @@ class Climatology:
                 ))  # fmt: skip
         return pymc_model
 
-    def em(self, ensemble: Ensemble, *, starts: int = 0, seed: int = 0, tolerance: float = 0.0) -> tuple[xr.Dataset, list[Optimum]]:
+    def em(
+        self, ensemble: Ensemble, *, starts: int = 0, seed: int = 0, tolerance: float = 0.0
+    ) -> tuple[xr.Dataset, list[Optimum]]:
         """Mean and standard deviation of the observations, which maximise the likelihood in closed form."""
         if self._effects:
             raise ValueError(f"method='em' has no {' or '.join(self._effects)} effects; use method='auto' or 'nuts'.")

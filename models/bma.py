@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.em import Optimum, em_starts, least_squares
 from bayesens.checks import warn
+from bayesens.em import Optimum, em_starts, least_squares
 from bayesens.ensemble import Ensemble, affine_copies
 from bayesens.options import check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
@@ -296,7 +296,9 @@ class BMA:
         return tuple(level for level in self.levels if getattr(self, level))
 
     # ------------------------------------------------------------------------------------------------------------ by EM
-    def em(self, ensemble: Ensemble, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10) -> tuple[xr.Dataset, list[Optimum]]:
+    def em(
+        self, ensemble: Ensemble, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10
+    ) -> tuple[xr.Dataset, list[Optimum]]:
         """Raftery's two-stage fit: least-squares bias correction, then EM for weights and sigma.
 
         Parameters

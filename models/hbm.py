@@ -40,7 +40,7 @@ from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows, traini
 if TYPE_CHECKING:
     import pymc as pm
 
-    from bayesens.likelihoods import Statistics
+    from bayesens.multilevel import Statistics
 
 __all__ = ["HBM"]
 
@@ -208,7 +208,11 @@ class HBM:
                 truth_level_sd = getattr(self, f"truth_{level}_sd_prior").create(f"truth_{level}_sd", scale=h)
                 slope_level = getattr(self, f"slope_{level}_prior").create(f"slope_{level}", dims="member")
                 sd = getattr(self, f"bias_{level}_sd_prior").create(f"bias_{level}_sd", scale=h, dims="member")
-                truth[level] = truth_level_sd, slope_level, self._error_covariance(f"bias_{level}", sd, len(ensemble.members))
+                truth[level] = (
+                    truth_level_sd,
+                    slope_level,
+                    self._error_covariance(f"bias_{level}", sd, len(ensemble.members)),
+                )
             c = pytensor.shared(np.float64(model.center))  # a constant would be compiled anew for every table
             base = c + bias + slope * (truth_mean - c)
             if likelihood == "rows":
@@ -270,7 +274,7 @@ class HBM:
 
     def statistics(self, ensemble: Ensemble) -> Statistics:
         """Return the sufficient statistics of the training rows; the model must be resolved."""
-        from bayesens.likelihoods import statistics
+        from bayesens.multilevel import statistics
 
         return statistics(self._rows(ensemble).z, *self._site_codes(ensemble)[:2])
 
@@ -326,13 +330,15 @@ class HBM:
             ``linear_weight (member)``: V_ff^-1 V_fy at a new site of a known group; and ``error_corr (member, member_)``:
             correlation of f - y within a site.
         """
-        from bayesens.likelihoods import effect_draws
+        from bayesens.multilevel import effect_draws
 
         draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
         m = self.moments(draw)
         out: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
         if self._effects:
-            g, s, _ = effect_draws(m["mean"], m["within"], m["site"], m["group"], data=self.statistics(ensemble), rng=rng)
+            g, s, _ = effect_draws(
+                m["mean"], m["within"], m["site"], m["group"], data=self.statistics(ensemble), rng=rng
+            )
             if self.site:
                 s = s[:, np.argsort(self._site_codes(ensemble)[2])]
             for level, effect in (("group", g), ("site", s)):

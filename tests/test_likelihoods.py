@@ -9,14 +9,8 @@ from pytensor.tensor.special import log_softmax
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
-from bayesens.likelihoods import (
-    _collapsed,
-    _mixture,
-    collapsed_loglik,
-    effect_draws,
-    mixture_loglik,
-    statistics,
-)
+from bayesens.likelihoods import _mixture, collapsed_loglik, mixture_loglik
+from bayesens.multilevel import _collapsed, effect_draws, statistics
 
 P = 4  # columns of z: the observation and three members
 SITE_GROUP = np.array([0, 0, 0, 1, 1, 2])

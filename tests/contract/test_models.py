@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 from bayesens import BMA, HBM, Climatology, Ensemble, EqualWeights, Prior, SingleMember, models
-from bayesens.likelihoods import effect_draws
+from bayesens.multilevel import effect_draws
 from bayesens.options import options_from_json, options_to_json
 from bayesens.target import compile_target
 from bayesens.transforms import transform
@@ -30,9 +30,11 @@ POSITIVE = Prior("InverseGamma", alpha=3, beta=1)
 CASES = {
     "BMA": [
         BMA(),
-        BMA(bias="additive", sigma="shared", transform="sqrt", bias_prior=WIDE, sigma_prior=Prior("Gamma", alpha=3, beta=2)),
-        BMA(group=True, site=True, sigma_spread=Prior("HalfNormal", sigma=0.25), weight_prior=Prior("Dirichlet", a=[1, 2, 3]),
-            slope_prior=Prior("Logistic", mu=1, s=0.1), group_sd_prior=Prior("Exponential", lam=2)),
+        BMA(bias="additive", sigma="shared", transform="sqrt", bias_prior=WIDE,
+            sigma_prior=Prior("Gamma", alpha=3, beta=2)),
+        BMA(group=True, site=True, sigma_spread=Prior("HalfNormal", sigma=0.25),
+            weight_prior=Prior("Dirichlet", a=[1, 2, 3]), slope_prior=Prior("Logistic", mu=1, s=0.1),
+            group_sd_prior=Prior("Exponential", lam=2)),
         BMA(bias="none", site=True, effects="source", weights="equal", site_sd_prior=Prior("ChiSquared", nu=2)),
         BMA(exchangeable=(("a", "c"),), transform="log", center=0.9, scale=0.5, sigma_scale=0.2, group=True),
     ],
@@ -44,17 +46,18 @@ CASES = {
     ],
     "HBM": [
         HBM(),
-        HBM(errors="lkj", group=False, truth_sd_prior=Prior("Weibull", alpha=2, beta=1), slope_prior=Prior("Laplace", mu=0.7, b=0.2),
-            error_sd_prior=Prior("Gamma", alpha=3, beta=5), bias_site_sd_prior=POSITIVE, correlation_prior=Prior("LKJCorr", eta=1)),
+        HBM(errors="lkj", group=False, truth_sd_prior=Prior("Weibull", alpha=2, beta=1),
+            slope_prior=Prior("Laplace", mu=0.7, b=0.2), error_sd_prior=Prior("Gamma", alpha=3, beta=5),
+            bias_site_sd_prior=POSITIVE, correlation_prior=Prior("LKJCorr", eta=1)),
         HBM(errors="independent", site=False, transform="sqrt", truth_mean_prior=WIDE, truth_group_sd_prior=POSITIVE),
-        HBM(errors="factor", site=False, group=False, common_prior=Prior("Uniform", lower=0, upper=0.9), bias_prior=WIDE),
+        HBM(site=False, group=False, common_prior=Prior("Uniform", lower=0, upper=0.9), bias_prior=WIDE),
     ],
 }  # fmt: skip
 ALL = [(name, i) for name in models.__all__ for i in range(len(CASES.get(name, [None])))]
 
 
 def table(n, sites, seed):
-    """Positive rows of three groups, with sites of unequal size, members missing here and there and from a whole site."""
+    """Positive rows of unequal sites in three groups, members missing here and there and from a whole site."""
     rng = np.random.default_rng(seed)
     site = rng.choice(len(sites), size=n, p=rng.dirichlet(np.full(len(sites), 3.0)))
     y = 2.5 + 0.4 * rng.normal(size=len(sites))[site] + 0.6 * rng.normal(size=n)
@@ -66,6 +69,7 @@ def table(n, sites, seed):
         frame[name] = np.abs(0.3 + 0.8 * y + shared + (0.2 + 0.1 * k) * rng.normal(size=n)) + 0.05
         frame.loc[rng.random(n) < 0.2, name] = np.nan
     frame.loc[site == 1, "b"] = np.nan
+    frame.loc[frame[MEMBERS].isna().all(axis=1), "c"] = frame.y
     frame.loc[[3, 8], MEMBERS] = np.nan  # two rows without any member
     frame.loc[frame.index % 9 == 5, "y"] = np.nan
     return frame
@@ -122,7 +126,7 @@ def case(request, ensemble):
 
 
 # -------------------------------------------------------------------------------------------------------------- a value
-@pytest.fixture(params=[m for each in CASES.values() for m in each], ids=[f"{n}-{i}" for n in CASES for i in range(len(CASES[n]))])  # fmt: skip
+@pytest.fixture(params=[m for each in CASES.values() for m in each], ids=lambda m: type(m).__name__)
 def model(request):
     return request.param
 
@@ -215,7 +219,7 @@ def test_gradient_of_the_fused_density_is_that_of_finite_differences(case):
         assert gradient[j] == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-4)
 
 
-# ----------------------------------------------------------------------------------------------------- p(y | f), by hand
+# ---------------------------------------------------------------------------------------------------- p(y | f), by hand
 def rows_of(model, ensemble):
     g = transform(model.transform)
     return (

@@ -1,0 +1,62 @@
+"""Every model on the Narmada streamflow forecasts: fitted to 2003-2014, scored on 2015-2018, raw and with a square root."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+import bayesens as be
+
+MEMBERS = [f"VIC_{lead}d" for lead in range(1, 6)]
+
+
+def models(transform: str) -> dict[str, object]:
+    """Every model and baseline, with and without effects of the gauge."""
+    return {
+        "Climatology": be.Climatology(transform=transform),
+        "Climatology by gauge": be.Climatology(group=True, transform=transform),
+        "SingleMember": be.SingleMember(transform=transform),
+        "EqualWeights": be.EqualWeights(transform=transform),
+        "BMA": be.BMA(transform=transform),
+        "BMA with gauge effects": be.BMA(group=True, transform=transform),
+        "HBM independent": be.HBM(errors="independent", transform=transform),
+        "HBM factor": be.HBM(errors="factor", transform=transform),
+    }
+
+
+def split(folder: Path) -> tuple[be.Ensemble, be.Ensemble]:
+    """Rows of 2003-2014 and of 2015-2018."""
+    frame = pd.read_csv(folder / "narmada" / "nrb_long.csv.gz", parse_dates=["date"])
+    early = frame["date"].dt.year <= 2014
+    columns = {"members": MEMBERS, "observation": "obs", "group": "gauge", "time": "date", "units": "10^3 m3 s-1"}
+    return be.Ensemble.from_frame(frame[early], **columns), be.Ensemble.from_frame(frame[~early], **columns)
+
+
+def table(folder: Path, transform: str, names: list[str] | None = None, draws: int = 500) -> pd.DataFrame:
+    """Mean scores of each model on the later rows."""
+    train, test = split(folder)
+    rows = {}
+    for name, model in models(transform).items():
+        if names is not None and name not in names:
+            continue
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="log_likelihood is left out")
+            tree = be.fit(model, train, draws=draws, random_seed=1, progressbar=False, log_likelihood=False)
+        scores = be.score(tree, test, levels=[0.9])
+        rows[name] = {
+            "crps": float(scores["crps"].mean()), "log_score": float(scores["log_score"].mean()),
+            "rmse": float((scores["error"] ** 2).mean()) ** 0.5, "coverage90": float(scores["covered"].mean()),
+            "width90": float(scores["width"].mean()), "method": tree.attrs["method"], "seconds": tree.attrs["seconds"],
+            "rhat": tree.attrs.get("rhat_max", float("nan")), "divergences": tree.attrs.get("divergences", 0),
+        }  # fmt: skip
+    return pd.DataFrame(rows).T
+
+
+if __name__ == "__main__":
+    folder = Path(__file__).parents[3] / "shared" / "data"
+    pd.set_option("display.width", 200)
+    for transform in ("identity", "sqrt"):
+        print(transform)
+        print(table(folder, transform).to_string(float_format=lambda v: f"{v:.4f}"), flush=True)
