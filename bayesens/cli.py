@@ -390,14 +390,15 @@ def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed:
     labels = [given.get(role, named.get(role)) for role in ("site", "group")]
     data = read_table(path, text=[label for label in labels if label])
     there = {str(name) for name in (data.variables if isinstance(data, xr.Dataset) else data.columns)}
-    # An ensemble's own dataset names its variables by role and remembers the columns.
-    there |= set(json.loads(data.attrs.get("bayesens_columns", "{}")).values())
-    for role, column in named.items():
+    # The dataset of an ensemble names its variables by role, and is taken by these.
+    by_role = set(json.loads(data.attrs.get("bayesens_columns", "{}")))
+    for role in [role for role in named if role not in given and role not in by_role]:
+        column = named[role]
         if column in there:
-            given.setdefault(role, column)
-        elif role not in given and role == "observation":
+            given[role] = column
+        elif role == "observation":
             raise ValueError(f"{path} has no column {column!r}, the observation of the fit; name it: --observation")
-        elif role not in given and role in ("site", "group"):
+        elif role in ("site", "group"):
             warn(
                 f"{path} has no column {column!r}, the {role} of the fit; if it is there by another name, use --{role}."
             )

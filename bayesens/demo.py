@@ -82,6 +82,7 @@ def run_demo(
     *,
     random_seed: int = 1,
     draws: int = 1000,
+    tune: int = 500,
     n_times: int = 60,
     say: Callable[[str], None] = print,
 ) -> Demo:
@@ -93,7 +94,7 @@ def run_demo(
         A folder that does not exist, is empty, or holds a former demo and nothing else. It appears when all is done.
     random_seed : int
         Of the region, of the choice of stations, and of the draws.
-    draws : int
+    draws, tune : int
         Draws of each chain, kept and thrown away.
     n_times : int
         Dates of the region, six days apart.
@@ -117,7 +118,7 @@ def run_demo(
     ValueError: ... is the folder that you are in, or above it; name a new one, such as bayesens-demo
     """
     with _folder(Path(out)) as folder:
-        results = _results(random_seed, draws, n_times, say)
+        results = _results(random_seed, draws, tune, n_times, say)
         say("Writing tables and figures ...")
         scores = _score_table(results.scores)
         findings = _findings(results, scores)
@@ -125,13 +126,19 @@ def run_demo(
         text = README.format(findings=findings, seed=random_seed, version=__version__, out=Path(out))
         (folder / "README.txt").write_text(text, encoding="utf-8")
         files = (*_files(folder), "demo.json")
-        settings = {"bayesens_demo": __version__, "random_seed": random_seed, "draws": draws, "files": files}
+        settings = {
+            "bayesens_demo": __version__,
+            "random_seed": random_seed,
+            "draws": draws,
+            "tune": tune,
+            "files": files,
+        }
         (folder / "demo.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
     return Demo(scores, findings, COLUMNS["units"], files)
 
 
 # ------------------------------------------------------------------------------------------------------------ the work
-def _results(random_seed: int, draws: int, n_times: int, say: Callable[[str], None]) -> _Results:
+def _results(random_seed: int, draws: int, tune: int, n_times: int, say: Callable[[str], None]) -> _Results:
     region = simulate.region(n_times=n_times, random_seed=random_seed)
     held = region.frame["station"].isin(held_out_stations(region.frame, random_seed=random_seed))
     train, held_out = (Ensemble.from_frame(region.frame[rows], **COLUMNS) for rows in (~held, held))
@@ -142,7 +149,7 @@ def _results(random_seed: int, draws: int, n_times: int, say: Callable[[str], No
         sampled = name in SAMPLED
         say(f"Fitting {name} to {len(train)} rows" + (" (compiles first) ..." if sampled else " ..."))
         fits[name] = fit(
-            model, train, method="auto" if sampled else "em", draws=draws, tune=draws, random_seed=random_seed,
+            model, train, method="auto" if sampled else "em", draws=draws, tune=tune, random_seed=random_seed,
             log_likelihood=False, progressbar=sys.stderr.isatty(),
         )  # fmt: skip
         with warnings.catch_warnings():  # stations that no fit has seen are what the demo is about

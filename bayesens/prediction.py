@@ -55,8 +55,8 @@ def predict(
     -------
     Dataset
         ``mean``, ``sd`` (obs), and the parts whose squares add up to that of ``sd``: ``sd_within`` the kernels,
-        ``sd_between`` the members, ``sd_parameter`` what the posterior leaves open; ``quantile (obs, quantile)``; in the
-        units of the observations. NaN where a model needs a member and a row has none.
+        ``sd_between`` the members, ``sd_parameter`` what the posterior leaves open; ``quantile_value (obs, quantile)``; in
+        the units of the observations. NaN where a model needs a member and a row has none.
 
     Warns
     -----
@@ -70,7 +70,7 @@ def predict(
     >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [1.5, 1.5, 3.5, 4.5, 4.0]})
     >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
     >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
-    >>> be.predict(tree, ens, quantiles=[0.5])["quantile"].values.ravel().round(6).tolist()
+    >>> be.predict(tree, ens, quantiles=[0.5])["quantile_value"].values.ravel().round(6).tolist()
     [1.0, 2.0, 3.0, 4.0, 5.0]
     """
     levels = _levels(quantiles, "quantiles")

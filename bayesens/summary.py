@@ -197,7 +197,7 @@ def parameter_tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
     >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
     >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
     >>> parameter_tables(tree)["By member: point estimate"]["sigma"].tolist()
-    ['0.592']
+    ['0.632']
     """
     posterior = tree["posterior"].to_dataset().stack(sample=("chain", "draw"))
     kind = "point estimate" if int(tree.attrs["point_estimate"]) else "posterior median [90 % interval]"

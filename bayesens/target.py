@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,13 @@ def compile_target(model: pm.Model) -> Target:
     -------
     Target
     """
+    with warnings.catch_warnings():
+        # PyTensor looks for a BLAS for its C compiler, which nothing here uses.
+        warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
+        return _compile(model)
+
+
+def _compile(model: pm.Model) -> Target:
     import pymc as pm
     import pytensor.tensor as pt
     from pymc.blocking import DictToArrayBijection

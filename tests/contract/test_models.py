@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from pymc.blocking import DictToArrayBijection
+from pymc.blocking import DictToArrayBijection, RaveledVars
 from pytensor.compile.mode import Mode
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
@@ -98,6 +98,7 @@ class Case:
         self.asked, self.ensemble = model, ensemble
         self.model = model.resolve(ensemble)
         self.target = compile_target(model.build(ensemble))
+        self.layout = DictToArrayBijection.map(self.target.model.initial_point(random_seed=0)).point_map_info
         rng = np.random.default_rng(3)
         self.x = self.target.start + 0.4 * rng.standard_normal((POINTS, len(self.target.start)))
         self.fused = self.target.logp(self.x)
@@ -115,8 +116,7 @@ class Case:
 
     def values(self, i):
         """Unconstrained values of one point by name."""
-        template = DictToArrayBijection.map(self.target.model.initial_point(random_seed=0))
-        return DictToArrayBijection.rmap(type(template)(self.x[i], template.point_map_info))
+        return DictToArrayBijection.rmap(RaveledVars(self.x[i], self.layout))
 
 
 @pytest.fixture(scope="module", params=ALL, ids=[f"{name}-{i}" for name, i in ALL])
@@ -339,9 +339,10 @@ def test_predictive_is_the_formula_of_the_docstring(case, ensemble, held_out, wh
 
 def test_predictive_needs_no_labels_where_all_levels_are_new(case, held_out):
     posterior = case.completed()
-    bare = Ensemble(held_out.dataset.drop_vars(["site", "group"]))
-    new = Ensemble(held_out.dataset.assign_coords(site=("obs", np.full(40, "new")), group=("obs", np.full(40, "new"))))
-    z = transform(case.model.transform).forward(held_out.observation)
+    table = held_out.select(rows=held_out.observed)
+    bare, label = Ensemble(table.dataset.drop_vars(["site", "group"])), ("obs", np.full(table.n_obs, "new"))
+    new = Ensemble(table.dataset.assign_coords(site=label, group=label))
+    z = transform(case.model.transform).forward(table.observation)
     one, other = (case.model.predictive(posterior, rows).log_density(z) for rows in (bare, new))
     np.testing.assert_array_equal(one, other)
 
