@@ -73,7 +73,7 @@ def _intervals(
     """Two stations held out, the best and the worst predicted, by each model."""
     mean = scores["crps"].groupby("site").mean()
     stations = {"best": str(mean.idxmin("site").item()), "worst": str(mean.idxmax("site").item())}
-    figure, axes = _figure(11, 6.2, len(stations), len(predictions), sharey=True, sharex=True)
+    figure, axes = _figure(11, 6.2, len(stations), len(predictions), sharey="row", sharex=True)
     for (rank, station), line in zip(stations.items(), axes, strict=True):
         for (name, prediction), ax in zip(predictions.items(), line, strict=True):
             rows = prediction["site"].values == station

@@ -18,6 +18,7 @@ from bayesens.ensemble import Ensemble
 from bayesens.files import FORMAT, check_fit_tree
 from bayesens.options import options_from_json, options_to_json
 from bayesens.predictive import PosteriorMixture
+from bayesens.rows import flat
 from bayesens.transforms import transform
 
 __all__ = ["MAX_LOG_LIKELIHOOD", "fit", "model_of"]
@@ -103,7 +104,7 @@ def fit(
     >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
     >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
     >>> round(float(tree["posterior"]["sigma"].squeeze()), 3)
-    0.592
+    0.632
     """
     _check_arguments(method, select, draws, tune, chains, target_accept)
     begin = time.perf_counter()
@@ -191,6 +192,8 @@ def _fit_posterior(model: Any, ensemble: Ensemble, *, method: str, draws: int, t
     sampled = _sample(target, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
                       target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
     posterior, log_prior, log_joint = target.expand(sampled.x)
+    if sampled.attrs["method"] == "nuts":
+        sampled.attrs.update(_convergence(posterior, sampled.stats, tune=tune, draws=draws))
     if hasattr(model, "coordinates"):
         posterior = posterior.assign_coords(model.coordinates(ensemble))
     if hasattr(model, "complete"):
@@ -263,27 +266,38 @@ def _nuts(target: Any, center: np.ndarray, root: np.ndarray | None, *, draws: in
         "diverging": raw["diverging"].values, "n_steps": raw["n_steps"].values, "lp": raw["logp"].values,
         "tree_depth": raw["depth"].values, "step_size": raw["step_size"].values, "energy": raw["energy"].values,
     }  # fmt: skip
-    return _Sampled(x, _convergence(x, stats, target.names, tune=tune, draws=draws), stats)
+    return _Sampled(x, {}, stats)
 
 
-def _convergence(
-    x: np.ndarray, stats: dict[str, np.ndarray], names: tuple[str, ...], *, tune: int, draws: int
-) -> dict[str, Any]:
-    """Rank-normalised R-hat, bulk and tail ESS of every unconstrained parameter; one plain sentence where they fail."""
+def _convergence(posterior: xr.Dataset, stats: dict[str, np.ndarray], *, tune: int, draws: int) -> dict[str, Any]:
+    """Rank-normalised R-hat, bulk and tail ESS of every quantity; one plain sentence where they fail.
+
+    Variables that only serve the parametrisation of a correlation matrix are left out: the data tell the matrix, not how
+    it is made up of a common factor and a rest.
+    """
     from arviz_stats.base import array_stats
 
-    each = np.moveaxis(x, 2, 0)
-    rhat = np.array([float(array_stats.rhat(a)) for a in each]) if len(x) > 1 else np.full(len(names), np.nan)
-    bulk = np.array([float(array_stats.ess(a, method="bulk")) for a in each])
-    tail = np.array([float(array_stats.ess(a, method="tail", prob=0.1)) for a in each])
+    series: dict[tuple[str, int], np.ndarray] = {}
+    for name, variable in posterior.data_vars.items():
+        values = flat(variable).reshape(posterior.sizes["chain"], posterior.sizes["draw"], -1)
+        if not str(name).endswith(("_common", "_rest")):
+            series |= {(str(name), j): values[:, :, j] for j in range(values.shape[2]) if np.ptp(values[:, :, j]) > 0}
+    names = [name for name, _ in series]
+    several = posterior.sizes["chain"] > 1
+    rhat = np.array([float(array_stats.rhat(a)) if several else np.nan for a in series.values()])
+    ess = np.array([
+        min(float(array_stats.ess(a, method="bulk")), float(array_stats.ess(a, method="tail", prob=0.1)))
+        for a in series.values()
+    ])  # fmt: skip
     divergences = int(stats["diverging"].sum())
-    attrs = {"rhat_max": float(np.max(rhat)), "ess_min": float(min(bulk.min(), tail.min())), "divergences": divergences}
+    attrs = {"rhat_max": float(np.max(rhat)), "ess_min": float(ess.min()), "divergences": divergences}
     problems = []
-    if (worst := int(np.argmax(rhat))) >= 0 and rhat[worst] > RHAT:
-        problems.append(f"R-hat is {rhat[worst]:.3f} for {names[worst]} (wanted at most {RHAT})")
-    if attrs["ess_min"] < min(ESS, 0.5 * x.shape[0] * x.shape[1]):
-        slow = names[int(np.argmin(np.minimum(bulk, tail)))]
-        problems.append(f"the effective sample size is {attrs['ess_min']:.0f} for {slow} (wanted {ESS:.0f})")
+    if several and attrs["rhat_max"] > RHAT:
+        problems.append(f"R-hat is {attrs['rhat_max']:.3f} for {names[int(np.argmax(rhat))]} (wanted at most {RHAT})")
+    if attrs["ess_min"] < min(ESS, 0.4 * posterior.sizes["chain"] * posterior.sizes["draw"]):
+        problems.append(
+            f"the effective sample size is {attrs['ess_min']:.0f} for {names[int(np.argmin(ess))]} (wanted {ESS:.0f})"
+        )
     if divergences:
         problems.append(f"{divergences} of {stats['diverging'].size} transitions diverged")
     if problems:

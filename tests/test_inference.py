@@ -1,0 +1,217 @@
+"""fit: what runs, what it records, and that the methods agree with each other and with PyMC's own mixture."""
+
+import warnings
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import bayesens as be
+from bayesens import simulate
+from bayesens.files import write_fit
+from bayesens.inference import model_of
+
+MEMBERS = ["m1", "m2", "m3", "m4"]
+
+
+def mixture(n, seed, **kwargs):
+    frame = simulate.bma(
+        n,
+        weight=[0.4, 0.3, 0.2, 0.1],
+        bias=[0.1, -0.2, 0.3, 0.0],
+        slope=[0.9, 1.0, 0.8, 1.1],
+        sigma=[0.3, 0.35, 0.4, 0.5],
+        random_seed=seed,
+        **kwargs,
+    )
+    return be.Ensemble.from_frame(frame, members=MEMBERS, observation="y")
+
+
+def quiet(*args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return be.fit(*args, progressbar=False, **kwargs)
+
+
+def two_equal_members(n=3000, seed=4):
+    """Two members of equal skill; the second is missing at random in half of the rows."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(size=n)
+    f = y[:, None] + rng.normal(scale=0.5, size=(n, 2))
+    f[rng.random(n) < 0.5, 1] = np.nan
+    return be.Ensemble.from_frame(
+        pd.DataFrame({"a": f[:, 0], "b": f[:, 1], "y": y}), members=["a", "b"], observation="y"
+    )
+
+
+def close(one, other, name, errors=5.0):
+    """Means within so many Monte Carlo standard errors, from the effective sample sizes: failure below 1e-5 each."""
+    a, b = (tree["posterior"][name] for tree in (one, other))
+    error = np.sqrt(
+        sum(v.var(("chain", "draw")) / az.ess(v).clip(max=4000)[name] for v in (a.to_dataset(), b.to_dataset()))[name]
+    )
+    difference = np.abs(a.mean(("chain", "draw")) - b.mean(("chain", "draw")))
+    assert (difference <= errors * error + 1e-12).all(), (name, difference.values, error.values)
+    ratio = a.std(("chain", "draw")) / b.std(("chain", "draw"))
+    assert ((ratio > 0.85) & (ratio < 1.18)).all(), (name, ratio.values)
+
+
+# ------------------------------------------------------------------------------------------------------------ what runs
+@pytest.fixture(scope="module")
+def small():
+    ens = mixture(1000, 3, member_correlation=0.97)
+    return ens, quiet(be.BMA(), ens, draws=500, random_seed=1)
+
+
+def test_auto_refuses_laplace_at_a_thousand_rows_and_runs_nuts(small):
+    tree = small[1]
+    assert tree.attrs["pareto_k"] >= 0.7 or tree.attrs["importance_ess"] < 400
+    assert tree.attrs["method"] == "nuts"
+    assert "Pareto k" in tree.attrs["reason"]
+    assert tree["sample_stats"]["diverging"].dtype == bool
+
+
+def test_arviz_takes_the_tree_as_it_is(small):
+    tree = small[1]
+    assert {"mean", "r_hat"} <= set(az.summary(tree).columns)
+    assert np.isfinite(az.loo(tree).elpd)
+    assert len(az.psense_summary(tree, var_names=["weight"])) == 4
+    az.plot_forest(tree, var_names=["weight"], backend="none")
+    assert list(tree["log_likelihood"].data_vars) == ["y"]
+
+
+def test_log_likelihood_is_the_density_that_was_sampled(small):
+    tree = small[1]
+    total = tree["log_likelihood"]["y"].sum("obs")
+    np.testing.assert_allclose(total.values, tree["sample_stats"]["log_joint"].values, rtol=1e-9)
+
+
+def test_the_same_seed_gives_the_same_draws_and_the_file_the_same_predictions(small, tmp_path):
+    ens, tree = small
+    again = quiet(be.BMA(), ens, draws=500, random_seed=1)
+    xr.testing.assert_identical(tree["posterior"].to_dataset(), again["posterior"].to_dataset())
+    write_fit(tree, tmp_path / "fit.nc")
+    xr.testing.assert_identical(be.predict(tree, ens), be.predict(be.read_fit(tmp_path / "fit.nc"), ens))
+
+
+@pytest.mark.slow
+def test_laplace_nuts_and_pymc_row_by_row_agree_at_ten_thousand_rows():
+    import pymc as pm
+
+    ens = mixture(10_000, 1)
+    laplace = quiet(be.BMA(), ens, method="auto", random_seed=1, log_likelihood=False)
+    assert laplace.attrs["method"] == "laplace"
+    assert laplace.attrs["pareto_k"] < 0.7
+    nuts = quiet(be.BMA(), ens, method="nuts", draws=500, random_seed=2, log_likelihood=False)
+    with be.BMA().build(ens, likelihood="rows"):
+        rows = pm.sample(250, tune=400, chains=2, cores=2, random_seed=3, progressbar=False, nuts_sampler="nutpie",
+                         compute_convergence_checks=False)  # fmt: skip
+    for name in ("weight", "bias", "slope", "sigma"):
+        close(laplace, nuts, name)
+        close(laplace, rows, name)
+
+
+def test_laplace_on_request_warns_where_it_should_not_be_trusted(small):
+    with pytest.warns(UserWarning, match="should not be trusted.*Use method='nuts'"):
+        be.fit(be.BMA(), small[0], method="laplace", random_seed=1, progressbar=False)
+
+
+# ------------------------------------------------------------------------------------------------------ missing members
+@pytest.mark.parametrize("method", ["em", "laplace", "nuts"])
+def test_a_member_that_is_often_missing_keeps_its_weight(method):
+    """The weight's sampling sd is .02 here; .08 is four of them, a chance below 1e-4. The usual EM step gives 1 and 0."""
+    tree = quiet(be.BMA(sigma="shared"), two_equal_members(), method=method, draws=300, random_seed=1)
+    weight = tree["posterior"]["weight"].mean(("chain", "draw"))
+    np.testing.assert_allclose(weight, 0.5, atol=0.08)
+
+
+# --------------------------------------------------------------------------------------------------------------- copies
+def near_copies(noise, seed=5):
+    """Three members, and a fourth that is the first plus noise of a share of its residual sd."""
+    frame = simulate.hbm(
+        n_sites=30, n_groups=1, n_times=20, truth_mean=0.0, truth_sd=1.0, truth_site_sd=0.5, truth_group_sd=0.0, center=0.0,
+        bias=[0.1, -0.1, 0.0], slope=[0.9, 0.8, 1.0], slope_site=[0.9, 0.8, 1.0], slope_group=[0, 0, 0],
+        error_cov=0.5**2 * (0.5 * np.eye(3) + 0.5), bias_site_cov=0.01 * np.eye(3), bias_group_cov=np.zeros((3, 3)),
+        random_seed=seed,
+    ).frame  # fmt: skip
+    rng = np.random.default_rng(seed)
+    return frame.assign(copy=frame["m1"] + noise * 0.5 * rng.normal(size=len(frame)))
+
+
+def test_an_exact_copy_leaves_the_predictive_distribution_of_em_unchanged():
+    frame = near_copies(0.0)
+    three, four = (
+        be.Ensemble.from_frame(frame, members=["m1", "m2", "m3", *more], observation="y") for more in ([], ["copy"])
+    )
+    cdf = []
+    for ens in (three, four):
+        tree = quiet(be.BMA(sigma="shared"), ens, method="em")
+        from bayesens.prediction import distribution
+
+        cdf.append(distribution(tree, ens).cdf(np.asarray(ens.observation)))
+    np.testing.assert_allclose(*cdf, atol=1e-6)
+
+
+def test_an_exact_copy_is_refused_by_hbm_and_warned_of_by_bma():
+    ens = be.Ensemble.from_frame(near_copies(0.0), members=["m1", "m2", "copy"], observation="y")
+    with pytest.raises(ValueError, match=r"'m1'.*'copy'.*exact copies or linear combinations.*Leave one"):
+        be.fit(be.HBM(), ens)
+    with pytest.warns(UserWarning, match="only the sum of their weights is identified"):
+        be.fit(be.BMA(sigma="shared"), ens, method="em", starts=0)
+
+
+@pytest.mark.slow
+def test_a_near_copy_narrows_hbm_only_if_errors_are_taken_as_independent():
+    """A copy with noise of a tenth of the residual sd. Dependent: at most 1 % narrower. Independent: narrower, coverage lost."""
+    frame = near_copies(0.1)
+    test_frame = near_copies(0.1, seed=6)
+    width, coverage = {}, {}
+    for errors in ("factor", "independent"):
+        for more in ([], ["copy"]):
+            columns = {"members": ["m1", "m2", "m3", *more], "observation": "y"}
+            model = be.HBM(errors=errors, site=False, group=False)
+            tree = quiet(
+                model, be.Ensemble.from_frame(frame, **columns), draws=400, random_seed=1, log_likelihood=False
+            )
+            scores = be.score(tree, be.Ensemble.from_frame(test_frame, **columns), levels=[0.9]).mean()
+            width[errors, len(more)], coverage[errors, len(more)] = float(scores["width"]), float(scores["covered"])
+    assert width["factor", 1] >= 0.99 * width["factor", 0]
+    assert width["independent", 1] < 0.97 * width["independent", 0]
+    assert coverage["independent", 1] < coverage["independent", 0] - 0.01
+    assert coverage["factor", 1] > 0.86
+
+
+# ------------------------------------------------------------------------------------------------------------ arguments
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"method": "vi"}, "method is one of 'auto', 'nuts', 'laplace', 'em'; got 'vi'"),
+        ({"draws": 0}, "draws must be a whole number of at least 4; got 0"),
+        ({"target_accept": 1.5}, "target_accept lies between 0 and 1"),
+        ({"method": "em", "select": "first"}, "select is 'standard' or 'best'"),
+    ],
+)
+def test_arguments_are_refused_by_name(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        be.fit(be.BMA(), mixture(50, 1), **kwargs)
+
+
+def test_a_model_without_em_says_so():
+    with pytest.raises(ValueError, match="HBM has no fit by EM"):
+        be.fit(be.HBM(), mixture(100, 1), method="em")
+    with pytest.raises(ValueError, match="'em' has no group effects"):
+        be.fit(be.BMA(group=True), mixture(100, 1), method="em")
+
+
+def test_effects_without_their_column_are_refused():
+    with pytest.raises(ValueError, match=r"no site column; name one with Ensemble.from_frame\(..., site=...\)"):
+        be.fit(be.BMA(site=True), mixture(100, 1))
+
+
+def test_a_fit_of_a_model_of_ones_own_is_checked_against_the_one_given():
+    tree = quiet(be.EqualWeights(), mixture(100, 1), method="em")
+    assert model_of(tree, be.EqualWeights()).weights == "equal"
+    with pytest.raises(ValueError, match="other values of bias"):
+        model_of(tree, be.EqualWeights(bias="none"))
