@@ -205,6 +205,13 @@ def test_a_model_without_em_says_so():
         be.fit(be.BMA(group=True), mixture(100, 1), method="em")
 
 
+def test_logarithm_is_refused_where_there_are_zeros():
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "flow": [1.0, 0.0, 2.0, 0.0]})
+    ens = be.Ensemble.from_frame(frame, members=["a"], observation="flow")
+    with pytest.raises(ValueError, match=r"'flow' has 2 of 4 values not above 0.*rows 1, 3.*Use transform='sqrt'"):
+        be.fit(be.SingleMember(transform="log", bias="none"), ens, method="em")
+
+
 def test_effects_without_their_column_are_refused():
     with pytest.raises(ValueError, match=r"no site column; name one with Ensemble.from_frame\(..., site=...\)"):
         be.fit(be.BMA(site=True), mixture(100, 1))

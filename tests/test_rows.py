@@ -78,7 +78,7 @@ def test_levels_that_are_not_there_are_errors_that_say_what_to_do(rows):
     with pytest.warns(UserWarning, match="missing in 1 of 6 rows"):
         blank = ensemble(FRAME.assign(s=["z", None, "z", None, "a", "m"]), site="s")
     with pytest.raises(
-        ValueError, match="1 of 3 training rows have no site label.*label these rows, drop them, or set site=False"
+        ValueError, match=r"1 of 3 training rows have no site label.*label these rows, drop them, or set site=False"
     ):
         level_rows(blank, "site", np.array([0, 1, 2]))
     assert level_rows(blank, "site", np.array([0, 2]))[0].tolist() == ["z"]
