@@ -138,7 +138,7 @@ def _em(squares, available, weight, variance, cluster, shared, fixed_weight, tol
 
 
 def em(squares: np.ndarray, available: np.ndarray, *, weight: np.ndarray, sigma: np.ndarray, cluster: np.ndarray,
-       shared: bool, fixed_weight: bool = False, tolerance: float = 1e-10, max_iterations: int = 20_000,
+       shared: bool, fixed_weight: bool = False, tolerance: float = 1e-10, max_iterations: int = 500_000,
        start: str = "standard") -> Optimum:  # fmt: skip
     """Maximise the likelihood of a normal mixture with known means from one start.
 
@@ -170,15 +170,19 @@ def em(squares: np.ndarray, available: np.ndarray, *, weight: np.ndarray, sigma:
     ValueError
         If a kernel collapses onto rows that its member reproduces exactly.
     """
-    w, variance = np.array(weight, dtype=float), np.array(sigma, dtype=float) ** 2
-    loglik, iterations, converged = _em(np.ascontiguousarray(squares), np.ascontiguousarray(available), w, variance,
+    # In units of the best member's residuals, so that a change of units does not change where the search ends.
+    unit = float(np.min(np.sum(squares * available, axis=0) / available.sum(axis=0)))
+    unit = unit if unit > 0.0 else 1.0
+    w, variance = np.array(weight, dtype=float), np.array(sigma, dtype=float) ** 2 / unit
+    loglik, iterations, converged = _em(np.ascontiguousarray(squares / unit), np.ascontiguousarray(available), w, variance,
                                         cluster.astype(np.int64), shared, fixed_weight, tolerance, max_iterations)  # fmt: skip
     if not np.isfinite(loglik):
         raise ValueError(
             "The likelihood has no maximum: a member reproduces observations exactly and its sigma goes to zero. "
             "Use sigma='shared', or method='nuts', whose prior bounds sigma."
         )
-    return Optimum(w, np.sqrt(variance), float(loglik), int(iterations), bool(converged), start)
+    loglik -= 0.5 * len(squares) * np.log(unit)
+    return Optimum(w, np.sqrt(variance * unit), float(loglik), int(iterations), bool(converged), start)
 
 
 def em_starts(squares: np.ndarray, available: np.ndarray, *, cluster: np.ndarray, shared: bool, fixed_weight: bool = False,

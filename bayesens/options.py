@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from typing import Any
+
+import numpy as np
 
 from bayesens.priors import Prior
 
@@ -31,10 +34,29 @@ def check_options(model: Any) -> None:
             raise TypeError(
                 f'{name}({item.name}=...) is a Prior such as Prior("HalfNormal", sigma=0.3); got {value!r}.'
             )
-        if item.name in ("scale", "sigma_scale", "sigma_spread") and not (
-            value is None or isinstance(value, Prior) or value > 0
+        if item.name in ("center", "scale", "sigma_scale", "sigma_spread") and not isinstance(value, Prior | None):
+            _check_number(f"{name}({item.name}=...)", value, positive=item.name != "center")
+        if item.name in ("group", "site") and value not in (
+            (True, False, None) if item.default is None else (True, False)
         ):
-            raise ValueError(f"{name}({item.name}=...) must be positive; got {value!r}.")
+            raise TypeError(f"{name}({item.name}=...) is True or False; got {value!r}.")
+        if item.name == "member" and not isinstance(value, str | None):
+            raise TypeError(f"{name}(member=...) is the name of a member or None; got {value!r}.")
+        if item.name == "exchangeable":
+            # Lists are taken as well, and kept as tuples so that the model stays a value.
+            object.__setattr__(model, item.name, _sets(f"{name}(exchangeable=...)", value))
+
+
+def _check_number(what: str, value: Any, *, positive: bool) -> None:
+    number = isinstance(value, int | float | np.number) and value is not True and math.isfinite(value)
+    if not number or (positive and not value > 0):
+        raise ValueError(f"{what} must be {'positive' if positive else 'a finite number'}; got {value!r}.")
+
+
+def _sets(what: str, value: Any) -> tuple[tuple[str, ...], ...]:
+    if isinstance(value, str) or any(isinstance(v, str) or not all(isinstance(m, str) for m in v) for v in value):
+        raise TypeError(f"{what} is a sequence of sequences of member names, such as (('a', 'b'),); got {value!r}.")
+    return tuple(tuple(v) for v in value)
 
 
 def options_to_json(model: Any) -> dict[str, Any]:

@@ -338,6 +338,8 @@ def _warn_rows(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> None:
             continue
         labels = ensemble.labels(level)
         new = np.ones(ensemble.n_obs, dtype=bool) if labels is None else ~np.isin(labels, posterior[level].values)
+        if level == "group" and "site" in posterior.coords and (sites := ensemble.labels("site")) is not None:
+            new &= ~np.isin(sites, posterior["site"].values)  # a known site brings its group along
         if new.any():
             shown = "" if labels is None else f" ({listed(sorted({str(s) for s in labels[new]}), limit=3)})"
             warn(f"{int(new.sum())} of {ensemble.n_obs} rows are at a {level} that the fit has not seen{shown}: "

@@ -21,7 +21,7 @@ __all__ = ["Block", "Moments", "PosteriorMixture", "row_classes"]
 
 # The matched mixture cuts the draws at these quantiles of the standard deviation where that varies over draws: finer in
 # the upper tail, because wide draws decide the outer quantiles.
-BINS = np.array([0.0, 0.15, 0.35, 0.55, 0.75, 0.88, 0.95, 0.985, 0.996, 1.0])
+BINS = np.array([0.0, 0.25, 0.5, 0.7, 0.83, 0.91, 0.96, 0.985, 0.996, 1.0])
 SPREAD_FOR_BINS = 0.04
 
 

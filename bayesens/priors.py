@@ -7,6 +7,7 @@ observations, so the same value serves soil moisture in m3/m3 and discharge in 1
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,10 @@ class Prior:
         if not (isinstance(family, type) and hasattr(family, "dist")):
             raise ValueError(f"PyMC has no distribution {self.family!r} (asked for by the prior of {name!r}); "
                              "give the name of a class in pymc.distributions, such as 'Normal'.")  # fmt: skip
+        known = [key for key in inspect.signature(family.dist).parameters if key not in ("args", "kwargs")]
+        if unknown := [key for key, _ in self.parameters if key not in known]:
+            raise ValueError(f"The prior of {name!r}, {self!r}, cannot be built: it has no parameter {', '.join(unknown)}. "
+                             f"Use the parameter names of pymc.{self.family}: {', '.join(known)}.")  # fmt: skip
         parameters = {key: value if isinstance(value, float) else list(value) for key, value in self.parameters}
         try:
             unmoved = scale == 1.0 and shift == 0.0
@@ -123,7 +128,7 @@ class Prior:
             if moved is None:
                 return _affine(family, _double(parameters), name, scale, shift, kwargs)
             return family(name, **(_double(moved) if unmoved else _shared(moved)), **kwargs)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"The prior of {name!r}, {self!r}, cannot be built: {error}. "
                              f"Use the parameter names of pymc.{self.family}.") from error  # fmt: skip
 
@@ -167,8 +172,10 @@ def _moved(family: str, parameters: dict[str, Any], scale: float, shift: float) 
         return None
     location = {_LOCATION_NAME.get(family, "mu"), "lower", "upper"} if family in _LOCATED else set()
     known = location | set(_SCALED[family]) | {"nu", "alpha"}
-    if not set(parameters) <= known or (family == "Uniform" and not {"lower", "upper"} <= set(parameters)):
+    if not set(parameters) <= known:
         return None
+    if family == "Uniform":
+        parameters = {"lower": 0.0, "upper": 1.0} | parameters
     missing = {_LOCATION_NAME.get(family, "mu"): 0.0} if family in _LOCATED and family != "Uniform" else {}
     unit = dict.fromkeys(_SCALED[family], 1.0) if family not in ("Weibull", "InverseGamma") else {}
     full = missing | unit | parameters

@@ -128,7 +128,8 @@ def test_em_converges_where_a_poor_member_stands_alone_in_some_rows(seed):
     squares, available = rows(seed=seed)
     found = em(squares, available, **start(3), shared=False)
     assert found.converged
-    assert found.loglik >= optimum(squares, available, np.zeros(6))[2] - 1e-3
+    # The search ends at a relative change of 1e-10; a weight that goes to zero like 1/t leaves this much behind.
+    assert found.loglik >= optimum(squares, available, np.zeros(6))[2] - 5e-3
 
 
 # ------------------------------------------------------------------------------------------------------------- options

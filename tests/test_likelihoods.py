@@ -1,5 +1,10 @@
 """The fused likelihoods against brute force: multivariate normals, row-by-row mixtures and finite differences."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
@@ -12,6 +17,7 @@ from scipy.stats import multivariate_normal, norm
 from bayesens.likelihoods import _mixture, collapsed_loglik, mixture_loglik
 from bayesens.multilevel import _collapsed, effect_draws, statistics
 
+ROOT = Path(__file__).parents[1]
 P = 4  # columns of z: the observation and three members
 SITE_GROUP = np.array([0, 0, 0, 1, 1, 2])
 SITE_SIZE = [1, 5, 2, 7, 1, 3]
@@ -315,3 +321,35 @@ def test_mixture_of_a_row_without_members_is_minus_infinity_with_a_finite_gradie
     value, *gradient = _mixture(*parameters, y, f, available)
     assert value == -np.inf
     assert all(np.all(np.isfinite(g)) for g in gradient)
+
+
+EDITED = """
+import sys
+import numpy as np, pytensor
+from bayesens.likelihoods import collapsed_loglik
+from bayesens.multilevel import statistics
+rng = np.random.default_rng(0)
+data = statistics(rng.normal(size=(6, 2)), np.zeros(6, dtype=int), np.zeros(1, dtype=int))
+value = collapsed_loglik(np.zeros(2), np.eye(2), np.eye(2), np.eye(2), data=data)
+print(float(pytensor.function([], value, mode="NUMBA")()))
+"""
+
+
+@pytest.mark.slow
+def test_an_edit_of_the_kernels_reaches_the_compiled_likelihood(tmp_path):
+    """Compiled kernels are kept on disk; those of an older version of the package must not be used."""
+    for name in ("bayesens", "models"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    kernels = tmp_path / "bayesens" / "multilevel.py"
+    text, wrong = kernels.read_text(), "value -= 7.5 * n[c]"
+    edited = text.replace("value -= 0.5 * n[c]", wrong)
+    assert wrong in edited
+
+    def value():
+        command = [sys.executable, "-c", EDITED]
+        out = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        return float(out.split()[-1])
+
+    before = value()
+    kernels.write_text(edited)
+    assert value() < before - 10.0
