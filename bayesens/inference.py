@@ -83,8 +83,9 @@ def fit(
     Returns
     -------
     xarray.DataTree
-        Groups ``posterior``, ``sample_stats``, ``observed_data``, ``constant_data``, ``log_prior`` and
-        ``log_likelihood`` (variable ``y``); ``attrs`` hold the model, its options, data digest, and what ran.
+        Groups ``posterior``, ``sample_stats``, ``observed_data``, ``constant_data``, ``log_prior``, ``log_likelihood``
+        (variable ``y``), and ``history`` where predictions at known sites need it; ``attrs`` hold the model, its options,
+        data digest, and what ran.
 
     Raises
     ------
@@ -121,6 +122,8 @@ def fit(
                                        target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
     attrs["seconds"] = time.perf_counter() - begin
     groups |= _data_groups(resolved, ensemble)
+    if hasattr(resolved, "history") and (history := resolved.history(ensemble)) is not None:
+        groups["history"] = history
     tree = xr.DataTree.from_dict(dict(groups))
     tree.attrs = _describe(resolved, ensemble) | {"method_asked": method, "random_seed": _text(random_seed)} | attrs
     return _with_log_likelihood(tree, resolved, ensemble, log_likelihood)

@@ -24,15 +24,13 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from bayesens import multilevel
-from bayesens.multilevel import LOG_2PI, Statistics, _collapsed
+from bayesens.multilevel import LOG_2PI, collapsed_flat, collapsed_packed
+from bayesens.sufficient import Statistics
 
 __all__ = ["collapsed_loglik", "mixture_loglik"]
 
 # PyTensor caches what calls the kernels by the operation's name alone; the version makes an edit of this file a new name.
-_VERSION = int.from_bytes(
-    sha256(Path(__file__).read_bytes() + Path(str(multilevel.__file__)).read_bytes()).digest()[:6]
-)
+_VERSION = int.from_bytes(sha256(Path(__file__).read_bytes()).digest()[:6])
 
 
 @intrinsic
@@ -102,7 +100,7 @@ class _ValueAndGradient(Op):
 @cache
 def _address(name: str) -> int:
     """Address of a kernel, compiled for C at its first use and cached on disk."""
-    packed = {"MixtureLogLik": _mixture_packed, "CollapsedLogLik": _collapsed_packed}[name]
+    packed = {"MixtureLogLik": _mixture_packed, "CollapsedLogLik": collapsed_packed}[name]
     signature = "void(CPointer(float64), CPointer(float64), CPointer(int64), CPointer(float64))"
     function = numba.cfunc(signature, cache=True)(packed)
     _KEEP.append(function)
@@ -218,48 +216,12 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels
-@numba.njit(cache=True, nogil=True)
-def _collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
-    p, patterns, cells, sites, groups = index[0], index[1], index[2], index[3], index[4]
-    square = p * p
-    pattern = index[5 : 5 + patterns * p].reshape((patterns, p))
-    place = 5 + patterns * p
-    cell_pattern, cell_site = index[place : place + cells], index[place + cells : place + 2 * cells]
-    site_group = index[place + 2 * cells : place + 2 * cells + sites]
-    scatter = data[: patterns * square].reshape((patterns, p, p))
-    n = data[patterns * square : patterns * square + cells]
-    cell_mean = data[patterns * square + cells :].reshape((cells, p))
-    count = np.zeros(1)
-    count[0] = groups
-    x = theta[2:]
-    value, m, w, s, g = _collapsed(
-        x[:p], x[p : p + square].reshape((p, p)), x[p + square : p + 2 * square].reshape((p, p)),
-        x[p + 2 * square :].reshape((p, p)), pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count,
-    )  # fmt: skip
-    out[0] = value
-    for i in range(p):
-        out[1 + i] = m[i]
-        for j in range(p):
-            out[1 + p + i * p + j] = w[i, j]
-            out[1 + p + square + i * p + j] = s[i, j]
-            out[1 + p + 2 * square + i * p + j] = g[i, j]
-
-
-def _collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
-    p, patterns, cells, sites = index[0], index[1], index[2], index[3]
-    size = p + 3 * p * p
-    _collapsed_flat(
-        numba.carray(theta, 2 + size), numba.carray(data, patterns * p * p + cells + cells * p),
-        numba.carray(index, 5 + patterns * p + 2 * cells + sites), numba.carray(out, 1 + size),
-    )  # fmt: skip
-
-
 class CollapsedLogLik(_ValueAndGradient):
     n_parameters = 4
 
     @staticmethod
     def kernel() -> Any:
-        return _collapsed_flat
+        return collapsed_flat
 
 
 def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Statistics) -> Any:

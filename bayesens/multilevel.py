@@ -1,4 +1,4 @@
-"""A Gaussian multilevel model with its effects integrated out: sufficient statistics, likelihood, gradient and effects.
+"""A Gaussian multilevel model with its effects integrated out: likelihood, gradient and the effects' distribution.
 
 With the rows of a site summed into information form, sites and groups are the same step: for information ``(P, h)`` about
 an effect with prior covariance ``B``, and a root ``P = R R'``, ``h = R q``, what is left about the effect's mean is the
@@ -9,91 +9,14 @@ pass, from the groups down to the rows, with the smoothed effects.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numba
 import numpy as np
 
-__all__ = ["Statistics", "effect_draws", "statistics"]
+from bayesens.sufficient import Statistics
+
+__all__ = ["collapsed_flat", "collapsed_packed", "effect_draws", "group_moments", "site_moments"]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What a Gaussian multilevel likelihood needs of the rows: one cell per site and pattern of missing columns.
-
-    Attributes
-    ----------
-    pattern : bool array (pattern, column)
-        Which columns of ``z = (y, members)`` a pattern has.
-    scatter : array (pattern, column, column)
-        Sum over cells of the products of deviations from the cell's mean.
-    n, mean : array (cell), (cell, column)
-        Number of rows and means; 0 where a column is missing.
-    cell_pattern, cell_site : int array (cell)
-        Cells are sorted by site.
-    site_group : int array (site)
-        Sites are sorted by group.
-    """
-
-    pattern: np.ndarray
-    scatter: np.ndarray
-    n: np.ndarray
-    mean: np.ndarray
-    cell_pattern: np.ndarray
-    cell_site: np.ndarray
-    site_group: np.ndarray
-    n_groups: int
-
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """Return the arrays in the order of the kernels."""
-        count = np.zeros(1) + self.n_groups
-        return (
-            self.pattern,
-            self.scatter,
-            self.n,
-            self.mean,
-            self.cell_pattern,
-            self.cell_site,
-            self.site_group,
-            count,
-        )
-
-
-def statistics(z: np.ndarray, site: np.ndarray, site_group: np.ndarray) -> Statistics:
-    """Sum rows into :class:`Statistics`.
-
-    Parameters
-    ----------
-    z : array (obs, column)
-        Observation and members; NaN where missing.
-    site : int array (obs)
-        Index of each row's site.
-    site_group : int array (site)
-        Index of each site's group, non-decreasing.
-
-    Returns
-    -------
-    Statistics
-
-    Examples
-    --------
-    >>> s = statistics(np.array([[1.0, 2.0], [3.0, 2.0]]), np.array([0, 0]), np.array([0]))
-    >>> s.mean.tolist(), s.scatter[0].tolist()
-    ([[2.0, 2.0]], [[2.0, 0.0], [0.0, 0.0]])
-    """
-    present = np.isfinite(z)
-    pattern, code = np.unique(present, axis=0, return_inverse=True)
-    key = site.astype(np.int64) * len(pattern) + code.ravel()
-    cells, cell = np.unique(key, return_inverse=True)
-    filled = np.where(present, z, 0.0)
-    n = np.bincount(cell).astype(float)
-    mean = np.stack([np.bincount(cell, filled[:, j]) for j in range(z.shape[1])], axis=1) / n[:, None]
-    deviation = np.where(present, filled - mean[cell], 0.0)
-    scatter = np.stack([deviation[code.ravel() == q].T @ deviation[code.ravel() == q] for q in range(len(pattern))])
-    return Statistics(pattern, scatter, n, mean, cells % len(pattern), cells // len(pattern), site_group.astype(np.int64),
-                      int(site_group.max()) + 1)  # fmt: skip
 
 
 # Small matrices are multiplied in plain loops: a call to BLAS costs more than it does, and ten seconds to compile.
@@ -311,6 +234,32 @@ def _upward(mean, within, site, group, pattern, scatter, n, cell_mean, cell_patt
 
 
 @numba.njit(cache=True, nogil=True)
+def _group_effect(group, group_p, group_h):  # type: ignore[no-untyped-def]
+    """Mean and covariance of a group's effect, given what its rows say about it."""
+    covariance = group.copy()
+    _add(covariance, _dot(group, _dot(group_p, group)), -1.0)
+    return _apply(group, group_h), covariance
+
+
+@numba.njit(cache=True, nogil=True)
+def _site_effect(site, site_p, site_h, group_mean, group_cov):  # type: ignore[no-untyped-def]
+    """Mean and covariance of a site's own effect plus its group's, and what the site says beyond its group."""
+    p = len(site_h)
+    residual = site_h - _apply(site_p, group_mean)
+    keep = _dot(site, site_p)
+    for i in range(p):
+        for j in range(p):
+            keep[i, j] = (1.0 if i == j else 0.0) - keep[i, j]
+    covariance = _dot(keep, site)
+    carried = _dot(keep, group_cov)
+    for i in range(p):
+        for j in range(p):
+            for k in range(p):
+                covariance[i, j] += carried[i, k] * keep[j, k]
+    return group_mean + _apply(site, residual), covariance, residual
+
+
+@numba.njit(cache=True, nogil=True)
 def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count):  # type: ignore[no-untyped-def]
     p = len(mean)
     n_groups = int(count[0])
@@ -323,9 +272,7 @@ def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_p
         return value, d_mean, d_within, d_site, d_group
     effect_mean, effect_cov = np.zeros((n_groups, p)), np.zeros((n_groups, p, p))
     for g in range(n_groups):
-        center = _apply(group, group_h[g])
-        _add(effect_cov[g], group, 1.0)
-        _add(effect_cov[g], _dot(group, _dot(group_p[g], group)), -1.0)
+        center, effect_cov[g] = _group_effect(group, group_p[g], group_h[g])
         _add_outer(d_group, group_h[g], 0.5)
         _add(d_group, group_p[g], -0.5)
         for i in range(p):
@@ -340,27 +287,12 @@ def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_p
         if s != last:
             last = s
             g = site_group[s]
-            known = _apply(site_p[s], effect_mean[g])
-            residual = np.zeros(p)
-            for i in range(p):
-                residual[i] = site_h[s, i] - known[i]
+            effect, spread, residual = _site_effect(site, site_p[s], site_h[s], effect_mean[g], effect_cov[g])
+            shift = mean + effect
             # Derivative by the site level: what the smoothed effects say beyond their prior.
-            uncertain = _dot(effect_cov[g], site_p[s])
             _add_outer(d_site, residual, 0.5)
             _add(d_site, site_p[s], -0.5)
-            _add(d_site, _dot(site_p[s], uncertain), 0.5)
-            moved = _apply(site, residual)
-            keep = _dot(site, site_p[s])
-            for i in range(p):
-                shift[i] = mean[i] + effect_mean[g, i] + moved[i]
-                for j in range(p):
-                    keep[i, j] = (1.0 if i == j else 0.0) - keep[i, j]
-            spread = _dot(keep, site)
-            carried = _dot(keep, effect_cov[g])
-            for i in range(p):
-                for j in range(p):
-                    for k in range(p):
-                        spread[i, j] += carried[i, k] * keep[j, k]
+            _add(d_site, _dot(site_p[s], _dot(effect_cov[g], site_p[s])), 0.5)
         rows[q] += n[c]
         for i in range(p):
             for j in range(p):
@@ -369,6 +301,45 @@ def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_p
         _add(d_within, _dot(inverse[q], _dot(expected[q], inverse[q])), 0.5)
         _add(d_within, inverse[q], -0.5 * rows[q])
     return value, d_mean, d_within, d_site, d_group
+
+
+# What calls the kernel stays in this file: numba compiles them into one and looks for edits in the caller's file only.
+@numba.njit(cache=True, nogil=True)
+def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
+    """Value and gradient, from and into flat arrays."""
+    p, patterns, cells, sites, groups = index[0], index[1], index[2], index[3], index[4]
+    square = p * p
+    pattern = index[5 : 5 + patterns * p].reshape((patterns, p))
+    place = 5 + patterns * p
+    cell_pattern, cell_site = index[place : place + cells], index[place + cells : place + 2 * cells]
+    site_group = index[place + 2 * cells : place + 2 * cells + sites]
+    scatter = data[: patterns * square].reshape((patterns, p, p))
+    n = data[patterns * square : patterns * square + cells]
+    cell_mean = data[patterns * square + cells :].reshape((cells, p))
+    count = np.zeros(1)
+    count[0] = groups
+    x = theta[2:]
+    value, m, w, s, g = _collapsed(
+        x[:p], x[p : p + square].reshape((p, p)), x[p + square : p + 2 * square].reshape((p, p)),
+        x[p + 2 * square :].reshape((p, p)), pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count,
+    )  # fmt: skip
+    out[0] = value
+    for i in range(p):
+        out[1 + i] = m[i]
+        for j in range(p):
+            out[1 + p + i * p + j] = w[i, j]
+            out[1 + p + square + i * p + j] = s[i, j]
+            out[1 + p + 2 * square + i * p + j] = g[i, j]
+
+
+def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
+    """The same from pointers, for a C function."""
+    p, patterns, cells, sites = index[0], index[1], index[2], index[3]
+    size = p + 3 * p * p
+    collapsed_flat(
+        numba.carray(theta, 2 + size), numba.carray(data, patterns * p * p + cells + cells * p),
+        numba.carray(index, 5 + patterns * p + 2 * cells + sites), numba.carray(out, 1 + size),
+    )  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True)
@@ -454,3 +425,76 @@ def effect_draws(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: 
     noise = [np.zeros(s) if rng is None else rng.standard_normal(s) for s in shape]
     arrays = [np.ascontiguousarray(x, dtype=float) for x in (mean, within, site, group)]
     return _effect_draws(*arrays, *noise, *data.arrays())
+
+
+@numba.njit(cache=True, nogil=True)
+def _group_moments(  # type: ignore[no-untyped-def]
+    means, withins, sites, groups, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count
+):
+    draws, p = means.shape
+    n_groups = int(count[0])
+    out, spread = np.zeros((draws, n_groups, p)), np.zeros((draws, n_groups, p, p))
+    for d in range(draws):
+        parts = _upward(
+            means[d], withins[d], sites[d], groups[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site,
+            site_group, n_groups,
+        )  # fmt: skip
+        for g in range(n_groups):
+            out[d, g], spread[d, g] = _group_effect(groups[d], parts[8][g], parts[9][g])
+    return out, spread
+
+
+@numba.njit(cache=True, nogil=True)
+def _site_moments(means, withins, sites, group_means, group_covs, pattern, n, cell_mean):  # type: ignore[no-untyped-def]
+    draws, p = means.shape
+    out, spread = np.zeros((draws, p)), np.zeros((draws, p, p))
+    for d in range(draws):
+        inverse, _, _ = _pattern_inverses(pattern, withins[d])
+        precision, information = np.zeros((p, p)), np.zeros(p)
+        for c in range(len(n)):
+            _add(precision, inverse[c], n[c])
+            information += n[c] * _apply(inverse[c], _deviation(pattern[c], cell_mean[c], means[d]))
+        site_p, site_h, _, _ = _integrate(precision, information, sites[d])
+        out[d], spread[d], _ = _site_effect(sites[d], site_p, site_h, group_means[d], group_covs[d])
+    return out, spread
+
+
+def group_moments(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: np.ndarray, *,
+                  data: Statistics) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Mean and covariance of the groups' effects given all rows, for each set of parameters.
+
+    Parameters
+    ----------
+    mean : array (draw, column)
+    within, site, group : array (draw, column, column)
+    data : Statistics
+
+    Returns
+    -------
+    array (draw, group, column), array (draw, group, column, column)
+    """
+    arrays = [np.ascontiguousarray(x, dtype=float) for x in (mean, within, site, group)]
+    return _group_moments(*arrays, *data.arrays())
+
+
+def site_moments(which: int, mean: np.ndarray, within: np.ndarray, site: np.ndarray, group_mean: np.ndarray,
+                 group_cov: np.ndarray, *, data: Statistics) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Mean and covariance of one site's own effect plus its group's given all rows, for each set of parameters.
+
+    Parameters
+    ----------
+    which : int
+        Index of the site.
+    mean : array (draw, column)
+    within, site : array (draw, column, column)
+    group_mean, group_cov : array (draw, column), array (draw, column, column)
+        Of the site's group, from :func:`group_moments`.
+    data : Statistics
+
+    Returns
+    -------
+    array (draw, column), array (draw, column, column)
+    """
+    cells = data.cell_site == which
+    arrays = [np.ascontiguousarray(x, dtype=float) for x in (mean, within, site, group_mean, group_cov)]
+    return _site_moments(*arrays, data.pattern[data.cell_pattern[cells]], data.n[cells], data.mean[cells])

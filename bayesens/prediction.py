@@ -13,10 +13,10 @@ import xarray as xr
 from bayesens import scores
 from bayesens.checks import warn
 from bayesens.columns import listed
-from bayesens.distributions import Distribution, transformed
+from bayesens.distributions import Distribution, NormalMixture, transformed
 from bayesens.ensemble import Ensemble
 from bayesens.inference import log_likelihood_of, model_of
-from bayesens.predictive import Block, PosteriorMixture
+from bayesens.predictive import PosteriorMixture
 from bayesens.transforms import transform
 
 __all__ = ["add", "distribution", "draw", "predict", "score"]
@@ -309,7 +309,8 @@ def _prepare(tree: xr.DataTree, new: Ensemble, model: Any) -> _Prepared:
     ensemble = _with_members(new, tuple(json.loads(tree.attrs["bayesens_members"])), str(tree.attrs["units"]))
     posterior = tree["posterior"].to_dataset()
     _warn_rows(fitted, posterior, ensemble)
-    return _Prepared(fitted, posterior, ensemble, fitted.predictive(posterior, ensemble))
+    history = (tree["history"].to_dataset(),) if "history" in tree.children else ()
+    return _Prepared(fitted, posterior, ensemble, fitted.predictive(posterior, ensemble, *history))
 
 
 def _with_members(new: Ensemble, members: tuple[str, ...], units: str) -> Ensemble:
@@ -367,25 +368,24 @@ def _parts(prepared: _Prepared, matched: Distribution) -> dict[str, tuple[np.nda
 
 def _transformed_parts(prepared: _Prepared, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Parts of the variance after the inverse transform, from up to 256 evenly spaced draws, as shares of the variance."""
-    within, between, means, squares = (np.zeros(len(variance)) for _ in range(4))
-    count = 0
-    total = prepared.posterior.sizes["chain"] * prepared.posterior.sizes["draw"]
-    for s in np.unique(np.linspace(0, total - 1, min(total, PARTS_DRAWS)).astype(int)):
-        one = transformed(_one_draw(prepared.mixture, s).matched(), prepared.model.transform)
-        mean = one.mean()
-        within, between = within + one.variance_within(), between + one.variance_between()
-        means, squares, count = means + mean, squares + mean**2, count + 1
-    parameter = np.maximum(squares / count - (means / count) ** 2, 0.0)
-    parts = np.stack([within / count, between / count, parameter])
+    parts = np.full((3, len(variance)), np.nan)
+    for block in prepared.mixture.blocks():
+        draws = len(block.weight)
+        pick = np.unique(np.linspace(0, draws - 1, min(draws, PARTS_DRAWS)).astype(int))
+        step = max(1, 1_000_000 // (len(pick) * block.weight.shape[1]))
+        for start in range(0, len(block.rows), step):
+            rows = block.rows[start : start + step]
+            x = np.column_stack([np.ones(len(rows)), prepared.mixture.f[rows]])
+            means = np.einsum("scj,rj->src", block.coefficient[pick], x)
+            weight, sd = (
+                np.broadcast_to(a[pick][:, None], means.shape) for a in (block.weight, np.sqrt(block.variance))
+            )
+            each = transformed(NormalMixture(weight, means, sd), prepared.model.transform)
+            parts[:, rows] = np.stack([
+                each.variance_within().mean(axis=0), each.variance_between().mean(axis=0), each.mean().var(axis=0)
+            ])  # fmt: skip
     within, between, parameter = parts / parts.sum(axis=0) * variance
     return within, between, parameter
-
-
-def _one_draw(mixture: PosteriorMixture, s: int) -> PosteriorMixture:
-    pick = slice(s, s + 1)
-    return PosteriorMixture(mixture.f, lambda: (
-        Block(b.rows, b.weight[pick], b.coefficient[pick], b.variance[pick]) for b in mixture.blocks()
-    ))  # fmt: skip
 
 
 def _log_density(prepared: _Prepared, y: np.ndarray) -> np.ndarray:

@@ -23,8 +23,9 @@ Effects are integrated out exactly for sampling and drawn back from their condit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -40,7 +41,7 @@ from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows, traini
 if TYPE_CHECKING:
     import pymc as pm
 
-    from bayesens.multilevel import Statistics
+    from bayesens.sufficient import Statistics
 
 __all__ = ["HBM"]
 
@@ -274,7 +275,7 @@ class HBM:
 
     def statistics(self, ensemble: Ensemble) -> Statistics:
         """Return the sufficient statistics of the training rows; the model must be resolved."""
-        from bayesens.multilevel import statistics
+        from bayesens.sufficient import statistics
 
         return statistics(self._rows(ensemble).z, *self._site_codes(ensemble)[:2])
 
@@ -356,7 +357,28 @@ class HBM:
         })  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------- prediction
-    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
+    def history(self, ensemble: Ensemble) -> xr.Dataset | None:
+        """What predictions at known sites and groups need of the training rows; the model must be resolved.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+            The training rows.
+
+        Returns
+        -------
+        Dataset or None
+            Sufficient statistics by site, on the transformed scale, with ``place``: where each site of the posterior stands
+            among them. None where the model has neither level.
+        """
+        if not self._effects:
+            return None
+        out = self.statistics(ensemble).to_dataset()
+        return out.assign(place=("unit", np.argsort(self._site_codes(ensemble)[2])))
+
+    def predictive(
+        self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None
+    ) -> PosteriorMixture:
         """Return p(y | f) for every row, on the transformed scale.
 
         A row at a site of the fit is conditioned on that site's history, a row of a known group on the group's; rows of
@@ -369,6 +391,10 @@ class HBM:
             Draws with the dimensions ``chain`` and ``draw``; the model must be resolved.
         ensemble : Ensemble
             With the members of the fit, in its order.
+        history : Dataset, optional
+            Of the training rows, from :meth:`history`: the known effects are integrated out given the history *and* the
+            row's own members, which is how to predict rows that the fit has not seen. None conditions on the drawn effects,
+            p(y | f, draw): the density of training rows under each draw.
 
         Returns
         -------
@@ -386,26 +412,20 @@ class HBM:
         if known_group is not None:
             code["group"] = np.where(code["site"] >= 0, known_group[code["site"]], code["group"])
         patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
+        effect = _drawn_effects(draw) if history is None else _integrated_effects(m, history, site=bool(self.site))
 
         def blocks() -> Iterator[Block]:
-            cache: dict[tuple[int, bool, bool], tuple[np.ndarray, np.ndarray]] = {}
-            for index, (q, g, s) in row_classes(pattern.ravel(), code["group"], code["site"]):
-                present = 1 + np.nonzero(patterns[q])[0]
-                key = (q, g >= 0, s >= 0)
-                if key not in cache:
-                    covariance = m["within"] + (s < 0) * m["site"] + (g < 0) * m["group"]
-                    cache[key] = _regression(covariance, present)
-                linear, variance = cache[key]
-                mean = m["mean"]
-                for level, level_code in (("group", g), ("site", s)):
-                    if level_code >= 0:
-                        truth = draw[f"truth_{level}"][:, level_code, None]
-                        source = draw[f"bias_{level}"][:, level_code] + truth * draw[f"slope_{level}"]
-                        mean = mean + np.column_stack([truth, source])
-                coefficient = np.zeros((len(mean), 1, mean.shape[1]))
-                coefficient[:, 0, 0] = mean[:, 0] - np.sum(linear * mean[:, present], axis=1)
-                coefficient[:, 0, present] = linear
-                yield Block(index, np.ones((len(mean), 1)), coefficient, variance[:, None])
+            for (g, s), members in _by_effect(row_classes(code["group"], code["site"], pattern.ravel())):
+                mean, covariance = effect(g, s)
+                mean = m["mean"] + mean
+                covariance = m["within"] + covariance + (s < 0) * m["site"] + (g < 0) * m["group"]
+                for q, index in members:
+                    present = 1 + np.nonzero(patterns[q])[0]
+                    linear, variance = _regression(covariance, present)
+                    coefficient = np.zeros((len(mean), 1, mean.shape[1]))
+                    coefficient[:, 0, 0] = mean[:, 0] - np.sum(linear * mean[:, present], axis=1)
+                    coefficient[:, 0, present] = linear
+                    yield Block(index, np.ones((len(mean), 1)), coefficient, variance[:, None])
 
         return PosteriorMixture(rows.f, blocks)
 
@@ -440,6 +460,52 @@ def _covariance(truth_sd: np.ndarray, slope: np.ndarray, sd: np.ndarray, correla
     shape = np.eye(slope.shape[1]) if correlation is None else correlation
     out[:, 1:, 1:] += sd[:, :, None] * sd[:, None, :] * shape
     return out
+
+
+Effect = Callable[[int, int], tuple[np.ndarray, np.ndarray]]  # mean and covariance, per draw, at a group and a site
+
+
+def _drawn_effects(draw: dict[str, np.ndarray]) -> Effect:
+    """The effects that the posterior holds: known, once drawn."""
+
+    def effect(g: int, s: int) -> tuple[np.ndarray, np.ndarray]:
+        p = draw["bias"].shape[1] + 1
+        total = np.zeros((len(draw["bias"]), p))
+        for level, code in (("group", g), ("site", s)):
+            if code >= 0:
+                truth = draw[f"truth_{level}"][:, code, None]
+                total[:, :1] += truth
+                total[:, 1:] += draw[f"bias_{level}"][:, code] + truth * draw[f"slope_{level}"]
+        return total, np.zeros((p, p))
+
+    return effect
+
+
+def _integrated_effects(m: dict[str, np.ndarray], history: xr.Dataset, *, site: bool) -> Effect:
+    """The effects' distribution given the training rows, for each draw of the other parameters."""
+    from bayesens.multilevel import group_moments, site_moments
+    from bayesens.sufficient import Statistics
+
+    data, place = Statistics.from_dataset(history.drop_vars("place")), history["place"].values
+    p = m["mean"].shape[1]
+    means, covs = group_moments(m["mean"], m["within"], m["site"], m["group"], data=data)
+
+    def effect(g: int, s: int) -> tuple[np.ndarray, np.ndarray]:
+        if site and s >= 0:
+            unit = int(place[s])
+            at = data.site_group[unit]
+            return site_moments(unit, m["mean"], m["within"], m["site"], means[:, at], covs[:, at], data=data)
+        return (means[:, g], covs[:, g]) if g >= 0 else (np.zeros((1, p)), np.zeros((p, p)))
+
+    return effect
+
+
+def _by_effect(
+    classes: Iterable[tuple[np.ndarray, tuple[int, ...]]],
+) -> Iterator[tuple[tuple[int, int], list[tuple[int, np.ndarray]]]]:
+    """Gather classes of rows, sorted by (group, site, pattern), that share their effects."""
+    for key, members in groupby(classes, key=lambda item: item[1][:2]):
+        yield (key[0], key[1]), [(at[2], index) for index, at in members]
 
 
 def _regression(covariance: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,8 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 from bayesens.likelihoods import _mixture, collapsed_loglik, mixture_loglik
-from bayesens.multilevel import _collapsed, effect_draws, statistics
+from bayesens.multilevel import _collapsed, effect_draws
+from bayesens.sufficient import statistics
 
 ROOT = Path(__file__).parents[1]
 P = 4  # columns of z: the observation and three members
@@ -327,7 +328,7 @@ EDITED = """
 import sys
 import numpy as np, pytensor
 from bayesens.likelihoods import collapsed_loglik
-from bayesens.multilevel import statistics
+from bayesens.sufficient import statistics
 rng = np.random.default_rng(0)
 data = statistics(rng.normal(size=(6, 2)), np.zeros(6, dtype=int), np.zeros(1, dtype=int))
 value = collapsed_loglik(np.zeros(2), np.eye(2), np.eye(2), np.eye(2), data=data)

@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pandas as pd
+import pymc as pm
 import pytest
 import xarray as xr
 from pymc.blocking import DictToArrayBijection, RaveledVars
@@ -217,6 +218,39 @@ def test_gradient_of_the_fused_density_is_that_of_finite_differences(case):
         step = 1e-5 * np.eye(len(x))[j]
         up, down = case.target.logp(np.stack([x + step, x - step]))
         assert gradient[j] == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-4)
+
+
+def test_weights_lie_on_the_simplex_and_exchangeable_members_share_all_parameters(case):
+    names = [n for n in ("weight", "bias", "slope", "sigma") if n in case.draw]
+    if "weight" in names:
+        np.testing.assert_allclose(case.draw["weight"].sum(axis=-1), 1.0, rtol=1e-12)
+    for one, *others in getattr(case.model, "exchangeable", ()):
+        for name in names:
+            values = case.posterior[name]
+            for other in others:
+                np.testing.assert_array_equal(values.sel(member=one), values.sel(member=other))
+        if "weight" in names:
+            total = case.posterior["weight_exchangeable"].sel(exchangeable=one)
+            np.testing.assert_allclose(
+                case.posterior["weight"].sel(member=[one, *others]).sum("member"), total, rtol=1e-12
+            )
+
+
+@pytest.mark.parametrize("errors", ["factor", "lkj", "independent"])
+def test_error_correlations_are_those_of_the_docstring_at_every_level(ensemble, errors):
+    """R = r 1 1' + (1 - r) R0 for a common factor, R0 alone for lkj, by draws from the prior."""
+    model = HBM(errors=errors).build(ensemble)
+    for name in ("residual", "bias_group", "bias_site"):
+        assert (f"{name}_corr" in model.named_vars) == (errors != "independent")
+        if errors == "independent":
+            continue
+        wanted = [model[f"{name}_corr"], model[f"{name}_rest"]]
+        wanted += [model[f"{name}_common"]] if errors == "factor" else []
+        for _ in range(3):
+            correlation, root, *common = pm.draw(wanted, mode=PLAIN)
+            rest, r = root @ root.T, common[0] if common else 0.0
+            np.testing.assert_allclose(correlation, r + (1.0 - r) * rest, atol=1e-12)
+            np.testing.assert_allclose(np.diag(correlation), 1.0, atol=1e-12)
 
 
 # ---------------------------------------------------------------------------------------------------- p(y | f), by hand
