@@ -19,10 +19,12 @@ from bayesens.distributions import NormalMixture
 
 __all__ = ["Block", "Moments", "PosteriorMixture", "row_classes"]
 
-# The matched mixture cuts the draws at these quantiles of the standard deviation where that varies over draws: finer in
-# the upper tail, because wide draws decide the outer quantiles.
-BINS = np.array([0.0, 0.25, 0.5, 0.7, 0.83, 0.91, 0.96, 0.985, 0.996, 1.0])
+# The matched mixture cuts the draws at these quantiles of a component's standard deviation, where that varies over draws by
+# more than SPREAD_FOR_BINS, and each bin at these quantiles of its mean: finer in the tails, which decide outer quantiles.
+SD_BINS = np.array([0.0, 0.5, 0.85, 0.975, 1.0])
+MEAN_BINS = np.array([0.0, 0.1, 0.9, 1.0])
 SPREAD_FOR_BINS = 0.04
+MEMBER_CORRELATION = 0.8  # of a typical row, only to weigh coefficients against each other
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,14 @@ class PosteriorMixture:
         Member predictions; missing ones may hold anything finite.
     blocks : callable
         Returns an iterator over the :class:`Block` objects; rows in none of them have no prediction.
+    center, scale : float
+        Of a typical member prediction.
     """
 
     f: np.ndarray
     blocks: Callable[[], Iterator[Block]]
+    center: float = 0.0
+    scale: float = 1.0
 
     def _design(self, block: Block) -> np.ndarray:
         return np.column_stack([np.ones(len(block.rows)), self.f[block.rows]])
@@ -102,7 +108,9 @@ class PosteriorMixture:
     def matched(self) -> NormalMixture:
         """Mixture of few normals per row with the components' moments over draws.
 
-        Components whose standard deviation varies by more than 4 % over the draws are cut into nine bins of it.
+        The draws of a component whose standard deviation varies by more than 4 % are cut into four bins of it, and each
+        bin into three of the mean. What makes the mean vary depends on the row, so there is a cut for every principal
+        direction of the coefficients, and a row takes that of the direction that moves it most.
 
         Returns
         -------
@@ -122,24 +130,11 @@ class PosteriorMixture:
 
     def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x = self._design(block)
-        draws, components = block.weight.shape
-        weights, means, sds = [], [], []
-        for c in range(components):
-            for subset in _bins(block.weight[:, c], block.variance[:, c]):
-                w = block.weight[subset, c]
-                total = w.sum()
-                if total <= 0.0:
-                    continue
-                coefficient = block.coefficient[subset, c]
-                centre = w @ coefficient / total
-                apart = coefficient - centre
-                spread = (apart * (w / total)[:, None]).T @ apart
-                variance = w @ block.variance[subset, c] / total + np.einsum("ri,ij,rj->r", x, spread, x, optimize=True)
-                weights.append(np.full(len(x), total / draws))
-                means.append(x @ centre)
-                sds.append(np.sqrt(variance))
-        weight = np.stack(weights, axis=1)
-        return weight / weight.sum(axis=1, keepdims=True), np.stack(means, axis=1), np.stack(sds, axis=1)
+        root = _typical_root(x.shape[1] - 1, self.center, self.scale)
+        parts = [_matched_component(x, root, block.weight[:, c], block.coefficient[:, c], block.variance[:, c])
+                 for c in range(block.weight.shape[1])]  # fmt: skip
+        weight, mean, sd = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+        return weight / weight.sum(axis=1, keepdims=True), mean, sd
 
     def log_likelihood(self, z: np.ndarray) -> np.ndarray:
         """Log density of every row under every draw.
@@ -258,18 +253,70 @@ def row_classes(*codes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, ...
         yield rows, tuple(int(k) for k in key)
 
 
+def _typical_root(members: int, center: float, scale: float) -> np.ndarray:
+    """Root of the second moments of (1, members) of a typical row."""
+    typical = np.r_[1.0, np.full(members, center)]
+    moments = np.outer(typical, typical)
+    moments[1:, 1:] += scale**2 * (MEMBER_CORRELATION + (1.0 - MEMBER_CORRELATION) * np.eye(members))
+    return np.linalg.cholesky(moments)
+
+
+def _matched_component(
+    x: np.ndarray, root: np.ndarray, weight: np.ndarray, coefficient: np.ndarray, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, means and standard deviations (row, bin) of one component."""
+    total = weight.sum()
+    by_sd = _bins(weight, variance)
+    if len(by_sd) == 1:
+        return _bin_moments(x, [np.arange(len(weight))], weight, coefficient, variance)
+    apart = (coefficient - weight @ coefficient / total) @ root
+    _, direction = np.linalg.eigh((apart * weight[:, None]).T @ apart)
+    score = apart @ direction
+    moved = (np.linalg.solve(root, x.T).T @ direction) ** 2 * (weight @ score**2)
+    choice = np.argmax(moved, axis=1)
+    bins = len(by_sd) * (len(MEAN_BINS) - 1)
+    out = [np.empty((len(x), bins)) for _ in range(3)]
+    for j in np.unique(choice):
+        rows = choice == j
+        subsets = [t for subset in by_sd for t in _cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
+        for array, part in zip(out, _bin_moments(x[rows], subsets, weight, coefficient, variance), strict=True):
+            array[rows] = part
+    return out[0], out[1], out[2]
+
+
+def _bin_moments(
+    x: np.ndarray, subsets: list[np.ndarray], weight: np.ndarray, coefficient: np.ndarray, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Share of each set of draws, and mean and standard deviation of the normal with the set's moments, (row, set)."""
+    weights, means, sds = (np.empty((len(x), len(subsets))) for _ in range(3))
+    for b, subset in enumerate(subsets):
+        total = weight[subset].sum()
+        w = weight[subset] / total if total > 0.0 else np.full(len(subset), 1.0 / len(subset))
+        centre = w @ coefficient[subset]
+        apart = coefficient[subset] - centre
+        spread = (apart * w[:, None]).T @ apart
+        weights[:, b] = total / len(weight)
+        means[:, b] = x @ centre
+        sds[:, b] = np.sqrt(w @ variance[subset] + np.einsum("ri,ij,rj->r", x, spread, x, optimize=True))
+    return weights, means, sds
+
+
 def _bins(weight: np.ndarray, variance: np.ndarray) -> list[np.ndarray]:
     """Draws cut by their standard deviation where it varies enough to give the mixture heavier tails."""
     everything = np.arange(len(variance))
     total = weight.sum()
-    if len(variance) < 20 * len(BINS) or total <= 0.0:
+    if len(variance) < 20 * len(SD_BINS) * len(MEAN_BINS) or total <= 0.0:
         return [everything]
     sd = np.sqrt(variance)
     mean = weight @ sd / total
     if np.sqrt(weight @ (sd - mean) ** 2 / total) <= SPREAD_FOR_BINS * mean:
         return [everything]
-    order = np.argsort(sd, kind="stable")
-    return np.split(order, np.round(BINS[1:-1] * len(order)).astype(int))
+    return _cut(np.argsort(sd, kind="stable"), SD_BINS)
+
+
+def _cut(order: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
+    """Split an ordered set at quantiles."""
+    return np.split(order, np.round(edges[1:-1] * len(order)).astype(int))
 
 
 def _log_parts(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

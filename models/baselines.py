@@ -219,4 +219,4 @@ class Climatology:
                 coefficient[:, 0, 0] = mean
                 yield Block(index, np.ones((len(mean), 1)), coefficient, variance[:, None])
 
-        return PosteriorMixture(rows.f, blocks)
+        return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)

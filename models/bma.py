@@ -383,7 +383,7 @@ class BMA:
                 coefficient[:, np.arange(len(present)), 1 + present] = slope[:, present]
                 yield Block(index, share, coefficient, spread)
 
-        return PosteriorMixture(rows.f, blocks)
+        return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)
 
 
 def _shifted(pair: Ensemble, *, exactly: bool) -> bool:

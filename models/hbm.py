@@ -427,7 +427,7 @@ class HBM:
                     coefficient[:, 0, present] = linear
                     yield Block(index, np.ones((len(mean), 1)), coefficient, variance[:, None])
 
-        return PosteriorMixture(rows.f, blocks)
+        return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)
 
     def _groups_of_sites(self, posterior: xr.Dataset) -> np.ndarray | None:
         """Group code of each site of the fit, so that a known site keeps its group whatever a new table says."""

@@ -267,10 +267,7 @@ QUANTILE_CASES = [
 
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize(("kind", "name"), QUANTILE_CASES)
-def test_matched_quantiles_err_by_at_most_one_percent_of_the_90_percent_width(kind, name, missing, request):
-    if kind == "HBM" or (name == "wide" and missing):
-        reason = "not reached: 1.1 to 1.3 % at .005 and .995, where the means vary over draws with heavier tails than a normal"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_matched_quantiles_err_by_at_most_one_percent_of_the_90_percent_width(kind, name, missing):
     model, posterior = (bma_case if kind == "BMA" else hbm_case)(name)
     mixture = model.predictive(posterior, rows(missing))
     got = mixture.matched().quantile(P)
