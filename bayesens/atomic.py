@@ -6,10 +6,10 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["check_writable", "full_suffix", "write_atomically"]
+__all__ = ["check_writable", "full_suffix", "move", "remove", "write_atomically"]
 
 
 def full_suffix(path: Path) -> str:
@@ -35,6 +35,8 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError
+    OSError
+        The file system takes no file of that name there.
 
     Examples
     --------
@@ -54,10 +56,35 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"cannot write {path}: no permission to write in {folder}; name another folder")
+    _try(target, path)
     if target.is_dir() and not store:
         raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
     if store and target.exists() and not _is_store(target):
         raise FileExistsError(f"cannot write {path}: it is there and is not a Zarr store; move it away or name another")
+
+
+def _try(target: Path, path: str | os.PathLike[str]) -> None:
+    """Make an empty file beside the target: permission bits say nothing of long names, quotas or odd file systems."""
+    aside = _beside(target)
+    try:
+        aside.touch()
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {_reason(error)}, in {target.parent}; name another folder or a shorter name"
+        ) from error
+    finally:
+        remove(aside)
+
+
+def _beside(target: Path) -> Path:
+    """A new hidden name in the same folder, with the same suffix."""
+    suffix = full_suffix(target)
+    return target.with_name(f".{target.name.removesuffix(suffix)}-{secrets.token_hex(4)}{suffix}")
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, without the temporary name that nobody asked for."""
+    return error.strerror or str(error) or type(error).__name__
 
 
 def _is_store(path: Path) -> bool:
@@ -83,7 +110,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OSError
-        As in `check_writable`.
+        As in `check_writable`, and where the writing itself fails, as on a full disk.
 
     Examples
     --------
@@ -97,17 +124,20 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     check_writable(path)
     # A link stays a link: what it points to is replaced.
     target = Path(os.path.realpath(path))
-    suffix = full_suffix(target)
-    aside = target.with_name(f".{target.name.removesuffix(suffix)}-{secrets.token_hex(4)}{suffix}")
+    aside = _beside(target)
     try:
         yield aside
-        _move(aside, target)
-    except BaseException:
-        _remove(aside)
-        raise
+        move(aside, target)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {_reason(error)}; nothing was written: make room there or name another folder"
+        ) from error
+    finally:
+        remove(aside)
 
 
-def _move(aside: Path, target: Path) -> None:
+def move(aside: Path, target: Path) -> None:
+    """Put a finished file or folder in the place of another one, which comes back if that fails."""
     if not target.is_dir():
         os.replace(aside, target)
         return
@@ -120,11 +150,13 @@ def _move(aside: Path, target: Path) -> None:
         if old.exists() and not target.exists():
             os.replace(old, target)
         raise
-    _remove(old)
+    remove(old)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it can be: what went wrong before matters more."""
+    if os.path.isdir(path):  # Path.is_dir raises an error for a name that is too long
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()

@@ -87,7 +87,9 @@ def member_names(members: Iterable[str]) -> list[str]:
     texts = [str(name) for name in names]
     twice = [name for name, count in Counter(texts).items() if count > 1]
     if twice:
-        raise ValueError(f"members names {listed(twice)} more than once; wanted {len(set(texts))} different names")
+        raise ValueError(
+            f"members names {listed(twice)} more than once; wanted each name once: {listed(dict.fromkeys(texts), limit=20)}"
+        )
     for text in texts:
         check_text(text, "members")
     return texts
@@ -221,7 +223,7 @@ def common_units(units: str | Mapping[str, str] | None, columns: Sequence[str], 
         found = "; ".join(f"{unit!r} in {listed(names)}" for unit, names in by_unit.items())
         raise ValueError(
             f"mixed units ({n_rows} rows): {found}; wanted one unit for all: convert the values, or, if these are one "
-            "unit written in two ways, pass units='...' for all of them"
+            "unit written in two ways, say which: units='...' (--units)"
         )
     return next(iter(by_unit), "")
 
@@ -282,8 +284,8 @@ def warn_rows(
     empty = int(np.isnan(prediction).all(axis=1).sum())
     if empty:
         warn(
-            f"all members ({listed(members)}) are missing in {empty} of {n_rows} rows; those rows are kept, but carry "
-            "no prediction"
+            f"all members ({listed(members)}) are missing in {empty} of {n_rows} rows; those rows are kept: "
+            "mixtures such as BMA pass them over, HBM gives them its climatology"
         )
     if site is None or time is None:
         return
@@ -355,14 +357,14 @@ def check_training(
             "column, or add rows"
         )
     flat = np.array([constant(column) for column in predicted.T])
-    _refuse(members, flat, f"constant in {rows}; wanted values that vary: leave it out, or use Climatology")
+    _refuse(members, flat, f"constant in {rows}; wanted values that vary: leave it out")
     # Equal to single precision: a copy that went through a float32 file is still the observation.
     equal = np.abs(predicted - truth[:, None]) <= 2.0**-23 * np.abs(truth)[:, None]
     _refuse(
         members,
         (equal | ~present).all(axis=0),
         f"equal to the observation {name!r} in all of {rows} where both exist: the truth has leaked into it; leave it "
-        "out, or predict out of sample (cross_fit)",
+        "out, or predict each row by a model that has not seen it (scikit-learn's cross_val_predict)",
     )
 
 

@@ -326,52 +326,11 @@ def _check_out(out: Path, inputs: list[Path], suffixes: tuple[str, ...] = ()) ->
 
 def _model(name: str, transform: str | None, options: list[str]) -> Any:
     from bayesens import models
+    from bayesens.words import option_from_words
 
     cls = getattr(models, name)
-    values = dict(_option(cls, text) for text in options)
+    values = dict(option_from_words(cls, text) for text in options)
     return cls(**values | _given(transform=transform))
-
-
-def _option(cls: type, text: str) -> tuple[str, Any]:
-    """Name and value of one --option, checked against the fields of the model."""
-    import dataclasses
-    from difflib import get_close_matches
-
-    name, equals, word = text.partition("=")
-    kinds = {item.name: str(item.type) for item in dataclasses.fields(cls)}
-    if not equals or name not in kinds:
-        near = get_close_matches(name, kinds, n=1)
-        hint = f"did you mean {near[0]}=...?" if near else f"{cls.__name__} has {', '.join(kinds)}"
-        raise ValueError(f"--option got {text!r}; wanted NAME=VALUE with an option of {cls.__name__}: {hint}")
-    try:
-        value = _value(json.loads(word))
-    except json.JSONDecodeError:
-        value = {"true": True, "false": False}.get(word.lower(), word)
-    if not _suits(value, kinds[name]):
-        raise ValueError(f"--option {name} got {word!r}; wanted a value of kind {kinds[name]}")
-    return name, value
-
-
-def _value(value: Any) -> Any:
-    """JSON as models have it: tuples for lists, a prior for an object."""
-    from bayesens.priors import Prior
-
-    if isinstance(value, list):
-        return tuple(_value(item) for item in value)
-    if not isinstance(value, dict):
-        return value
-    if "family" not in value:
-        raise ValueError(f'a prior is an object such as {{"family": "Normal", "mu": 0, "sigma": 1}}; got {value}')
-    parameters = {key: item for key, item in value.items() if key != "family"}
-    return Prior(value["family"], **parameters.get("parameters", parameters))
-
-
-def _suits(value: Any, kind: str) -> bool:
-    """Whether a value has one of the types in an annotation such as ``float | Prior``."""
-    names = [name.split("[")[0] for name in kind.split(" | ")]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return "float" in names
-    return type(value).__name__.replace("NoneType", "None") in names
 
 
 def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed: bool = False) -> Ensemble:

@@ -30,13 +30,15 @@ def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return centred / np.where(flat, 1.0, centred.std(axis=0))
 
 
-def affine_copies(ensemble: Ensemble) -> list[tuple[str, str]]:
+def affine_copies(ensemble: Ensemble, values: NDArray[np.float64] | None = None) -> list[tuple[str, str]]:
     """Name the pairs of members of which one is exactly ``a + b`` times the other.
 
     Parameters
     ----------
     ensemble : Ensemble
         Rows where both members exist are compared; fewer than three, or a constant member, say nothing.
+    values : array (obs, member), optional
+        The members on the scale to compare them on; None takes them as they are.
 
     Returns
     -------
@@ -50,9 +52,10 @@ def affine_copies(ensemble: Ensemble) -> list[tuple[str, str]]:
     >>> affine_copies(Ensemble.from_frame(frame, members=list(frame)))
     [('celsius', 'fahrenheit')]
     """
+    values = ensemble.prediction if values is None else values
     found = []
     for first, second in combinations(range(ensemble.n_members), 2):
-        pair = ensemble.prediction[:, [first, second]]
+        pair = values[:, [first, second]]
         common = pair[~np.isnan(pair).any(axis=1)]
         if len(common) < 3:
             continue
@@ -62,7 +65,7 @@ def affine_copies(ensemble: Ensemble) -> list[tuple[str, str]]:
     return found
 
 
-def linear_dependence(ensemble: Ensemble) -> list[str]:
+def linear_dependence(ensemble: Ensemble, values: NDArray[np.float64] | None = None) -> list[str]:
     """Name the members involved in an exact linear combination, an intercept included.
 
     Parameters
@@ -70,6 +73,8 @@ def linear_dependence(ensemble: Ensemble) -> list[str]:
     ensemble : Ensemble
         Only rows with all members are used; with no more of them than members plus one, any members are dependent,
         which says nothing.
+    values : array (obs, member), optional
+        The members on the scale to compare them on; None takes them as they are.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def linear_dependence(ensemble: Ensemble) -> list[str]:
     >>> linear_dependence(ensemble)
     ['a', 'b', 'mean']
     """
-    complete = ensemble.prediction[ensemble.available.all(axis=1)]
+    complete = (ensemble.prediction if values is None else values)[ensemble.available.all(axis=1)]
     if len(complete) <= ensemble.n_members + 1:
         return []
     # By QR, not by the Gram matrix, which would square the rounding and hide what 1e-10 can still tell.

@@ -31,7 +31,9 @@ def listed(items: Iterable[object], limit: int = 5) -> str:
 
 def where_in(column: pd.Series, rows: NDArray[np.bool_]) -> str:
     """Say in how many rows, and in which first ones, by the table's own row labels."""
-    return f"{int(rows.sum())} of {len(column)} rows (first: row {listed(column.index[rows][:3])})"
+    plain = isinstance(column.index, pd.RangeIndex) and column.index.start == 0 and column.index.step == 1
+    counted = "; counted from 0" if plain else ""
+    return f"{int(rows.sum())} of {len(column)} rows (first: row {listed(column.index[rows][:3])}{counted})"
 
 
 def check_text(text: str, name: object) -> None:
@@ -43,7 +45,9 @@ def check_text(text: str, name: object) -> None:
             f"{name!r} holds {text!r}, which is not valid Unicode; read the file with its encoding"
         ) from error
     if "\0" in text:
-        raise ValueError(f"{name!r} holds {text!r} with a NUL character; remove it, e.g. with .str.replace('\\0', '')")
+        raise ValueError(
+            f"{name!r} holds {text!r} with a NUL character; remove it (in pandas: .str.replace('\\0', ''))"
+        )
 
 
 def numbers(column: pd.Series) -> NDArray[np.float64]:
@@ -80,8 +84,8 @@ def numbers(column: pd.Series) -> NDArray[np.float64]:
     infinite = np.isinf(values)
     if infinite.any():
         raise ValueError(
-            f"column {name!r} is infinite in {where_in(column, infinite)}; wanted finite numbers, NaN where there is "
-            f"none: frame[{name!r}] = frame[{name!r}].replace([np.inf, -np.inf], np.nan), or drop those rows"
+            f"column {name!r} is infinite in {where_in(column, infinite)}; wanted finite numbers: correct them, "
+            f"drop those rows, or leave the cells empty (in pandas: frame[{name!r}].replace([np.inf, -np.inf], np.nan))"
         )
     return values
 
@@ -96,13 +100,13 @@ def _not_numbers(column: pd.Series) -> str:
     name = column.name
     head = f"column {name!r} ({len(column)} rows) has dtype {column.dtype}; wanted numbers"
     if not (column.dtype == object or isinstance(column.dtype, pd.StringDtype)):
-        return f"{head}: convert it first, e.g. frame[{name!r}].astype(float)"
+        return f"{head}: convert it first (in pandas: frame[{name!r}].astype(float)), or name another column"
     text = (column.notna() & pd.to_numeric(column, errors="coerce").isna()).to_numpy()
-    fix = f"frame[{name!r}] = pd.to_numeric(frame[{name!r}], errors='coerce')"
     if not text.any():
-        return f"{head}: they are written as text; turn them with {fix}"
+        return f"{head}: they are written as text; turn them (in pandas: pd.to_numeric(frame[{name!r}]))"
     return (
-        f"{head}: {column[text].iloc[0]!r} and the like stand in {where_in(column, text)}; correct them, or use {fix}"
+        f"{head}: {column[text].iloc[0]!r} and the like stand in {where_in(column, text)}; correct them, or leave the "
+        f"cells empty (in pandas: pd.to_numeric(frame[{name!r}], errors='coerce'))"
     )
 
 
@@ -227,11 +231,10 @@ def _parse(column: pd.Series) -> pd.Series:
     bad = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce").isna() & column.notna()
     if not bad.any():
         raise ValueError(
-            f"column {name!r} ({n} rows) mixes time zones; wanted one for all rows: "
-            f"frame[{name!r}] = pd.to_datetime(frame[{name!r}], utc=True)"
+            f"column {name!r} ({n} rows) mixes time zones; wanted one for all rows: write them so "
+            f"(in pandas: pd.to_datetime(frame[{name!r}], utc=True))"
         )
     raise ValueError(
         f"column {name!r} holds {column[bad].iloc[0]!r} and the like in {where_in(column, bad.to_numpy())}; wanted "
-        f"times as 2021-07-30 or 2021-07-30T12:00: write them so, or frame[{name!r}] = pd.to_datetime(frame[{name!r}], "
-        "format=...)"
+        f"times as 2021-07-30 or 2021-07-30T12:00: write them so (in pandas: pd.to_datetime(frame[{name!r}], format=...))"
     )

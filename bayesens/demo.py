@@ -19,7 +19,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesens import __version__, demo_figures, simulate
-from bayesens.atomic import _move, _remove, check_writable
+from bayesens.atomic import check_writable, move, remove
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.files import write_fit, write_table
@@ -359,9 +359,9 @@ def _folder(out: Path) -> Iterator[Path]:
         aside.mkdir()
         yield aside
         _check_folder(out)  # minutes have passed
-        _move(aside, target)
+        move(aside, target)
     except BaseException:
-        _remove(aside)
+        remove(aside)
         raise
 
 

@@ -89,7 +89,7 @@ class Ensemble:
         observation, site, group, time, lon, lat : str, optional
             Columns. Labels may be text, categories, whole numbers or times. A time zone is turned into UTC.
         units : str or mapping of column to unit, optional
-            Of members and observation. None: ``frame.attrs["units"]``, if it is a string.
+            Of members and observation. None: ``frame.attrs["units"]``, a string or such a mapping.
 
         Returns
         -------
@@ -114,10 +114,8 @@ class Ensemble:
         given = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
         names = checks.member_names(members)
         checks.check_columns(frame, names, given)
-        if units is None and isinstance(frame.attrs.get("units"), str):
-            units = frame.attrs["units"]
         measured = [*names, *([observation] if observation else [])]
-        unit = checks.common_units(units, measured, len(frame))
+        unit = checks.common_units(_attrs_units(frame, measured) if units is None else units, measured, len(frame))
         arrays = {role: _convert(role, frame[name]) for role, name in given.items()}
         prediction = np.column_stack([numbers(frame[name]) for name in names])
         if "site" in arrays and "group" in arrays:
@@ -409,6 +407,14 @@ class Ensemble:
 
 def _given(**columns: str | None) -> dict[str, str]:
     return {role: name for role, name in columns.items() if name is not None}
+
+
+def _attrs_units(frame: pd.DataFrame, measured: list[str]) -> str | dict[str, str] | None:
+    """What the table itself says of its units; attributes of other columns, or of another kind, are passed over."""
+    units = frame.attrs.get("units")
+    if isinstance(units, Mapping):
+        return {name: units[name] for name in measured if isinstance(units.get(name), str)}
+    return units if isinstance(units, str) else None
 
 
 def _own_columns(dataset: xr.Dataset) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Sequence
 from difflib import get_close_matches
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ __all__ = [
 
 # The layout of a fit file. It grows when an older bayesens could no longer read what a newer one writes.
 FORMAT = 1
+
+# What predictions, scores and descriptions read at the root of a fit.
+ATTRIBUTES = ("bayesens_options", "bayesens_members", "columns", "units")
 
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".nc", ".zarr")
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -234,7 +238,7 @@ def write_table(data: pd.DataFrame | xr.Dataset, path: str | os.PathLike[str]) -
         dataset = data if isinstance(data, xr.Dataset) else _as_dataset(data)
         with write_atomically(path) as aside:
             if suffix == ".nc":
-                dataset.to_netcdf(aside, engine="h5netcdf")
+                _write_netcdf(dataset, aside)
             else:
                 dataset.to_zarr(aside, consolidated=False)
         return
@@ -246,6 +250,13 @@ def write_table(data: pd.DataFrame | xr.Dataset, path: str | os.PathLike[str]) -
             frame.to_parquet(aside, index=False)
         else:
             frame.to_csv(aside, sep="\t" if suffix.startswith(".tsv") else ",", index=False)
+
+
+def _write_netcdf(data: xr.Dataset | xr.DataTree, path: Path) -> None:
+    """By way of memory: on a full disk HDF5 itself does not raise an error, it takes the process down."""
+    memory = BytesIO()
+    data.to_netcdf(memory, engine="h5netcdf")
+    path.write_bytes(memory.getvalue())
 
 
 def _as_frame(dataset: xr.Dataset) -> pd.DataFrame:
@@ -352,7 +363,9 @@ def check_fit_tree(tree: xr.DataTree) -> None:
     Parameters
     ----------
     tree : xarray.DataTree
-        With the attributes ``bayesens_format`` (integer) and ``bayesens_model`` (text) at its root.
+        With the group ``posterior`` and the attributes that predictions are made from at its root: the integer
+        ``bayesens_format`` and the texts ``bayesens_model``, ``bayesens_options``, ``bayesens_members``, ``columns`` and
+        ``units``.
 
     Raises
     ------
@@ -362,7 +375,6 @@ def check_fit_tree(tree: xr.DataTree) -> None:
 
     Examples
     --------
-    >>> check_fit_tree(xr.DataTree(xr.Dataset(attrs={"bayesens_format": 1, "bayesens_model": "BMA"})))
     >>> check_fit_tree(xr.DataTree())
     Traceback (most recent call last):
     ...
@@ -387,6 +399,13 @@ def check_fit_tree(tree: xr.DataTree) -> None:
             f"this fit has format {version.item()}, and this bayesens reads formats up to {FORMAT}: upgrade bayesens, "
             "or fit again with this one"
         )
+    lost = [name for name in ATTRIBUTES if name not in tree.attrs]
+    lost += [] if "posterior" in tree.children else ["posterior"]
+    if lost:
+        raise ValueError(
+            f"this fit ({tree.attrs['bayesens_model']}) has lost {listed(lost)}; wanted all that fit "
+            "returned: take the file as it was first written, or fit again"
+        )
 
 
 def write_fit(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
@@ -409,7 +428,9 @@ def write_fit(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     Examples
     --------
     >>> import tempfile
-    >>> tree = xr.DataTree(xr.Dataset(attrs={"bayesens_format": 1, "bayesens_model": "BMA"}))
+    >>> tree = xr.DataTree.from_dict({"/posterior": xr.Dataset({"sigma": 1.0})})
+    >>> texts = {"bayesens_options": "{}", "bayesens_members": "[]", "columns": "{}", "units": ""}
+    >>> tree.attrs = {"bayesens_format": 1, "bayesens_model": "BMA"} | texts
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_fit(tree, Path(folder) / "fit.nc")
     ...     read_fit(Path(folder) / "fit.nc").attrs["bayesens_model"]
@@ -419,4 +440,4 @@ def write_fit(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     if Path(path).suffix.lower() != ".nc":
         raise ValueError(f"{path} has the suffix {Path(path).suffix!r}; a fit is a NetCDF file: name it with .nc")
     with write_atomically(path) as aside:
-        tree.to_netcdf(aside, engine="h5netcdf")
+        _write_netcdf(tree, aside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,7 +22,7 @@ from bayesens.predictive import PosteriorMixture
 from bayesens.rows import flat
 from bayesens.transforms import transform
 
-__all__ = ["MAX_LOG_LIKELIHOOD", "fit", "model_of"]
+__all__ = ["MAX_LOG_LIKELIHOOD", "check_given", "fit", "model_of"]
 
 METHODS = ("auto", "nuts", "laplace", "em")
 MAX_LOG_LIKELIHOOD = 20_000_000  # values, 160 MB: what a fit stores without being asked
@@ -109,6 +110,8 @@ def fit(
     """
     _check_arguments(method, select, draws, tune, chains, target_accept)
     begin = time.perf_counter()
+    check_given(ensemble, model)
+    ensemble.check_training()
     ensemble.check_training(n_parameters=model.n_parameters(ensemble))
     if hasattr(model, "check"):
         model.check(ensemble)
@@ -127,6 +130,17 @@ def fit(
     tree = xr.DataTree.from_dict(dict(groups))
     tree.attrs = _describe(resolved, ensemble) | {"method_asked": method, "random_seed": _text(random_seed)} | attrs
     return _with_log_likelihood(tree, resolved, ensemble, log_likelihood)
+
+
+def check_given(ensemble: Any, model: Any = None) -> None:
+    """Refuse a table in place of an ensemble, and a class in place of a model."""
+    if not isinstance(ensemble, Ensemble):
+        raise TypeError(f"wanted an Ensemble, got {type(ensemble).__name__}; make one with be.Ensemble.from_frame(frame, "
+                        "members=[...], observation=...)")  # fmt: skip
+    if isinstance(model, type):
+        raise TypeError(
+            f"wanted a model, got the class {model.__name__}; write {model.__name__}(), with its options in brackets"
+        )
 
 
 def model_of(tree: xr.DataTree, model: Any = None) -> Any:
@@ -189,12 +203,15 @@ def log_likelihood_of(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> 
 def _fit_posterior(model: Any, ensemble: Ensemble, *, method: str, draws: int, tune: int, chains: int,
                    rng: np.random.Generator, target_accept: float, starts: int,
                    progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
-    from bayesens.target import compile_target
+    from bayesens.target import compile_target, lean
 
-    target = compile_target(model.build(ensemble))
+    with lean():
+        built = model.build(ensemble)
+    target = compile_target(built)
     sampled = _sample(target, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
                       target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
-    posterior, log_prior, log_joint = target.expand(sampled.x)
+    posterior, log_prior = target.expand(sampled.x)
+    log_joint = target.logp_and_loglik(sampled.x.reshape(chains * draws, -1))[1].reshape(chains, draws)
     if sampled.attrs["method"] == "nuts":
         sampled.attrs.update(_convergence(posterior, sampled.stats, tune=tune, draws=draws))
     if hasattr(model, "coordinates"):
@@ -246,12 +263,12 @@ def _nuts(target: Any, center: np.ndarray, root: np.ndarray | None, *, draws: in
     import nutpie
     from nutpie.compiled_pyfunc import from_pyfunc
 
-    size = len(center)
+    size, logp_and_gradient = len(center), target.compiled
     scale = np.eye(size) if root is None else np.ascontiguousarray(root)
 
     def make_logp() -> Any:
         def logp(u: np.ndarray, **_: Any) -> tuple[float, np.ndarray]:
-            value, gradient = target.logp_and_gradient(center + scale @ u)
+            value, gradient = logp_and_gradient(center + scale @ u)
             return value, scale.T @ gradient
 
         return logp
@@ -260,8 +277,14 @@ def _nuts(target: Any, center: np.ndarray, root: np.ndarray | None, *, draws: in
         return lambda u, **__: {"u": np.asarray(u)}
 
     compiled = from_pyfunc(size, make_logp, make_expand, [np.dtype("float64")], [(size,)], ["u"])
-    trace = nutpie.sample(compiled, draws=draws, tune=tune, chains=chains, seed=int(rng.integers(2**31)), cores=min(chains, 2),
-                          progress_bar=progressbar, save_warmup=False, target_accept=target_accept)  # fmt: skip
+    sampler = nutpie.sample(compiled, draws=draws, tune=tune, chains=chains, seed=int(rng.integers(2**31)),
+                            cores=min(chains, os.cpu_count() or 1), progress_bar=progressbar, save_warmup=False,
+                            target_accept=target_accept, blocking=False)  # fmt: skip
+    try:
+        trace = sampler.wait()
+    except BaseException:  # waiting for it here, an interrupted run is no shorter run
+        sampler.cancel()
+        raise
     u = trace["posterior"]["u"].transpose("chain", "draw", ...).values
     x = center + u @ scale.T
     raw = trace["sample_stats"]

@@ -11,6 +11,8 @@ from bayesens.target import Target
 
 __all__ = ["Laplace", "Mode", "curvature", "find_modes", "laplace"]
 
+GRADIENT = 1e-4  # of the whitened log density, whose optimum is then less than 1e-7 away
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -62,20 +64,11 @@ def find_modes(target: Target, *, start: np.ndarray, starts: int, rng: np.random
     list of Mode
         Distinct maxima, best first; those that differ by less than .05 in log density are one.
     """
-
-    def negative(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = target.logp_and_gradient(np.ascontiguousarray(x))
-        if not np.isfinite(value):
-            return 1e300, np.zeros_like(x)
-        return -value, -gradient
-
     found: list[Mode] = []
     for i in range(1 + starts):
         x0 = start if i == 0 else start + rng.normal(scale=0.7, size=len(start))
-        result = optimize.minimize(negative, x0, jac=True, method="L-BFGS-B",
-                                   options={"maxiter": 2000, "maxcor": 30, "ftol": 1e-14, "gtol": 1e-6})  # fmt: skip
-        if np.isfinite(result.fun) and result.fun < 1e299:
-            found.append(Mode(np.asarray(result.x), -float(result.fun)))
+        if (mode := _climb(target, x0)) is not None:
+            found.append(mode)
     found.sort(key=lambda mode: -mode.logp)
     distinct: list[Mode] = []
     for mode in found:
@@ -84,30 +77,64 @@ def find_modes(target: Target, *, start: np.ndarray, starts: int, rng: np.random
     return distinct
 
 
+def _climb(target: Target, x: np.ndarray) -> Mode | None:
+    """Maximise by L-BFGS in coordinates whitened by the curvature where it stands, anew every 25 steps."""
+    logp = -np.inf
+    for _ in range(40):
+        with np.errstate(invalid="ignore"):
+            precision = _precision(target, x)
+        root = _whitening(precision)
+        centre = x
+
+        def negative(u: np.ndarray, centre: np.ndarray = centre, root: np.ndarray = root) -> tuple[float, np.ndarray]:
+            value, gradient = target.logp_and_gradient((centre + root @ u)[None])
+            if not np.isfinite(value[0]) or not np.all(np.isfinite(gradient)):
+                return 1e300, np.zeros_like(u)
+            return -float(value[0]), -(root.T @ gradient[0])
+
+        result = optimize.minimize(negative, np.zeros(len(x)), jac=True, method="L-BFGS-B",
+                                   options={"maxiter": 25, "maxcor": 30, "ftol": 0.0, "gtol": GRADIENT})  # fmt: skip
+        if not result.fun < 1e299:
+            return None
+        x, gained, logp = centre + root @ result.x, -result.fun - logp, -float(result.fun)
+        if np.max(np.abs(result.jac)) <= GRADIENT or gained < 1e-9 * max(1.0, abs(logp)):
+            break
+    return Mode(x, logp)
+
+
+def _precision(target: Target, x: np.ndarray) -> np.ndarray:
+    """Minus the Hessian of the log density, by central differences of the gradient."""
+    step = np.diag(1e-5 * np.maximum(1.0, np.abs(x)))
+    gradient = target.logp_and_gradient(np.concatenate([x + step, x - step]))[1]
+    hessian = (gradient[: len(x)] - gradient[len(x) :]) / (2.0 * np.diag(step)[:, None])
+    return -(hessian + hessian.T) / 2.0
+
+
+def _whitening(precision: np.ndarray) -> np.ndarray:
+    """Root of the inverse of a precision; directions in which it is not concave count by their absolute curvature."""
+    if not np.all(np.isfinite(precision)):
+        return np.eye(len(precision))
+    values, vectors = linalg.eigh(precision)
+    size = np.maximum(np.abs(values), 1e-8 * max(np.abs(values).max(), 1e-300))
+    return np.asarray(vectors / np.sqrt(size))
+
+
 def curvature(target: Target, x: np.ndarray) -> np.ndarray | None:
-    """Lower root of the covariance that the curvature at a point implies, by central differences of the gradient.
+    """Root of the covariance that the curvature at a point implies.
 
     Returns
     -------
     array (parameter, parameter) or None
         None where the log density is not concave at ``x``.
     """
-    size = len(x)
-    hessian = np.empty((size, size))
-    for i in range(size):
-        step = np.zeros(size)
-        step[i] = 1e-5 * max(1.0, abs(x[i]))
-        upper = target.logp_and_gradient(x + step)[1]
-        lower = target.logp_and_gradient(x - step)[1]
-        hessian[i] = (upper - lower) / (2.0 * step[i])
-    precision = -(hessian + hessian.T) / 2.0
+    precision = _precision(target, x)
     if not np.all(np.isfinite(precision)):
         return None
     try:
         root = linalg.cholesky(precision, lower=True)
     except linalg.LinAlgError:
         return None
-    return linalg.solve_triangular(root, np.eye(size), lower=True).T
+    return np.asarray(linalg.solve_triangular(root, np.eye(len(x)), lower=True).T)
 
 
 def laplace(target: Target, mode: Mode, root: np.ndarray, *, proposals: int, rng: np.random.Generator) -> Laplace:

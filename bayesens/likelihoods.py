@@ -7,6 +7,9 @@ variables: as constants they would be compiled into the code, anew for every tab
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -22,12 +25,15 @@ from numba.extending import intrinsic
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
+from pytensor.graph.replace import _vectorize_node, graph_replace
+from pytensor.graph.traversal import toposort
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from bayesens.multilevel import LOG_2PI, collapsed_flat, collapsed_packed
+from bayesens.mixture import mixture_flat, mixture_many, mixture_packed, mixture_values, pack
+from bayesens.multilevel import collapsed_flat, collapsed_many, collapsed_packed, collapsed_values
 from bayesens.sufficient import Statistics
 
-__all__ = ["collapsed_loglik", "mixture_loglik"]
+__all__ = ["collapsed_loglik", "mixture_loglik", "with_gradients"]
 
 # PyTensor caches what calls the kernels by the operation's name alone; the version makes an edit of this file a new name.
 _VERSION = int.from_bytes(sha256(Path(__file__).read_bytes()).digest()[:6])
@@ -58,6 +64,9 @@ class _ValueAndGradient(Op):
 
     __props__ = ()
     n_parameters: int
+    kernel: Callable[..., Any]  # (parameters, data, index, out): value and derivatives
+    values: Callable[..., Any]  # (parameters of many draws, data, index, out (draw, 1)): values alone
+    many: Callable[..., Any]  # (parameters of many draws, data, index, out): values and derivatives
 
     def make_node(self, *inputs: Any) -> Apply:
         tensors = [pt.as_tensor_variable(x) for x in inputs]
@@ -68,7 +77,7 @@ class _ValueAndGradient(Op):
         head = np.array(parameters[-1].shape, dtype=float)
         theta = np.concatenate([head, *(np.ravel(x) for x in parameters)])
         out = np.empty(1 + len(theta) - len(head))
-        type(self).kernel()(theta, data, index, out)
+        self.kernel(theta, data, index, out)
         output_storage[0][0] = np.asarray(out[0])
         edges = np.cumsum([1] + [x.size for x in parameters])
         for i, x in enumerate(parameters):
@@ -85,11 +94,6 @@ class _ValueAndGradient(Op):
         first = [cotangents[0] * outputs[i + 1] for i in range(self.n_parameters)]
         return first + [DisconnectedType()() for _ in inputs[self.n_parameters :]]
 
-    @staticmethod
-    def kernel() -> Any:
-        """Return the packed kernel as a function of arrays."""
-        raise NotImplementedError
-
     def at(self, *parameters: Any, data: np.ndarray, index: np.ndarray) -> Any:
         """Return the value as a tensor."""
         address = np.array([_address(type(self).__name__)], dtype=np.int64)
@@ -97,99 +101,96 @@ class _ValueAndGradient(Op):
         return self(*parameters, *shared)[0]
 
 
+class _Many(Op):
+    """The operation for many draws, whose parameters have a dimension of draws in front; threads share the draws out."""
+
+    __props__ = ("of", "gradients")
+
+    def __init__(self, of: _ValueAndGradient, gradients: bool) -> None:
+        self.of, self.gradients = of, gradients
+
+    def make_node(self, *inputs: Any) -> Apply:
+        tensors = [pt.as_tensor_variable(x) for x in inputs]
+        derivatives = [pt.TensorType("float64", (None,) * x.type.ndim)() for x in tensors[: self.of.n_parameters]]
+        return Apply(self, tensors, [pt.dvector(), *(derivatives if self.gradients else [])])
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        n = self.of.n_parameters
+        _, *derivatives = _Many(self.of, True)(*inputs)
+        out = []
+        for x, d in zip(inputs[:n], derivatives, strict=True):
+            each = d * pt.expand_dims(cotangents[0], tuple(range(1, d.type.ndim)))
+            out.append(each.sum(axis=0, keepdims=True) if x.type.shape[0] == 1 else each)
+        return out + [DisconnectedType()() for _ in inputs[n:]]
+
+    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        return [[i < self.of.n_parameters] * len(node.outputs) for i in range(len(node.inputs))]
+
+    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+        n = self.of.n_parameters
+        parameters, (data, index, _) = inputs[:n], inputs[n:]
+        draws = max(len(x) for x in parameters)
+        head = np.array(parameters[-1].shape[1:], dtype=float)
+        parameters = [np.broadcast_to(x, (draws, *x.shape[1:])) for x in parameters]
+        theta = np.concatenate([np.tile(head, (draws, 1)), *(x.reshape(draws, -1) for x in parameters)], axis=1)
+        out = np.empty((draws, 1 + theta.shape[1] - len(head) if self.gradients else 1))
+        kernel = self.of.many if self.gradients else self.of.values
+
+        def run(part: slice) -> None:
+            kernel(theta[part], data, index, out[part])
+
+        if draws < THREADS:
+            run(slice(None))
+        else:
+            list(_threads().map(run, [slice(i * draws // THREADS, (i + 1) * draws // THREADS) for i in range(THREADS)]))
+        output_storage[0][0] = out[:, 0].copy()
+        edges = np.cumsum([1, *(x[0].size for x in parameters)])
+        for i, x in enumerate(parameters if self.gradients else []):
+            output_storage[i + 1][0] = out[:, edges[i] : edges[i + 1]].reshape(x.shape)
+
+
+@_vectorize_node.register(_ValueAndGradient)
+def _vectorize(op: _ValueAndGradient, node: Apply, *inputs: Any) -> list[Any]:
+    """Values from one call for all draws, and apart from it, because most graphs do not use them, the derivatives."""
+    parameters = zip(inputs[: op.n_parameters], node.inputs, strict=False)
+    many = [x if x.ndim > own.ndim else pt.expand_dims(x, 0) for x, own in parameters]
+    rest = inputs[op.n_parameters :]
+    return [_Many(op, False)(*many, *rest), *_Many(op, True)(*many, *rest)[1:]]
+
+
+def with_gradients(outputs: list[Any]) -> list[Any]:
+    """Take values from the calls that give the derivatives, in a graph of many draws that has both."""
+    calls = [node for node in toposort(outputs) if isinstance(node.op, _Many)]
+    both = {(node.op.of, *node.inputs): node for node in calls if node.op.gradients}
+    alone = [node for node in calls if not node.op.gradients and (node.op.of, *node.inputs) in both]
+    place = {node.outputs[0]: both[node.op.of, *node.inputs].outputs[0] for node in alone}
+    return graph_replace(outputs, place) if place else outputs
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="bayesens")
+
+
 @cache
 def _address(name: str) -> int:
     """Address of a kernel, compiled for C at its first use and cached on disk."""
-    packed = {"MixtureLogLik": _mixture_packed, "CollapsedLogLik": collapsed_packed}[name]
+    packed = {"MixtureLogLik": mixture_packed, "CollapsedLogLik": collapsed_packed}[name]
     signature = "void(CPointer(float64), CPointer(float64), CPointer(int64), CPointer(float64))"
     function = numba.cfunc(signature, cache=True)(packed)
     _KEEP.append(function)
     return int(function.address)
 
 
+THREADS = min(os.cpu_count() or 1, 8)
 _KEEP: list[Any] = []  # compiled functions whose addresses are in use
 
 
 # ---------------------------------------------------------------------------------------------------------- mixture
-@numba.njit(cache=True, nogil=True)
-def _mixture(log_weight, intercept, slope, log_sigma, offset, y, f, available):  # type: ignore[no-untyped-def]
-    n, k = f.shape
-    rows, columns = offset.shape
-    d_log_weight, d_intercept = np.zeros(k), np.zeros(k)
-    d_slope, d_log_sigma = np.zeros(k), np.zeros(k)
-    d_offset = np.zeros((rows, columns))
-    term, standardised = np.empty(k), np.empty(k)
-    inverse = np.exp(-log_sigma)
-    weight = np.exp(log_weight - log_weight.max())
-    total = 0.0
-    for i in range(n):
-        top = -np.inf
-        present = 0.0
-        for j in range(k):
-            if not available[i, j]:
-                continue
-            present += weight[j]
-            mean = intercept[j] + slope[j] * f[i, j]
-            if rows > 0:
-                mean += offset[i, j if columns > 1 else 0]
-            standardised[j] = (y[i] - mean) * inverse[j]
-            term[j] = log_weight[j] - log_sigma[j] - 0.5 * standardised[j] ** 2
-            top = max(top, term[j])
-        if present == 0.0 or not np.isfinite(top):
-            return -np.inf, d_log_weight * 0, d_intercept * 0, d_slope * 0, d_log_sigma * 0, d_offset * 0
-        mass = 0.0
-        for j in range(k):
-            if available[i, j]:
-                term[j] = np.exp(term[j] - top)
-                mass += term[j]
-        total += top + np.log(mass) - np.log(present) - log_weight.max()
-        for j in range(k):
-            if not available[i, j]:
-                continue
-            share = term[j] / mass
-            step = share * standardised[j] * inverse[j]
-            d_log_weight[j] += share - weight[j] / present
-            d_intercept[j] += step
-            d_slope[j] += step * f[i, j]
-            d_log_sigma[j] += share * (standardised[j] ** 2 - 1.0)
-            if rows > 0:
-                d_offset[i, j if columns > 1 else 0] += step
-    return total - 0.5 * n * LOG_2PI, d_log_weight, d_intercept, d_slope, d_log_sigma, d_offset
-
-
-@numba.njit(cache=True, nogil=True)
-def _mixture_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
-    n, k, rows, columns = index[0], index[1], int(theta[0]), int(theta[1])
-    y, f = data[:n], data[n : n + n * k].reshape((n, k))
-    available = index[2 : 2 + n * k].reshape((n, k))
-    x = theta[2:]
-    offset = x[4 * k :].reshape((rows, columns))
-    value, a, b, c, d, e = _mixture(x[:k], x[k : 2 * k], x[2 * k : 3 * k], x[3 * k : 4 * k], offset, y, f, available)
-    out[0] = value
-    for j in range(k):
-        out[1 + j], out[1 + k + j], out[1 + 2 * k + j], out[1 + 3 * k + j] = a[j], b[j], c[j], d[j]
-    for i in range(rows):
-        for j in range(columns):
-            out[1 + 4 * k + i * columns + j] = e[i, j]
-
-
-def _mixture_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
-    n, k = index[0], index[1]
-    size = 4 * k + int(theta[0]) * int(theta[1])
-    _mixture_flat(
-        numba.carray(theta, 2 + size),
-        numba.carray(data, n + n * k),
-        numba.carray(index, 2 + n * k),
-        numba.carray(out, 1 + size),
-    )
-
-
 class MixtureLogLik(_ValueAndGradient):
     n_parameters = 5
 
-    @staticmethod
-    def kernel() -> Any:
-        return _mixture_flat
+    kernel, values, many = staticmethod(mixture_flat), staticmethod(mixture_values), staticmethod(mixture_many)
 
 
 def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, offset: Any, *, y: Any, f: Any,
@@ -210,8 +211,7 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
     -------
     tensor ()
     """
-    index = np.concatenate([np.shape(f), np.ravel(available)]).astype(np.int64)
-    data = np.concatenate([np.ravel(y), np.ravel(f)]).astype(float)
+    data, index = pack(y, f, available)
     return MixtureLogLik().at(log_weight, intercept, slope, log_sigma, offset, data=data, index=index)
 
 
@@ -219,9 +219,7 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
 class CollapsedLogLik(_ValueAndGradient):
     n_parameters = 4
 
-    @staticmethod
-    def kernel() -> Any:
-        return collapsed_flat
+    kernel, values, many = staticmethod(collapsed_flat), staticmethod(collapsed_values), staticmethod(collapsed_many)
 
 
 def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Statistics) -> Any:

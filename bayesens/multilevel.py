@@ -14,7 +14,15 @@ import numpy as np
 
 from bayesens.sufficient import Statistics
 
-__all__ = ["collapsed_flat", "collapsed_packed", "effect_draws", "group_moments", "site_moments"]
+__all__ = [
+    "collapsed_flat",
+    "collapsed_many",
+    "collapsed_packed",
+    "collapsed_values",
+    "effect_draws",
+    "group_moments",
+    "site_moments",
+]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -305,24 +313,43 @@ def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_p
 
 # What calls the kernel stays in this file: numba compiles them into one and looks for edits in the caller's file only.
 @numba.njit(cache=True, nogil=True)
+def _unpack(data, index):  # type: ignore[no-untyped-def]
+    """Statistics from flat arrays."""
+    p, patterns, cells, sites = index[0], index[1], index[2], index[3]
+    square = p * p
+    place = 5 + patterns * p
+    return (
+        index[5:place].reshape((patterns, p)),
+        data[: patterns * square].reshape((patterns, p, p)),
+        data[patterns * square : patterns * square + cells],
+        data[patterns * square + cells :].reshape((cells, p)),
+        index[place : place + cells],
+        index[place + cells : place + 2 * cells],
+        index[place + 2 * cells : place + 2 * cells + sites],
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _parameters(theta, p):  # type: ignore[no-untyped-def]
+    """Mean and the three covariances, which the shape of the last precedes."""
+    square, x = p * p, theta[2:]
+    return (
+        x[:p], x[p : p + square].reshape((p, p)), x[p + square : p + 2 * square].reshape((p, p)),
+        x[p + 2 * square :].reshape((p, p)),
+    )  # fmt: skip
+
+
+@numba.njit(cache=True, nogil=True)
 def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Value and gradient, from and into flat arrays."""
-    p, patterns, cells, sites, groups = index[0], index[1], index[2], index[3], index[4]
-    square = p * p
-    pattern = index[5 : 5 + patterns * p].reshape((patterns, p))
-    place = 5 + patterns * p
-    cell_pattern, cell_site = index[place : place + cells], index[place + cells : place + 2 * cells]
-    site_group = index[place + 2 * cells : place + 2 * cells + sites]
-    scatter = data[: patterns * square].reshape((patterns, p, p))
-    n = data[patterns * square : patterns * square + cells]
-    cell_mean = data[patterns * square + cells :].reshape((cells, p))
+    p, square = index[0], index[0] * index[0]
     count = np.zeros(1)
-    count[0] = groups
-    x = theta[2:]
+    count[0] = index[4]
+    mean, within, site, group = _parameters(theta, p)
+    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group = _unpack(data, index)
     value, m, w, s, g = _collapsed(
-        x[:p], x[p : p + square].reshape((p, p)), x[p + square : p + 2 * square].reshape((p, p)),
-        x[p + 2 * square :].reshape((p, p)), pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count,
-    )  # fmt: skip
+        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count
+    )
     out[0] = value
     for i in range(p):
         out[1 + i] = m[i]
@@ -330,6 +357,24 @@ def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
             out[1 + p + i * p + j] = w[i, j]
             out[1 + p + square + i * p + j] = s[i, j]
             out[1 + p + 2 * square + i * p + j] = g[i, j]
+
+
+@numba.njit(cache=True, nogil=True)
+def collapsed_many(theta, data, index, out):  # type: ignore[no-untyped-def]
+    """Values and gradients for many sets of parameters ``theta (draw, parameter)``."""
+    for d in range(len(theta)):
+        collapsed_flat(theta[d], data, index, out[d])
+
+
+@numba.njit(cache=True, nogil=True)
+def collapsed_values(theta, data, index, out):  # type: ignore[no-untyped-def]
+    """Values alone, for many sets of parameters ``theta (draw, parameter)``, into ``out (draw, 1)``."""
+    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group = _unpack(data, index)
+    for d in range(len(theta)):
+        mean, within, site, group = _parameters(theta[d], index[0])
+        out[d, 0] = _upward(
+            mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, index[4]
+        )[0]
 
 
 def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]

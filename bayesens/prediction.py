@@ -15,7 +15,7 @@ from bayesens.checks import warn
 from bayesens.columns import listed
 from bayesens.distributions import Distribution, NormalMixture, transformed
 from bayesens.ensemble import Ensemble
-from bayesens.inference import log_likelihood_of, model_of
+from bayesens.inference import check_given, log_likelihood_of, model_of
 from bayesens.predictive import PosteriorMixture
 from bayesens.transforms import transform
 
@@ -133,12 +133,16 @@ def score(
     [-0.5, 0.5, -0.5, -0.5, 1.0]
     """
     asked = _levels(levels, "levels")
-    new.require_observation()
+    check_given(new, model)
+    column = new.columns.get("observation", "observation")
+    values = new.require_observation()
     if not new.observed.any():
-        raise ValueError(f"None of the {new.n_obs} rows has an observation, so there is nothing to score.")
+        raise ValueError(
+            f"Column {column!r} has no value in any of the {new.n_obs} rows, so there is nothing to score."
+        )
+    transform(model_of(tree, model).transform).check(values, column=column)
     prepared = _prepare(tree, new.select(rows=new.observed), model)
     y = prepared.ensemble.require_observation()
-    transform(prepared.model.transform).check(y, column=prepared.ensemble.columns["observation"])
     matched = transformed(prepared.mixture.matched(), prepared.model.transform)
     units = {"units": tree.attrs["units"]}
     out = _rows(prepared.ensemble).assign_coords(obs=np.nonzero(new.observed)[0])
@@ -305,6 +309,7 @@ def add(
 
 # ------------------------------------------------------------------------------------------------------------ the parts
 def _prepare(tree: xr.DataTree, new: Ensemble, model: Any) -> _Prepared:
+    check_given(new, model)
     fitted = model_of(tree, model)
     ensemble = _with_members(new, tuple(json.loads(tree.attrs["bayesens_members"])), str(tree.attrs["units"]))
     posterior = tree["posterior"].to_dataset()

@@ -49,7 +49,7 @@ def training_rows(ensemble: Ensemble, name: str, *, need_member: bool) -> Rows:
         If a value lies outside the transform's domain.
     """
     keep = ensemble.observed & (ensemble.available.any(axis=1) if need_member else True)
-    rows = _rows(ensemble, name, np.nonzero(keep)[0])
+    rows = _rows(ensemble, name, np.nonzero(keep)[0], ensemble.observation)
     if len(rows.y) < 2:
         raise ValueError(
             f"Only {len(rows.y)} of {ensemble.n_obs} rows have an observation{' and a member' if need_member else ''}; "
@@ -59,13 +59,12 @@ def training_rows(ensemble: Ensemble, name: str, *, need_member: bool) -> Rows:
 
 
 def prediction_rows(ensemble: Ensemble, name: str) -> Rows:
-    """All rows of an ensemble on the scale of the named transform."""
-    return _rows(ensemble, name, np.arange(ensemble.n_obs))
+    """All rows of an ensemble on the scale of the named transform, without their observations."""
+    return _rows(ensemble, name, np.arange(ensemble.n_obs), observation=None)
 
 
-def _rows(ensemble: Ensemble, name: str, index: np.ndarray) -> Rows:
+def _rows(ensemble: Ensemble, name: str, index: np.ndarray, observation: np.ndarray | None) -> Rows:
     g = transform(name)
-    observation = ensemble.observation
     for j, member in enumerate(ensemble.members):
         g.check(ensemble.prediction[:, j], column=member)
     if observation is not None:

@@ -77,7 +77,7 @@ class Transform:
         Traceback (most recent call last):
         ...
         ValueError: Column 'flow' has 1 of 3 values not above 0, which transform='log' cannot take: row 1 (counted
-        from 0). Use transform='sqrt', which takes zeros.
+        from 0). Use transform='sqrt', which takes zeros, or set them to missing.
         """
         y = np.asarray(values, dtype=np.float64)
         outside = y < self.lower if self.has_lower else y <= self.lower
@@ -89,7 +89,7 @@ class Transform:
         if np.any(y < 0):
             move = "Set them to missing if they are errors, or use transform='identity'"
         else:
-            move = "Use transform='sqrt', which takes zeros"
+            move = "Use transform='sqrt', which takes zeros, or set them to missing"
         raise ValueError(
             f"Column {column!r} has {int(np.count_nonzero(outside))} of {y.size} values {what} {self.lower:g}, which "
             f"transform={self.name!r} cannot take: row{'s' * (rows.size > 1)} {shown} (counted from 0). {move}."

@@ -154,12 +154,13 @@ class BMA:
         """Warn of members that are exact copies of each other: only the sum of their weights is identified."""
         if self.weights == "equal":
             return
-        copies = affine_copies(ensemble.select(rows=self._rows(ensemble).index))
-        if self.bias != "linear":
-            copies = [pair for pair in copies if _shifted(ensemble.select(members=pair), exactly=self.bias == "none")]
-        for one, other in copies:
-            warn(f"Members {one!r} and {other!r} are exact copies of each other up to the bias correction: only the sum of "
-                 "their weights is identified. Leave one out.")  # fmt: skip
+        rows = self._rows(ensemble)
+        values = rows.z[:, 1:]
+        for one, other in affine_copies(ensemble.select(rows=rows.index), values):
+            pair = values[:, [ensemble.members.index(one), ensemble.members.index(other)]]
+            if self.bias == "linear" or _shifted(pair, exactly=self.bias == "none"):
+                warn(f"Members {one!r} and {other!r} are exact copies of each other up to the bias correction in the "
+                     f"{len(rows.y)} training rows: only the sum of their weights is identified. Leave one out.")  # fmt: skip
 
     def n_parameters(self, ensemble: Ensemble) -> int:
         """Number of parameters, effects aside."""
@@ -386,9 +387,9 @@ class BMA:
         return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)
 
 
-def _shifted(pair: Ensemble, *, exactly: bool) -> bool:
+def _shifted(pair: np.ndarray, *, exactly: bool) -> bool:
     """Whether two members differ by a constant, or not at all."""
-    first, second = pair.prediction.T
-    difference = (second - first)[pair.available.all(axis=1)]
+    first, second = pair[np.isfinite(pair).all(axis=1)].T
+    difference = second - first
     size = float(np.abs(difference if exactly else difference - difference.mean()).max())
-    return size <= 1e-10 * float(np.nanstd(first))
+    return size <= 1e-10 * float(np.std(first))

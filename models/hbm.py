@@ -149,10 +149,11 @@ class HBM:
 
     def check(self, ensemble: Ensemble) -> None:
         """Refuse members that are exact linear combinations of others: their joint covariance is singular."""
-        if dependent := linear_dependence(ensemble.select(rows=self._rows(ensemble).index)):
+        rows = self._rows(ensemble)
+        if dependent := linear_dependence(ensemble.select(rows=rows.index), rows.z[:, 1:]):
             raise ValueError(
                 f"Members {listed(dependent)} are exact copies or linear combinations of each other in the "
-                f"{len(self._rows(ensemble).y)} training rows; HBM models their joint distribution, which is then singular. "
+                f"{len(rows.y)} training rows; HBM models their joint distribution, which is then singular. "
                 "Leave one of them out, or use BMA."
             )
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -227,6 +228,41 @@ def test_a_member_that_is_not_there_is_a_warning(folder, tmp_path):
     assert len(pd.read_csv(tmp_path / "p.csv")) == 40
 
 
+def test_a_copy_among_the_members_of_a_mixture_is_a_warning(bad, tmp_path):
+    result = run("fit", bad / "copies.csv", *COLUMNS, "--method", "em", "--out", tmp_path / "fit.nc")
+    assert re.search("Warning: Members 'rf' and 'xgb' are exact copies .*only the sum of their weights is identified. Leave",
+                     result.stderr)  # fmt: skip
+    assert os.listdir(tmp_path) == ["fit.nc"]
+
+
+def test_rows_without_any_member_are_nan_and_counted(folder, tmp_path):
+    members = ["rf", "mlr", "svr", "xgb"]
+    new = pd.read_csv(folder / "new.csv")
+    new.loc[[2, 7, 11], members] = np.nan
+    new.to_csv(tmp_path / "gaps.csv", index=False)
+    result = run("predict", folder / "bma.nc", tmp_path / "gaps.csv", "--out", tmp_path / "p.csv")
+    assert "Warning: 3 of 40 rows have no member at all: their predictions are NaN." in result.stderr
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert np.flatnonzero(table["mean"].isna()).tolist() == [2, 7, 11]
+    assert np.flatnonzero(table["q50"].isna()).tolist() == [2, 7, 11]
+
+
+def test_sites_that_the_fit_has_not_seen_are_counted(folder, tmp_path):
+    """The fit by EM knows no sites: effects are written into it."""
+    tree = be.read_fit(folder / "bma.nc")
+    tree.attrs["bayesens_options"] = json.dumps(json.loads(tree.attrs["bayesens_options"]) | {"site": True})
+    sites = xr.DataArray([[[0.01, -0.01]]], {"site": ["s03", "s99"]}, ("chain", "draw", "site"))
+    tree["posterior"] = xr.DataTree(tree["posterior"].to_dataset().assign(
+        offset_site=sites, offset_site_sd=(("chain", "draw"), [[0.01]])))  # fmt: skip
+    tree.to_netcdf(tmp_path / "sites.nc", engine="h5netcdf")
+    result = run("predict", tmp_path / "sites.nc", folder / "new.csv", "--out", tmp_path / "p.csv")
+    assert result.stderr == (
+        "Warning: 20 of 40 rows are at a site that the fit has not seen ('s06'): they are predicted as a new site.\n"
+    )
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert table["mean"].notna().all()
+
+
 def test_renamed_columns_are_named_by_options(folder, tmp_path):
     renamed = pd.read_csv(folder / "new.csv").rename(columns={"sm": "probe", "network": "net"})
     renamed.to_csv(tmp_path / "renamed.csv", index=False)
@@ -250,20 +286,55 @@ BAD_FITS = {
     "no such column": (["train.csv", "--observation", "soil"], "no column 'soil' in the table"),
     "unknown member": (
         ["train.csv", "--members", "rf,xbg"],
-        "no column 'xbg' in the table (140 rows); did you mean 'xgb'",
+        r"no column 'xbg' in the table \(140 rows\); did you mean 'xgb'",
     ),
-    "member twice": (["train.csv", "--members", "rf,rf"], "'rf' more than once"),
-    "text": (["text.csv"], "column 'rf' (140 rows) has dtype"),
-    "infinite": (["infinite.csv"], "infinite"),
-    "empty member": (["empty.csv"], "'rf'"),
-    "constant member": (["constant.csv"], "member 'rf' is constant in the 140 observed rows"),
-    "no observations": (["unobserved.csv"], "'sm'"),
-    "member is the observation": (["same.csv"], "'rf'"),
-    "too few rows": (["short.csv"], "rows"),
-    "site in two groups": (["moved.csv"], "'s01'"),
-    "copies": (["copies.csv", "--model", "hbm", "--method", "nuts"], "Members 'rf', 'xgb' are exact copies"),
+    "member twice": (
+        ["train.csv", "--members", "rf,rf,svr"],
+        "'rf' more than once; wanted each name once: 'rf', 'svr'",
+    ),
+    "no members": (["train.csv", "--members", ","], "members is empty; wanted at least one column name"),
+    "text": (
+        ["text.csv"],
+        r"column 'rf' \(140 rows\) .*'dry' and the like stand in 1 of 140 rows \(first: row 3; counted from 0\); correct",
+    ),
+    "text observation": (["text.csv", "--members", "mlr", "--observation", "rf"], r"column 'rf' \(140 rows\) .*'dry'"),
+    "infinite": (
+        ["infinite.csv"],
+        r"column 'rf' is infinite in \d+ of 140 rows \(first: row .*; wanted finite numbers: correct them, drop those rows",
+    ),
+    "empty member": (["empty.csv"], "member 'rf' is missing in all of the 140 observed rows .*leave it out"),
+    "constant member": (["constant.csv"], "member 'rf' is constant in the 140 observed rows .*leave it out"),
+    "no observations": (["unobserved.csv"], "observation column 'sm' is missing in all 140 rows; .*check the column"),
+    "member is the observation": (
+        ["same.csv"],
+        "member 'rf' is equal to the observation 'sm' in all of the 140 observed rows .*leave it out",
+    ),
+    "too few rows": (
+        ["short.csv"],
+        r"6 of 6 rows have an observation \('sm'\) .*the model has 16 parameters; .*add rows, or drop members",
+    ),
+    "site in two groups": (
+        ["moved.csv"],
+        r"'station' and 'network' \(140 rows\): 1 site\(s\) .*'s01' in 'net1', 'net3'; .*correct the labels",
+    ),
+    "copies": (
+        ["copies.csv", "--model", "hbm", "--method", "nuts"],
+        "Members 'rf', 'xgb' are exact copies .*140 training rows.*Leave one",
+    ),
+    "linear combination": (
+        ["combined.csv", "--model", "hbm", "--method", "nuts"],
+        "Members 'rf', 'mlr', 'xgb' are .*linear combinations .*140 training rows.*Leave one",
+    ),
+    "zeros and log": (
+        ["zeros.csv", "--transform", "log"],
+        r"'sm' has 2 of 140 values not above 0, .*: rows 3, 5 \(counted from 0\)",
+    ),
+    "zeros in a member and log": (
+        ["zeros.csv", "--transform", "log", "--observation", "rf", "--members", "sm,svr"],
+        "'sm' has 2 of 140 values not above 0, .*: rows 3, 5 ",
+    ),
     "another kind of file": (["train.xlsx"], "suffix '.xlsx'; wanted one of '.csv'"),
-    "no such option": (["train.csv", "--option", "sigm=shared"], "did you mean sigma=...?"),
+    "no such option": (["train.csv", "--option", "sigm=shared"], r"did you mean sigma=\.\.\.\?"),
     "no value": (["train.csv", "--option", "sigma"], "wanted NAME=VALUE with an option of BMA"),
     "wrong kind": (["train.csv", "--option", "site=maybe"], "--option site got 'maybe'; wanted a value of kind bool"),
     "number for a word": (["train.csv", "--option", "sigma=1"], "wanted a value of kind str"),
@@ -291,8 +362,11 @@ def bad(folder):
         "unobserved": good.assign(sm=np.nan),
         "same": good.assign(rf=good["sm"]),
         "short": good.head(6),
+        "negative": good.assign(rf=good["rf"].where(good.index != 4, -0.01)),
         "moved": good.assign(network=np.where(good.index == 3, "net3", good["network"])),
         "copies": good.assign(xgb=good["rf"]),
+        "combined": good.assign(xgb=(good["rf"] + good["mlr"]) / 2),
+        "zeros": good.assign(sm=good["sm"].where(~good.index.isin([3, 5]), 0.0)),
     }
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
@@ -305,8 +379,32 @@ def test_a_fit_that_cannot_be_made_says_why_and_writes_nothing(bad, tmp_path, mo
     (table, *more), expected = BAD_FITS[case]
     monkeypatch.chdir(bad)
     out = tmp_path / "fit.nc"
-    assert expected in refused("fit", table, *COLUMNS, "--method", "em", *more, "--out", out)
+    message = refused("fit", table, *COLUMNS, "--method", "em", *more, "--out", out)
+    assert re.search(expected, message), message
+    assert message.count("Error: ") == message.count("\n") == 1
     assert not os.listdir(tmp_path)
+
+
+def test_a_dataset_that_cannot_be_fitted_says_why_and_writes_nothing(folder, tmp_path):
+    good = pd.read_csv(folder / "train.csv")
+    data = xr.Dataset({name: ("obs", good[name].to_numpy(), {"units": "m3 m-3"}) for name in ("sm", "rf", "mlr")})
+    mixed = data.assign(rf=data["rf"].assign_attrs(units="%"))
+    mixed.to_netcdf(folder / "mixed.nc", engine="h5netcdf")
+    data.to_netcdf(folder / "cut.nc", engine="h5netcdf")
+    whole = (folder / "cut.nc").read_bytes()
+    (folder / "cut.nc").write_bytes(whole[: len(whole) // 2])
+    for name, expected in (
+        (
+            "mixed.nc",
+            r"mixed units \(140 rows\): '%' in 'rf'; 'm3 m-3' in 'mlr', 'sm'; .*convert the values, or, .*--units",
+        ),
+        ("cut.nc", r"cannot read .*cut.nc \(\d+ bytes\) as .nc: .*it may be truncated.*copy or write it again"),
+        ("bma.nc", "it is a fit, not a table of predictions"),
+    ):
+        message = refused("fit", folder / name, "--members", "rf,mlr", "--observation", "sm", "--method", "em",
+                          "--out", tmp_path / "fit.nc")  # fmt: skip
+        assert re.search(expected, message), message
+        assert not os.listdir(tmp_path)
 
 
 def test_members_must_be_named_for_a_table(folder, tmp_path):
@@ -336,11 +434,15 @@ def test_files_that_are_no_fit(folder, tmp_path):
     newer.attrs["bayesens_format"] = 99
     newer.to_netcdf(tmp_path / "newer.nc", engine="h5netcdf")
     write_table(pd.DataFrame({"rf": [1.0]}), tmp_path / "table.nc")
+    half = be.read_fit(folder / "bma.nc")
+    del half["posterior"]
+    half.to_netcdf(tmp_path / "half.nc", engine="h5netcdf")
     for path, expected in (
         (folder / "train.csv", "is not a NetCDF-4 file"),
         (tmp_path / "cut.nc", "it may be truncated or of another format"),
         (tmp_path / "newer.nc", "this fit has format 99, and this bayesens reads formats up to"),
         (tmp_path / "table.nc", "this is no bayesens fit"),
+        (tmp_path / "half.nc", "this fit (BMA) has lost 'posterior'; wanted all that fit returned"),
         (tmp_path / "none.nc", "there is no file"),
     ):
         for command in (["describe", path], ["score", path, folder / "new.csv"],
@@ -369,6 +471,35 @@ def test_tables_that_do_not_go_with_the_fit(folder, tmp_path):
     assert not out.exists()
 
 
+def test_tables_that_cannot_be_predicted(bad, tmp_path):
+    run("fit", bad / "train.csv", *COLUMNS, "--transform", "log", "--method", "em", "--out", tmp_path / "log.nc")
+    for table, fit, expected in (
+        ("text.csv", bad / "bma.nc", r"'rf' \(140 rows\) .*'dry' .*correct them"),
+        ("infinite.csv", bad / "bma.nc", r"'rf' is infinite in \d+ of 140 rows .*correct them"),
+        ("moved.csv", bad / "bma.nc", r"\(140 rows\): 1 site\(s\) .*'s01' in 'net1', 'net3'; .*correct the labels"),
+        (
+            "negative.csv",
+            tmp_path / "log.nc",
+            r"'rf' has 1 of 140 values not above 0, .*: row 4 \(counted from 0\)\. Set",
+        ),
+    ):
+        message = refused("predict", fit, bad / table, "--out", tmp_path / "p.csv")
+        assert re.search(expected, message), message
+        assert re.search(expected, refused("score", fit, bad / table, "--out", tmp_path / "p.csv"))
+    assert os.listdir(tmp_path) == ["log.nc"]
+
+
+def test_a_folder_without_permission_is_named_before_the_work(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("bayesens.files.read_table", lambda *_, **__: pytest.fail("the table was read"))
+    access = os.access
+    monkeypatch.setattr("bayesens.atomic.os.access", lambda path, mode: path != tmp_path and access(path, mode))
+    for command in (["fit", folder / "train.csv", *COLUMNS, "--out", tmp_path / "fit.nc"],
+                    ["predict", folder / "bma.nc", folder / "new.csv", "--out", tmp_path / "p.csv"],
+                    ["score", folder / "bma.nc", folder / "new.csv", "--out", tmp_path / "s.csv"]):  # fmt: skip
+        assert re.search(r"cannot write .*: no permission to write in .*; name another folder", refused(*command))
+    assert not os.listdir(tmp_path)
+
+
 def test_debug_shows_where_it_happened(tmp_path):
     for arguments, environment in ((["--debug"], {}), ([], {"BAYESENS_DEBUG": "1"})):
         result = CliRunner().invoke(app, [*arguments, "describe", str(tmp_path / "no.nc")], env=environment)
@@ -382,6 +513,52 @@ def test_an_interrupt_leaves_nothing_behind(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("bayesens.inference.fit", interrupted)
     result = run("fit", folder / "train.csv", *COLUMNS, "--out", tmp_path / "fit.nc", code=130)
     assert "Interrupted: no output was written." in result.stderr
+    assert not os.listdir(tmp_path)
+
+
+def test_an_interrupt_while_a_file_is_written_leaves_nothing_behind(folder, tmp_path, monkeypatch):
+    """Half of the file is there when it comes; what was there before stays."""
+
+    def interrupted(aside):
+        aside.write_text("half")
+        assert len(os.listdir(tmp_path)) == 2
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", lambda aside, _: interrupted(aside))
+    monkeypatch.setattr(pd.DataFrame, "to_csv", lambda _, aside, **__: interrupted(aside))
+    for name, command in (
+        ("fit.nc", ["fit", folder / "train.csv", *COLUMNS, "--method", "em"]),
+        ("p.csv", ["predict", folder / "bma.nc", folder / "new.csv"]),
+        ("p.nc", ["predict", folder / "bma.nc", folder / "new.csv"]),
+        ("s.csv", ["score", folder / "bma.nc", folder / "new.csv"]),
+    ):
+        (tmp_path / name).write_text("old")
+        result = run(*command, "--out", tmp_path / name, code=130)
+        assert "Interrupted: no output was written." in result.stderr
+        assert os.listdir(tmp_path) == [name]
+        assert (tmp_path / name).read_text() == "old"
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
+def test_control_c_during_a_prediction_leaves_nothing_behind(folder, tmp_path):
+    """A real signal to a real process, which says when it is at work."""
+    code = (
+        "import sys, time, bayesens.prediction as prediction\n"
+        "from bayesens.cli import main\n"
+        "def slow(*_, **__): print('ready', flush=True); time.sleep(60)\n"
+        "prediction.predict = slow\n"
+        "sys.argv = ['bayesens', *sys.argv[1:]]\n"
+        "main()"
+    )
+    arguments = ["predict", folder / "bma.nc", folder / "new.csv", "--out", tmp_path / "p.csv"]
+    running = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    assert running.stdout.readline() == "ready\n"
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert errors == "Interrupted: no output was written.\n"
     assert not os.listdir(tmp_path)
 
 

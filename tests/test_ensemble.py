@@ -267,7 +267,7 @@ def test_numeric_time_stays_numeric():
         (
             ["2020-01-01", "01/02/2020"],
             ValueError,
-            r"'date' holds '01/02/2020' .* in 1 of 2 rows \(first: row 1\).*format=",
+            r"'date' holds '01/02/2020' .* in 1 of 2 rows \(first: row 1; counted from 0\).*format=",
         ),
         ([True, False], TypeError, r"'date' \(2 rows\) holds bool"),
         (pd.to_timedelta([1, 2], unit="D"), TypeError, r"'date' \(2 rows\) holds Timedelta"),
@@ -317,7 +317,12 @@ REFUSALS = {
     "members as text": (table(), {"members": "rf"}, TypeError, r"'rf'; wanted a list .*members=\['rf'\]"),
     "members empty": (table(), {"members": []}, ValueError, "members is empty"),
     "members numbers": (table(), {"members": ["rf", 3]}, TypeError, r"1 name\(s\) that are not text \(.?3"),
-    "member twice": (table(), {"members": ["rf", "mlr", "rf"]}, ValueError, r"'rf' more than once; wanted 2 different"),
+    "member twice": (
+        table(),
+        {"members": ["rf", "mlr", "rf"]},
+        ValueError,
+        r"'rf' more than once; wanted each .*: 'rf', 'mlr'$",
+    ),
     "role as list": (table(), {"site": ["station"]}, TypeError, r"site=\['station'\]; wanted the name of one column"),
     "member is observation": (
         table(),
@@ -342,7 +347,7 @@ REFUSALS = {
         bad(rf=["0.1", "n/a", "0.3", "-", "0.2", "0.1"]),
         {},
         TypeError,
-        r"'rf' \(6 rows\).*'n/a' .* 2 of 6 rows \(first: row 1, 3\).*to_numeric",
+        r"'rf' \(6 rows\).*'n/a' .* 2 of 6 rows \(first: row 1, 3; counted from 0\); correct them, or leave .*to_numeric",
     ),
     "numbers as text": (bad(rf=["0.1"] * 6), {}, TypeError, r"'rf' \(6 rows\) has dtype .*written as text.*to_numeric"),
     "text observation": (
@@ -360,7 +365,7 @@ REFUSALS = {
         bad(mlr=[1, np.inf, 2, -np.inf, np.inf, 3.0]),
         {},
         ValueError,
-        r"'mlr' is infinite in 3 of 6 rows \(first: row 1, 3, 4\)",
+        r"'mlr' is infinite in 3 of 6 rows \(first: row 1, 3, 4; counted from 0\); wanted finite numbers: correct them",
     ),
     "infinite observation": (bad(sm=[np.inf, 1, 2, 3, 4, 5]), {}, ValueError, r"'sm' is infinite in 1 of 6 rows"),
     "infinite latitude": (bad(y=[-np.inf, 1, 2, 3, 4, 5]), {"lat": "y"}, ValueError, r"'y' is infinite in 1 of 6 rows"),
@@ -426,8 +431,20 @@ def test_units():
     frame.attrs["units"] = "mm"
     assert door(frame).units == "mm"
     assert door(frame, units="cm").units == "cm"
-    frame.attrs["units"] = {"anything": "else"}
+    frame.attrs["units"] = {"anything": "else", "rf": 3}
     assert door(frame).units == ""
+    frame.attrs["units"] = {"anything": "else", "rf": "mm"}
+    assert door(frame).units == "mm"
+
+
+def test_mixed_units_in_attrs():
+    frame = table()
+    frame.attrs["units"] = {"rf": "m3 m-3", "sm": "%", "x": "degrees"}
+    with pytest.raises(
+        ValueError, match=r"mixed units \(6 rows\): 'm3 m-3' in 'rf'; '%' in 'sm'; wanted one .*--units"
+    ):
+        door(frame)
+    assert door(frame, units="%").units == "%"
 
 
 # Warnings
@@ -436,7 +453,9 @@ def test_units():
 def test_rows_without_members_warn_at_the_caller():
     frame = table()
     frame.loc[[1, 4], ["rf", "mlr", "svr"]] = np.nan
-    with pytest.warns(UserWarning, match=r"members \('rf', 'mlr', 'svr'\) are missing in 2 of 6 rows") as caught:
+    with pytest.warns(
+        UserWarning, match=r"members \('rf', 'mlr', 'svr'\) are missing in 2 of 6 rows; .* kept"
+    ) as caught:
         door(frame)
     assert [os.path.basename(warning.filename) for warning in caught] == ["test_ensemble.py"]
 
@@ -653,7 +672,7 @@ def test_bad_cells_are_counted(name, rows, value):
     if isinstance(value, float):
         frame[name] = frame[name].astype(float)
     first = ", ".join(map(str, sorted(rows)[:3]))
-    text = rf"{name!r}.* in {len(rows)} of 6 rows \(first: row {first}\)"
+    text = rf"{name!r}.* in {len(rows)} of 6 rows \(first: row {first}; counted from 0\)"
     with pytest.raises((TypeError, ValueError), match=text):
         door(frame)
 
@@ -829,26 +848,30 @@ def test_good_training_table(ensemble):
 @pytest.mark.parametrize(
     ("change", "n_parameters", "text"),
     [
-        ({"sm": np.nan}, 0, r"observation column 'sm' is missing in all 6 rows"),
+        ({"sm": np.nan}, 0, r"observation column 'sm' is missing in all 6 rows; wanted .*check the column"),
         ({"sm": [1, np.nan, 1, 1, 1, 1]}, 0, r"observation column 'sm' is constant \(1\) in the 5 observed rows"),
-        ({"rf": np.nan}, 0, r"member 'rf' is missing in all of the 6 observed rows"),
+        ({"rf": np.nan}, 0, r"member 'rf' is missing in all of the 6 observed rows .*leave it out"),
         (
             {"rf": [9, *[np.nan] * 5], "sm": [np.nan, 1, 2, 3, 4, 5]},
             0,
             r"'rf' is missing in all of the 5 observed rows \(of 6\)",
         ),
-        ({"rf": 0.3, "svr": 0.2}, 0, r"members 'rf', 'svr' are constant in the 6 observed rows"),
+        ({"rf": 0.3, "svr": 0.2}, 0, r"members 'rf', 'svr' are constant in the 6 observed rows .*leave it out"),
         (
             {"rf": [9, *[0.1] * 5], "sm": [np.nan, 1, 2, 3, 4, 5]},
             0,
             r"'rf' is constant in the 5 observed rows \(of 6\)",
         ),
-        ({}, 7, r"6 of 6 rows have an observation \('sm'\) and at least one member, but the model has 7 parameters"),
+        (
+            {},
+            7,
+            r"6 of 6 rows have an observation \('sm'\) and at least one member, but the model has 7 parameters; .*add rows",
+        ),
         ({"sm": [np.nan, 1, 2, 3, 4, 5]}, 6, r"5 of 6 rows"),
         (
             {"mlr": table()["sm"]},
             0,
-            r"member 'mlr' is equal to the observation 'sm' in all of the 6 observed rows.*leaked",
+            r"member 'mlr' is equal to the observation 'sm' in all of the 6 observed rows.*leaked.*leave it out",
         ),
         ({"mlr": table()["sm"].astype("float32")}, 0, r"'mlr' is equal to the observation"),
         ({"mlr": table()["sm"].where([True, True, True, False, False, True])}, 0, r"'mlr' is equal to the observation"),

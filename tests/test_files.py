@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,8 @@ def fit(**attrs):
         {"weight": (("chain", "draw", "member"), np.random.default_rng(1).random((2, 5, 3)))},
         {"member": ["rf", "mlr", "süß"], "chain": [0, 1]},
     )
-    root = xr.Dataset(attrs={"bayesens_format": FORMAT, "bayesens_model": "BMA", **attrs})
+    texts = {"bayesens_options": "{}", "bayesens_members": '["rf", "mlr", "süß"]', "columns": "{}", "units": ""}
+    root = xr.Dataset(attrs={"bayesens_format": FORMAT, "bayesens_model": "BMA", **texts, **attrs})
     return xr.DataTree.from_dict({"/": root, "/posterior": posterior})
 
 
@@ -322,7 +324,7 @@ def test_a_writer_that_breaks_leaves_the_old_table(suffix, tmp_path, monkeypatch
     write_table(table(), path)
     before = read_table(path)
 
-    def breaks(_, aside, *args, **kwargs):
+    def breaks(aside):
         if suffix == ".zarr":
             aside.mkdir()
             (aside / "zarr.json").write_text("{")
@@ -330,13 +332,9 @@ def test_a_writer_that_breaks_leaves_the_old_table(suffix, tmp_path, monkeypatch
             aside.write_text("half")
         raise KeyboardInterrupt
 
-    for owner, name in [
-        (pd.DataFrame, "to_csv"),
-        (pd.DataFrame, "to_parquet"),
-        (xr.Dataset, "to_netcdf"),
-        (xr.Dataset, "to_zarr"),
-    ]:
-        monkeypatch.setattr(owner, name, breaks)
+    for owner, name in [(pd.DataFrame, "to_csv"), (pd.DataFrame, "to_parquet"), (xr.Dataset, "to_zarr")]:
+        monkeypatch.setattr(owner, name, lambda _, aside, **__: breaks(aside))
+    monkeypatch.setattr(Path, "write_bytes", lambda aside, _: breaks(aside))  # a NetCDF file is made in memory
     with pytest.raises(KeyboardInterrupt):
         write_table(table(), path)
     assert os.listdir(tmp_path) == [path.name]
@@ -412,6 +410,46 @@ def test_permission_is_checked_before_the_work(tmp_path, monkeypatch):
         check_writable(tmp_path / "t.nc")
 
 
+def test_a_name_that_the_file_system_does_not_take_is_refused_before_the_work(tmp_path):
+    for length in (246, 300):  # the temporary name is longer than the one asked for
+        with pytest.raises(OSError, match=r"cannot write .*a.csv: .*; name another folder or a shorter name"):
+            check_writable(tmp_path / ("a" * length + ".csv"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sets a limit on the size of files")
+def test_a_disk_that_fills_up_is_one_error_and_leaves_nothing(tmp_path):
+    """HDF5 and its Python bindings crash the process where a write fails under them: hence a process of its own."""
+    write_table(pd.DataFrame({"old": [1.0]}), tmp_path / "t.nc")
+    write_fit(fit(), tmp_path / "fit.nc")
+    code = (
+        "import sys, resource, numpy as np, pandas as pd; from pathlib import Path\n"
+        "from bayesens.files import read_fit, write_fit, write_table\n"
+        "folder = Path(sys.argv[1])\n"
+        "tree = read_fit(folder / 'fit.nc')\n"
+        "rows = pd.DataFrame({'rf': np.random.default_rng(1).random(20_000)})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "for suffix in ('.csv', '.tsv.gz', '.parquet', '.nc', '.zarr', 'fit'):\n"
+        "    try:\n"
+        "        if suffix == 'fit':\n"
+        "            write_fit(tree, folder / 'fit.nc')\n"
+        "        else:\n"
+        "            write_table(rows, folder / f't{suffix}')\n"
+        "    except OSError as error:\n"
+        "        print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for line, name in zip(lines, ["t.csv", "t.tsv.gz", "t.parquet", "t.nc", "t.zarr", "fit.nc"], strict=True):
+        assert re.match(rf"cannot write .*/{name}: .+; nothing was written: make room there or name another", line), (
+            line
+        )
+    assert sorted(os.listdir(tmp_path)) == ["fit.nc", "t.nc"]
+    assert read_table(tmp_path / "t.nc")["old"].values.tolist() == [1.0]
+    assert read_fit(tmp_path / "fit.nc").attrs["bayesens_model"] == "BMA"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_an_interrupted_process_leaves_nothing(tmp_path):
     code = (
@@ -478,6 +516,8 @@ NOT_FITS = [
         lambda tree: tree.attrs.update(bayesens_format=FORMAT + 1),
         "has format 2, and this bayesens reads formats up to 1: upgrade",
     ),
+    (lambda tree: tree.attrs.pop("bayesens_options"), r"this fit \(BMA\) has lost 'bayesens_options'; .*or fit again"),
+    (lambda tree: tree.__delitem__("posterior"), "has lost 'posterior'; wanted all that fit returned"),
 ]
 
 

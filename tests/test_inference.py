@@ -1,17 +1,23 @@
 """fit: what runs, what it records, and that the methods agree with each other and with PyMC's own mixture."""
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from pymc.blocking import DictToArrayBijection, RaveledVars
+from pytensor.compile.mode import Mode
 
 import bayesens as be
 from bayesens import simulate
 from bayesens.files import write_fit
 from bayesens.inference import model_of
+from bayesens.target import compile_target
 
 MEMBERS = ["m1", "m2", "m3", "m4"]
 
@@ -222,3 +228,90 @@ def test_a_fit_of_a_model_of_ones_own_is_checked_against_the_one_given():
     assert model_of(tree, be.EqualWeights()).weights == "equal"
     with pytest.raises(ValueError, match="other values of bias"):
         model_of(tree, be.EqualWeights(bias="none"))
+
+
+def test_a_table_in_place_of_an_ensemble_and_a_class_in_place_of_a_model_are_refused():
+    frame = near_copies(0.1)
+    with pytest.raises(TypeError, match=r"wanted an Ensemble, got DataFrame; make one with be.Ensemble.from_frame"):
+        be.fit(be.BMA(), frame)
+    ens = be.Ensemble.from_frame(frame, members=["m1", "m2", "copy"], observation="y")
+    with pytest.raises(TypeError, match=r"got the class BMA; write BMA\(\)"):
+        be.fit(be.BMA, ens)
+
+
+def test_copies_are_judged_on_the_scale_of_the_model():
+    """Under the square root an affine copy is none, and the mean of two members is no linear combination."""
+    rng = np.random.default_rng(11)
+    y = rng.gamma(2.0, size=200)
+    frame = pd.DataFrame(
+        {"y": y, "m1": y * rng.lognormal(sigma=0.2, size=200), "m2": y * rng.lognormal(sigma=0.3, size=200)}
+    )
+    frame = frame.assign(affine=2 * frame.m1 + 0.1, product=np.sqrt(frame.m1 * frame.m2))
+    ens = be.Ensemble.from_frame(frame, members=["m1", "m2", "affine"], observation="y")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        be.BMA(transform="sqrt").check(ens)
+        be.HBM(transform="sqrt").check(ens)
+    with pytest.raises(ValueError, match="linear combinations"):
+        be.HBM().check(ens)
+    ens = be.Ensemble.from_frame(frame, members=["m1", "m2", "product"], observation="y")
+    be.HBM().check(ens)
+    with pytest.raises(ValueError, match="linear combinations"):
+        be.HBM(transform="log").check(ens)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+import nutpie
+import bayesens as be
+sys.path.insert(0, "tests")
+from test_inference import mixture
+sample = nutpie.sample
+
+def interrupted(*args, **kwargs):
+    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    return sample(*args, **kwargs)
+
+nutpie.sample = interrupted
+for chains in (1, 2):
+    try:
+        be.fit(be.BMA(), mixture(500, 3), method="nuts", draws=100_000, chains=chains, progressbar=False)
+        print("finished")
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_an_interrupted_fit_by_nuts_is_no_shorter_fit():
+    command = [sys.executable, "-W", "ignore", "-c", INTERRUPTED]
+    out = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300)
+    assert out.stdout.split() == ["interrupted", "interrupted"], out.stderr[-2000:]
+
+
+def test_a_second_table_of_the_same_structure_takes_the_compiled_functions_of_the_first():
+    """The structure leaves out the data; what was compiled for one table gives the density of the other."""
+    one, other = (mixture(300, seed).select(rows=slice(None, n)) for seed, n in ((1, 300), (2, 170)))
+    model = be.BMA()
+    x = np.random.default_rng(1).normal(scale=0.3, size=(3, 16))
+
+    def logp(ensemble):
+        target = compile_target(model.resolve(ensemble).build(ensemble))
+        return id(target._compiled), target.logp(target.start + x), [target.compiled(target.start + p)[0] for p in x]
+
+    first, second, again = logp(one), logp(other), logp(one)
+    assert first[0] == second[0] == again[0]
+    np.testing.assert_array_equal(first[1], again[1])
+    for _, many, single in (first, second, again):
+        np.testing.assert_allclose(many, single, rtol=1e-12)
+    rows = model.build(other, likelihood="rows")
+    start = compile_target(model.build(other)).start
+    expected = [rows.compile_logp(mode=Mode(linker="py", optimizer=None))(point_of(rows, start + p)) for p in x]
+    np.testing.assert_allclose(second[1], expected, rtol=1e-10)
+    busy = compile_target(model.build(one))  # while it is in use, the next one gets its own
+    assert compile_target(model.build(other))._compiled is not busy._compiled
+    assert compile_target(be.BMA(sigma="shared").build(one))._compiled is not busy._compiled
+
+
+def point_of(model, x):
+    info = DictToArrayBijection.map(model.initial_point(random_seed=0)).point_map_info
+    return DictToArrayBijection.rmap(RaveledVars(x, info))

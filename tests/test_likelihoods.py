@@ -10,15 +10,18 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from pytensor.compile.mode import Mode
+from pytensor.graph.replace import vectorize_graph
 from pytensor.tensor.special import log_softmax
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
-from bayesens.likelihoods import _mixture, collapsed_loglik, mixture_loglik
+from bayesens.likelihoods import collapsed_loglik, mixture_loglik
+from bayesens.mixture import BLOCK, _exp, mixture_flat, mixture_values, pack
 from bayesens.multilevel import _collapsed, effect_draws
 from bayesens.sufficient import statistics
 
 ROOT = Path(__file__).parents[1]
+PLAIN = Mode(linker="py", optimizer=None)
 P = 4  # columns of z: the observation and three members
 SITE_GROUP = np.array([0, 0, 0, 1, 1, 2])
 SITE_SIZE = [1, 5, 2, 7, 1, 3]
@@ -235,14 +238,24 @@ def test_joint_density_less_that_of_the_drawn_effects_is_the_collapsed_likelihoo
 OFFSETS = [(0, 1), (12, 1), (12, 3)]
 
 
-def mixture_input(offset=(0, 1), seed=21):
-    """Parameters and twelve rows of three members, some of them missing."""
+def mixture_input(offset=(0, 1), seed=21, n=12, present=0.7):
+    """Parameters and rows of three members, some of them missing."""
     rng = np.random.default_rng(seed)
-    available = rng.random((12, 3)) < 0.7
+    available = rng.random((n, 3)) < present
     available[~available.any(axis=1), 1] = True
-    data = rng.normal(size=12), np.where(available, rng.normal(size=(12, 3)), 0.0), available
+    data = rng.normal(size=n), np.where(available, rng.normal(size=(n, 3)), 0.0), available
     log_weight, (intercept, slope) = np.log(rng.dirichlet(np.ones(3))), rng.normal(size=(2, 3))
     return (log_weight, intercept, slope, 0.3 * rng.normal(size=3), rng.normal(size=offset)), data
+
+
+def _mixture(*inputs):
+    """Value and the gradient by parameter."""
+    *parameters, y, f, available = inputs
+    theta = np.concatenate([parameters[-1].shape, *(np.ravel(p) for p in parameters)]).astype(float)
+    out = np.full(len(theta) - 1, np.nan)
+    mixture_flat(theta, *pack(y, f, available), out)
+    parts = np.split(out[1:], np.cumsum([p.size for p in parameters])[:-1])
+    return out[0], *(part.reshape(p.shape) for part, p in zip(parts, parameters))
 
 
 def row_by_row(log_weight, intercept, slope, log_sigma, offset, y, f, available):
@@ -261,6 +274,52 @@ def test_mixture_is_the_sum_of_its_rows_with_weights_renormalised_over_members_p
     for seed in range(5):
         parameters, data = mixture_input(offset, seed)
         assert _mixture(*parameters, *data)[0] == pytest.approx(row_by_row(*parameters, *data), abs=1e-11)
+
+
+@pytest.mark.parametrize("present", [0.7, 1.1])
+@pytest.mark.parametrize("n", [BLOCK, BLOCK + 1, 2 * BLOCK + 77])
+@pytest.mark.parametrize("columns", [0, 1, 3])
+def test_mixture_of_several_blocks_is_the_sum_of_its_rows(n, columns, present):
+    parameters, data = mixture_input((n if columns else 0, max(columns, 1)), n=n, present=present)
+    value, *gradient = _mixture(*parameters, *data)
+    assert value == pytest.approx(row_by_row(*parameters, *data), rel=1e-13)
+    parts = [_mixture(*parameters[:4], parameters[4][i : i + 1], *(x[i : i + 1] for x in data)) for i in range(n)]
+    for j in range(4):
+        np.testing.assert_allclose(gradient[j], np.sum([p[1 + j] for p in parts], axis=0), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(gradient[4], np.concatenate([p[5] for p in parts]), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_values_of_many_draws_are_those_of_each(offset):
+    inputs = [mixture_input(offset, seed) for seed in range(5)]
+    data = inputs[0][1]
+    theta = np.array([np.concatenate([offset, *(np.ravel(p) for p in parameters)]) for parameters, _ in inputs])
+    out = np.empty((5, 1))
+    mixture_values(theta, *pack(*data), out)
+    np.testing.assert_allclose(out[:, 0], [_mixture(*parameters, *data)[0] for parameters, _ in inputs], rtol=1e-14)
+
+
+def test_many_draws_through_pytensor_are_one_by_one():
+    """The graph that a PyMC model has, with a dimension of draws in front; values in one call, gradients too."""
+    parameters, (y, f, available) = mixture_input((12, 1))
+    x, many = pt.dvector(), pt.dmatrix()
+    value = mixture_loglik(log_softmax(x), x**2, x, np.full(3, -0.5), parameters[4], y=y, f=f, available=available)
+    outputs = [value, pt.grad(value, x)]
+    one = pytensor.function([x], outputs, mode=PLAIN)
+    all_draws = pytensor.function([many], vectorize_graph(outputs, {x: many}), mode=PLAIN)
+    points = np.random.default_rng(2).normal(size=(7, 3))
+    values, gradients = all_draws(points)
+    for i, point in enumerate(points):
+        expected, gradient = one(point)
+        assert values[i] == pytest.approx(expected, rel=1e-13)
+        np.testing.assert_allclose(gradients[i], gradient, rtol=1e-12)
+
+
+def test_exponential_is_exact_to_the_last_bits():
+    x = -np.concatenate([[0.0, 1e-300, 1e-20, 699.9, 1e4, np.inf], np.random.default_rng(1).exponential(50.0, 500)])
+    bits, got = np.empty(len(x), dtype=np.int64), x.copy()
+    _exp(got, bits, bits.view(np.float64))
+    np.testing.assert_allclose(got, np.exp(np.maximum(x, -700.0)), rtol=4.5e-16)
 
 
 @pytest.mark.parametrize("offset", OFFSETS)

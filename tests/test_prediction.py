@@ -451,7 +451,7 @@ def test_scoring_needs_observations(soil):
     tree, frame = soil
     with pytest.raises(ValueError, match="no observation column"):
         be.score(tree, Ensemble.from_frame(frame, members=MEMBERS))
-    with pytest.raises(ValueError, match="None of the 240 rows has an observation"):
+    with pytest.raises(ValueError, match="Column .q. has no value in any of the 240 rows"):
         be.score(tree, Ensemble.from_frame(frame.assign(q=np.nan), members=MEMBERS, observation="q"))
 
 

@@ -213,7 +213,11 @@ def effects_at(case, extra):
 
 def test_gradient_of_the_fused_density_is_that_of_finite_differences(case):
     x = case.x[0]
-    gradient = case.target.logp_and_gradient(x)[1]
+    logp, gradients = case.target.logp_and_gradient(np.stack([x, case.x[1]]))
+    gradient = gradients[0]
+    value, compiled = case.target.compiled(x)
+    assert value == pytest.approx(logp[0], rel=1e-12)
+    np.testing.assert_allclose(compiled, gradient, rtol=1e-8, atol=1e-8 * np.abs(gradient).max())
     for j in range(len(x)):
         step = 1e-5 * np.eye(len(x))[j]
         up, down = case.target.logp(np.stack([x + step, x - step]))
