@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -32,9 +32,10 @@ RHAT, ESS = 1.01, 400.0
 
 @dataclass(frozen=True)
 class _Sampled:
-    """Unconstrained draws (chain, draw, parameter), how they came about, and statistics of each draw."""
+    """Unconstrained draws (chain, draw, parameter), their log likelihood, how they came about, and statistics of each."""
 
     x: np.ndarray
+    loglik: np.ndarray
     attrs: dict[str, Any]
     stats: dict[str, np.ndarray]
 
@@ -203,15 +204,17 @@ def log_likelihood_of(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> 
 def _fit_posterior(model: Any, ensemble: Ensemble, *, method: str, draws: int, tune: int, chains: int,
                    rng: np.random.Generator, target_accept: float, starts: int,
                    progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
+    from threadpoolctl import threadpool_limits
+
     from bayesens.target import compile_target, lean
 
     with lean():
         built = model.build(ensemble)
     target = compile_target(built)
-    sampled = _sample(target, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
-                      target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
+    with threadpool_limits(1, user_api="blas"):  # its threads wait in a loop and take the cores from ours
+        sampled = _sample(target, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
+                          target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
     posterior, log_prior = target.expand(sampled.x)
-    log_joint = target.logp_and_loglik(sampled.x.reshape(chains * draws, -1))[1].reshape(chains, draws)
     if sampled.attrs["method"] == "nuts":
         sampled.attrs.update(_convergence(posterior, sampled.stats, tune=tune, draws=draws))
     if hasattr(model, "coordinates"):
@@ -219,7 +222,9 @@ def _fit_posterior(model: Any, ensemble: Ensemble, *, method: str, draws: int, t
     if hasattr(model, "complete"):
         posterior = model.complete(posterior, ensemble, rng)
     dims = ("chain", "draw")
-    stats = xr.Dataset({name: (dims, values) for name, values in (sampled.stats | {"log_joint": log_joint}).items()})
+    stats = xr.Dataset(
+        {name: (dims, values) for name, values in (sampled.stats | {"log_joint": sampled.loglik}).items()}
+    )
     return {"posterior": posterior, "sample_stats": stats, "log_prior": log_prior}, sampled.attrs
 
 
@@ -239,7 +244,7 @@ def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng
             if method == "laplace":
                 raise ValueError(f"method='laplace' is not possible: {reason}. Use method='nuts'.")
         else:
-            result = laplace(target, modes[0], root, proposals=max(4000, 2 * draws * chains), rng=rng)
+            result = laplace(target, modes[0], root, proposals=max(4000, draws * chains), rng=rng)
             attrs |= {"pareto_k": result.pareto_k, "importance_ess": result.ess}
             trusted = result.pareto_k < PARETO_K and result.ess >= IMPORTANCE_ESS and not rivals
             reason = (
@@ -250,11 +255,13 @@ def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng
                 if not trusted:
                     warn(f"The normal approximation should not be trusted ({reason}; wanted k < {PARETO_K} and an ESS of "
                          f"{IMPORTANCE_ESS:.0f}). Use method='nuts'.")  # fmt: skip
-                x = result.resample(draws * chains, rng).reshape(chains, draws, -1)
-                return _Sampled(x, attrs | {"method": "laplace", "reason": reason}, {})
+                index = result.resample(draws * chains, rng).reshape(chains, draws)
+                return _Sampled(
+                    result.x[index], result.loglik[index], attrs | {"method": "laplace", "reason": reason}, {}
+                )
     sampled = _nuts(target, modes[0].x if modes else target.start, root, draws=draws, tune=tune, chains=chains, rng=rng,
                     target_accept=target_accept, progressbar=progressbar)  # fmt: skip
-    return _Sampled(sampled.x, attrs | sampled.attrs | {"method": "nuts", "reason": reason}, sampled.stats)
+    return replace(sampled, attrs=attrs | {"method": "nuts", "reason": reason})
 
 
 def _nuts(target: Any, center: np.ndarray, root: np.ndarray | None, *, draws: int, tune: int, chains: int,
@@ -292,7 +299,8 @@ def _nuts(target: Any, center: np.ndarray, root: np.ndarray | None, *, draws: in
         "diverging": raw["diverging"].values, "n_steps": raw["n_steps"].values, "lp": raw["logp"].values,
         "tree_depth": raw["depth"].values, "step_size": raw["step_size"].values, "energy": raw["energy"].values,
     }  # fmt: skip
-    return _Sampled(x, {}, stats)
+    loglik = target.logp_and_loglik(x.reshape(-1, size))[1].reshape(x.shape[:2])
+    return _Sampled(x, loglik, {}, stats)
 
 
 def _convergence(posterior: xr.Dataset, stats: dict[str, np.ndarray], *, tune: int, draws: int) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Laplace:
     Attributes
     ----------
     x : array (proposal, parameter)
+    loglik : array (proposal)
+        Log likelihood.
     log_weight : array (proposal)
         Pareto-smoothed, normalised.
     pareto_k, ess : float
@@ -36,16 +38,17 @@ class Laplace:
     """
 
     x: np.ndarray
+    loglik: np.ndarray
     log_weight: np.ndarray
     pareto_k: float
     ess: float
 
     def resample(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws of equal weight, (size, parameter), by systematic resampling in random order."""
+        """Indices of proposals that are draws of equal weight, by systematic resampling in random order."""
         edges = np.cumsum(np.exp(self.log_weight))
         points = (np.arange(size) + rng.random()) / size * edges[-1]
         index = np.minimum(np.searchsorted(edges, points), len(edges) - 1)
-        return self.x[rng.permutation(index)]
+        return rng.permutation(index)
 
 
 def find_modes(target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator) -> list[Mode]:
@@ -161,8 +164,9 @@ def laplace(target: Target, mode: Mode, root: np.ndarray, *, proposals: int, rng
 
     z = rng.standard_normal((proposals, len(mode.x)))
     x = mode.x + z @ root.T
-    ratio = target.logp(x) + 0.5 * np.sum(z**2, axis=1)
+    logp, loglik = target.logp_and_loglik(x)
+    ratio = logp + 0.5 * np.sum(z**2, axis=1)
     ratio = np.where(np.isfinite(ratio), ratio, -np.inf)
     log_weight, k = array_stats.psislw(-(ratio - ratio.max()))
     log_weight = np.asarray(log_weight) - np.logaddexp.reduce(np.asarray(log_weight))
-    return Laplace(x, log_weight, float(k), float(np.exp(-np.logaddexp.reduce(2.0 * log_weight))))
+    return Laplace(x, loglik, log_weight, float(k), float(np.exp(-np.logaddexp.reduce(2.0 * log_weight))))

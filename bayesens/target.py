@@ -220,7 +220,7 @@ class _Compiled:
         }
         outputs = _without_inner_graphs(graph_replace(wanted, place, strict=False))
         # What is simplified here need not be simplified with a dimension of draws, which takes ten times as long.
-        outputs = rewrite_graph(outputs, include=("canonicalize", "stabilize"), clone=True)
+        outputs = _without_inner_graphs(rewrite_graph(outputs, include=("canonicalize", "stabilize"), clone=True))
         self._logp = outputs[0]
         batched = vectorize_graph(outputs, {self._x: many})
         # What does not depend on the parameters still gets a dimension of draws in front.

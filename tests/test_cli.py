@@ -460,7 +460,7 @@ def test_tables_that_do_not_go_with_the_fit(folder, tmp_path):
     assert "has none of the members of the fit, 'rf', 'mlr', 'svr', 'xgb'; it has 'sm', 'station', 'truth'" in message
     message = refused("predict", folder / "bma.nc", folder / "new.csv", "--units", "%", "--out", out)
     assert "The table is in '%' and the fit in 'm3 m-3'" in message
-    assert "None of the 40 rows has an observation" in refused("score", folder / "bma.nc", tmp_path / "unobserved.csv")
+    assert "has no value in any of the 40 rows" in refused("score", folder / "bma.nc", tmp_path / "unobserved.csv")
     assert "between 0 and 1" in refused("predict", folder / "bma.nc", folder / "new.csv", "--quantiles", "5,95",
                                         "--out", out)  # fmt: skip
     assert "--levels got 'many'" in refused("score", folder / "bma.nc", folder / "new.csv", "--levels", "many")
