@@ -409,9 +409,9 @@ class HBM:
             if getattr(self, level) else np.full(len(rows.y), -1)
             for level in self.levels
         }  # fmt: skip
-        known_group = self._groups_of_sites(posterior)
-        if known_group is not None:
-            code["group"] = np.where(code["site"] >= 0, known_group[code["site"]], code["group"])
+        if history is not None and self.group and self.site:  # a known site keeps its group whatever the table says
+            known = history["site_group"].values[history["place"].values]
+            code["group"] = np.where(code["site"] >= 0, known[code["site"]], code["group"])
         patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
         effect = _drawn_effects(draw) if history is None else _integrated_effects(m, history, site=bool(self.site))
 
@@ -430,20 +430,10 @@ class HBM:
 
         return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)
 
-    def _groups_of_sites(self, posterior: xr.Dataset) -> np.ndarray | None:
-        """Group code of each site of the fit, so that a known site keeps its group whatever a new table says."""
-        if not (self.group and self.site) or "group_of_site" not in posterior.coords:
-            return None
-        return codes(posterior["group_of_site"].values, posterior["group"].values, posterior.sizes["site"])
-
     def coordinates(self, ensemble: Ensemble) -> dict[str, tuple[str, np.ndarray]]:
-        """Labels of the levels in use, and the group of each site where the model has both."""
+        """Labels of the levels in use."""
         index = self._rows(ensemble).index
-        out = {level: (level, level_rows(ensemble, level, index)[0]) for level in self._effects}
-        if self.group and self.site:
-            _, group, site = self._site_codes(ensemble)
-            out["group_of_site"] = "site", out["group"][1][group[np.argsort(site)]]
-        return out
+        return {level: (level, level_rows(ensemble, level, index)[0]) for level in self._effects}
 
 
 def _joint_covariance(truth_sd: Any, slope: Any, errors: Any) -> Any:

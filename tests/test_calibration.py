@@ -29,7 +29,7 @@ def test_long_run_covers():
     assert min(result["twin"].values()) < 0.75
 
 
-@pytest.mark.calibration
+@pytest.mark.slow
 def test_small_run_covers_and_the_twin_does_not(recovery):
     """4 simulations of about 25 intervals: 70 % is four standard deviations below 90 %, a chance below .1 %."""
     assert recovery.run(recovery.MODEL, range(100, 104))["pooled"] >= 0.70

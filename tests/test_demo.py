@@ -196,7 +196,7 @@ def test_findings_claim_no_difference_that_stations_do_not_show():
     assert low < 0 < high
 
 
-@pytest.mark.calibration  # timed: it wants a machine to itself
+@pytest.mark.slow  # timed: it wants a machine to itself
 def test_the_whole_demo(tmp_path):
     begin = time.perf_counter()
     result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")])

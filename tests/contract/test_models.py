@@ -330,9 +330,6 @@ def hbm_density(model, posterior, draw, y, f, group, site):
         for level, label in (("group", group), ("site", site))
         if getattr(model, level)
     }
-    if {"group", "site"} <= set(at) and at["site"] is not None:
-        # A site of the fit stays in its group, which the posterior says.
-        at["group"] = place(posterior, "group", posterior["group_of_site"].values[at["site"]])
     there = np.nonzero(np.isfinite(f))[0]
     for i in range(POINTS):
         d = {name: value[i] for name, value in full.items()}
