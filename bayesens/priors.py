@@ -126,8 +126,11 @@ class Prior:
             unmoved = scale == 1.0 and shift == 0.0
             moved = parameters if unmoved else _moved(self.family, parameters, scale, shift)
             if moved is None:
-                return _affine(family, _double(parameters), name, scale, shift, kwargs)
-            return family(name, **(_double(moved) if unmoved else _shared(moved)), **kwargs)
+                variable = _affine(family, _double(parameters), name, scale, shift, kwargs)
+            else:
+                variable = family(name, **(_double(moved) if unmoved else _shared(moved)), **kwargs)
+            variable.tag.unit = scale  # its size in the units of the data, for optimisers and their steps
+            return variable
         except (TypeError, ValueError) as error:
             raise ValueError(f"The prior of {name!r}, {self!r}, cannot be built: {error}. "
                              f"Use the parameter names of pymc.{self.family}.") from error  # fmt: skip

@@ -40,11 +40,15 @@ class Target:
     ----------
     model : pymc.Model
     start : array (parameter)
-        PyMC's initial point, unconstrained.
+        PyMC's initial point, unconstrained and divided by ``unit``.
+    unit : array (parameter)
+        Size of each parameter in the units of the data: points are unconstrained parameters divided by it, so that a step
+        of one is of the order of the prior, be the data in metres a second or in millimetres a day.
     """
 
     model: pm.Model
     start: np.ndarray
+    unit: np.ndarray
     _compiled: _Compiled
 
     @property
@@ -148,9 +152,16 @@ def compile_target(model: pm.Model) -> Target:
     else:
         for old, new in zip(compiled.shared, shared, strict=True):
             old.set_value(new.get_value(borrow=True), borrow=True)
-    target = Target(model, compiled.start(), compiled)
+    unit = np.repeat([_unit(model, rv) for rv in model.free_RVs], compiled.sizes)
+    compiled.unit.set_value(unit)
+    target = Target(model, compiled.start() / unit, unit, compiled)
     weakref.finalize(target, _POOL.put, structure, compiled).atexit = False
     return target
+
+
+def _unit(model: pm.Model, rv: Any) -> float:
+    """Unit of a variable that is not transformed; a transformed one is free of units."""
+    return 1.0 if model.rvs_to_transforms[rv] is not None else float(getattr(rv.tag, "unit", 1.0))
 
 
 class _Pool:
@@ -195,6 +206,7 @@ class _Compiled:
         self._start = pytensor.function([], start, mode=_plain(), on_unused_input="ignore")
         shapes = [np.shape(value) for value in self._start()]
         sizes = [int(np.prod(shape)) for shape in shapes]
+        self.sizes, self.unit = sizes, pytensor.shared(np.ones(sum(sizes)), shape=(sum(sizes),))
         variables = [*model.free_RVs, *model.deterministics]
         self.names = tuple(str(rv.name) for rv, size in zip(model.free_RVs, sizes, strict=True) for _ in range(size))
         likelihood = [model.logp(vars=[v], sum=True) for v in model.observed_RVs]
@@ -215,7 +227,7 @@ class _Compiled:
         many = pt.tensor("x", dtype="float64", shape=(None, sum(sizes)))
         ends = np.cumsum(sizes)
         place = {
-            model.rvs_to_values[rv]: _piece(self._x, int(end), size, shape)
+            model.rvs_to_values[rv]: _piece(self._x * self.unit, int(end), size, shape)
             for rv, end, size, shape in zip(model.free_RVs, ends, sizes, shapes, strict=True)
         }
         outputs = _without_inner_graphs(graph_replace(wanted, place, strict=False))

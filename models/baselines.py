@@ -176,7 +176,9 @@ class Climatology:
             location: Any = pt.zeros(1)
             for level, (_, code) in levels.items():
                 effect_sd = getattr(self, f"{level}_sd_prior").create(f"offset_{level}_sd", scale=model.scale)
-                location = location + pm.Normal(f"offset_{level}", 0.0, effect_sd, dims=level)[code]
+                effect = pm.Normal(f"offset_{level}", 0.0, effect_sd, dims=level)
+                effect.tag.unit = model.scale
+                location = location + effect[code]
             if likelihood == "rows":
                 pm.Normal("y", mean + location, sd, observed=rows.y)
             else:

@@ -236,6 +236,7 @@ class BMA:
                 dims = (level, "member") if self.effects == "source" else (level,)
                 sd = getattr(self, f"{level}_sd_prior").create(f"offset_{level}_sd", scale=model.scale)
                 effect = pm.Normal(f"offset_{level}", mu=0.0, sigma=sd, dims=dims)
+                effect.tag.unit = model.scale
                 shift = effect[code] if self.effects == "source" else effect[code][:, None]
                 offset = shift if offset.type.shape[0] == 0 else offset + shift
             c = pytensor.shared(np.float64(model.center))  # a constant would be compiled anew for every table

@@ -304,9 +304,13 @@ def test_a_second_table_of_the_same_structure_takes_the_compiled_functions_of_th
     for _, many, single in (first, second, again):
         np.testing.assert_allclose(many, single, rtol=1e-12)
     rows = model.build(other, likelihood="rows")
-    start = compile_target(model.build(other)).start
-    expected = [rows.compile_logp(mode=Mode(linker="py", optimizer=None))(point_of(rows, start + p)) for p in x]
+    target = compile_target(model.build(other))
+    expected = [
+        rows.compile_logp(mode=Mode(linker="py", optimizer=None))(point_of(rows, (target.start + p) * target.unit))
+        for p in x
+    ]
     np.testing.assert_allclose(second[1], expected, rtol=1e-10)
+    del target
     busy = compile_target(model.build(one))  # while it is in use, the next one gets its own
     assert compile_target(model.build(other))._compiled is not busy._compiled
     assert compile_target(be.BMA(sigma="shared").build(one))._compiled is not busy._compiled
@@ -315,3 +319,20 @@ def test_a_second_table_of_the_same_structure_takes_the_compiled_functions_of_th
 def point_of(model, x):
     info = DictToArrayBijection.map(model.initial_point(random_seed=0)).point_map_info
     return DictToArrayBijection.rmap(RaveledVars(x, info))
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-6, 1e6, 1e12])
+def test_the_units_of_the_data_do_not_matter_however_small_or_large(unit):
+    """Streamflow in litres or precipitation in metres a second: the same fit but for rounding."""
+    frame = mixture(1500, 8).to_frame()
+    names = {"members": MEMBERS, "observation": "y"}
+    first, second = (
+        quiet(be.BMA(), be.Ensemble.from_frame(f, **names), random_seed=1, log_likelihood=False)
+        for f in (frame, frame * unit)
+    )
+    assert first.attrs["method"] == second.attrs["method"] == "laplace"
+    assert second.attrs["importance_ess"] == pytest.approx(first.attrs["importance_ess"], rel=1e-2)
+    for name, scale in (("weight", 1.0), ("slope", 1.0), ("bias", unit), ("sigma", unit)):
+        one, other = (tree["posterior"][name] for tree in (first, second))
+        error = one.std(("chain", "draw")) / np.sqrt(1000)
+        assert (abs(one.mean(("chain", "draw")) - other.mean(("chain", "draw")) / scale) < error).all(), name

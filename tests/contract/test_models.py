@@ -117,7 +117,7 @@ class Case:
 
     def values(self, i):
         """Unconstrained values of one point by name."""
-        return DictToArrayBijection.rmap(RaveledVars(self.x[i], self.layout))
+        return DictToArrayBijection.rmap(RaveledVars(self.x[i] * self.target.unit, self.layout))
 
 
 @pytest.fixture(scope="module", params=ALL, ids=[f"{name}-{i}" for name, i in ALL])
