@@ -11,10 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
+from bayesens.mixture import em_pass
+from bayesens.threads import share_out
+
 __all__ = ["Optimum", "em", "em_starts", "least_squares"]
+
+TINY = 1e-300
+SETTLED = 1e-5  # relative change of the log likelihood below which steps are extrapolated
+PARTS, ROWS_FOR_THREADS = 8, 20_000
 
 
 @dataclass(frozen=True)
@@ -73,68 +79,89 @@ def least_squares(y: np.ndarray, f: np.ndarray, available: np.ndarray, *, bias: 
     return intercept, slope
 
 
-@numba.njit(cache=True, nogil=True)
-def _pass(squares, available, weight, variance, shares, scaled, presence):  # type: ignore[no-untyped-def]
-    """One pass over the rows: sums of responsibilities, of them times squares, of 1/weight present; log likelihood."""
-    n, k = squares.shape
-    term = np.empty(k)
-    log_w = np.log(np.maximum(weight, 1e-300)) - 0.5 * np.log(2.0 * np.pi * variance)
-    half = 0.5 / variance
-    shares[:], scaled[:], presence[:] = 0.0, 0.0, 0.0
-    loglik = 0.0
-    for i in range(n):
-        top, present = -np.inf, 0.0
-        for j in range(k):
-            if available[i, j]:
-                present += weight[j]
-                term[j] = log_w[j] - half[j] * squares[i, j]
-                top = max(top, term[j])
-        mass = 0.0
-        for j in range(k):
-            if available[i, j]:
-                term[j] = np.exp(term[j] - top)
-                mass += term[j]
+class _Steps:
+    """EM steps on given squares, member by member; rows are shared out to threads in a fixed number of parts."""
+
+    def __init__(self, squares: np.ndarray, available: np.ndarray, cluster: np.ndarray, *, shared: bool,
+                 fixed_weight: bool) -> None:  # fmt: skip
+        self.squares = np.ascontiguousarray(squares.T)
+        self.pattern, self.count = available[:1], np.array([len(available)])
+        self.available = np.zeros((0, 0))
+        if not available.all():
+            self.pattern, self.count = np.unique(available, axis=0, return_counts=True)
+            self.available = np.ascontiguousarray(available.T, dtype=float)
+        self.of_cluster = np.equal.outer(np.arange(cluster.max() + 1), cluster).astype(float)
+        self.cluster, self.shared, self.fixed_weight = cluster, shared, fixed_weight
+        self.parts = PARTS if len(squares) >= ROWS_FOR_THREADS else 1
+
+    def __call__(self, weight: np.ndarray, variance: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Log likelihood here, and the weights and variances of the next step."""
+        k = len(weight)
+        constant = np.log(np.maximum(weight, TINY)) - 0.5 * np.log(2.0 * np.pi * variance)
+
+        def run(part: slice) -> np.ndarray:
+            out = np.empty(1 + 2 * k)
+            em_pass(self.squares, self.available, constant, 0.5 / variance, part.start, part.stop, out)
+            return out
+
+        total = np.sum(share_out(run, self.squares.shape[1], self.parts), axis=0)
         # A row whose members all have weight zero says nothing about the weights: its density is left at their floor.
-        present = max(present, 1e-300)
-        loglik += top + np.log(mass) - np.log(present)
-        for j in range(k):
-            if available[i, j]:
-                share = term[j] / mass
-                shares[j] += share
-                scaled[j] += share * squares[i, j]
-                presence[j] += 1.0 / present
-    return loglik
+        there = np.maximum(self.pattern @ weight, TINY)
+        loglik = float(total[0] - self.count @ np.log(there))
+        shares, scaled = self.of_cluster @ total[1 : 1 + k], self.of_cluster @ total[1 + k :]
+        presence = self.of_cluster @ (self.pattern.T @ (self.count / there))
+        if not self.fixed_weight:
+            weight = (shares / presence)[self.cluster]
+            weight = weight / weight.sum()
+        if self.shared:
+            variance = np.full(k, scaled.sum() / shares.sum())
+        else:
+            some = shares > 1e-12
+            variance = np.where(some, scaled / np.where(some, shares, 1.0), self.of_cluster @ variance /
+                                self.of_cluster.sum(axis=1))[self.cluster]  # fmt: skip
+        return loglik, weight, variance
 
 
-@numba.njit(cache=True, nogil=True)
-def _em(squares, available, weight, variance, cluster, shared, fixed_weight, tolerance, max_iterations):  # type: ignore[no-untyped-def]
-    k = len(weight)
-    clusters = cluster.max() + 1
-    shares, scaled, presence = np.empty(k), np.empty(k), np.empty(k)
-    loglik = _pass(squares, available, weight, variance, shares, scaled, presence)
-    for iteration in range(1, max_iterations + 1):
-        sum_share, sum_scaled, sum_presence = np.zeros(clusters), np.zeros(clusters), np.zeros(clusters)
-        for j in range(k):
-            sum_share[cluster[j]] += shares[j]
-            sum_scaled[cluster[j]] += scaled[j]
-            sum_presence[cluster[j]] += presence[j]
-        for j in range(k):
-            c = cluster[j]
-            if not fixed_weight:
-                weight[j] = sum_share[c] / sum_presence[c]
-            if shared:
-                variance[j] = sum_scaled.sum() / sum_share.sum()
-            elif sum_share[c] > 1e-12:
-                variance[j] = sum_scaled[c] / sum_share[c]
-        if not fixed_weight:
-            weight /= weight.sum()
-        if not variance.min() > 0.0:
-            return np.inf, iteration, False
-        previous = loglik
-        loglik = _pass(squares, available, weight, variance, shares, scaled, presence)
-        if abs(loglik - previous) <= tolerance * abs(loglik):
-            return loglik, iteration, True
-    return loglik, max_iterations, False
+def _extrapolated(
+    first: tuple[np.ndarray, ...], second: tuple[np.ndarray, ...], third: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Where three steps of EM lead, on logarithms (SQUAREM, Varadhan and Roland 2008, scheme S3); None if nowhere new."""
+    x, y, z = (np.log(np.maximum(np.concatenate(step), TINY)) for step in (first, second, third))
+    r, v = y - x, z - 2.0 * y + x
+    size = np.linalg.norm(v)
+    if size == 0.0 or (length := -np.linalg.norm(r) / size) >= -1.0:
+        return None
+    ahead = np.exp(np.clip(x - 2.0 * length * r + length**2 * v, np.log(TINY), 700.0))
+    weight, variance = np.split(ahead, 2)
+    return weight / weight.sum(), variance
+
+
+def _climb(step: _Steps, weight: np.ndarray, variance: np.ndarray, tolerance: float,
+           max_iterations: int) -> tuple[np.ndarray, np.ndarray, float, int, bool]:  # fmt: skip
+    """EM until the log likelihood's relative change is within the tolerance, accelerated once it has settled.
+
+    Plain steps come first, so that the optimum is that of EM from the same start; a step ahead that does not raise the log
+    likelihood is taken back.
+    """
+    here = weight, variance
+    loglik, *there = step(*here)
+    iterations = 0
+    while iterations < max_iterations:
+        ahead, *beyond = step(*there)
+        iterations += 1
+        if not np.min(there[1]) > 0.0:
+            return there[0], there[1], np.inf, iterations, False
+        change = abs(ahead - loglik)
+        if change <= tolerance * abs(ahead):
+            return there[0], there[1], ahead, iterations, True
+        guess = _extrapolated(here, tuple(there), tuple(beyond)) if change <= SETTLED * abs(ahead) else None
+        here, loglik, there = tuple(there), ahead, beyond  # type: ignore[assignment]
+        if guess is not None and np.min(guess[1]) > 0.0:
+            value, *after = step(*guess)
+            iterations += 1
+            if value >= loglik:
+                here, loglik, there = guess, value, after
+    return here[0], here[1], loglik, iterations, False
 
 
 def em(squares: np.ndarray, available: np.ndarray, *, weight: np.ndarray, sigma: np.ndarray, cluster: np.ndarray,
@@ -173,9 +200,11 @@ def em(squares: np.ndarray, available: np.ndarray, *, weight: np.ndarray, sigma:
     # In units of the best member's residuals, so that a change of units does not change where the search ends.
     unit = float(np.min(np.sum(squares * available, axis=0) / available.sum(axis=0)))
     unit = unit if unit > 0.0 else 1.0
-    w, variance = np.array(weight, dtype=float), np.array(sigma, dtype=float) ** 2 / unit
-    loglik, iterations, converged = _em(np.ascontiguousarray(squares / unit), np.ascontiguousarray(available), w, variance,
-                                        cluster.astype(np.int64), shared, fixed_weight, tolerance, max_iterations)  # fmt: skip
+    step = _Steps(squares / unit, available, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        w, variance, loglik, iterations, converged = _climb(
+            step, np.array(weight, dtype=float), np.array(sigma, dtype=float) ** 2 / unit, tolerance, max_iterations
+        )
     if not np.isfinite(loglik):
         raise ValueError(
             "The likelihood has no maximum: a member reproduces observations exactly and its sigma goes to zero. "

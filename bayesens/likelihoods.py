@@ -7,9 +7,7 @@ variables: as constants they would be compiled into the code, anew for every tab
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +30,7 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_defa
 from bayesens.mixture import mixture_flat, mixture_many, mixture_packed, mixture_values, pack
 from bayesens.multilevel import collapsed_flat, collapsed_many, collapsed_packed, collapsed_values
 from bayesens.sufficient import Statistics
+from bayesens.threads import share_out
 
 __all__ = ["collapsed_loglik", "mixture_loglik", "with_gradients"]
 
@@ -139,10 +138,7 @@ class _Many(Op):
         def run(part: slice) -> None:
             kernel(theta[part], data, index, out[part])
 
-        if draws < THREADS:
-            run(slice(None))
-        else:
-            list(_threads().map(run, [slice(i * draws // THREADS, (i + 1) * draws // THREADS) for i in range(THREADS)]))
+        share_out(run, draws)
         output_storage[0][0] = out[:, 0].copy()
         edges = np.cumsum([1, *(x[0].size for x in parameters)])
         for i, x in enumerate(parameters if self.gradients else []):
@@ -168,11 +164,6 @@ def with_gradients(outputs: list[Any]) -> list[Any]:
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="bayesens")
-
-
-@cache
 def _address(name: str) -> int:
     """Address of a kernel, compiled for C at its first use and cached on disk."""
     packed = {"MixtureLogLik": mixture_packed, "CollapsedLogLik": collapsed_packed}[name]
@@ -182,7 +173,6 @@ def _address(name: str) -> int:
     return int(function.address)
 
 
-THREADS = min(os.cpu_count() or 1, 8)
 _KEEP: list[Any] = []  # compiled functions whose addresses are in use
 
 

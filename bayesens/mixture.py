@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-__all__ = ["mixture_flat", "mixture_many", "mixture_packed", "mixture_values", "pack"]
+__all__ = ["em_pass", "mixture_flat", "mixture_many", "mixture_packed", "mixture_values", "pack"]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 BLOCK = 512
@@ -267,3 +267,61 @@ def mixture_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     for d in range(len(theta)):
         if not np.isfinite(out[d, 0]):
             out[d, 0] = -np.inf
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def _responsibilities(term, squares, inverse_mass):  # type: ignore[no-untyped-def]
+    """Sums of one member's responsibilities, and of them times the squares."""
+    share, scaled = 0.0, 0.0
+    for i in range(len(term)):
+        each = term[i] * inverse_mass[i]
+        share += each
+        scaled += each * squares[i]
+    return share, scaled
+
+
+@numba.njit(cache=True, nogil=True)
+def em_pass(squares, available, constant, half, begin, end, out):  # type: ignore[no-untyped-def]
+    """The expectation step over the rows from ``begin`` to ``end``.
+
+    ``squares`` and ``available`` are (member, row), the latter empty where none is missing; log densities are
+    ``constant - half * squares``. Leaves the log likelihood before weights are renormalised, then by member the sums of
+    responsibilities, and of them times squares.
+    """
+    k = len(constant)
+    scratch, bits = np.empty((k + 2, BLOCK)), np.empty(BLOCK, dtype=np.int64)
+    out[:] = 0.0
+    for start in range(begin, end, BLOCK):
+        m = min(BLOCK, end - start)
+        top, mass = scratch[k][:m], scratch[k + 1][:m]
+        for i in range(m):
+            top[i] = -np.inf
+            mass[i] = 0.0
+        for j in range(k):
+            term, square = scratch[j][:m], squares[j][start : start + m]
+            for i in range(m):
+                term[i] = constant[j] - half[j] * square[i]
+            if len(available):
+                present = available[j][start : start + m]
+                for i in range(m):
+                    term[i] = term[i] if present[i] > 0.0 else -np.inf
+            for i in range(m):
+                top[i] = max(top[i], term[i])
+        for j in range(k):
+            term = scratch[j][:m]
+            for i in range(m):
+                term[i] -= top[i]
+            _exp(term, bits[:m], bits.view(np.float64)[:m])
+            if len(available):
+                present = available[j][start : start + m]
+                for i in range(m):
+                    term[i] *= present[i]
+            for i in range(m):
+                mass[i] += term[i]
+        out[0] += _log_masses(mass, top)
+        for i in range(m):
+            mass[i] = 1.0 / mass[i]
+        for j in range(k):
+            share, scaled = _responsibilities(scratch[j][:m], squares[j][start : start + m], mass)
+            out[1 + j] += share
+            out[1 + k + j] += scaled

@@ -47,7 +47,7 @@ def test_domains():
     ("name", "y", "message"),
     [
         ("log", [3.0, 0.0, 2.0, 0.0], "Column 'flow' has 2 of 4 values not above 0, which transform='log' cannot take: "
-         r"rows 1, 3 \(counted from 0\)\. Use transform='sqrt', which takes zeros\."),
+         r"rows 1, 3 \(counted from 0\)\. Use transform='sqrt', which takes zeros, or set them to missing\."),
         ("log", [3.0, 0.0, -2.0], r"rows 1, 2 \(counted from 0\)\. .*transform='identity'"),
         ("sqrt", [0.0, -2.0], "Column 'flow' has 1 of 2 values below 0, .* row 1 .* transform='identity'"),
         ("sqrt", -np.arange(1.0, 10.0), r"9 of 9 values .* rows 0, 1, 2, 3, 4, \.\.\."),

@@ -1,0 +1,45 @@
+"""The threads that kernels run in: as many as cores, made at their first use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+__all__ = ["CORES", "share_out"]
+
+CORES = min(os.cpu_count() or 1, 8)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(CORES, thread_name_prefix="bayesens")
+
+
+def share_out(run: Callable[[slice], Any], size: int, parts: int = CORES) -> list[Any]:
+    """Call a function that releases the interpreter's lock on parts of a range, side by side.
+
+    Parameters
+    ----------
+    run : callable
+        Takes a slice.
+    size : int
+        Length of the range.
+    parts : int
+        Number of parts; one, or fewer elements than parts, is run where it stands.
+
+    Returns
+    -------
+    list
+        What each part returned, in order.
+
+    Examples
+    --------
+    >>> share_out(lambda part: sum(range(10)[part]), 10, parts=2)
+    [10, 35]
+    """
+    if parts <= 1 or size < parts:
+        return [run(slice(0, size))]
+    return list(_pool().map(run, [slice(i * size // parts, (i + 1) * size // parts) for i in range(parts)]))
