@@ -19,7 +19,6 @@ from bayesens.threads import share_out
 __all__ = ["Optimum", "em", "em_starts", "least_squares"]
 
 TINY = 1e-300
-SETTLED = 1e-5  # relative change of the log likelihood below which steps are extrapolated
 PARTS, ROWS_FOR_THREADS = 8, 20_000
 
 
@@ -122,46 +121,19 @@ class _Steps:
         return loglik, weight, variance
 
 
-def _extrapolated(
-    first: tuple[np.ndarray, ...], second: tuple[np.ndarray, ...], third: tuple[np.ndarray, ...]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Where three steps of EM lead, on logarithms (SQUAREM, Varadhan and Roland 2008, scheme S3); None if nowhere new."""
-    x, y, z = (np.log(np.maximum(np.concatenate(step), TINY)) for step in (first, second, third))
-    r, v = y - x, z - 2.0 * y + x
-    size = np.linalg.norm(v)
-    if size == 0.0 or (length := -np.linalg.norm(r) / size) >= -1.0:
-        return None
-    ahead = np.exp(np.clip(x - 2.0 * length * r + length**2 * v, np.log(TINY), 700.0))
-    weight, variance = np.split(ahead, 2)
-    return weight / weight.sum(), variance
-
-
 def _climb(step: _Steps, weight: np.ndarray, variance: np.ndarray, tolerance: float,
            max_iterations: int) -> tuple[np.ndarray, np.ndarray, float, int, bool]:  # fmt: skip
-    """EM until the log likelihood's relative change is within the tolerance, accelerated once it has settled.
-
-    Plain steps come first, so that the optimum is that of EM from the same start; a step ahead that does not raise the log
-    likelihood is taken back.
-    """
-    here = weight, variance
-    loglik, *there = step(*here)
-    iterations = 0
-    while iterations < max_iterations:
-        ahead, *beyond = step(*there)
-        iterations += 1
-        if not np.min(there[1]) > 0.0:
-            return there[0], there[1], np.inf, iterations, False
-        change = abs(ahead - loglik)
-        if change <= tolerance * abs(ahead):
-            return there[0], there[1], ahead, iterations, True
-        guess = _extrapolated(here, tuple(there), tuple(beyond)) if change <= SETTLED * abs(ahead) else None
-        here, loglik, there = tuple(there), ahead, beyond  # type: ignore[assignment]
-        if guess is not None and np.min(guess[1]) > 0.0:
-            value, *after = step(*guess)
-            iterations += 1
-            if value >= loglik:
-                here, loglik, there = guess, value, after
-    return here[0], here[1], loglik, iterations, False
+    """EM until the log likelihood's relative change is within the tolerance."""
+    loglik, *there = step(weight, variance)
+    for iteration in range(1, max_iterations + 1):
+        weight, variance = there
+        if not np.min(variance) > 0.0:
+            return weight, variance, np.inf, iteration, False
+        previous = loglik
+        loglik, *there = step(weight, variance)
+        if abs(loglik - previous) <= tolerance * abs(loglik):
+            return weight, variance, loglik, iteration, True
+    return weight, variance, loglik, max_iterations, False
 
 
 def em(squares: np.ndarray, available: np.ndarray, *, weight: np.ndarray, sigma: np.ndarray, cluster: np.ndarray,
