@@ -126,8 +126,8 @@ def fit(
                                        target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
     attrs["seconds"] = time.perf_counter() - begin
     groups |= _data_groups(resolved, ensemble)
-    if hasattr(resolved, "history") and (history := resolved.history(ensemble)) is not None:
-        groups["history"] = history
+    if getattr(resolved, "needs_history", False):
+        groups["history"] = resolved.history(ensemble)
     tree = xr.DataTree.from_dict(dict(groups))
     tree.attrs = _describe(resolved, ensemble) | {"method_asked": method, "random_seed": _text(random_seed)} | attrs
     return _with_log_likelihood(tree, resolved, ensemble, log_likelihood)

@@ -210,10 +210,13 @@ def pit(values: ArrayLike, *, bins: int = 10, level: float = 0.95, ax: Axes | No
     ax = _axes(ax, (3.6, 3.0))
     edges = np.linspace(0, 1, bins + 1)
     share = np.histogram(u, edges)[0] / len(u)
-    ax.bar(edges[:-1], share, width=1 / bins, align="edge", color=COLOR[5], edgecolor="white", lw=0.8, zorder=1)
+    ax.bar(edges[:-1], share, width=1 / bins, align="edge", color=COLOR[5], edgecolor="white", lw=0.8, zorder=2)
     low, high = binom.ppf([(1 - level) / 2, (1 + level) / 2], len(u), 1 / bins) / len(u)
     name = f"calibrated, {100 * level:.4g} % band"
-    ax.axhspan(low, high, color="0.2", alpha=0.22, lw=0, zorder=2, label=name)
+    # Behind the bars, whose colour it would change; its edges stand before them.
+    ax.axhspan(low, high, color="0.2", alpha=0.22, lw=0, zorder=1, label=name)
+    for edge in (low, high):
+        ax.axhline(edge, color="0.35", lw=0.8, zorder=3)
     ax.axhline(1 / bins, color=INK, lw=1, ls="--", zorder=3)
     ax.set(xlim=(0, 1), xlabel="Probability integral transform", ylabel="Share of observations")
     ax.set_ylim(0, 1.05 * max(share.max(), high))

@@ -315,6 +315,9 @@ def _prepare(tree: xr.DataTree, new: Ensemble, model: Any) -> _Prepared:
     posterior = tree["posterior"].to_dataset()
     _warn_rows(fitted, posterior, ensemble)
     history = (tree["history"].to_dataset(),) if "history" in tree.children else ()
+    if getattr(fitted, "needs_history", False) and not history:
+        raise ValueError("The fit has no group 'history', which predictions at known sites and groups need: it was dropped "
+                         "from the tree, or an older version wrote the file. Keep the whole tree, or fit again.")  # fmt: skip
     return _Prepared(fitted, posterior, ensemble, fitted.predictive(posterior, ensemble, *history))
 
 

@@ -52,11 +52,6 @@ class Target:
     _compiled: _Compiled
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Variable of each unconstrained parameter."""
-        return self._compiled.names
-
-    @property
     def compiled(self) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
         """Function of one point that returns the log density and its gradient, in machine code.
 
@@ -208,7 +203,6 @@ class _Compiled:
         sizes = [int(np.prod(shape)) for shape in shapes]
         self.sizes, self.unit = sizes, pytensor.shared(np.ones(sum(sizes)), shape=(sum(sizes),))
         variables = [*model.free_RVs, *model.deterministics]
-        self.names = tuple(str(rv.name) for rv, size in zip(model.free_RVs, sizes, strict=True) for _ in range(size))
         likelihood = [model.logp(vars=[v], sum=True) for v in model.observed_RVs]
         [*potentials] = model.replace_rvs_by_values([pt.sum(v) for v in model.potentials])
         total = pt.as_tensor(0.0)
@@ -351,7 +345,9 @@ def _structure(model: pm.Model) -> tuple[Any, list[Any]]:
     from pytensor.graph.basic import Constant
     from pytensor.graph.traversal import toposort
 
-    roots = [*model.basic_RVs, *model.potentials, *model.deterministics]
+    named = [*model.basic_RVs, *model.potentials, *model.deterministics]
+    transforms = [_transform(model, rv) for rv in model.free_RVs]
+    roots = [*named, *(graph for _, graphs in transforms for graph in graphs)]
     number: dict[Any, int] = {}
     tokens: list[Any] = []
     shared: list[Any] = []
@@ -375,7 +371,20 @@ def _structure(model: pm.Model) -> tuple[Any, list[Any]]:
         tokens.append((node.op, tuple(of(x) for x in node.inputs), tuple(o.type for o in node.outputs)))
         for output in node.outputs:
             number.setdefault(output, len(number))
-    names = tuple((v.name, number.get(v)) for v in roots)
-    transforms = tuple(type(model.rvs_to_transforms[rv]) for rv in model.free_RVs)
+    names = tuple((v.name, number.get(v)) for v in named)
+    changes = tuple((kind, tuple(number[graph] for graph in graphs)) for kind, graphs in transforms)
     dims = tuple((k, tuple(v)) for k, v in sorted(model.named_vars_to_dims.items()))
-    return (tuple(tokens), names, transforms, dims), shared
+    return (tuple(tokens), names, changes, dims), shared
+
+
+def _transform(model: pm.Model, rv: Any) -> tuple[Any, list[Any]]:
+    """What tells a variable's transform from others: its type and plain options, or what it does to the variable's value."""
+    transform = model.rvs_to_transforms[rv]
+    options = vars(transform) if hasattr(transform, "__dict__") else {}
+    if all(isinstance(option, (bool, int, float, str, type(None))) for option in options.values()):
+        return (type(transform), tuple(sorted(options.items()))), []
+    value = model.rvs_to_values[rv]
+    return type(transform), [
+        transform.backward(value, *rv.owner.inputs),
+        transform.log_jac_det(value, *rv.owner.inputs),
+    ]

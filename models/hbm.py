@@ -358,7 +358,12 @@ class HBM:
         })  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------- prediction
-    def history(self, ensemble: Ensemble) -> xr.Dataset | None:
+    @property
+    def needs_history(self) -> bool:
+        """Whether predictions at known sites or groups need :meth:`history`; the model must be resolved."""
+        return bool(self._effects)
+
+    def history(self, ensemble: Ensemble) -> xr.Dataset:
         """What predictions at known sites and groups need of the training rows; the model must be resolved.
 
         Parameters
@@ -368,12 +373,10 @@ class HBM:
 
         Returns
         -------
-        Dataset or None
+        Dataset
             Sufficient statistics by site, on the transformed scale, with ``place``: where each site of the posterior stands
-            among them. None where the model has neither level.
+            among them.
         """
-        if not self._effects:
-            return None
         out = self.statistics(ensemble).to_dataset()
         return out.assign(place=("unit", np.argsort(self._site_codes(ensemble)[2])))
 

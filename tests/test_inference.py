@@ -8,10 +8,12 @@ from pathlib import Path
 import arviz as az
 import numpy as np
 import pandas as pd
+import pymc as pm
 import pytest
 import xarray as xr
 from pymc.blocking import DictToArrayBijection, RaveledVars
 from pytensor.compile.mode import Mode
+from scipy.stats import norm
 
 import bayesens as be
 from bayesens import simulate
@@ -336,3 +338,31 @@ def test_the_units_of_the_data_do_not_matter_however_small_or_large(unit):
         one, other = (tree["posterior"][name] for tree in (first, second))
         error = one.std(("chain", "draw")) / np.sqrt(1000)
         assert (abs(one.mean(("chain", "draw")) - other.mean(("chain", "draw")) / scale) < error).all(), name
+
+
+def test_transforms_with_other_constants_are_other_structures():
+    def build(bound):
+        with pm.Model() as model:
+            pm.Normal("x", 0.0, 1.0, transform=pm.distributions.transforms.Interval(-bound, bound))
+            pm.Potential("none", 0.0 * model["x"])
+        return model
+
+    for bound in (1.0, 5.0):  # the first one is kept when the second comes
+        target = compile_target(build(bound))
+        x = -bound + 2.0 * bound / (1.0 + np.exp(-2.0))
+        jacobian = np.log(x + bound) + np.log(bound - x) - np.log(2.0 * bound)
+        assert target.logp(np.array([[2.0]]))[0] == pytest.approx(norm.logpdf(x) + jacobian, rel=1e-8)
+        del target
+
+
+@pytest.mark.parametrize("family", [("Kumaraswamy", {"a": 2, "b": 3}), ("Gamma", {"alpha": 2, "beta": 3})])
+def test_a_prior_in_the_units_of_a_second_table_has_its_own_density(family):
+    """One that PyMC scales itself, with bounds in its transform, and one that keeps its family."""
+    model = be.BMA(sigma_prior=be.Prior(family[0], **family[1]))
+    one, other = mixture(100, 1), mixture(100, 2)
+    other = be.Ensemble.from_frame(7.0 * other.to_frame() + 3.0, members=list(other.members), observation="y")
+    compile_target(model.build(one))
+    target, rows = compile_target(model.build(other)), model.build(other, likelihood="rows")
+    x = target.start + np.random.default_rng(1).normal(scale=0.1, size=len(target.start))
+    expected = rows.compile_logp(mode=Mode(linker="py", optimizer=None))(point_of(rows, x * target.unit))
+    assert target.logp(x[None])[0] == pytest.approx(float(expected), rel=1e-10)

@@ -141,6 +141,15 @@ def test_prediction_is_exact_with_one_level(history, levels):
             assert (m.mean[i], m.variance[i]) == pytest.approx(wanted, rel=1e-9)
 
 
+def test_a_fit_without_its_history_is_refused(hbm_tree):
+    """The drawn effects alone would give another prediction, in silence."""
+    assert np.all(np.isfinite(be.predict(hbm_tree, new_rows("s2", "g1"))["mean"]))
+    with pytest.raises(
+        ValueError, match=r"no group 'history', which predictions at known sites and groups need.*fit again"
+    ):
+        be.predict(hbm_tree.drop_nodes("history"), new_rows("s2", "g1"))
+
+
 def test_drawn_effects_give_the_density_of_a_row_left_out(history, posterior):
     """1 / mean(1 / p(y_i | f_i, effects)) over effects given all rows is p(y_i | f_i, all other rows), as LOO takes it.
 
@@ -484,7 +493,8 @@ def test_bad_sizes_are_an_error(soil, size):
 @pytest.fixture(scope="module")
 def hbm_tree(history, posterior):
     """A fit of HBM as a tree, from the draws above."""
-    tree = xr.DataTree.from_dict({"posterior": posterior.isel(draw=slice(0, 200))})
+    groups = {"posterior": posterior.isel(draw=slice(0, 200)), "history": HBM.history(history)}
+    tree = xr.DataTree.from_dict(groups)
     tree.attrs = _describe(HBM, history)
     return tree
 
