@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -232,6 +231,7 @@ def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng
             target_accept: float, starts: int, progressbar: bool) -> _Sampled:  # fmt: skip
     """Laplace with importance weights where it holds, NUTS otherwise."""
     from bayesens.laplace import curvature, find_modes, laplace
+    from bayesens.nuts import nuts
 
     modes = find_modes(target, start=target.start, starts=starts, rng=rng)
     root = curvature(target, modes[0].x) if modes else None
@@ -259,48 +259,10 @@ def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng
                 return _Sampled(
                     result.x[index], result.loglik[index], attrs | {"method": "laplace", "reason": reason}, {}
                 )
-    sampled = _nuts(target, modes[0].x if modes else target.start, root, draws=draws, tune=tune, chains=chains, rng=rng,
+    x, stats = nuts(target, modes[0].x if modes else target.start, root, draws=draws, tune=tune, chains=chains, rng=rng,
                     target_accept=target_accept, progressbar=progressbar)  # fmt: skip
-    return replace(sampled, attrs=attrs | {"method": "nuts", "reason": reason})
-
-
-def _nuts(target: Any, center: np.ndarray, root: np.ndarray | None, *, draws: int, tune: int, chains: int,
-          rng: np.random.Generator, target_accept: float, progressbar: bool) -> _Sampled:  # fmt: skip
-    """NUTS on coordinates in which the curvature at the optimum is the identity."""
-    import nutpie
-    from nutpie.compiled_pyfunc import from_pyfunc
-
-    size, logp_and_gradient = len(center), target.compiled
-    scale = np.eye(size) if root is None else np.ascontiguousarray(root)
-
-    def make_logp() -> Any:
-        def logp(u: np.ndarray, **_: Any) -> tuple[float, np.ndarray]:
-            value, gradient = logp_and_gradient(center + scale @ u)
-            return value, scale.T @ gradient
-
-        return logp
-
-    def make_expand(*_: Any) -> Any:
-        return lambda u, **__: {"u": np.asarray(u)}
-
-    compiled = from_pyfunc(size, make_logp, make_expand, [np.dtype("float64")], [(size,)], ["u"])
-    sampler = nutpie.sample(compiled, draws=draws, tune=tune, chains=chains, seed=int(rng.integers(2**31)),
-                            cores=min(chains, os.cpu_count() or 1), progress_bar=progressbar, save_warmup=False,
-                            target_accept=target_accept, blocking=False)  # fmt: skip
-    try:
-        trace = sampler.wait()
-    except BaseException:  # waiting for it here, an interrupted run is no shorter run
-        sampler.cancel()
-        raise
-    u = trace["posterior"]["u"].transpose("chain", "draw", ...).values
-    x = center + u @ scale.T
-    raw = trace["sample_stats"]
-    stats = {
-        "diverging": raw["diverging"].values, "n_steps": raw["n_steps"].values, "lp": raw["logp"].values,
-        "tree_depth": raw["depth"].values, "step_size": raw["step_size"].values, "energy": raw["energy"].values,
-    }  # fmt: skip
-    loglik = target.logp_and_loglik(x.reshape(-1, size))[1].reshape(x.shape[:2])
-    return _Sampled(x, loglik, {}, stats)
+    loglik = target.logp_and_loglik(x.reshape(-1, x.shape[-1]))[1].reshape(x.shape[:2])
+    return _Sampled(x, loglik, attrs | {"method": "nuts", "reason": reason}, stats)
 
 
 def _convergence(posterior: xr.Dataset, stats: dict[str, np.ndarray], *, tune: int, draws: int) -> dict[str, Any]:

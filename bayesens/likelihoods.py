@@ -17,9 +17,6 @@ import numba
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import types
-from numba.extending import intrinsic
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
@@ -27,32 +24,19 @@ from pytensor.graph.replace import _vectorize_node, graph_replace
 from pytensor.graph.traversal import toposort
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
+from bayesens.calling import call_at
 from bayesens.mixture import mixture_flat, mixture_many, mixture_packed, mixture_values, pack
 from bayesens.multilevel import collapsed_flat, collapsed_many, collapsed_packed, collapsed_values
 from bayesens.sufficient import Statistics
 from bayesens.threads import share_out
 
-__all__ = ["collapsed_loglik", "mixture_loglik", "with_gradients"]
+__all__ = ["Likelihood", "collapsed_loglik", "mixture_loglik", "with_gradients"]
 
 # PyTensor caches what calls the kernels by the operation's name alone; the version makes an edit of this file a new name.
 _VERSION = int.from_bytes(sha256(Path(__file__).read_bytes()).digest()[:6])
 
 
-@intrinsic
-def _call_at(typingctx, address, parameters, data, index, out):  # type: ignore[no-untyped-def]
-    """Call the C function ``void f(double*, double*, int64*, double*)`` at an address."""
-
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        pointer = ir.IntType(8).as_pointer()
-        function = ir.FunctionType(ir.VoidType(), [pointer] * 4)
-        callee = builder.inttoptr(arguments[0], function.as_pointer())
-        builder.call(callee, [builder.inttoptr(a, pointer) for a in arguments[1:]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, *[types.uintp] * 4), codegen
-
-
-class _ValueAndGradient(Op):
+class Likelihood(Op):
     """An operation whose outputs are a scalar and its derivative with respect to each of its parameters.
 
     A kernel takes the shape of the last parameter and all parameters end to end, and returns the value and the
@@ -68,10 +52,12 @@ class _ValueAndGradient(Op):
     many: Callable[..., Any]  # (parameters of many draws, data, index, out): values and derivatives
 
     def make_node(self, *inputs: Any) -> Apply:
+        """Apply to the parameters, the packed data and the kernel's address."""
         tensors = [pt.as_tensor_variable(x) for x in inputs]
         return Apply(self, tensors, [pt.dscalar(), *(x.type() for x in tensors[: self.n_parameters])])
 
     def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+        """Compute value and derivatives."""
         parameters, (data, index, _) = inputs[: self.n_parameters], inputs[self.n_parameters :]
         head = np.array(parameters[-1].shape, dtype=float)
         theta = np.concatenate([head, *(np.ravel(x) for x in parameters)])
@@ -83,9 +69,11 @@ class _ValueAndGradient(Op):
             output_storage[i + 1][0] = out[edges[i] : edges[i + 1]].reshape(x.shape)
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        """All outputs depend on the parameters, and not on the data."""
         return [[i < self.n_parameters] * (self.n_parameters + 1) for i in range(len(node.inputs))]
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        """Multiply the derivatives that the forward pass has left."""
         if any(not isinstance(g.type, DisconnectedType) for g in cotangents[1:]):
             raise NotImplementedError(
                 "Second derivatives of this likelihood are not available; difference the gradient."
@@ -93,9 +81,23 @@ class _ValueAndGradient(Op):
         first = [cotangents[0] * outputs[i + 1] for i in range(self.n_parameters)]
         return first + [DisconnectedType()() for _ in inputs[self.n_parameters :]]
 
+    def at_many(
+        self, theta: np.ndarray, data: np.ndarray, index: np.ndarray, head: int, *, gradients: bool
+    ) -> np.ndarray:
+        """Values, and derivatives if wanted, for many draws of the flat parameters ``theta (draw, head + parameter)``."""
+        out = np.empty((len(theta), 1 + theta.shape[1] - head if gradients else 1))
+        kernel = self.many if gradients else self.values
+        share_out(lambda part: kernel(theta[part], data, index, out[part]), len(theta))
+        return out
+
+    @classmethod
+    def address(cls) -> int:
+        """Address of the C function for one draw."""
+        return _address(cls.__name__)
+
     def at(self, *parameters: Any, data: np.ndarray, index: np.ndarray) -> Any:
         """Return the value as a tensor."""
-        address = np.array([_address(type(self).__name__)], dtype=np.int64)
+        address = np.array([self.address()], dtype=np.int64)
         shared = [pytensor.shared(x, borrow=True) for x in (data, index, address)]
         return self(*parameters, *shared)[0]
 
@@ -105,7 +107,7 @@ class _Many(Op):
 
     __props__ = ("of", "gradients")
 
-    def __init__(self, of: _ValueAndGradient, gradients: bool) -> None:
+    def __init__(self, of: Likelihood, gradients: bool) -> None:
         self.of, self.gradients = of, gradients
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -132,21 +134,15 @@ class _Many(Op):
         head = np.array(parameters[-1].shape[1:], dtype=float)
         parameters = [np.broadcast_to(x, (draws, *x.shape[1:])) for x in parameters]
         theta = np.concatenate([np.tile(head, (draws, 1)), *(x.reshape(draws, -1) for x in parameters)], axis=1)
-        out = np.empty((draws, 1 + theta.shape[1] - len(head) if self.gradients else 1))
-        kernel = self.of.many if self.gradients else self.of.values
-
-        def run(part: slice) -> None:
-            kernel(theta[part], data, index, out[part])
-
-        share_out(run, draws)
+        out = self.of.at_many(theta, data, index, len(head), gradients=self.gradients)
         output_storage[0][0] = out[:, 0].copy()
         edges = np.cumsum([1, *(x[0].size for x in parameters)])
         for i, x in enumerate(parameters if self.gradients else []):
             output_storage[i + 1][0] = out[:, edges[i] : edges[i + 1]].reshape(x.shape)
 
 
-@_vectorize_node.register(_ValueAndGradient)
-def _vectorize(op: _ValueAndGradient, node: Apply, *inputs: Any) -> list[Any]:
+@_vectorize_node.register(Likelihood)
+def _vectorize(op: Likelihood, node: Apply, *inputs: Any) -> list[Any]:
     """Values from one call for all draws, and apart from it, because most graphs do not use them, the derivatives."""
     parameters = zip(inputs[: op.n_parameters], node.inputs, strict=False)
     many = [x if x.ndim > own.ndim else pt.expand_dims(x, 0) for x, own in parameters]
@@ -177,7 +173,7 @@ _KEEP: list[Any] = []  # compiled functions whose addresses are in use
 
 
 # ---------------------------------------------------------------------------------------------------------- mixture
-class MixtureLogLik(_ValueAndGradient):
+class MixtureLogLik(Likelihood):
     n_parameters = 5
 
     kernel, values, many = staticmethod(mixture_flat), staticmethod(mixture_values), staticmethod(mixture_many)
@@ -206,7 +202,7 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels
-class CollapsedLogLik(_ValueAndGradient):
+class CollapsedLogLik(Likelihood):
     n_parameters = 4
 
     kernel, values, many = staticmethod(collapsed_flat), staticmethod(collapsed_values), staticmethod(collapsed_many)
@@ -248,7 +244,7 @@ def _funcify_mixture(op: Any, node: Any, **kwargs: Any) -> Any:
             theta[2 + j], theta[2 + k + j], theta[2 + 2 * k + j], theta[2 + 3 * k + j] = a[j], b[j], c[j], d[j]
         theta[2 + 4 * k :] = np.ascontiguousarray(e).reshape(-1)
         out = np.empty(len(theta) - 1)
-        _call_at(address[0], theta.ctypes.data, data.ctypes.data, index.ctypes.data, out.ctypes.data)
+        call_at(address[0], theta.ctypes.data, data.ctypes.data, index.ctypes.data, out.ctypes.data)
         if theta.size == 0:  # a use after the call: numba frees an array after the last one, address or no address
             out[0] = 0.0
         g = out[1 : 1 + 4 * k].copy()
@@ -276,7 +272,7 @@ def _funcify_collapsed(op: Any, node: Any, **kwargs: Any) -> Any:
                 at = 2 + p + i * p + j
                 theta[at], theta[at + square], theta[at + 2 * square] = w[i, j], s[i, j], g[i, j]
         out = np.empty(len(theta) - 1)
-        _call_at(address[0], theta.ctypes.data, data.ctypes.data, index.ctypes.data, out.ctypes.data)
+        call_at(address[0], theta.ctypes.data, data.ctypes.data, index.ctypes.data, out.ctypes.data)
         if theta.size == 0:  # a use after the call: numba frees an array after the last one, address or no address
             out[0] = 0.0
         gm = out[1 : 1 + p].copy()

@@ -1,10 +1,8 @@
-"""The posterior density of a PyMC model on the unconstrained space, compiled once and used by every method.
+"""The posterior density of a PyMC model on the unconstrained space, prepared once and used by every method.
 
-Compiled functions are kept for the next model of the same structure: data, centre and scales are shared variables, so that a
-fit of another table only puts new values into them.
-
-Many points are evaluated by NumPy, a graph's operation at a time for all of them: that takes no compiling, and the fused
-likelihood is one call. One point after the other, as NUTS needs them, are evaluated by compiled code.
+The model's graph is written out as a tape for an interpreter in machine code, which takes milliseconds; a graph with an
+operation that tapes do not know is compiled by PyTensor, which takes up to minutes. Graphs are kept for the next model of the
+same structure: data, centre and scales are shared variables, so that a fit of another table only puts new values into them.
 """
 
 from __future__ import annotations
@@ -17,19 +15,49 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pytensor
+import pytensor.tensor as pt
 import xarray as xr
+from pymc.initial_point import make_initial_point_expression
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors, toposort
+
+from bayesens.compiled import Compiled, without_inner_graphs
+from bayesens.tape import Tape
+from bayesens.trace import Untraceable, evaluate, trace
 
 if TYPE_CHECKING:
     import pymc as pm
 
 __all__ = ["Target", "compile_target", "lean"]
 
-LARGE = 250  # operations of a density that NumPy takes longer to go through than compiling it is worth
-KEPT = 4  # compiled structures
+KEPT = 4  # graphs
 CHUNK = 20_000_000  # numbers that the evaluation of many points may hold by rough count
+
+
+class Functions(Protocol):
+    """The ways to evaluate a density; points stand in rows."""
+
+    @property
+    def size(self) -> int:
+        """Numbers that one point takes, by rough count."""
+
+    def values(self, x: np.ndarray) -> list[np.ndarray]:
+        """Log density and log likelihood (point)."""
+
+    def gradients(self, x: np.ndarray) -> list[np.ndarray]:
+        """Log density (point) and gradient (point, parameter)."""
+
+    def expand(self, x: np.ndarray) -> list[np.ndarray]:
+        """Variables and priors, each with the points in front, or one for all of them."""
+
+    def one(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Log density and gradient of a single point, from any thread."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +77,17 @@ class Target:
     model: pm.Model
     start: np.ndarray
     unit: np.ndarray
-    _compiled: _Compiled
+    functions: Functions
+    _graph: _Graph
 
     @property
-    def compiled(self) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        """Function of one point that returns the log density and its gradient, in machine code.
-
-        Compiling it takes seconds, at the first use; it may be called from several threads at a time.
-        """
-        return self._compiled.one
+    def tape(self) -> Tape | None:
+        """The density's tape, or None where PyTensor has compiled it."""
+        return self.functions.density if isinstance(self.functions, _Taped) else None
 
     def logp_and_gradient(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log density (point) and gradient (point, parameter) of each of many points."""
-        return tuple(self._chunks(self._compiled.gradients, x))  # type: ignore[return-value]
+        return tuple(self._chunks(self.functions.gradients, x))  # type: ignore[return-value]
 
     def logp(self, x: np.ndarray) -> np.ndarray:
         """Log density of each of many points, (point)."""
@@ -69,12 +95,12 @@ class Target:
 
     def logp_and_loglik(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log density and log likelihood of each of many points, (point)."""
-        logp, loglik = self._chunks(self._compiled.values, x)
+        logp, loglik = self._chunks(self.functions.values, x)
         return logp, loglik
 
     def _chunks(self, function: Callable[[np.ndarray], list[np.ndarray]], x: np.ndarray) -> list[np.ndarray]:
         """Apply a function to a part of the points at a time."""
-        step = self._compiled.chunk()
+        step = int(np.clip(CHUNK // self.functions.size, 1, 2000))
         parts = [
             [np.broadcast_to(a, (len(block), *a.shape[1:])) for a in function(np.ascontiguousarray(block))]
             for block in (x[i : i + step] for i in range(0, len(x), step))
@@ -96,15 +122,15 @@ class Target:
             Log density of each top-level prior.
         """
         chains, draws, _ = x.shape
-        compiled = self._compiled
         arrays = [
-            np.broadcast_to(a, (chains * draws, *a.shape[1:])).reshape(chains, draws, *a.shape[1:])
-            for a in compiled.expand(np.ascontiguousarray(x.reshape(-1, x.shape[-1])))
+            a.reshape(chains, draws, *a.shape[1:])
+            for a in self._chunks(self.functions.expand, x.reshape(-1, x.shape[-1]))
         ]
-        split = len(compiled.outputs)
+        graph = self._graph
+        split = len(graph.variables)
         dims = self.model.named_vars_to_dims
         variables = {}
-        for name, array in zip(compiled.outputs, arrays[:split], strict=True):
+        for name, array in zip(graph.variables, arrays[:split], strict=True):
             own = tuple(str(d) for d in dims.get(name) or ())
             if len(own) == array.ndim - 2:
                 variables[name] = (("chain", "draw", *own), array)
@@ -114,7 +140,7 @@ class Target:
         coords |= {"chain": np.arange(chains), "draw": np.arange(draws)}
         prior = {
             name: (("chain", "draw", *(f"{name}_dim_{i}" for i in range(array.ndim - 2))), array)
-            for name, array in zip(compiled.priors, arrays[split:], strict=True)
+            for name, array in zip(graph.priors, arrays[split:], strict=True)
         }
         return (
             xr.Dataset(variables, coords=coords),
@@ -127,7 +153,7 @@ def _labels(values: Any) -> np.ndarray:
 
 
 def compile_target(model: pm.Model) -> Target:
-    """Compile the density of a model, its gradient, and the way back to the natural scale.
+    """Prepare the density of a model, its gradient, and the way back to the natural scale.
 
     Parameters
     ----------
@@ -137,20 +163,20 @@ def compile_target(model: pm.Model) -> Target:
     Returns
     -------
     Target
-        While it lives, its compiled functions are its own; afterwards another model of the same structure may have them.
+        While it lives, its graph is its own; afterwards another model of the same structure may have it.
     """
     structure, shared = _structure(model)
-    compiled = _POOL.take(structure)
-    if compiled is None:
+    graph = _POOL.take(structure)
+    if graph is None:
         with lean():
-            compiled = _Compiled(model, shared)
+            graph = _Graph(model, shared)
     else:
-        for old, new in zip(compiled.shared, shared, strict=True):
+        for old, new in zip(graph.shared, shared, strict=True):
             old.set_value(new.get_value(borrow=True), borrow=True)
-    unit = np.repeat([_unit(model, rv) for rv in model.free_RVs], compiled.sizes)
-    compiled.unit.set_value(unit)
-    target = Target(model, compiled.start() / unit, unit, compiled)
-    weakref.finalize(target, _POOL.put, structure, compiled).atexit = False
+    unit = np.repeat([_unit(model, rv) for rv in model.free_RVs], graph.sizes)
+    graph.unit.set_value(unit)
+    target = Target(model, graph.start() / unit, unit, graph.functions(), graph)
+    weakref.finalize(target, _POOL.put, structure, graph).atexit = False
     return target
 
 
@@ -160,19 +186,19 @@ def _unit(model: pm.Model, rv: Any) -> float:
 
 
 class _Pool:
-    """Compiled functions that nobody uses, by structure; the oldest go first."""
+    """Graphs that nobody uses, by structure; the oldest go first."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.kept: OrderedDict[Any, _Compiled] = OrderedDict()
+        self.kept: OrderedDict[Any, _Graph] = OrderedDict()
 
-    def take(self, structure: Any) -> _Compiled | None:
+    def take(self, structure: Any) -> _Graph | None:
         with self.lock:
             return self.kept.pop(structure, None)
 
-    def put(self, structure: Any, compiled: _Compiled) -> None:
+    def put(self, structure: Any, graph: _Graph) -> None:
         with self.lock:
-            self.kept[structure] = compiled
+            self.kept[structure] = graph
             while len(self.kept) > KEPT:
                 self.kept.popitem(last=False)
 
@@ -180,26 +206,16 @@ class _Pool:
 _POOL = _Pool()
 
 
-class _Compiled:
-    """The functions of one structure, for one user at a time."""
+class _Graph:
+    """The graph of one structure as a function of one vector of parameters, for one user at a time."""
 
     def __init__(self, model: pm.Model, shared: list[Any]) -> None:
-        import pytensor
-        import pytensor.tensor as pt
-        from pymc.initial_point import make_initial_point_expression
-        from pytensor.graph.replace import graph_replace, vectorize_graph
-        from pytensor.graph.rewriting.utils import rewrite_graph
-        from pytensor.graph.traversal import ancestors
-
-        from bayesens.likelihoods import with_gradients
-
         self.model, self.shared = model, shared
-        start = make_initial_point_expression(
+        self._start = make_initial_point_expression(
             free_rvs=model.free_RVs, rvs_to_transforms=model.rvs_to_transforms,
             initval_strategies=model.rvs_to_initial_values, return_transformed=True,
         )  # fmt: skip
-        self._start = pytensor.function([], start, mode=_plain(), on_unused_input="ignore")
-        shapes = [np.shape(value) for value in self._start()]
+        shapes = [np.shape(value) for value in evaluate(self._start)]
         sizes = [int(np.prod(shape)) for shape in shapes]
         self.sizes, self.unit = sizes, pytensor.shared(np.ones(sum(sizes)), shape=(sum(sizes),))
         variables = [*model.free_RVs, *model.deterministics]
@@ -212,68 +228,45 @@ class _Compiled:
             rv for rv in model.free_RVs
             if not any(other in set(ancestors([rv])) for other in model.free_RVs if other is not rv)
         ]  # fmt: skip
-        self.outputs, self.priors = tuple(str(v.name) for v in variables), tuple(str(v.name) for v in top)
+        self.variables, self.priors = tuple(str(v.name) for v in variables), tuple(str(v.name) for v in top)
         priors = model.logp(vars=top, jacobian=False, sum=False)
         logp = total + model.logp(vars=model.free_RVs)
         wanted = [logp, total, *model.replace_rvs_by_values(variables), *priors]
         # Known sizes keep the shapes of all parts known, and the graph small.
-        self._x = pt.tensor("x", dtype="float64", shape=(sum(sizes),))
-        many = pt.tensor("x", dtype="float64", shape=(None, sum(sizes)))
-        ends = np.cumsum(sizes)
+        self.x = pt.tensor("x", dtype="float64", shape=(sum(sizes),))
         place = {
-            model.rvs_to_values[rv]: _piece(self._x * self.unit, int(end), size, shape)
-            for rv, end, size, shape in zip(model.free_RVs, ends, sizes, shapes, strict=True)
+            model.rvs_to_values[rv]: _piece(self.x * self.unit, int(end), size, shape)
+            for rv, end, size, shape in zip(model.free_RVs, np.cumsum(sizes), sizes, shapes, strict=True)
         }
-        outputs = _without_inner_graphs(graph_replace(wanted, place, strict=False))
-        # What is simplified here need not be simplified with a dimension of draws, which takes ten times as long.
-        outputs = _without_inner_graphs(rewrite_graph(outputs, include=("canonicalize", "stabilize"), clone=True))
-        self._logp = outputs[0]
-        batched = vectorize_graph(outputs, {self._x: many})
-        # What does not depend on the parameters still gets a dimension of draws in front.
-        batched = [b if b.ndim > o.ndim else pt.expand_dims(b, 0) for b, o in zip(batched, outputs, strict=True)]
-        self.values = _function([many], batched[:2])
-        self.expand = _function([many], batched[2:])
-        # A point's density depends on its own row only: the gradient of the sum holds all gradients.
-        self._gradients = lambda: _function([many], with_gradients([batched[0], pt.grad(batched[0].sum(), many)]))
-        self.large = len(self.values.maker.fgraph.apply_nodes) > LARGE
-
-    @cached_property
-    def gradients(self) -> Callable[[np.ndarray], list[np.ndarray]]:
-        """Log densities and gradients of many points; of a large graph one by one, by compiled code."""
-        if not self.large:
-            with lean():
-                return self._gradients()
-
-        def one_by_one(x: np.ndarray) -> list[np.ndarray]:
-            values, gradients = zip(*(self.one(point) for point in x), strict=True)
-            return [np.array(values), np.array(gradients)]
-
-        return one_by_one
+        self.outputs = without_inner_graphs(graph_replace(wanted, place, strict=False))
+        self.compiled: Compiled | None = None
 
     def start(self) -> np.ndarray:
         """Initial point, which may depend on the data."""
-        return np.concatenate([np.ravel(np.asarray(x, dtype=float)) for x in self._start()])
+        return np.concatenate([np.ravel(np.asarray(x, dtype=float)) for x in evaluate(self._start)])
 
-    def chunk(self) -> int:
-        """Points that fit into memory at a time if every one needs as much as the largest of the data."""
-        largest = max((np.size(s.get_value(borrow=True)) for s in self.shared), default=1)
-        return int(np.clip(CHUNK // largest, 1, 2000))
+    def functions(self) -> Functions:
+        """The functions for the present values of the shared variables."""
+        if self.compiled is None:
+            try:
+                return _Taped(trace(self.outputs[:2], self.x), trace(self.outputs[2:], self.x))
+            except Untraceable:
+                with lean():
+                    self.compiled = Compiled(self.x, self.outputs, self.shared)
+        return self.compiled
+
+
+class _Taped:
+    """The functions of a graph that could be written out as tapes: of the density, and of the variables."""
+
+    def __init__(self, density: Tape, variables: Tape) -> None:
+        self.density, self.variables = density, variables
+        self.values, self.gradients, self.expand = density.values, density.gradients, variables.values
+        self.size = max(len(density.template), len(variables.template))
 
     @cached_property
     def one(self) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        import pytensor
-        import pytensor.tensor as pt
-
-        with lean():
-            function = pytensor.function([self._x], [self._logp, pt.grad(self._logp, self._x)], mode=_compiling())
-        jitted, containers = function.vm.jit_fn, function.input_storage[1:]
-
-        def logp_and_gradient(x: np.ndarray) -> tuple[float, np.ndarray]:
-            # Past PyTensor's own storage, of which there is one: chains run side by side.
-            value, gradient = jitted(x, *(c.storage[0] for c in containers))
-            return float(value), gradient
-
-        return logp_and_gradient
+        return self.density.function()
 
 
 def _piece(x: Any, end: int, size: int, shape: tuple[int, ...]) -> Any:
@@ -284,56 +277,12 @@ def _piece(x: Any, end: int, size: int, shape: tuple[int, ...]) -> Any:
     return part if len(shape) == 1 else part.reshape(shape)
 
 
-def _without_inner_graphs(outputs: list[Any]) -> list[Any]:
-    """Put the content of operations that are graphs themselves in their place: they would be run point by point."""
-    from pytensor.compile.builders import OpFromGraph
-    from pytensor.graph.replace import graph_replace
-    from pytensor.graph.traversal import toposort
-    from pytensor.tensor.rewriting.ofg import inline_ofg_node
-
-    while inner := [node for node in toposort(outputs) if isinstance(node.op, OpFromGraph)]:
-        content = inline_ofg_node(inner[0])
-        outputs = graph_replace(outputs, dict(zip(inner[0].outputs, content, strict=True)), strict=False)
-    return outputs
-
-
-def _function(inputs: list[Any], outputs: list[Any]) -> Any:
-    import pytensor
-
-    function = pytensor.function(inputs, outputs, mode=_plain(), on_unused_input="ignore")
-    function.trust_input = True
-    return function
-
-
-def _plain() -> Any:
-    """Each operation by NumPy: nothing is compiled."""
-    from pytensor.compile.mode import Mode
-
-    return Mode(linker="py", optimizer="fast_compile")
-
-
-def _compiling() -> Any:
-    """PyTensor's numba mode, with the interpreter's lock released while a function runs."""
-    from pytensor.compile.mode import NUMBA, Mode
-    from pytensor.link.numba.dispatch.basic import numba_njit
-    from pytensor.link.numba.linker import NumbaLinker
-
-    class Linker(NumbaLinker):
-        def jit_compile(self, fn_and_cache: Any) -> Any:
-            function, key = fn_and_cache
-            return numba_njit(function.py_func, final_function=True, cache=key is not None, nogil=True)
-
-    return Mode(linker=Linker(), optimizer=NUMBA.optimizer)
-
-
 @contextmanager
 def lean() -> Iterator[None]:
     """Build and compile graphs without notes on where each operation was written, which multiply as graphs are rewritten.
 
     It also leaves out PyTensor's remark that it found no BLAS for its C compiler, which nothing here uses.
     """
-    import pytensor
-
     with warnings.catch_warnings(), pytensor.config.change_flags(traceback__limit=0, traceback__compile_limit=0):
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
         yield
@@ -341,10 +290,6 @@ def lean() -> Iterator[None]:
 
 def _structure(model: pm.Model) -> tuple[Any, list[Any]]:
     """What a model's graph is apart from the values of its shared variables, and these variables in the graph's order."""
-    from pytensor.compile.sharedvalue import SharedVariable
-    from pytensor.graph.basic import Constant
-    from pytensor.graph.traversal import toposort
-
     named = [*model.basic_RVs, *model.potentials, *model.deterministics]
     transforms = [_transform(model, rv) for rv in model.free_RVs]
     roots = [*named, *(graph for _, graphs in transforms for graph in graphs)]

@@ -290,15 +290,15 @@ def test_an_interrupted_fit_by_nuts_is_no_shorter_fit():
     assert out.stdout.split() == ["interrupted", "interrupted"], out.stderr[-2000:]
 
 
-def test_a_second_table_of_the_same_structure_takes_the_compiled_functions_of_the_first():
-    """The structure leaves out the data; what was compiled for one table gives the density of the other."""
+def test_a_second_table_of_the_same_structure_takes_the_graph_of_the_first():
+    """The structure leaves out the data; the graph of one table gives the density of the other."""
     one, other = (mixture(300, seed).select(rows=slice(None, n)) for seed, n in ((1, 300), (2, 170)))
     model = be.BMA()
     x = np.random.default_rng(1).normal(scale=0.3, size=(3, 16))
 
     def logp(ensemble):
         target = compile_target(model.resolve(ensemble).build(ensemble))
-        return id(target._compiled), target.logp(target.start + x), [target.compiled(target.start + p)[0] for p in x]
+        return id(target._graph), target.logp(target.start + x), [target.functions.one(target.start + p)[0] for p in x]
 
     first, second, again = logp(one), logp(other), logp(one)
     assert first[0] == second[0] == again[0]
@@ -314,8 +314,8 @@ def test_a_second_table_of_the_same_structure_takes_the_compiled_functions_of_th
     np.testing.assert_allclose(second[1], expected, rtol=1e-10)
     del target
     busy = compile_target(model.build(one))  # while it is in use, the next one gets its own
-    assert compile_target(model.build(other))._compiled is not busy._compiled
-    assert compile_target(be.BMA(sigma="shared").build(one))._compiled is not busy._compiled
+    assert compile_target(model.build(other))._graph is not busy._graph
+    assert compile_target(be.BMA(sigma="shared").build(one))._graph is not busy._graph
 
 
 def point_of(model, x):
