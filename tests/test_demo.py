@@ -53,7 +53,9 @@ def near_truth(ensemble, draws=200):
     }  # fmt: skip
     tree = be.fit(be.BMA(), ensemble, method="em")
     tree["posterior"] = xr.DataTree(xr.Dataset(named, dims | {"chain": [0, 1], "draw": range(draws)}))
-    options = options_to_json(be.HBM().resolve(ensemble))
+    model = be.HBM().resolve(ensemble)
+    tree["history"] = xr.DataTree(model.history(ensemble))
+    options = options_to_json(model)
     tree.attrs |= {"bayesens_model": "HBM", "bayesens_options": json.dumps(options), "point_estimate": 0, "method": "nuts",
                    "rhat_max": 1.0, "ess_min": 400.0, "divergences": 0}  # fmt: skip
     del tree.attrs["optima"]
