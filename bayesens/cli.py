@@ -154,7 +154,7 @@ def fit(
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=OPTION)] = None,
     method: Annotated[Literal["auto", "nuts", "laplace", "em"], typer.Option(help=METHOD)] = "auto",
     draws: Annotated[int, typer.Option(help="Draws that each chain keeps.")] = 1000,
-    tune: Annotated[int, typer.Option(help="Draws before these, thrown away.")] = 1000,
+    tune: Annotated[int, typer.Option(help="Draws before these, thrown away.")] = 500,
     chains: Annotated[int, typer.Option(help="Chains.")] = 4,
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal draws.")] = None,
     progress: Annotated[bool, typer.Option(help="Show the sampler at work, in a terminal.")] = True,

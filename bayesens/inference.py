@@ -45,7 +45,7 @@ def fit(
     *,
     method: str = "auto",
     draws: int = 1000,
-    tune: int = 1000,
+    tune: int = 500,
     chains: int = 4,
     random_seed: int | None = None,
     target_accept: float = 0.9,
@@ -62,10 +62,10 @@ def fit(
     ensemble : Ensemble
         Rows without an observation are left out.
     method : {"auto", "nuts", "laplace", "em"}
-        ``"auto"`` maximises the posterior, samples its normal approximation with importance weights, keeps that where
-        Pareto k < .7 and the importance ESS is at least 400, and runs NUTS otherwise, started and scaled from the
-        optimum. ``"laplace"`` keeps the approximation whatever it is worth, with a warning. ``"em"`` is Raftery's
-        two-stage fit: one point, no posterior.
+        ``"auto"`` maximises the posterior, samples an approximation around the optimum (normal, or following the
+        posterior's skewness) with importance weights, keeps that where Pareto k < .7 and the importance ESS is at least
+        400, and runs NUTS otherwise, started and scaled from the optimum. ``"laplace"`` keeps the approximation whatever
+        it is worth, with a warning. ``"em"`` is Raftery's two-stage fit: one point, no posterior.
     draws, tune, chains : int
         Draws kept and thrown away per chain, and chains.
     random_seed : int, optional
@@ -244,8 +244,9 @@ def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng
             if method == "laplace":
                 raise ValueError(f"method='laplace' is not possible: {reason}. Use method='nuts'.")
         else:
-            result = laplace(target, modes[0], root, proposals=max(4000, draws * chains), rng=rng)
-            attrs |= {"pareto_k": result.pareto_k, "importance_ess": result.ess}
+            wanted = max(IMPORTANCE_ESS, 0.25 * draws * chains)
+            result = laplace(target, modes[0], root, ess=wanted, pareto_k=PARETO_K, rng=rng)
+            attrs |= {"pareto_k": result.pareto_k, "importance_ess": result.ess, "proposal": result.proposal}
             trusted = result.pareto_k < PARETO_K and result.ess >= IMPORTANCE_ESS and not rivals
             reason = (
                 f"Pareto k {result.pareto_k:.2f} and importance ESS {result.ess:.0f}"
@@ -253,8 +254,8 @@ def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng
             )  # fmt: skip
             if trusted or method == "laplace":
                 if not trusted:
-                    warn(f"The normal approximation should not be trusted ({reason}; wanted k < {PARETO_K} and an ESS of "
-                         f"{IMPORTANCE_ESS:.0f}). Use method='nuts'.")  # fmt: skip
+                    warn(f"The approximation around the optimum should not be trusted ({reason}; wanted k < {PARETO_K} and "
+                         f"an ESS of {IMPORTANCE_ESS:.0f}). Use method='nuts'.")  # fmt: skip
                 index = result.resample(draws * chains, rng).reshape(chains, draws)
                 return _Sampled(
                     result.x[index], result.loglik[index], attrs | {"method": "laplace", "reason": reason}, {}

@@ -1,15 +1,20 @@
-"""The optimum of a posterior, its curvature, and importance sampling from the normal that they define."""
+"""The optimum of a posterior, its curvature, and importance sampling from approximations around it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg, optimize
 
+from bayesens.skewed import skew_map
 from bayesens.target import Target
 
 __all__ = ["Laplace", "Mode", "curvature", "find_modes", "laplace"]
+
+BATCH = 2000  # proposals at a time
+HOPELESS = 0.002  # share of a batch that its weights must be worth for a better proposal to be tried
 
 GRADIENT = 1e-4  # of the whitened log density, whose optimum is then less than 1e-7 away
 
@@ -35,6 +40,8 @@ class Laplace:
         Pareto-smoothed, normalised.
     pareto_k, ess : float
         Shape of the tail of the weights, and their effective sample size.
+    proposal : str
+        ``"normal"`` or ``"skewed"``.
     """
 
     x: np.ndarray
@@ -42,6 +49,7 @@ class Laplace:
     log_weight: np.ndarray
     pareto_k: float
     ess: float
+    proposal: str
 
     def resample(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Indices of proposals that are draws of equal weight, by systematic resampling in random order."""
@@ -140,8 +148,13 @@ def curvature(target: Target, x: np.ndarray) -> np.ndarray | None:
     return np.asarray(linalg.solve_triangular(root, np.eye(len(x)), lower=True).T)
 
 
-def laplace(target: Target, mode: Mode, root: np.ndarray, *, proposals: int, rng: np.random.Generator) -> Laplace:
-    """Sample the normal at a mode and weight the draws by the density, smoothed by a Pareto tail (PSIS).
+def laplace(
+    target: Target, mode: Mode, root: np.ndarray, *, ess: float, pareto_k: float, rng: np.random.Generator
+) -> Laplace:
+    """Sample an approximation around a mode and weight the draws by the density, smoothed by a Pareto tail (PSIS).
+
+    The normal of the curvature comes first. Where its weights fall short, but not hopelessly, a proposal that also follows
+    the skewness takes its place.
 
     Parameters
     ----------
@@ -149,7 +162,9 @@ def laplace(target: Target, mode: Mode, root: np.ndarray, *, proposals: int, rng
     mode : Mode
     root : array (parameter, parameter)
         Root of the covariance.
-    proposals : int
+    ess, pareto_k : float
+        Importance ESS, and shape of the weights' tail below which it counts, at which proposals end; there are at most
+        8,000.
     rng : numpy.random.Generator
 
     Returns
@@ -160,13 +175,39 @@ def laplace(target: Target, mode: Mode, root: np.ndarray, *, proposals: int, rng
     ----------
     Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72), Pareto smoothed importance sampling.
     """
+
+    def normal(size: int) -> tuple[np.ndarray, np.ndarray]:
+        z = rng.standard_normal((size, len(mode.x)))
+        return mode.x + z @ root.T, -0.5 * np.sum(z**2, axis=1)
+
+    def enough(found: float, k: float) -> bool:
+        return found >= ess and k < pareto_k
+
+    first = _weighted(target, normal, "normal", enough=enough, most=BATCH)
+    if enough(first.ess, first.pareto_k) or first.ess < HOPELESS * BATCH:
+        return first
+    proposal = skew_map(target, mode.x, root, rng=rng)
+    if proposal is None:
+        return first
+    return _weighted(target, lambda size: proposal.sample(size, rng), "skewed", enough=enough, most=4 * BATCH)
+
+
+def _weighted(
+    target: Target, proposal: Callable[[int], tuple[np.ndarray, np.ndarray]], name: str, *,
+    enough: Callable[[float, float], bool], most: int,
+) -> Laplace:  # fmt: skip
+    """Draws of a proposal, a batch at a time until they are worth enough, with smoothed weights."""
     from arviz_stats.base import array_stats
 
-    z = rng.standard_normal((proposals, len(mode.x)))
-    x = mode.x + z @ root.T
-    logp, loglik = target.logp_and_loglik(x)
-    ratio = logp + 0.5 * np.sum(z**2, axis=1)
-    ratio = np.where(np.isfinite(ratio), ratio, -np.inf)
-    log_weight, k = array_stats.psislw(-(ratio - ratio.max()))
-    log_weight = np.asarray(log_weight) - np.logaddexp.reduce(np.asarray(log_weight))
-    return Laplace(x, loglik, log_weight, float(k), float(np.exp(-np.logaddexp.reduce(2.0 * log_weight))))
+    x, ratio, loglik = [], np.zeros(0), np.zeros(0)
+    while True:
+        points, log_q = proposal(BATCH)
+        logp, batch = target.logp_and_loglik(points)
+        x.append(points)
+        ratio = np.concatenate([ratio, np.where(np.isfinite(logp), logp - log_q, -np.inf)])
+        loglik = np.concatenate([loglik, batch])
+        log_weight, k = array_stats.psislw(-(ratio - ratio.max()))
+        log_weight = np.asarray(log_weight) - np.logaddexp.reduce(np.asarray(log_weight))
+        ess = float(np.exp(-np.logaddexp.reduce(2.0 * log_weight)))
+        if enough(ess, float(k)) or len(ratio) >= most:
+            return Laplace(np.concatenate(x), loglik, log_weight, float(k), ess, name)
