@@ -15,6 +15,7 @@ __all__ = ["affine_copies", "constant", "linear_dependence"]
 
 # Copies and linear combinations are exact: what is left is the rounding of a few operations.
 EXACT = 1e-10
+FIRST = 1000
 
 
 def constant(values: NDArray[np.float64]) -> bool:
@@ -56,13 +57,21 @@ def affine_copies(ensemble: Ensemble, values: NDArray[np.float64] | None = None)
     found = []
     for first, second in combinations(range(ensemble.n_members), 2):
         pair = values[:, [first, second]]
-        common = pair[~np.isnan(pair).any(axis=1)]
-        if len(common) < 3:
-            continue
-        one, two = _standardised(common).T
-        if one.any() and two.any() and np.abs(one - np.sign(one @ two) * two).max() <= EXACT * np.abs(one).max():
+        # What is no copy in the first rows need not be compared in all.
+        if _affine(pair[:FIRST], 1e4 * EXACT) is not False and _affine(pair, EXACT):
             found.append((ensemble.members[first], ensemble.members[second]))
     return found
+
+
+def _affine(pair: NDArray[np.float64], tolerance: float) -> bool | None:
+    """Whether one column is an affine function of the other; None where too few rows or a constant column say nothing."""
+    common = pair[~np.isnan(pair).any(axis=1)]
+    if len(common) < 3:
+        return None
+    one, two = _standardised(common).T
+    if not (one.any() and two.any()):
+        return None
+    return bool(np.abs(one - np.sign(one @ two) * two).max() <= tolerance * np.abs(one).max())
 
 
 def linear_dependence(ensemble: Ensemble, values: NDArray[np.float64] | None = None) -> list[str]:

@@ -23,7 +23,7 @@ __all__ = ["Optimum", "em", "em_starts", "least_squares"]
 TINY = 1e-300
 PARTS, ROWS_FOR_THREADS = 8, 10_000
 PATIENCE = 20  # steps of EM before quasi-Newton steps are tried, twice as many before each next time
-ROWS_FOR_STARTS = 20_000
+ROWS_FOR_STARTS = 5_000
 LEAP = 4.0  # by how much these may change logarithms
 STILL = 1e-8  # change of weights, and of logarithms of variances times the weight, at which EM ends
 
@@ -258,7 +258,7 @@ def em_starts(squares: np.ndarray, available: np.ndarray, *, cluster: np.ndarray
 
     The standard start has equal weights and, for sigma, the standard deviation of the best member's residuals. The
     others spread the sigmas over a factor of about thirty and the weights over the simplex. Of a large table they are tried
-    on 20,000 rows, and those that lead elsewhere there go on with all rows.
+    on 5,000 rows, and those that lead elsewhere there go on with all rows.
 
     Returns
     -------
