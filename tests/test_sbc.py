@@ -126,6 +126,9 @@ def test_work_file_is_whole_and_taken_up_again(sbc, tmp_path, monkeypatch):
     made.append(None)
     assert [r["seed"] for r in sbc.run(todo, tmp_path / "work")] == [0, 1, 2, 3]
     assert made == [0, 1, None, 2, 3]
+    monkeypatch.setattr(sbc, "code_digest", lambda: "other code")
+    sbc.run(todo[:1], tmp_path / "work")
+    assert made == [0, 1, None, 2, 3, 0]
 
 
 @pytest.mark.skipif(not RESULT.exists(), reason="`make calibration` has not written its result")

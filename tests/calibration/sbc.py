@@ -13,7 +13,8 @@ smallest p-value is below FAMILY divided by the number of all quantities of all 
 chance below .5 % then, whatever the dependence between quantities. The twins fit with a prior other than the generating
 one and must fail by the same rule.
 
-`python tests/calibration/sbc.py --work FILE` keeps every finished simulation in FILE and goes on from there.
+`python tests/calibration/sbc.py --work FILE` keeps every finished simulation in FILE and goes on from there,
+unless the code has changed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -292,14 +294,25 @@ def _ess(posterior: xr.Dataset) -> float:
 
 
 # ------------------------------------------------------------------------------------------------------- many simulations
+@cache
+def code_digest() -> str:
+    """Digest of the library's source and of this file."""
+    files = [*Path(be.__file__).parent.rglob("*.py"), *Path(be.models.__file__).parent.glob("*.py"), Path(__file__)]
+    return sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:16]
+
+
 def run(todo: list[tuple[str, bool, int]], work: Path | None = None) -> list[dict[str, Any]]:
-    """Make the simulations (kind, wrong, seed) that the work file does not have; it is written whole after each."""
+    """Make the simulations (kind, wrong, seed) that the work file does not have; it is written whole after each.
+
+    Those that another state of the code has made are not taken up.
+    """
     records = {}
     if work and work.exists():
-        records = {(r["kind"], r["wrong"], r["seed"]): r for r in map(json.loads, work.read_text().splitlines())}
+        found = [r for r in map(json.loads, work.read_text().splitlines()) if r["code"] == code_digest()]
+        records = {(r["kind"], r["wrong"], r["seed"]): r for r in found}
     for one in track([one for one in todo if one not in records], "simulations", console=Console(stderr=True)):
         name, wrong, seed = one
-        records[one] = simulate(name, seed, wrong=wrong)
+        records[one] = simulate(name, seed, wrong=wrong) | {"code": code_digest()}
         if work:
             with write_atomically(work) as path:
                 path.write_text("".join(json.dumps(r) + "\n" for r in records.values()))
@@ -351,6 +364,7 @@ def main(simulations: int = SIMULATIONS, twins: int = TWINS, work: Path = WORK, 
     text = re.sub(r"\[[\d\s,]*\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), json.dumps(out, indent=1))
     with write_atomically(result) as path:
         path.write_text(text + "\n")
+    work.unlink()
 
 
 if __name__ == "__main__":
