@@ -61,13 +61,13 @@ def correlated_ensemble(n: int, seed: int) -> Any:
 
 
 def hbm_ensemble(n: int, seed: int) -> Any:
-    """Rows of four members at 500 sites in 20 groups, fewer where there are fewer than two rows a site."""
+    """Rows of four members in 20 groups at 500 sites, or at fewer that have 20 rows each."""
     import numpy as np
 
     import bayesens as be
     from bayesens import simulate
 
-    sites = min(500, max(40, n // 2))
+    sites = min(500, max(40, n // 20))
     correlation = 0.6 + 0.4 * np.eye(4)
     frame = simulate.hbm(
         n_sites=sites, n_groups=20, n_times=max(1, n // sites), truth_mean=0.2, truth_sd=0.8, truth_site_sd=0.5,
@@ -144,6 +144,7 @@ CASES = {
     "em_1m_one": Case("BMA EM, one start", fit("BMA", bma_ensemble, method="em", starts=0), 1_000_000, 3),
     "hbm_nuts_10k": Case("HBM NUTS", fit("HBM", hbm_ensemble, method="nuts"), 10_000, 3),
     "hbm_nuts_1m": Case("HBM NUTS", fit("HBM", hbm_ensemble, method="nuts"), 1_000_000),
+    "hbm_nuts_2k": Case("HBM NUTS", fit("HBM", hbm_ensemble, method="nuts"), 2000, 3),
     "hbm_naive_2k": Case("HBM with its effects sampled", naive("HBM", hbm_ensemble), 2000, limit=300),
     "score_100k": Case("score under 1,000 draws", score("score"), 100_000, 3),
     "loo_100k": Case("LOO under 1,000 draws", score("loo"), 100_000, 3),
