@@ -147,6 +147,7 @@ def test_long_run_is_calibrated_and_its_twins_are_not(sbc):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # a minute alone on two cores, and several on a busy machine
 def test_small_run_is_calibrated_and_its_twin_is_not(sbc):
     """20 simulations, nominal 95 % bands; a correct program fails with a chance below .5 %.
 
