@@ -32,11 +32,11 @@ format:  ## let ruff mend what it can and format
 
 check: lint types floors test  ## everything that a commit must pass
 
-calibration:  ## coverage of posterior intervals over many simulated data sets (an hour or more)
+calibration:  ## coverage and ranks of known truths over many simulated data sets (an hour or more)
 	$(RUN) pytest -m calibration --timeout=0
 
-bench:  ## timings, one process so that they do not disturb each other
-	$(RUN) pytest -m benchmark --timeout=0 -n 0 -s
+bench:  ## timings, one case after the other, and a table of them (half an hour)
+	$(RUN) pytest tests/benchmarks -m benchmark --timeout=0 -n 0 --dist=no --benchmark-quiet -s
 
 notebooks:  ## execute the notebooks in place
 	$(RUN) jupyter execute --inplace notebooks/*.ipynb

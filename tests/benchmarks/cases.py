@@ -1,0 +1,219 @@
+"""What is timed, and the process that it is timed in.
+
+`python cases.py NAME SCALE` prepares a case (imports, its table, a fit of the same model to another table, so that nothing is
+left to compile), says so, runs it at each line that it reads, and says at the end how much memory it took and what came out.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Run = Callable[[], Any]
+QUANTITIES = ("weight", "bias", "slope", "sigma", "truth_mean", "truth_sd", "truth_site_sd", "truth_group_sd", "slope_site",
+              "slope_group", "error_sd", "bias_site_sd", "bias_group_sd")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case: what prepares it, with how many rows, how often it is run, and after how many seconds it is given up."""
+
+    title: str
+    prepare: Callable[[int], Run]
+    rows: int
+    rounds: int = 1
+    limit: float = 1800.0
+
+    def size(self, scale: float) -> int:
+        """Rows at a scale."""
+        return max(1000, round(self.rows * scale))
+
+
+# ------------------------------------------------------------------------------------------------------------- the tables
+def bma_ensemble(n: int, seed: int) -> Any:
+    """Rows of four members from the mixture of BMA."""
+    import bayesens as be
+    from bayesens import simulate
+
+    frame = simulate.bma(n, weight=[0.4, 0.3, 0.2, 0.1], bias=[0.2, -0.1, 0.0, 0.3], slope=[0.9, 1.0, 1.1, 0.8],
+                         sigma=[0.4, 0.5, 0.6, 0.7], random_seed=seed)  # fmt: skip
+    return be.Ensemble.from_frame(frame, members=["m1", "m2", "m3", "m4"], observation="y")
+
+
+def correlated_ensemble(n: int, seed: int) -> Any:
+    """Rows of eight members whose errors have a correlation of .94, as from one model at several lead times."""
+    import numpy as np
+    import pandas as pd
+
+    import bayesens as be
+
+    rng = np.random.default_rng(seed)
+    y = rng.standard_normal((n, 1))
+    error = np.sqrt(0.94) * rng.standard_normal((n, 1)) + np.sqrt(0.06) * rng.standard_normal((n, 8))
+    frame = pd.DataFrame(y + np.linspace(0.4, 0.6, 8) * error, columns=[f"m{k + 1}" for k in range(8)])
+    return be.Ensemble.from_frame(frame.assign(y=y), members=list(frame), observation="y")
+
+
+def hbm_ensemble(n: int, seed: int) -> Any:
+    """Rows of four members in 20 groups at 500 sites, or at fewer that have 20 rows each."""
+    import numpy as np
+
+    import bayesens as be
+    from bayesens import simulate
+
+    sites = min(500, max(40, n // 20))
+    correlation = 0.6 + 0.4 * np.eye(4)
+    frame = simulate.hbm(
+        n_sites=sites, n_groups=20, n_times=max(1, n // sites), truth_mean=0.2, truth_sd=0.8, truth_site_sd=0.5,
+        truth_group_sd=0.3, center=0.0, bias=[0.2, -0.1, 0.0, 0.3], slope=[0.7, 0.8, 0.6, 0.9],
+        slope_site=[0.6, 0.7, 0.5, 0.8], slope_group=[0.8, 0.7, 0.9, 0.6], error_cov=0.16 * correlation,
+        bias_site_cov=0.04 * correlation, bias_group_cov=0.01 * correlation, random_seed=seed,
+    ).frame  # fmt: skip
+    return be.Ensemble.from_frame(frame, members=["m1", "m2", "m3", "m4"], observation="y", site="site", group="group")
+
+
+# -------------------------------------------------------------------------------------------------------------- the cases
+def fit(model: str, table: Callable[[int, int], Any], **options: Any) -> Callable[[int], Run]:
+    """`be.fit` as a whole, in a process that has fitted the same model to another table."""
+
+    def prepare(n: int) -> Run:
+        import bayesens as be
+
+        ensemble, value = table(n, 1), getattr(be, model)()
+        short = {} if options["method"] == "em" else {"draws": 50, "tune": 100}
+        for method in ("laplace", "nuts") if options["method"] == "auto" else (options["method"],):
+            be.fit(value, table(1000, 2), random_seed=2, progressbar=False, **options | short | {"method": method})
+        return lambda: be.fit(value, ensemble, random_seed=1, progressbar=False, **options)
+
+    return prepare
+
+
+def naive(model: str, table: Callable[[int, int], Any]) -> Callable[[int], Run]:
+    """The plain PyMC model, compiled and sampled by nutpie with its own settings."""
+
+    def prepare(n: int) -> Run:
+        import nutpie
+
+        import bayesens as be
+
+        ensemble, value = table(n, 1), getattr(be, model)()
+        value = value.resolve(ensemble)
+
+        def run() -> Any:
+            compiled = nutpie.compile_pymc_model(value.build(ensemble, likelihood="rows"))
+            return nutpie.sample(compiled, draws=1000, chains=4, seed=1, progress_bar=False)
+
+        return run
+
+    return prepare
+
+
+def score(function: str) -> Callable[[int], Run]:
+    """Log score, CRPS and intervals, or LOO, of many rows under 1,000 draws."""
+
+    def prepare(n: int) -> Run:
+        import bayesens as be
+
+        tree = be.fit(be.BMA(), bma_ensemble(5000, 2), method="laplace", draws=250, chains=4, random_seed=1,
+                      log_likelihood=False)  # fmt: skip
+        ensemble, call = bma_ensemble(n, 1), getattr(be, function)
+        call(tree, bma_ensemble(1000, 3))
+        return lambda: call(tree, ensemble) and None
+
+    return prepare
+
+
+CASES = {
+    "bma_auto_10k": Case("BMA auto", fit("BMA", bma_ensemble, method="auto"), 10_000, 5),
+    "bma_auto_100k": Case("BMA auto", fit("BMA", bma_ensemble, method="auto"), 100_000, 3),
+    "bma_auto_1m": Case("BMA auto", fit("BMA", bma_ensemble, method="auto"), 1_000_000),
+    "bma_nuts_10k": Case("BMA NUTS", fit("BMA", bma_ensemble, method="nuts"), 10_000, 3),
+    "bma_naive_10k": Case("BMA as pm.NormalMixture", naive("BMA", bma_ensemble), 10_000, limit=300),
+    "bma_naive_100k": Case("BMA as pm.NormalMixture", naive("BMA", bma_ensemble), 100_000, limit=300),
+    "em_18k": Case("BMA EM, 8 members", fit("BMA", correlated_ensemble, method="em"), 18_000, 3),
+    "em_18k_one": Case(
+        "BMA EM, 8 members, one start", fit("BMA", correlated_ensemble, method="em", starts=0), 18_000, 5
+    ),
+    "em_1m": Case("BMA EM", fit("BMA", bma_ensemble, method="em"), 1_000_000),
+    "em_1m_one": Case("BMA EM, one start", fit("BMA", bma_ensemble, method="em", starts=0), 1_000_000, 3),
+    "hbm_nuts_10k": Case("HBM NUTS", fit("HBM", hbm_ensemble, method="nuts"), 10_000, 3),
+    "hbm_nuts_1m": Case("HBM NUTS", fit("HBM", hbm_ensemble, method="nuts"), 1_000_000),
+    "hbm_nuts_2k": Case("HBM NUTS", fit("HBM", hbm_ensemble, method="nuts"), 2000, 3),
+    "hbm_naive_2k": Case("HBM with its effects sampled", naive("HBM", hbm_ensemble), 2000, limit=300),
+    "score_100k": Case("score under 1,000 draws", score("score"), 100_000, 3),
+    "loo_100k": Case("LOO under 1,000 draws", score("loo"), 100_000, 3),
+}
+
+
+# -------------------------------------------------------------------------------------------------------- the process
+def outcome(result: Any) -> dict[str, Any]:
+    """What a fit says about itself, and the least bulk effective sample size of its parameters."""
+    import arviz as az
+
+    if not hasattr(result, "children"):
+        return {}
+    attrs = result.attrs
+    out = {key: attrs[key] for key in ("method", "pareto_k", "iterations", "rhat_max", "divergences") if key in attrs}
+    posterior = result["posterior"].to_dataset()
+    if posterior.sizes["draw"] == 1:
+        return out
+    own = posterior[[name for name in QUANTITIES if name in posterior]]
+    if attrs.get("method") == "laplace":
+        return out | {"ess": float(attrs["importance_ess"])}
+    return out | {
+        "ess": min(float(v.min()) for v in az.ess(own, method="bulk").values()),
+        "rhat_max": max(float(v.max()) for v in az.rhat(own).values()),
+    }
+
+
+def peak_mib() -> float:
+    """Largest memory that this process has held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
+
+
+def main(name: str, scale: float) -> None:
+    """Serve one case."""
+    from bayesens import inference, sufficient
+
+    spent: dict[str, float] = {}
+
+    def timed(module: Any, function: str, key: str) -> None:
+        """Note how long a part of the fit takes."""
+        inner = getattr(module, function)
+
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            begin = time.perf_counter()
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                spent[key] = spent.get(key, 0.0) + time.perf_counter() - begin
+
+        setattr(module, function, outer)
+
+    warnings.simplefilter("ignore")
+    timed(inference, "_sample", "sampling")
+    timed(sufficient, "statistics", "statistics")
+    case = CASES[name]
+    run = case.prepare(case.size(scale))
+    before, result = peak_mib(), None
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "end":
+            break
+        spent.clear()
+        del result
+        result = run()
+        print("done", flush=True)
+    parts = {f"{key}_seconds": round(value, 3) for key, value in spent.items()}
+    print(json.dumps({"peak_mib": peak_mib(), "before_mib": before} | outcome(result) | parts), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], float(sys.argv[2]))
