@@ -15,7 +15,7 @@ from bayesens.checks import warn
 from bayesens.columns import listed
 from bayesens.distributions import Distribution, NormalMixture, transformed
 from bayesens.ensemble import Ensemble
-from bayesens.inference import check_given, log_likelihood_of, model_of
+from bayesens.inference import check_given, check_training_rows, log_likelihood_of, model_of, on_model_scale
 from bayesens.predictive import PosteriorMixture
 from bayesens.transforms import transform
 
@@ -287,10 +287,7 @@ def add(
     if group not in known:
         raise ValueError(f"group is one of {', '.join(map(repr, known))}; got {group!r}.")
     fitted = model_of(tree, model)
-    if ensemble.digest != tree.attrs["data_digest"]:
-        raise ValueError(
-            "This ensemble is not the one that was fitted (its digest differs); pass the training rows as they were."
-        )
+    check_training_rows(tree, ensemble)
     posterior = tree["posterior"].to_dataset()
     if group == "log_likelihood":
         values = log_likelihood_of(fitted, posterior, ensemble)
@@ -397,14 +394,8 @@ def _transformed_parts(prepared: _Prepared, variance: np.ndarray) -> tuple[np.nd
 
 
 def _log_density(prepared: _Prepared, y: np.ndarray) -> np.ndarray:
-    g = transform(prepared.model.transform)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        out = prepared.mixture.log_density(g.forward(y)) + g.log_jacobian(y)
-    if prepared.model.transform == "sqrt" and np.any(y == 0):
-        each = prepared.mixture.log_mass_below_zero()[:, y == 0]
-        top = each.max(axis=0)
-        out[y == 0] = top + np.log(np.mean(np.exp(each - top), axis=0))
-    return out
+    z, below, jacobian = on_model_scale(prepared.model, y)
+    return prepared.mixture.log_density(z, below) + jacobian
 
 
 def _rows(ensemble: Ensemble) -> xr.Dataset:
