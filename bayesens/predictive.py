@@ -10,7 +10,7 @@ PIT and CRPS come from a matched mixture, which keeps every component's first tw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = ["Block", "Moments", "PosteriorMixture", "row_classes"]
 SD_BINS = np.array([0.0, 0.5, 0.85, 0.975, 1.0])
 MEAN_BINS = np.array([0.0, 0.1, 0.9, 1.0])
 SPREAD_FOR_BINS = 0.04
+PART_ROWS = 50_000  # matched mixtures of so many rows take about 60 MB for four members
 MEMORY = 32e6  # bytes of log densities under all draws at a time
 MEMBER_CORRELATION = 0.8  # of a typical row, only to weigh coefficients against each other
 
@@ -120,16 +121,41 @@ class PosteriorMixture:
         NormalMixture
             Shape (row); NaN for rows without a prediction.
         """
-        parts = [(block.rows, *self._matched_block(block)) for block in self.blocks()]
-        width = max((weight.shape[1] for _, weight, _, _ in parts), default=1)
-        weight = np.zeros((len(self.f), width))
-        weight[:, 0] = np.nan
-        mean, sd = np.full_like(weight, np.nan), np.full_like(weight, np.nan)
-        for rows, w, m, s in parts:
-            components = slice(0, w.shape[1])
-            weight[rows] = 0.0
-            weight[rows, components], mean[rows, components], sd[rows, components] = w, m, s
-        return NormalMixture(weight, mean, sd)
+        return _stacked([(block.rows, *self._matched_block(block)) for block in self.blocks()], len(self.f))
+
+    def matched_parts(self, size: int = PART_ROWS) -> Iterator[tuple[np.ndarray, NormalMixture]]:
+        """Matched mixtures of some rows at a time, because those of all rows may take more memory than the table.
+
+        Parameters
+        ----------
+        size : int
+            Number of rows to begin a new part at; a part has less than twice as many.
+
+        Yields
+        ------
+        rows : int array
+            All rows stand in one part; those without a prediction in the last.
+        NormalMixture
+            Shape (rows).
+        """
+        if len(self.f) <= size:
+            yield np.arange(len(self.f)), self.matched()
+            return
+        parts: list[_Matched] = []
+        count, rest = 0, np.ones(len(self.f), dtype=bool)
+        for block in self.blocks():
+            rest[block.rows] = False
+            for start in range(0, len(block.rows), size):
+                piece = replace(block, rows=block.rows[start : start + size])
+                parts.append((piece.rows, *self._matched_block(piece)))
+                count += len(piece.rows)
+                if count >= size:
+                    yield _joined(parts)
+                    parts, count = [], 0
+        if parts:
+            yield _joined(parts)
+        if rest.any():
+            yield np.nonzero(rest)[0], _stacked([], int(rest.sum()))
 
     def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x = self._design(block)
@@ -263,6 +289,29 @@ class PosteriorMixture:
         mean = np.take_along_axis(means, component[:, :, None], axis=2)[:, :, 0]
         sd = np.sqrt(np.take_along_axis(block.variance[draw], component, axis=1))
         return mean + sd * rng.standard_normal(mean.shape)
+
+
+_Matched = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows; weight, mean, sd (row, component)
+
+
+def _stacked(parts: list[_Matched], size: int) -> NormalMixture:
+    """One mixture of rows from parts of different width, NaN in rows that stand in none of them."""
+    width = max((weight.shape[1] for _, weight, _, _ in parts), default=1)
+    weight = np.zeros((size, width))
+    weight[:, 0] = np.nan
+    mean, sd = np.full_like(weight, np.nan), np.full_like(weight, np.nan)
+    for rows, w, m, s in parts:
+        components = slice(0, w.shape[1])
+        weight[rows] = 0.0
+        weight[rows, components], mean[rows, components], sd[rows, components] = w, m, s
+    return NormalMixture(weight, mean, sd)
+
+
+def _joined(parts: list[_Matched]) -> tuple[np.ndarray, NormalMixture]:
+    """Rows one after the other, and their mixture."""
+    rows = np.concatenate([part[0] for part in parts])
+    place = np.split(np.arange(len(rows)), np.cumsum([len(part[0]) for part in parts])[:-1])
+    return rows, _stacked([(index, *part[1:]) for index, part in zip(place, parts, strict=True)], len(rows))
 
 
 def row_classes(*codes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:

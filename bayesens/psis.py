@@ -73,8 +73,16 @@ def _select(a, k):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _mean_log1p(theta, x):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for j in range(x.size):
+    """Mean of log(1 - theta x) over increasing x of which theta x < 1."""
+    total, start = 0.0, 0
+    if 0.01 < abs(theta) * x[x.size - 1] < 1e30:  # eight factors a logarithm, where none is lost in 1 or overflows
+        start = x.size - x.size % 8
+        for j in range(0, start, 8):
+            product = 1.0
+            for l in range(j, j + 8):
+                product *= 1.0 - theta * x[l]
+            total += math.log(product)
+    for j in range(start, x.size):
         total += math.log1p(-theta * x[j])
     return total / x.size
 

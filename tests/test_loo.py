@@ -238,9 +238,9 @@ def exact_climatology(y, rng, draws=1000):
 
 
 def test_left_out_density_is_the_student_t_of_all_other_rows():
-    """p(y_i | all others) in closed form, with 4,000 independent draws: within .05 for each of 39 rows.
+    """p(y_i | all others) in closed form, with 4,000 independent draws: within .1 for each of 40 rows.
 
-    Over 40 seeds of the draws the largest difference was .03.
+    Over 40 seeds of the draws the largest difference was .064, the median of them .016.
     """
     frame = table(40)
     ens, y = ensemble(frame), frame["y"].to_numpy()
@@ -249,7 +249,7 @@ def test_left_out_density_is_the_student_t_of_all_other_rows():
     for i in range(len(y)):
         rest = np.delete(y, i)
         scale = rest.std(ddof=1) * np.sqrt(1.0 + 1.0 / len(rest))
-        assert got[i] == pytest.approx(student.logpdf(y[i], len(rest) - 1, rest.mean(), scale), abs=0.05)
+        assert got[i] == pytest.approx(student.logpdf(y[i], len(rest) - 1, rest.mean(), scale), abs=0.1)
 
 
 @pytest.mark.slow
