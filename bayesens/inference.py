@@ -435,8 +435,8 @@ def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, want
     posterior = tree["posterior"].to_dataset()
     size = posterior.sizes["chain"] * posterior.sizes["draw"] * int(ensemble.observed.sum())
     if wanted is None and size > MAX_LOG_LIKELIHOOD:
-        warn(f"log_likelihood is left out: it would hold {size:.3g} values. Use be.add(tree, ensemble, 'log_likelihood') "
-             "if you need it, for arviz.loo or compare.")  # fmt: skip
+        warn(f"log_likelihood is left out: it would hold {size:.3g} values. be.loo(tree, ensemble) does "
+             "without it; be.add(tree, ensemble, 'log_likelihood') gives it to you.")  # fmt: skip
         return tree
     tree["log_likelihood"] = xr.DataTree(log_likelihood_of(model, posterior, ensemble).to_dataset())
     return tree
