@@ -13,16 +13,18 @@ _HOME = {
     "BMA": "models", "HBM": "models", "Climatology": "models", "EqualWeights": "models", "SingleMember": "models",
     "Prior": "priors",
     "fit": "inference",
+    "loo": "leave_one_out",
     "add": "prediction", "draw": "prediction", "predict": "prediction", "score": "prediction",
     "read_fit": "files",
 }  # fmt: skip
 __all__ = ["BMA", "HBM", "Climatology", "Ensemble", "EqualWeights", "Prior", "SingleMember", "add", "draw", "fit",
-           "predict", "read_fit", "score"]  # fmt: skip
+           "loo", "predict", "read_fit", "score"]  # fmt: skip
 
 if TYPE_CHECKING:
     from bayesens.ensemble import Ensemble
     from bayesens.files import read_fit
     from bayesens.inference import fit
+    from bayesens.leave_one_out import loo
     from bayesens.models import BMA, HBM, Climatology, EqualWeights, SingleMember
     from bayesens.prediction import add, draw, predict, score
     from bayesens.priors import Prior

@@ -21,7 +21,15 @@ from bayesens.predictive import PosteriorMixture
 from bayesens.rows import flat
 from bayesens.transforms import transform
 
-__all__ = ["MAX_LOG_LIKELIHOOD", "check_given", "fit", "model_of"]
+__all__ = [
+    "MAX_LOG_LIKELIHOOD",
+    "check_given",
+    "check_training_rows",
+    "fit",
+    "log_likelihood_of",
+    "model_of",
+    "on_model_scale",
+]
 
 METHODS = ("auto", "nuts", "laplace", "em")
 MAX_LOG_LIKELIHOOD = 20_000_000  # values, 160 MB: what a fit stores without being asked
@@ -187,16 +195,32 @@ def log_likelihood_of(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> 
     """Log p(y_i | f_i, draw) in the observation's units, (chain, draw, obs), over rows with an observation."""
     index = np.nonzero(ensemble.observed)[0]
     rows = ensemble.select(rows=index)
-    y = rows.require_observation()
-    g = transform(model.transform)
     mixture: PosteriorMixture = model.predictive(posterior, rows)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = mixture.log_likelihood(g.forward(y)) + g.log_jacobian(y)
-    if model.transform == "sqrt" and np.any(y == 0):
-        values[:, y == 0] = mixture.log_mass_below_zero()[:, y == 0]
+    z, below, jacobian = on_model_scale(model, rows.require_observation())
+    values = mixture.log_likelihood(z, below)
+    values += jacobian
     shape = posterior.sizes["chain"], posterior.sizes["draw"], len(index)
     return xr.DataArray(values.reshape(shape), dims=("chain", "draw", "obs"), name="y",
                         coords={"chain": posterior["chain"], "draw": posterior["draw"], "obs": index})  # fmt: skip
+
+
+def on_model_scale(model: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Observations on the scale of a model's transform, which of them are a point mass, and the log Jacobian.
+
+    Under the square root an observation of zero stands for all values below zero: its density is their probability.
+    """
+    g = transform(model.transform)
+    below = (y == 0.0) if model.transform == "sqrt" else np.zeros(len(y), dtype=bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return g.forward(y), below, np.where(below, 0.0, g.log_jacobian(y))
+
+
+def check_training_rows(tree: xr.DataTree, ensemble: Ensemble) -> None:
+    """Refuse rows that are not those of the fit."""
+    if ensemble.digest != tree.attrs["data_digest"]:
+        raise ValueError(
+            "This ensemble is not the one that was fitted (its digest differs); pass the training rows as they were."
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- methods
@@ -374,8 +398,8 @@ def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, want
     posterior = tree["posterior"].to_dataset()
     size = posterior.sizes["chain"] * posterior.sizes["draw"] * int(ensemble.observed.sum())
     if wanted is None and size > MAX_LOG_LIKELIHOOD:
-        warn(f"log_likelihood is left out: it would hold {size:.3g} values. Use be.add(tree, ensemble, 'log_likelihood') "
-             "if you need it, for arviz.loo or compare.")  # fmt: skip
+        warn(f"log_likelihood is left out: it would hold {size:.3g} values. be.loo(tree, ensemble) does "
+             "without it; be.add(tree, ensemble, 'log_likelihood') gives it to you.")  # fmt: skip
         return tree
     tree["log_likelihood"] = xr.DataTree(log_likelihood_of(model, posterior, ensemble).to_dataset())
     return tree

@@ -10,10 +10,11 @@ import math
 import numba
 import numpy as np
 
-__all__ = ["mixture_quantile"]
+__all__ = ["log_densities", "log_means", "mixture_quantile"]
 
 ROOT_HALF = math.sqrt(0.5)
 ROOT_2PI = math.sqrt(2.0 * math.pi)
+LOG_2PI = math.log(2.0 * math.pi)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -93,3 +94,70 @@ def mixture_quantile(weight, mu, sigma, left, right, z, out):  # type: ignore[no
             else:
                 floor = _root(left[j], right[j], floor, z[j], weight[i], mu[i], sigma[i])
                 out[i, j] = floor
+
+
+@numba.njit(cache=True, nogil=True)
+def _log_ndtr(x):  # type: ignore[no-untyped-def]
+    """Log of the standard normal distribution function; far out by its asymptotic series, to 2e-12."""
+    if x > -30.0:
+        return math.log(0.5 * math.erfc(-x * ROOT_HALF))
+    r = 1.0 / (x * x)
+    series = 1.0 - r * (1.0 - 3.0 * r * (1.0 - 5.0 * r * (1.0 - 7.0 * r)))
+    return -0.5 * x * x - 0.5 * LOG_2PI - math.log(-x) + math.log(series)
+
+
+@numba.njit(cache=True, nogil=True)
+def log_densities(z, below, x, log_weight, coefficient, variance, out):  # type: ignore[no-untyped-def]
+    """Log densities of rows under normal mixtures whose means are linear in the rows' values, or their log mass below zero.
+
+    Parameters
+    ----------
+    z : float array (row)
+        Where the density is taken.
+    below : bool array (row)
+        Rows whose log probability of values below zero is wanted instead.
+    x : float array (row, column)
+    log_weight, variance : float array (draw, component)
+    coefficient : float array (draw, component, column)
+    out : float array (row, draw)
+        Filled.
+    """
+    draws, components, columns = coefficient.shape
+    term = np.empty(components)
+    constant, precision = np.empty((draws, components)), np.empty((draws, components))
+    for s in range(draws):
+        for c in range(components):
+            precision[s, c] = 1.0 / variance[s, c]
+            constant[s, c] = log_weight[s, c] - 0.5 * (LOG_2PI + math.log(variance[s, c]))
+    for i in range(len(z)):
+        for s in range(draws):
+            top = -np.inf
+            for c in range(components):
+                mean = 0.0
+                for j in range(columns):
+                    mean += coefficient[s, c, j] * x[i, j]
+                if below[i]:
+                    term[c] = log_weight[s, c] + _log_ndtr(-mean * math.sqrt(precision[s, c]))
+                else:
+                    term[c] = constant[s, c] - 0.5 * precision[s, c] * (z[i] - mean) ** 2
+                top = max(top, term[c])
+            if components == 1 or top == -np.inf:
+                out[i, s] = top
+                continue
+            mass = 0.0
+            for c in range(components):
+                mass += math.exp(term[c] - top)
+            out[i, s] = top + math.log(mass)
+
+
+@numba.njit(cache=True, nogil=True)
+def log_means(values, out):  # type: ignore[no-untyped-def]
+    """Log of the mean of exponentials of each row, (row, draw) to (row)."""
+    for i in range(values.shape[0]):
+        top = -np.inf
+        for s in range(values.shape[1]):
+            top = max(top, values[i, s])
+        mean = 0.0
+        for s in range(values.shape[1]):
+            mean += math.exp(values[i, s] - top)
+        out[i] = top + math.log(mean / values.shape[1]) if top > -np.inf else top

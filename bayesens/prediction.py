@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from bayesens.checks import warn
 from bayesens.columns import listed
 from bayesens.distributions import Distribution, NormalMixture, transformed
 from bayesens.ensemble import Ensemble
-from bayesens.inference import check_given, log_likelihood_of, model_of
+from bayesens.inference import check_given, check_training_rows, log_likelihood_of, model_of, on_model_scale
 from bayesens.predictive import PosteriorMixture
 from bayesens.transforms import transform
 
@@ -23,6 +23,9 @@ __all__ = ["add", "distribution", "draw", "predict", "score"]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PARTS_DRAWS = 256
+
+
+_OfRows = Callable[[Distribution, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,19 @@ def predict(
     """
     levels = _levels(quantiles, "quantiles")
     prepared = _prepare(tree, new, model)
-    matched = transformed(prepared.mixture.matched(), prepared.model.transform)
-    parts = _parts(prepared, matched)
+    of_rows: dict[str, _OfRows] = {"quantile": lambda matched, _: matched.quantile(levels)}
+    if prepared.model.transform != "identity":
+        of_rows |= {"mean": lambda matched, _: matched.mean(), "variance": lambda matched, _: matched.variance()}
+    if prepared.model.transform == "sqrt":
+        of_rows["mass_at_zero"] = lambda matched, _: matched.mass_at_zero()
+    matched = _by_parts(prepared, of_rows)
     out = _rows(prepared.ensemble)
-    for name, (values, long_name) in parts.items():
+    for name, (values, long_name) in _parts(prepared, matched).items():
         out[name] = ("obs", values, {"units": tree.attrs["units"], "long_name": long_name})
     out = out.assign_coords(quantile=levels)
-    out["quantile_value"] = (("obs", "quantile"), matched.quantile(levels), {"units": tree.attrs["units"]})
+    out["quantile_value"] = (("obs", "quantile"), matched["quantile"], {"units": tree.attrs["units"]})
     if prepared.model.transform == "sqrt":
-        out["mass_at_zero"] = ("obs", matched.mass_at_zero(), {"long_name": "probability of exactly zero"})
+        out["mass_at_zero"] = ("obs", matched["mass_at_zero"], {"long_name": "probability of exactly zero"})
     out.attrs = {"bayesens_model": tree.attrs["bayesens_model"], "units": tree.attrs["units"]}
     return out
 
@@ -143,19 +150,24 @@ def score(
     transform(model_of(tree, model).transform).check(values, column=column)
     prepared = _prepare(tree, new.select(rows=new.observed), model)
     y = prepared.ensemble.require_observation()
-    matched = transformed(prepared.mixture.matched(), prepared.model.transform)
+    rng = np.random.default_rng(random_seed)
+    sides = np.concatenate([0.5 - asked / 2.0, 0.5 + asked / 2.0])
+    of_rows: dict[str, _OfRows] = {
+        "crps": lambda matched, rows: matched.crps(y[rows]),
+        "pit": lambda matched, rows: matched.pit(y[rows], rng),
+        "quantile": lambda matched, _: matched.quantile(sides),
+    }
+    if prepared.model.transform != "identity":
+        of_rows["mean"] = lambda matched, _: matched.mean()
+    matched = _by_parts(prepared, of_rows)
     units = {"units": tree.attrs["units"]}
+    mean = matched["mean"] if "mean" in matched else prepared.mixture.moments().mean
     out = _rows(prepared.ensemble).assign_coords(obs=np.nonzero(new.observed)[0])
-    out["crps"] = ("obs", matched.crps(y), units | {"long_name": "continuous ranked probability score"})
+    out["crps"] = ("obs", matched["crps"], units | {"long_name": "continuous ranked probability score"})
     out["log_score"] = ("obs", -_log_density(prepared, y), {"long_name": "negative log predictive density"})
-    out["error"] = ("obs", _mean(prepared, matched) - y, units | {"long_name": "predictive mean minus observation"})
-    out["pit"] = (
-        "obs",
-        matched.pit(y, np.random.default_rng(random_seed)),
-        {"long_name": "probability integral transform"},
-    )
-    edges = np.stack([matched.quantile(0.5 + side * asked / 2.0) for side in (-1.0, 1.0)])
-    lower, upper = np.moveaxis(edges, -1, 1)
+    out["error"] = ("obs", mean - y, units | {"long_name": "predictive mean minus observation"})
+    out["pit"] = ("obs", matched["pit"], {"long_name": "probability integral transform"})
+    lower, upper = np.split(matched["quantile"].T, 2)
     dims = ("level", "obs")
     out = out.assign_coords(level=asked)
     out["covered"] = (dims, scores.covered(lower, upper, y), {"long_name": "whether the central interval holds y"})
@@ -287,10 +299,7 @@ def add(
     if group not in known:
         raise ValueError(f"group is one of {', '.join(map(repr, known))}; got {group!r}.")
     fitted = model_of(tree, model)
-    if ensemble.digest != tree.attrs["data_digest"]:
-        raise ValueError(
-            "This ensemble is not the one that was fitted (its digest differs); pass the training rows as they were."
-        )
+    check_training_rows(tree, ensemble)
     posterior = tree["posterior"].to_dataset()
     if group == "log_likelihood":
         values = log_likelihood_of(fitted, posterior, ensemble)
@@ -355,17 +364,26 @@ def _warn_rows(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> None:
                  f"they are predicted as a new {level}.")  # fmt: skip
 
 
-def _mean(prepared: _Prepared, matched: Distribution) -> np.ndarray:
-    return prepared.mixture.moments().mean if prepared.model.transform == "identity" else matched.mean()
+def _by_parts(prepared: _Prepared, functions: dict[str, _OfRows]) -> dict[str, np.ndarray]:
+    """What functions of the predictive distribution say of every row, some rows at a time."""
+    out: dict[str, np.ndarray] = {}
+    for rows, mixture in prepared.mixture.matched_parts():
+        matched = transformed(mixture, prepared.model.transform)
+        for name, function in functions.items():
+            values = np.asarray(function(matched, rows))
+            if name not in out:
+                out[name] = np.full((prepared.ensemble.n_obs, *values.shape[1:]), np.nan)
+            out[name][rows] = values
+    return out
 
 
-def _parts(prepared: _Prepared, matched: Distribution) -> dict[str, tuple[np.ndarray, str]]:
+def _parts(prepared: _Prepared, matched: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, str]]:
     """Mean, standard deviation and the parts of the variance; exact for untransformed models."""
     if prepared.model.transform == "identity":
         m = prepared.mixture.moments()
         mean, variance, parts = m.mean, m.variance, (m.within, m.between, m.parameter)
     else:
-        mean, variance = matched.mean(), matched.variance()
+        mean, variance = matched["mean"], matched["variance"]
         parts = _transformed_parts(prepared, variance)
     names = ("within kernels", "between members", "left open by the posterior")
     out = {"mean": (mean, "predictive mean"), "sd": (np.sqrt(variance), "predictive standard deviation")}
@@ -397,14 +415,8 @@ def _transformed_parts(prepared: _Prepared, variance: np.ndarray) -> tuple[np.nd
 
 
 def _log_density(prepared: _Prepared, y: np.ndarray) -> np.ndarray:
-    g = transform(prepared.model.transform)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        out = prepared.mixture.log_density(g.forward(y)) + g.log_jacobian(y)
-    if prepared.model.transform == "sqrt" and np.any(y == 0):
-        each = prepared.mixture.log_mass_below_zero()[:, y == 0]
-        top = each.max(axis=0)
-        out[y == 0] = top + np.log(np.mean(np.exp(each - top), axis=0))
-    return out
+    z, below, jacobian = on_model_scale(prepared.model, y)
+    return prepared.mixture.log_density(z, below) + jacobian
 
 
 def _rows(ensemble: Ensemble) -> xr.Dataset:

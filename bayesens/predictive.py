@@ -10,12 +10,14 @@ PIT and CRPS come from a matched mixture, which keeps every component's first tw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numba
 import numpy as np
 
 from bayesens.distributions import NormalMixture
+from bayesens.kernels import log_densities, log_means
+from bayesens.threads import share_out
 
 __all__ = ["Block", "Moments", "PosteriorMixture", "row_classes"]
 
@@ -24,6 +26,8 @@ __all__ = ["Block", "Moments", "PosteriorMixture", "row_classes"]
 SD_BINS = np.array([0.0, 0.5, 0.85, 0.975, 1.0])
 MEAN_BINS = np.array([0.0, 0.1, 0.9, 1.0])
 SPREAD_FOR_BINS = 0.04
+PART_ROWS = 50_000  # matched mixtures of so many rows take about 60 MB for four members
+MEMORY = 32e6  # bytes of log densities under all draws at a time
 MEMBER_CORRELATION = 0.8  # of a typical row, only to weigh coefficients against each other
 
 
@@ -117,16 +121,41 @@ class PosteriorMixture:
         NormalMixture
             Shape (row); NaN for rows without a prediction.
         """
-        parts = [(block.rows, *self._matched_block(block)) for block in self.blocks()]
-        width = max((weight.shape[1] for _, weight, _, _ in parts), default=1)
-        weight = np.zeros((len(self.f), width))
-        weight[:, 0] = np.nan
-        mean, sd = np.full_like(weight, np.nan), np.full_like(weight, np.nan)
-        for rows, w, m, s in parts:
-            components = slice(0, w.shape[1])
-            weight[rows] = 0.0
-            weight[rows, components], mean[rows, components], sd[rows, components] = w, m, s
-        return NormalMixture(weight, mean, sd)
+        return _stacked([(block.rows, *self._matched_block(block)) for block in self.blocks()], len(self.f))
+
+    def matched_parts(self, size: int = PART_ROWS) -> Iterator[tuple[np.ndarray, NormalMixture]]:
+        """Matched mixtures of some rows at a time, because those of all rows may take more memory than the table.
+
+        Parameters
+        ----------
+        size : int
+            Number of rows to begin a new part at; a part has less than twice as many.
+
+        Yields
+        ------
+        rows : int array
+            All rows stand in one part; those without a prediction in the last.
+        NormalMixture
+            Shape (rows).
+        """
+        if len(self.f) <= size:
+            yield np.arange(len(self.f)), self.matched()
+            return
+        parts: list[_Matched] = []
+        count, rest = 0, np.ones(len(self.f), dtype=bool)
+        for block in self.blocks():
+            rest[block.rows] = False
+            for start in range(0, len(block.rows), size):
+                piece = replace(block, rows=block.rows[start : start + size])
+                parts.append((piece.rows, *self._matched_block(piece)))
+                count += len(piece.rows)
+                if count >= size:
+                    yield _joined(parts)
+                    parts, count = [], 0
+        if parts:
+            yield _joined(parts)
+        if rest.any():
+            yield np.nonzero(rest)[0], _stacked([], int(rest.sum()))
 
     def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x = self._design(block)
@@ -136,58 +165,90 @@ class PosteriorMixture:
         weight, mean, sd = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
         return weight / weight.sum(axis=1, keepdims=True), mean, sd
 
-    def log_likelihood(self, z: np.ndarray) -> np.ndarray:
-        """Log density of every row under every draw.
+    def by_row(
+        self,
+        visit: Callable[[np.ndarray, np.ndarray], None],
+        z: np.ndarray,
+        *,
+        below: np.ndarray | None = None,
+        memory: float = MEMORY,
+    ) -> None:
+        """Show the log densities of rows under all draws to a function, some rows at a time, in several threads.
+
+        Parameters
+        ----------
+        visit : callable
+            Is given the indices of some rows and an array (row, draw), which it may write over. Each row with a prediction
+            is shown once.
+        z : array (row)
+            Where the density is taken.
+        below : bool array (row), optional
+            Rows whose log probability of values below zero is wanted instead.
+        memory : float
+            Bytes that the arrays of all threads may take together; a row at a time is the least.
+        """
+        below = np.zeros(len(z), dtype=bool) if below is None else below
+        for block in self.blocks():
+            with np.errstate(divide="ignore"):
+                log_weight = np.log(block.weight)
+            parameters = log_weight, np.ascontiguousarray(block.coefficient), np.ascontiguousarray(block.variance)
+            step = max(1, int(memory // (8 * len(log_weight))))
+            for start in range(0, len(block.rows), step):
+                rows = block.rows[start : start + step]
+
+                def show(part: slice, rows: np.ndarray = rows, parameters: Any = parameters) -> None:
+                    some = rows[part]
+                    values = np.empty((len(some), len(parameters[0])))
+                    x = np.column_stack([np.ones(len(some)), self.f[some]])
+                    log_densities(z[some], below[some], x, *parameters, values)
+                    visit(some, values)
+
+                share_out(show, len(rows))
+
+    def log_likelihood(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
+        """Log density of every row under every draw, NaN for rows without a prediction.
 
         Parameters
         ----------
         z : array (row)
+        below : bool array (row), optional
+            Rows whose log probability of values below zero is wanted instead.
 
         Returns
         -------
         array (draw, row)
         """
-        out: np.ndarray | None = None
-        for block in self.blocks():
-            if out is None:
-                out = np.full((len(block.weight), len(self.f)), np.nan)
-            out[:, block.rows] = _log_density(z[block.rows], self._design(block), *_log_parts(block))
-        return out if out is not None else np.full((1, len(self.f)), np.nan)
+        draws = next((len(block.weight) for block in self.blocks()), 1)
+        out = np.full((draws, len(self.f)), np.nan)
 
-    def log_density(self, z: np.ndarray) -> np.ndarray:
-        """Log of the mean density over draws.
+        def keep(rows: np.ndarray, values: np.ndarray) -> None:
+            out[:, rows] = values.T
+
+        self.by_row(keep, z, below=below)
+        return out
+
+    def log_density(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
+        """Log of the mean density over draws, NaN for rows without a prediction.
 
         Parameters
         ----------
         z : array (row)
+        below : bool array (row), optional
+            Rows whose log probability of values below zero is wanted instead.
 
         Returns
         -------
         array (row)
         """
         out = np.full(len(self.f), np.nan)
-        for block in self.blocks():
-            x = self._design(block)
-            step = max(1, 4_000_000 // len(block.weight))
-            for start in range(0, len(x), step):
-                part = slice(start, start + step)
-                each = _log_density(z[block.rows[part]], x[part], *_log_parts(block))
-                top = each.max(axis=0)
-                out[block.rows[part]] = top + np.log(np.mean(np.exp(each - top), axis=0))
+
+        def average(rows: np.ndarray, values: np.ndarray) -> None:
+            mean = np.empty(len(rows))
+            log_means(values, mean)
+            out[rows] = mean
+
+        self.by_row(average, z, below=below)
         return out
-
-    def log_mass_below_zero(self) -> np.ndarray:
-        """Log probability of values below zero, of every row under every draw, (draw, row)."""
-        from scipy.special import log_ndtr, logsumexp
-
-        out: np.ndarray | None = None
-        for block in self.blocks():
-            if out is None:
-                out = np.full((len(block.weight), len(self.f)), np.nan)
-            mean = np.einsum("scj,rj->src", block.coefficient, self._design(block), optimize=True)
-            below = log_ndtr(-mean / np.sqrt(block.variance)[:, None, :])
-            out[:, block.rows] = logsumexp(below, axis=2, b=block.weight[:, None, :])
-        return out if out is not None else np.full((1, len(self.f)), np.nan)
 
     def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Draw from the predictive distribution: a posterior draw, a component, then a normal.
@@ -228,6 +289,29 @@ class PosteriorMixture:
         mean = np.take_along_axis(means, component[:, :, None], axis=2)[:, :, 0]
         sd = np.sqrt(np.take_along_axis(block.variance[draw], component, axis=1))
         return mean + sd * rng.standard_normal(mean.shape)
+
+
+_Matched = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows; weight, mean, sd (row, component)
+
+
+def _stacked(parts: list[_Matched], size: int) -> NormalMixture:
+    """One mixture of rows from parts of different width, NaN in rows that stand in none of them."""
+    width = max((weight.shape[1] for _, weight, _, _ in parts), default=1)
+    weight = np.zeros((size, width))
+    weight[:, 0] = np.nan
+    mean, sd = np.full_like(weight, np.nan), np.full_like(weight, np.nan)
+    for rows, w, m, s in parts:
+        components = slice(0, w.shape[1])
+        weight[rows] = 0.0
+        weight[rows, components], mean[rows, components], sd[rows, components] = w, m, s
+    return NormalMixture(weight, mean, sd)
+
+
+def _joined(parts: list[_Matched]) -> tuple[np.ndarray, NormalMixture]:
+    """Rows one after the other, and their mixture."""
+    rows = np.concatenate([part[0] for part in parts])
+    place = np.split(np.arange(len(rows)), np.cumsum([len(part[0]) for part in parts])[:-1])
+    return rows, _stacked([(index, *part[1:]) for index, part in zip(place, parts, strict=True)], len(rows))
 
 
 def row_classes(*codes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:
@@ -317,30 +401,3 @@ def _bins(weight: np.ndarray, variance: np.ndarray) -> list[np.ndarray]:
 def _cut(order: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
     """Split an ordered set at quantiles."""
     return np.split(order, np.round(edges[1:-1] * len(order)).astype(int))
-
-
-def _log_parts(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    with np.errstate(divide="ignore"):
-        constant = np.log(block.weight) - 0.5 * np.log(2.0 * np.pi * block.variance)
-    return constant, np.ascontiguousarray(block.coefficient), 1.0 / block.variance
-
-
-@numba.njit(cache=True, nogil=True)
-def _log_density(z, x, constant, coefficient, precision):  # type: ignore[no-untyped-def]
-    draws, components, columns = coefficient.shape
-    out = np.empty((draws, len(z)))
-    term = np.empty(components)
-    for s in range(draws):
-        for i in range(len(z)):
-            top = -np.inf
-            for c in range(components):
-                mean = 0.0
-                for j in range(columns):
-                    mean += coefficient[s, c, j] * x[i, j]
-                term[c] = constant[s, c] - 0.5 * precision[s, c] * (z[i] - mean) ** 2
-                top = max(top, term[c])
-            mass = 0.0
-            for c in range(components):
-                mass += np.exp(term[c] - top)
-            out[s, i] = top + np.log(mass) if top > -np.inf else -np.inf
-    return out

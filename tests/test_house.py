@@ -23,6 +23,7 @@ PUBLIC = [
     "add",
     "draw",
     "fit",
+    "loo",
     "predict",
     "read_fit",
     "score",
@@ -83,7 +84,7 @@ def test_help_is_light():
 
 
 @pytest.mark.parametrize(
-    "module", ["cli", "demo", "plots", "predict", "models", "files", "ensemble", "simulate", "scores"]
+    "module", ["cli", "demo", "plots", "predict", "models", "files", "ensemble", "leave_one_out", "simulate", "scores"]
 )
 def test_import_of_a_module_loads_no_sampler(module):
     """Describing, predicting and scoring a saved fit never import PyMC; models import it inside build."""

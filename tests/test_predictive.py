@@ -103,8 +103,19 @@ def test_a_component_of_weight_zero_counts_for_nothing():
     assert np.abs(one.sample(1000, np.random.default_rng(1))).max() < 10.0
 
 
+@pytest.mark.parametrize("size", [1, 2, 4, 7])
+def test_parts_hold_every_row_once_and_say_what_the_whole_says(mixture, size):
+    whole, seen = mixture.matched(), []
+    for rows, part in mixture.matched_parts(size):
+        seen += rows.tolist()
+        assert len(rows) < 2 * size or len(rows) == 7
+        np.testing.assert_allclose(part.quantile([0.1, 0.9]), whole.quantile([0.1, 0.9])[rows], rtol=1e-12)
+        np.testing.assert_allclose(part.crps(np.ones(len(rows))), whole.crps(np.ones(7))[rows], rtol=1e-12)
+    assert sorted(seen) == list(range(7))
+
+
 def test_mass_below_zero_is_that_of_the_components(mixture):
-    got = mixture.log_mass_below_zero()
+    got = mixture.log_likelihood(np.zeros(7), below=np.ones(7, dtype=bool))
     for row in range(6):
         weight, mean, sd = components(mixture, row)
         np.testing.assert_allclose(got[:, row], np.log(np.sum(weight * ndtr(-mean / sd), axis=1)), atol=1e-10)
