@@ -405,7 +405,7 @@ class _Reader:
         unit = checks.common_units(units, measured, len(frame))
         labels = {role: coded_labels(frame[self.columns[role]]) for role in LABELS if role in self.columns}
         return _sums(
-            np.column_stack([numbers(frame[name]) for name in self.members]),
+            np.stack([numbers(frame[name]) for name in self.members]).T,
             numbers(frame[self.columns["observation"]]),
             {role: (names, code) for role, (names, code, _) in labels.items()},
             {role: kind for role, (*_, kind) in labels.items()},
@@ -450,12 +450,12 @@ def _sums(
     for name, column in zip((*members, columns["observation"]), (*prediction.T, observation), strict=True):
         g.check(column, column=name)
     observed = ~np.isnan(observation)
-    raw = np.column_stack([observation, prediction])
-    raw = raw if observed.all() else raw[observed]
+    whole = bool(observed.all())
+    raw = np.stack([c if whole else c[observed] for c in (observation, *prediction.T)]).T  # columns lie together
     coded = {role: (names, code[observed]) for role, (names, code) in labels.items()}
     blank = NO_LABEL, np.zeros(len(raw), dtype=np.int64)
     z = g.forward(raw)
-    complete = ~np.isnan(z).any(axis=1)
+    complete = ~np.isnan(z[:, 1:]).any(axis=1)
     return SufficientStatistics(
         tuple(members), dict(columns), units, transform, Facts.of_rows(prediction, observation),
         Tally.of_rows(z, coded.get("group", blank), coded.get("site", blank)),

@@ -6,6 +6,7 @@ Those of chunks merge into those of the whole, so that no more than a chunk need
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -135,11 +136,12 @@ class Tally:
         >>> tally.site.tolist(), tally.statistics.n.tolist(), tally.statistics.mean.tolist()
         (['a', 'b'], [2.0, 1.0], [[2.0], [5.0]])
         """
-        pattern, code = _patterns(np.isfinite(z))
+        present = ~np.isnan(z)
+        pattern, code = _patterns(present)
         pair, unit = factorized(group[1].astype(np.int64) * len(site[0]) + site[1])
         zero = np.zeros((len(pattern), z.shape[1], z.shape[1]))
         groups, sites = group[0][pair // len(site[0])], site[0][pair % len(site[0])]
-        return _tally(np.nan_to_num(z), np.ones(len(z)), pattern, code, zero, groups, sites, unit)
+        return _tally(np.where(present, z, 0.0), np.ones(len(z)), pattern, code, zero, groups, sites, unit)
 
     def merge(self, *others: Tally) -> Tally:
         """Return the tally of the rows of all, exact up to rounding whatever the order.
@@ -190,7 +192,7 @@ class Root:
     def of_rows(cls, values: np.ndarray) -> Root:
         """Root of rows (row, column) without gaps."""
         size = values.shape[1]
-        mean = values.mean(axis=0) if len(values) else np.zeros(size)
+        mean = np.array([column.mean() for column in values.T]) if len(values) else np.zeros(size)
         return cls(len(values), mean, _triangle(values - mean, size))
 
     def merge(self, *others: Root) -> Root:
@@ -245,17 +247,21 @@ def _pool(
     A row is a cell with one row in it. Means are 0 where a column is missing, and so are all deviations.
     """
     size = int(cell.max()) + 1 if len(cell) else 0
-    count = np.bincount(cell, n, size)
-    origin = mean[_first(cell, size)]
-    away = mean - origin[cell]  # about a value of the cell itself: nothing large is summed
-    shift = np.stack([np.bincount(cell, n * column, size) for column in away.T], axis=1) / count[:, None]
-    away -= shift[cell]
-    away *= np.sqrt(n)[:, None]
-    order = np.argsort(code.astype(np.uint16) if n_patterns < 2**16 else code, kind="stable")  # 16 bits: a radix sort
-    ends = np.cumsum(np.bincount(code, minlength=n_patterns))
-    blocks = [away] if n_patterns == 1 else [away[rows] for rows in np.split(order, ends[:-1])]
-    scatter = np.stack([block.T @ block for block in blocks]) if blocks else np.zeros((0, *[mean.shape[1]] * 2))
-    return count, origin + shift, scatter
+    count, first, root = np.bincount(cell, n, size), _first(cell, size), np.sqrt(n)
+    pooled, away = np.empty((size, mean.shape[1])), np.empty(mean.T.shape)
+    for j, column in enumerate(mean.T):
+        origin = column[first]
+        deviation = column - origin[cell]  # from a value of the cell itself: nothing large is summed
+        shift = np.bincount(cell, n * deviation, size) / count
+        pooled[:, j] = origin + shift
+        away[j] = root * (deviation - shift[cell])
+    ends = np.cumsum([0, *np.bincount(code, minlength=n_patterns)])
+    if n_patterns > 1:
+        code = code.astype(np.uint16) if n_patterns < 2**16 else code  # 16 bits: a radix sort
+        away = away[:, np.argsort(code, kind="stable")]
+    blocks = [away[:, start:stop] for start, stop in pairwise(ends)]
+    scatter = np.stack([block @ block.T for block in blocks]) if blocks else np.zeros((0, *[mean.shape[1]] * 2))
+    return count, pooled, scatter
 
 
 def _tally(
