@@ -155,13 +155,13 @@ def _check_data(model: Any, data: Any, log_likelihood: bool | None) -> None:
 
 def check_given(ensemble: Any, model: Any = None) -> None:
     """Refuse a table in place of an ensemble, and a class in place of a model."""
-    if not isinstance(ensemble, Ensemble):
-        raise TypeError(f"wanted an Ensemble, got {type(ensemble).__name__}; make one with be.Ensemble.from_frame(frame, "
-                        "members=[...], observation=...)")  # fmt: skip
     if isinstance(model, type):
         raise TypeError(
             f"wanted a model, got the class {model.__name__}; write {model.__name__}(), with its options in brackets"
         )
+    if not isinstance(ensemble, Ensemble):
+        raise TypeError(f"wanted an Ensemble, got {type(ensemble).__name__}; make one with be.Ensemble.from_frame(frame, "
+                        "members=[...], observation=...)")  # fmt: skip
 
 
 def model_of(tree: xr.DataTree, model: Any = None) -> Any:

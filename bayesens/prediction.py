@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from bayesens.distributions import Distribution, NormalMixture, transformed
 from bayesens.ensemble import Ensemble
 from bayesens.inference import check_given, log_likelihood_of, model_of
 from bayesens.predictive import PosteriorMixture
+from bayesens.streaming import SufficientStatistics
 from bayesens.transforms import transform
 
 __all__ = ["add", "distribution", "draw", "predict", "score"]
@@ -287,7 +288,7 @@ def add(
     if group not in known:
         raise ValueError(f"group is one of {', '.join(map(repr, known))}; got {group!r}.")
     fitted = model_of(tree, model)
-    if ensemble.digest != tree.attrs["data_digest"]:
+    if tree.attrs["data_digest"] not in _digests(ensemble):
         raise ValueError(
             "This ensemble is not the one that was fitted (its digest differs); pass the training rows as they were."
         )
@@ -305,6 +306,13 @@ def add(
     out = tree.copy()
     out[group] = xr.DataTree(values.to_dataset(name="y"))
     return out
+
+
+def _digests(ensemble: Ensemble) -> Iterator[str]:
+    """Digest of a table as a fit may have it: of the table itself, or of its observed rows in whatever order."""
+    yield ensemble.digest
+    if ensemble.observed.any():
+        yield SufficientStatistics.from_ensembles([ensemble]).digest
 
 
 # ------------------------------------------------------------------------------------------------------------ the parts

@@ -102,7 +102,7 @@ def statistics(z: np.ndarray, site: np.ndarray, site_group: np.ndarray) -> Stati
     """
     pattern, code = _patterns(np.isfinite(z))
     key, cell = factorized(site.astype(np.int64) * len(pattern) + code)
-    n, mean, scatter = _pool(np.nan_to_num(z), np.ones(len(z)), cell, code, len(pattern))
+    n, mean, _, scatter = _pool(np.nan_to_num(z), None, np.ones(len(z)), cell, code, len(pattern))
     return Statistics(pattern, scatter, n, mean, key % len(pattern), key // len(pattern), site_group.astype(np.int64),
                       int(site_group.max()) + 1)  # fmt: skip
 
@@ -119,11 +119,14 @@ class Tally:
     statistics : Statistics
     group, site : str array (unit)
         Labels of its sites, sorted by group, then by site; ``""`` where missing.
+    rest : array (cell, column)
+        What rounding took from the means: without it, each merge would lose digits where values are far from zero.
     """
 
     statistics: Statistics
     group: np.ndarray
     site: np.ndarray
+    rest: np.ndarray
 
     @classmethod
     def of_rows(cls, z: np.ndarray, group: Coded, site: Coded) -> Tally:
@@ -141,7 +144,7 @@ class Tally:
         pair, unit = factorized(group[1].astype(np.int64) * len(site[0]) + site[1])
         zero = np.zeros((len(pattern), z.shape[1], z.shape[1]))
         groups, sites = group[0][pair // len(site[0])], site[0][pair % len(site[0])]
-        return _tally(np.where(present, z, 0.0), np.ones(len(z)), pattern, code, zero, groups, sites, unit)
+        return _tally(np.where(present, z, 0.0), None, np.ones(len(z)), pattern, code, zero, groups, sites, unit)
 
     def merge(self, *others: Tally) -> Tally:
         """Return the tally of the rows of all, exact up to rounding whatever the order.
@@ -156,6 +159,7 @@ class Tally:
         first_unit = np.cumsum([0, *(len(s.site_group) for s in each)])
         return _tally(
             np.concatenate([s.mean for s in each]),
+            np.concatenate([part.rest for part in parts]),
             np.concatenate([s.n for s in each]),
             np.concatenate([s.pattern for s in each]),
             np.concatenate([s.cell_pattern + at for s, at in zip(each, first_pattern[:-1])]),
@@ -169,7 +173,7 @@ class Tally:
         """Return the tally with rows pooled over the levels that are not kept."""
         s = self.statistics
         labels = [x if kept else np.full(len(x), "") for x, kept in ((self.group, group), (self.site, site))]
-        return _tally(s.mean, s.n, s.pattern, s.cell_pattern, s.scatter, labels[0], labels[1], s.cell_site)
+        return _tally(s.mean, self.rest, s.n, s.pattern, s.cell_pattern, s.scatter, labels[0], labels[1], s.cell_site)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,20 +244,24 @@ def _first(code: np.ndarray, size: int) -> np.ndarray:
 
 
 def _pool(
-    mean: np.ndarray, n: np.ndarray, cell: np.ndarray, code: np.ndarray, n_patterns: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pool cells that share a number: counts, means, and what their spread adds to the scatter of each pattern.
+    mean: np.ndarray, rest: np.ndarray | None, n: np.ndarray, cell: np.ndarray, code: np.ndarray, n_patterns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pool cells that share a number: counts, means, their rests, and what their spread adds to each pattern's scatter.
 
     A row is a cell with one row in it. Means are 0 where a column is missing, and so are all deviations.
     """
     size = int(cell.max()) + 1 if len(cell) else 0
     count, first, root = np.bincount(cell, n, size), _first(cell, size), np.sqrt(n)
-    pooled, away = np.empty((size, mean.shape[1])), np.empty(mean.T.shape)
+    pooled, left, away = np.empty((size, mean.shape[1])), np.empty((size, mean.shape[1])), np.empty(mean.T.shape)
     for j, column in enumerate(mean.T):
         origin = column[first]
         deviation = column - origin[cell]  # from a value of the cell itself: nothing large is summed
+        if rest is not None:
+            deviation += rest[:, j]
         shift = np.bincount(cell, n * deviation, size) / count
         pooled[:, j] = origin + shift
+        taken = pooled[:, j] - origin  # Knuth's sum of two numbers, with what rounding leaves
+        left[:, j] = (origin - (pooled[:, j] - taken)) + (shift - taken)
         away[j] = root * (deviation - shift[cell])
     ends = np.cumsum([0, *np.bincount(code, minlength=n_patterns)])
     if n_patterns > 1:
@@ -261,11 +269,12 @@ def _pool(
         away = away[:, np.argsort(code, kind="stable")]
     blocks = [away[:, start:stop] for start, stop in pairwise(ends)]
     scatter = np.stack([block @ block.T for block in blocks]) if blocks else np.zeros((0, *[mean.shape[1]] * 2))
-    return count, pooled, scatter
+    return count, pooled, left, scatter
 
 
 def _tally(
     mean: np.ndarray,
+    rest: np.ndarray | None,
     n: np.ndarray,
     pattern: np.ndarray,
     code: np.ndarray,
@@ -281,14 +290,14 @@ def _tally(
     sites, s = np.unique(site, return_inverse=True)
     pairs, place = np.unique(g * len(sites) + s, return_inverse=True)
     key, cell = factorized(place[unit] * len(patterns) + code)
-    count, pooled, spread = _pool(mean, n, cell, code, len(patterns))
+    count, pooled, left, spread = _pool(mean, rest, n, cell, code, len(patterns))
     for q, part in zip(renamed.ravel(), scatter):
         spread[q] += part
     site_group = pairs // len(sites) if len(sites) else pairs
     at = key % len(patterns), key // len(patterns)
     return Tally(
         Statistics(patterns, spread, count, pooled, *at, site_group, len(groups)),
-        groups[site_group], sites[pairs % len(sites)],
+        groups[site_group], sites[pairs % len(sites)], left,
     )  # fmt: skip
 
 
