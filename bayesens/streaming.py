@@ -17,6 +17,7 @@ from bayesens import checks, chunks
 from bayesens.columns import coded_labels, listed, numbers
 from bayesens.ensemble import LABELS, Ensemble
 from bayesens.facts import Facts, check_training
+from bayesens.rowhash import row_hash
 from bayesens.rows import check_enough, check_level
 from bayesens.sufficient import Coded, Root, Tally
 from bayesens.transforms import transform as transform_of
@@ -461,41 +462,6 @@ def _sums(
         Tally.of_rows(z, coded.get("group", blank), coded.get("site", blank)),
         Root.of_rows(z[:, 1:] if complete.all() else z[complete, 1:]), kinds, row_hash(raw, list(coded.values())),
     )  # fmt: skip
-
-
-def row_hash(values: NDArray[np.float64], labels: Sequence[Coded]) -> int:
-    """Sum of a 64-bit hash of every row, modulo 2^64: the same whatever the order of rows.
-
-    Parameters
-    ----------
-    values : array (row, column)
-        NaN where missing: one NaN is as good as another, and -0 as 0.
-    labels : sequence of (labels, code of each row)
-
-    Examples
-    --------
-    >>> rows, label = np.array([[1.0, np.nan], [0.5, 2.0]]), (np.array(["a", "b"]), np.array([0, 1]))
-    >>> total = row_hash(rows, [label])
-    >>> total == (row_hash(rows[:1], [(label[0], label[1][:1])]) + row_hash(rows[1:], [(label[0], label[1][1:])])) % 2**64
-    True
-    >>> total == row_hash(rows, [(label[0], np.array([1, 0]))])
-    False
-    """
-    total = np.zeros(len(values), dtype=np.uint64)
-    for column in values.T:
-        total = _mixed(total + (np.where(np.isnan(column), np.nan, column) + 0.0).view(np.uint64))
-    for names, code in labels:
-        each = [int.from_bytes(sha256(str(name).encode()).digest()[:8], "little") for name in names]
-        total = _mixed(total + np.array(each, dtype=np.uint64)[code])
-    return int(total.sum(dtype=np.uint64))
-
-
-def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A bijection of 64 bits that spreads each over all (Steele, Lea and Flood 2014, SplitMix)."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 # Chunks to the whole -------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import bayesens as be
 from bayesens.chunks import merged
-from bayesens.streaming import row_hash
+from bayesens.rowhash import row_hash
 from bayesens.sufficient import Root, Tally
 from bayesens.target import compile_target
 
