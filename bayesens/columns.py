@@ -142,7 +142,7 @@ def labels(column: pd.Series) -> NDArray[np.str_]:
 
 
 def coded_labels(column: pd.Series) -> tuple[NDArray[np.str_], NDArray[np.int64], str]:
-    """Return the labels of a column once each, the code of every row, and what kind of values they were.
+    """Return the labels of a column's different values, the code of every row, and what kind of values they were.
 
     Returns
     -------
@@ -173,14 +173,9 @@ def coded_labels(column: pd.Series) -> tuple[NDArray[np.str_], NDArray[np.int64]
     names = [_label(value) for value in unique]
     for name in names:
         check_text(name, column.name)
-    different, renamed = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
+    kind = KINDS.get(types.infer_dtype(np.asarray(unique, dtype=object), skipna=True), "")
     # A missing value has code -1: the last entry.
-    code = np.append(renamed, len(different))[codes]
-    return (
-        np.append(different, ""),
-        code,
-        KINDS.get(types.infer_dtype(np.asarray(unique, dtype=object), skipna=True), ""),
-    )
+    return np.array([*names, ""], dtype=np.str_), np.where(codes < 0, len(names), codes), kind
 
 
 KINDS = {

@@ -492,7 +492,7 @@ def test_the_posterior_is_that_of_the_ensemble(both):
         assert float((np.abs(other.mean(("chain", "draw")) - mean) / sd.max()).max()) < 0.01
         # The optimiser stops within 1e-7 of the optimum: that, and not the sums, is what draws differ by.
         shift = np.abs(other - draws).max([d for d in draws.dims if d not in ("chain", "draw")]) / sd.max()
-        assert float((shift < 1e-4).mean()) > 0.98
+        assert float((shift < 1e-5).mean()) > 0.99
 
 
 @pytest.mark.parametrize("options", [{}, {"group": False}, {"site": False}, {"transform": "sqrt"}], ids=str)
@@ -506,6 +506,24 @@ def test_the_density_is_that_of_the_ensemble(options):
     x = targets[0].start + 0.3 * np.random.default_rng(6).standard_normal((20, len(targets[0].start)))
     one, two = (target.logp(x) for target in targets)
     np.testing.assert_allclose(two, one, rtol=1e-11)
+
+
+def test_effects_stand_under_their_labels_where_sites_and_groups_sort_differently():
+    """The mean of a site with 50 rows is nearly that of its rows; under another site's label it would not be."""
+    frame, model = table(), be.HBM(errors="independent")
+    data = streamed(frame)
+    model = model.resolve(data)
+    target = compile_target(model.build(data))
+    posterior = target.expand(np.tile(target.start, (1, 500, 1)))[0].assign_coords(model.coordinates(data))
+    out = model.complete(posterior, data, np.random.default_rng(8)).isel(chain=0)
+    group = xr.DataArray(frame.groupby("s").g.first().values, dims="site")
+    mean = out["truth_mean"] + out["truth_group"].sel(group=group).drop_vars("group") + out["truth_site"]
+    wanted = frame.groupby("s").y.mean()
+    # Both estimate the same mean from the same 50 rows: within a third of the sd of .5 between sites.
+    np.testing.assert_allclose(mean.mean("draw"), wanted[mean["site"].values], atol=0.15)
+    history = model.history(data)
+    at = history["place"].values
+    np.testing.assert_array_equal(history["site_group"].values[at], [int(g[1]) for g in group.values])
 
 
 def test_a_fit_to_statistics_says_what_it_is_and_what_it_lacks(both):
