@@ -381,6 +381,15 @@ def test_statistics_refuse_what_the_ensemble_of_their_rows_refuses_in_the_same_w
     assert str(got.value) == str(wanted.value)
 
 
+@pytest.mark.parametrize("rows", [slice(0, 100), slice(500, None)])
+def test_what_is_wrong_with_one_chunk_alone_is_not_refused(rows):
+    """A member that is constant, missing or the observation in the first or the last chunk only."""
+    frame = table()
+    for value in (3.0, np.nan, frame.y):
+        changed = frame.assign(b=frame.b.where(~frame.index.isin(frame.index[rows]), value))
+        assert streamed(changed, size=100).check_training(n_parameters=50) is None
+
+
 @pytest.mark.parametrize("size", [1e-5, 1e-9, 1e-11])
 def test_a_combination_is_told_by_the_digits_of_the_rows(size):
     """The scatter itself would lose a remainder below 1e-8; the root keeps it down to 1e-10, as the rows do."""
