@@ -237,7 +237,8 @@ class SufficientStatistics:
         Parameters
         ----------
         frame : dask.dataframe.DataFrame
-            Where it is computed is dask's affair: on threads here, or on the cluster of the current client.
+            Where it is computed is dask's affair: on threads here, or on the cluster of the current client. dask writes
+            columns of Python objects as text (7.0, not 7): give numeric labels a numeric dtype.
         members, observation, site, group, units
             As in `Ensemble.from_frame`.
         transform : {"identity", "sqrt", "log"}
