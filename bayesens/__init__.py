@@ -12,13 +12,14 @@ _HOME = {
     "Ensemble": "ensemble",
     "BMA": "models", "HBM": "models", "Climatology": "models", "EqualWeights": "models", "SingleMember": "models",
     "Prior": "priors",
+    "SufficientStatistics": "streaming",
     "fit": "inference",
     "loo": "leave_one_out",
     "add": "prediction", "draw": "prediction", "predict": "prediction", "score": "prediction",
     "read_fit": "files",
 }  # fmt: skip
-__all__ = ["BMA", "HBM", "Climatology", "Ensemble", "EqualWeights", "Prior", "SingleMember", "add", "draw", "fit",
-           "loo", "predict", "read_fit", "score"]  # fmt: skip
+__all__ = ["BMA", "HBM", "Climatology", "Ensemble", "EqualWeights", "Prior", "SingleMember", "SufficientStatistics", "add",
+           "draw", "fit", "loo", "predict", "read_fit", "score"]  # fmt: skip
 
 if TYPE_CHECKING:
     from bayesens.ensemble import Ensemble
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from bayesens.models import BMA, HBM, Climatology, EqualWeights, SingleMember
     from bayesens.prediction import add, draw, predict, score
     from bayesens.priors import Prior
+    from bayesens.streaming import SufficientStatistics
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What an ensemble refuses or warns of: names, roles, units, sites in two groups, tables that teach nothing.
+"""What an ensemble refuses or warns of: names, roles, units, sites in two groups.
 
 Every message says what came (the column and how many rows), what was wanted, and what to do next. Nothing behind
 the door checks again.
@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesens.collinear import constant
 from bayesens.columns import check_text, listed
 
 __all__ = [
@@ -26,10 +25,10 @@ __all__ = [
     "check_columns",
     "check_groups",
     "check_known",
-    "check_training",
     "common_units",
     "member_names",
     "warn",
+    "warn_empty",
     "warn_rows",
 ]
 
@@ -228,7 +227,9 @@ def common_units(units: str | Mapping[str, str] | None, columns: Sequence[str], 
     return next(iter(by_unit), "")
 
 
-def check_groups(site: NDArray[np.str_], group: NDArray[np.str_], columns: Mapping[str, str]) -> None:
+def check_groups(
+    site: NDArray[np.str_], group: NDArray[np.str_], columns: Mapping[str, str], n_rows: int | None = None
+) -> None:
     """Refuse sites that belong to two groups, and warn of sites whose group is missing in some rows.
 
     Parameters
@@ -237,6 +238,8 @@ def check_groups(site: NDArray[np.str_], group: NDArray[np.str_], columns: Mappi
         ``""`` is missing.
     columns : mapping of role to column name
         For the message.
+    n_rows : int, optional
+        For the message, where `site` and `group` are not those of every row.
 
     Raises
     ------
@@ -244,7 +247,7 @@ def check_groups(site: NDArray[np.str_], group: NDArray[np.str_], columns: Mappi
     """
     pairs = pd.DataFrame({"site": site, "group": group}).drop_duplicates()
     pairs = pairs[pairs["site"] != ""]
-    names = f"columns {columns['site']!r} and {columns['group']!r} ({len(site)} rows)"
+    names = f"columns {columns['site']!r} and {columns['group']!r} ({len(site) if n_rows is None else n_rows} rows)"
     known = pairs[pairs["group"] != ""]
     split = known[known["site"].duplicated(keep=False)]
     if len(split):
@@ -258,6 +261,15 @@ def check_groups(site: NDArray[np.str_], group: NDArray[np.str_], columns: Mappi
     partly = pairs["site"][pairs["site"].duplicated()]
     if len(partly):
         warn(f"{names}: {len(partly)} site(s) have a group in some rows and none in others: {listed(partly)}")
+
+
+def warn_empty(n_empty: int, n_rows: int, members: Sequence[str]) -> None:
+    """Warn, with the count, of rows without any member."""
+    if n_empty:
+        warn(
+            f"all members ({listed(members)}) are missing in {n_empty} of {n_rows} rows; those rows are kept: "
+            "mixtures such as BMA pass them over, HBM gives them its climatology"
+        )
 
 
 def warn_rows(
@@ -281,12 +293,7 @@ def warn_rows(
         For the message.
     """
     n_rows = len(prediction)
-    empty = int(np.isnan(prediction).all(axis=1).sum())
-    if empty:
-        warn(
-            f"all members ({listed(members)}) are missing in {empty} of {n_rows} rows; those rows are kept: "
-            "mixtures such as BMA pass them over, HBM gives them its climatology"
-        )
+    warn_empty(int(np.isnan(prediction).all(axis=1).sum()), n_rows, members)
     if site is None or time is None:
         return
     known = (site != "") & ~pd.isna(time)
@@ -296,80 +303,3 @@ def warn_rows(
             f"columns {columns['site']!r} and {columns['time']!r}: {repeated} of {n_rows} rows repeat the site and "
             "time of an earlier row; they count as separate observations: drop or average them if they are not"
         )
-
-
-# Training ------------------------------------------------------------------------------------------------------------
-
-
-def check_training(
-    prediction: NDArray[np.float64],
-    observation: NDArray[np.float64],
-    members: Sequence[str],
-    name: str,
-    n_parameters: int,
-) -> None:
-    """Refuse what a table of predictions may have and a training table may not.
-
-    Parameters
-    ----------
-    prediction : numpy.ndarray (obs, member)
-        NaN where a member is missing.
-    observation : numpy.ndarray (obs)
-        NaN in rows without truth.
-    members : sequence of str
-        Their names.
-    name : str
-        The observation's column.
-    n_parameters : int
-        Free parameters of the model.
-
-    Raises
-    ------
-    ValueError
-        As in `Ensemble.check_training`.
-
-    Examples
-    --------
-    >>> check_training(np.array([[1.0], [2.0]]), np.array([1.1, 1.8]), ["rf"], "sm", n_parameters=3)
-    Traceback (most recent call last):
-    ...
-    ValueError: 2 of 2 rows have an observation ('sm') and at least one member, but the model has 3 parameters; ...
-    """
-    n_rows, observed = len(observation), ~np.isnan(observation)
-    truth, predicted = observation[observed], prediction[observed]
-    if not observed.any():
-        raise ValueError(
-            f"observation column {name!r} is missing in all {n_rows} rows; wanted some observed rows to learn from: "
-            "check the column, or the join that made it"
-        )
-    rows = f"the {len(truth)} observed rows (of {n_rows})"
-    present = ~np.isnan(predicted)
-    _refuse(members, ~present.any(axis=0), f"missing in all of {rows}; wanted predictions there: leave it out")
-    usable = int(present.any(axis=1).sum())
-    if usable < n_parameters:
-        raise ValueError(
-            f"{usable} of {n_rows} rows have an observation ({name!r}) and at least one member, but the model has "
-            f"{n_parameters} parameters; wanted at least as many rows: add rows, or drop members or effects"
-        )
-    if constant(truth):
-        raise ValueError(
-            f"observation column {name!r} is constant ({truth[0]:g}) in {rows}; wanted values that vary: check the "
-            "column, or add rows"
-        )
-    flat = np.array([constant(column) for column in predicted.T])
-    _refuse(members, flat, f"constant in {rows}; wanted values that vary: leave it out")
-    # Equal to single precision: a copy that went through a float32 file is still the observation.
-    equal = np.abs(predicted - truth[:, None]) <= 2.0**-23 * np.abs(truth)[:, None]
-    _refuse(
-        members,
-        (equal | ~present).all(axis=0),
-        f"equal to the observation {name!r} in all of {rows} where both exist: the truth has leaked into it; leave it "
-        "out, or predict each row by a model that has not seen it (scikit-learn's cross_val_predict)",
-    )
-
-
-def _refuse(members: Sequence[str], bad: NDArray[np.bool_], why: str) -> None:
-    names = [name for name, wrong in zip(members, bad, strict=True) if wrong]
-    if names:
-        verb = "member {} is" if len(names) == 1 else "members {} are"
-        raise ValueError(f"{verb.format(listed(names))} {why}")

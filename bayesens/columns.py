@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-__all__ = ["check_text", "labels", "listed", "numbers", "times", "where_in"]
+__all__ = ["check_text", "coded_labels", "labels", "listed", "numbers", "times", "where_in"]
 
 
 def listed(items: Iterable[object], limit: int = 5) -> str:
@@ -137,6 +137,32 @@ def labels(column: pd.Series) -> NDArray[np.str_]:
     >>> labels(pd.Series([7, None, 9], name="station")).tolist()
     ['7', '', '9']
     """
+    names, codes, _ = coded_labels(column)
+    return names[codes]
+
+
+def coded_labels(column: pd.Series) -> tuple[NDArray[np.str_], NDArray[np.int64], str]:
+    """Return the labels of a column's different values, the code of every row, and what kind of values they were.
+
+    Returns
+    -------
+    labels : numpy.ndarray (label), unicode
+        As in `labels`; the last one is ``""``, for missing values.
+    code : numpy.ndarray (obs), int
+    kind : {"text", "numbers", "times", ""}
+        Empty where the column is missing throughout, or holds another kind or several.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `labels`.
+
+    Examples
+    --------
+    >>> names, code, kind = coded_labels(pd.Series([7.0, None, 9.0, 7.0], name="station"))
+    >>> names.tolist(), code.tolist(), kind
+    (['7', '9', ''], [0, 2, 1, 0], 'numbers')
+    """
     try:
         codes, unique = pd.factorize(column)
     except TypeError as error:
@@ -147,8 +173,15 @@ def labels(column: pd.Series) -> NDArray[np.str_]:
     names = [_label(value) for value in unique]
     for name in names:
         check_text(name, column.name)
+    kind = KINDS.get(types.infer_dtype(np.asarray(unique, dtype=object), skipna=True), "")
     # A missing value has code -1: the last entry.
-    return np.array([*names, ""], dtype=np.str_)[codes]
+    return np.array([*names, ""], dtype=np.str_), np.where(codes < 0, len(names), codes), kind
+
+
+KINDS = {
+    "string": "text", "integer": "numbers", "floating": "numbers", "mixed-integer-float": "numbers",
+    "decimal": "numbers", "datetime64": "times", "datetime": "times", "date": "times",
+}  # fmt: skip
 
 
 def _label(value: object) -> str:

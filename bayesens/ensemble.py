@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesens import cells, checks
 from bayesens.collinear import affine_copies, linear_dependence
 from bayesens.columns import labels, listed, numbers, times
+from bayesens.facts import Facts, check_training
 
 __all__ = ["Ensemble", "affine_copies", "linear_dependence"]
 
@@ -226,6 +227,11 @@ class Ensemble:
         return np.zeros(self.n_obs, dtype=bool) if observation is None else ~np.isnan(observation)
 
     @property
+    def n_observed(self) -> int:
+        """Number of rows with an observation."""
+        return int(self.observed.sum())
+
+    @property
     def units(self) -> str:
         """Unit of predictions and observations, ``""`` if not known."""
         return str(self.dataset["prediction"].attrs.get("units", ""))
@@ -363,9 +369,8 @@ class Ensemble:
         ...
         ValueError: member 'clim' is constant in the 2 observed rows (of 2); wanted values that vary: ...
         """
-        checks.check_training(
-            self.prediction, self.require_observation(), self.members, self.columns["observation"], n_parameters
-        )
+        facts = Facts.of_rows(self.prediction, self.require_observation())
+        check_training(facts, self.members, self.columns["observation"], n_parameters)
 
     # Display ---------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -19,6 +20,7 @@ from bayesens.files import FORMAT, check_fit_tree
 from bayesens.options import options_from_json, options_to_json
 from bayesens.predictive import PosteriorMixture
 from bayesens.rows import flat
+from bayesens.streaming import SufficientStatistics
 from bayesens.transforms import transform
 
 __all__ = [
@@ -49,7 +51,7 @@ class _Sampled:
 
 def fit(
     model: Any,
-    ensemble: Ensemble,
+    ensemble: Ensemble | SufficientStatistics,
     *,
     method: str = "auto",
     draws: int = 1000,
@@ -67,8 +69,8 @@ def fit(
     Parameters
     ----------
     model : BMA, HBM, Climatology, SingleMember, EqualWeights or a model of your own
-    ensemble : Ensemble
-        Rows without an observation are left out.
+    ensemble : Ensemble or SufficientStatistics
+        Rows without an observation are left out. Statistics of a table that does not fit in memory are enough for HBM.
     method : {"auto", "nuts", "laplace", "em"}
         ``"auto"`` maximises the posterior, samples an approximation around the optimum (normal, or following the
         posterior's skewness) with importance weights, keeps that where Pareto k < .7 and the importance ESS is at least
@@ -85,7 +87,7 @@ def fit(
     select : {"standard", "best"}
         Which optimum ``method="em"`` returns where the starts find several.
     log_likelihood : bool, optional
-        Store log p(y_i | f_i, draw). None stores it up to 2e7 values.
+        Store log p(y_i | f_i, draw). None stores it up to 2e7 values. Not possible for statistics, which have no rows.
     progressbar : bool
         Show the sampler's progress.
 
@@ -94,7 +96,7 @@ def fit(
     xarray.DataTree
         Groups ``posterior``, ``sample_stats``, ``observed_data``, ``constant_data``, ``log_prior``, ``log_likelihood``
         (variable ``y``), and ``history`` where predictions at known sites need it; ``attrs`` hold the model, its options,
-        data digest, and what ran.
+        data digest, and what ran. Of statistics, there are no ``observed_data``, ``constant_data`` and ``log_likelihood``.
 
     Raises
     ------
@@ -118,37 +120,56 @@ def fit(
     """
     _check_arguments(method, select, draws, tune, chains, target_accept)
     begin = time.perf_counter()
-    check_given(ensemble, model)
+    _check_data(model, ensemble, log_likelihood)
     ensemble.check_training()
-    ensemble.check_training(n_parameters=model.n_parameters(ensemble))
+    data = model.summarise(ensemble) if hasattr(model, "summarise") else ensemble  # the rows are gone through once
+    data.check_training(n_parameters=model.n_parameters(data))
     if hasattr(model, "check"):
-        model.check(ensemble)
-    resolved = model.resolve(ensemble)
+        model.check(data)
+    resolved = model.resolve(data)
     rng = np.random.default_rng(random_seed)
     if method == "em":
-        posterior, attrs, stats = _fit_em(resolved, ensemble, starts=4 * starts, select=select)
+        posterior, attrs, stats = _fit_em(resolved, data, starts=4 * starts, select=select)
         groups = {"posterior": posterior, "sample_stats": stats}
     else:
-        groups, attrs = _fit_posterior(resolved, ensemble, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
+        groups, attrs = _fit_posterior(resolved, data, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
                                        target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
     attrs["seconds"] = time.perf_counter() - begin
-    groups |= _data_groups(resolved, ensemble)
     if getattr(resolved, "needs_history", False):
-        groups["history"] = resolved.history(ensemble)
+        groups["history"] = resolved.history(data)
+    if isinstance(ensemble, Ensemble):
+        groups |= _data_groups(resolved, ensemble)
     tree = xr.DataTree.from_dict(dict(groups))
     tree.attrs = _describe(resolved, ensemble) | {"method_asked": method, "random_seed": _text(random_seed)} | attrs
-    return _with_log_likelihood(tree, resolved, ensemble, log_likelihood)
+    return _with_log_likelihood(tree, resolved, ensemble, log_likelihood) if isinstance(ensemble, Ensemble) else tree
+
+
+def _check_data(model: Any, data: Any, log_likelihood: bool | None) -> None:
+    """Take statistics where a model needs no more, and an ensemble everywhere."""
+    if not isinstance(data, SufficientStatistics) or isinstance(model, type):
+        check_given(data, model)
+    elif not hasattr(model, "summarise"):
+        name = type(model).__name__
+        raise TypeError(
+            f"{name} needs the rows, and sufficient statistics no longer hold them; use HBM, or an Ensemble."
+        )
+    elif log_likelihood:
+        raise ValueError("log_likelihood=True needs the rows, and sufficient statistics no longer hold them; leave it out, "
+                         "and score an Ensemble of some rows with be.score.")  # fmt: skip
+    elif log_likelihood is None:
+        warn(f"log_likelihood is left out: sufficient statistics no longer hold the {data.n_observed} rows. Use be.score on "
+             "an Ensemble of some rows; log_likelihood=False turns this message off.")  # fmt: skip
 
 
 def check_given(ensemble: Any, model: Any = None) -> None:
     """Refuse a table in place of an ensemble, and a class in place of a model."""
-    if not isinstance(ensemble, Ensemble):
-        raise TypeError(f"wanted an Ensemble, got {type(ensemble).__name__}; make one with be.Ensemble.from_frame(frame, "
-                        "members=[...], observation=...)")  # fmt: skip
     if isinstance(model, type):
         raise TypeError(
             f"wanted a model, got the class {model.__name__}; write {model.__name__}(), with its options in brackets"
         )
+    if not isinstance(ensemble, Ensemble):
+        raise TypeError(f"wanted an Ensemble, got {type(ensemble).__name__}; make one with be.Ensemble.from_frame(frame, "
+                        "members=[...], observation=...)")  # fmt: skip
 
 
 def model_of(tree: xr.DataTree, model: Any = None) -> Any:
@@ -217,14 +238,21 @@ def on_model_scale(model: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
 def check_training_rows(tree: xr.DataTree, ensemble: Ensemble) -> None:
     """Refuse rows that are not those of the fit."""
-    if ensemble.digest != tree.attrs["data_digest"]:
+    if tree.attrs["data_digest"] not in _digests(ensemble):
         raise ValueError(
             "This ensemble is not the one that was fitted (its digest differs); pass the training rows as they were."
         )
 
 
+def _digests(ensemble: Ensemble) -> Iterator[str]:
+    """Digest of a table as a fit may have it: of the table itself, or of its observed rows in whatever order."""
+    yield ensemble.digest
+    if ensemble.observed.any():
+        yield SufficientStatistics.from_ensembles([ensemble]).digest
+
+
 # ------------------------------------------------------------------------------------------------------------- methods
-def _fit_posterior(model: Any, ensemble: Ensemble, *, method: str, draws: int, tune: int, chains: int,
+def _fit_posterior(model: Any, ensemble: Any, *, method: str, draws: int, tune: int, chains: int,
                    rng: np.random.Generator, target_accept: float, starts: int,
                    progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
     from threadpoolctl import threadpool_limits
@@ -327,9 +355,7 @@ def _convergence(posterior: xr.Dataset, stats: dict[str, np.ndarray], *, tune: i
     return attrs
 
 
-def _fit_em(
-    model: Any, ensemble: Ensemble, *, starts: int, select: str
-) -> tuple[xr.Dataset, dict[str, Any], xr.Dataset]:
+def _fit_em(model: Any, ensemble: Any, *, starts: int, select: str) -> tuple[xr.Dataset, dict[str, Any], xr.Dataset]:
     """The two-stage fit as a posterior of one draw."""
     if not hasattr(model, "em"):
         raise ValueError(f"{type(model).__name__} has no fit by EM; use method='auto' or 'nuts'.")
@@ -365,7 +391,7 @@ def _fit_em(
 
 
 # -------------------------------------------------------------------------------------------------------------- result
-def _describe(model: Any, ensemble: Ensemble) -> dict[str, Any]:
+def _describe(model: Any, ensemble: Ensemble | SufficientStatistics) -> dict[str, Any]:
     from bayesens import __version__
 
     options = _json(options_to_json(model))
@@ -374,7 +400,7 @@ def _describe(model: Any, ensemble: Ensemble) -> dict[str, Any]:
         "bayesens_options": options, "bayesens_members": _json(list(ensemble.members)),
         "model_digest": sha256(f"{type(model).__name__}{options}".encode()).hexdigest(),
         "data_digest": ensemble.digest, "units": ensemble.units, "point_estimate": 0,
-        "n_obs": int(ensemble.observed.sum()), "columns": _json(ensemble.columns),
+        "n_obs": ensemble.n_observed, "columns": _json(ensemble.columns),
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from bayesens.ensemble import Ensemble
 from bayesens.transforms import transform
 
-__all__ = ["Rows", "codes", "flat", "level_rows", "prediction_rows", "training_rows"]
+__all__ = ["Rows", "check_enough", "check_level", "codes", "flat", "level_rows", "prediction_rows", "training_rows"]
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,17 @@ def training_rows(ensemble: Ensemble, name: str, *, need_member: bool) -> Rows:
     """
     keep = ensemble.observed & (ensemble.available.any(axis=1) if need_member else True)
     rows = _rows(ensemble, name, np.nonzero(keep)[0], ensemble.observation)
-    if len(rows.y) < 2:
+    check_enough(len(rows.y), ensemble.n_obs, need_member=need_member)
+    return rows
+
+
+def check_enough(n_used: int, n_obs: int, *, need_member: bool) -> None:
+    """Refuse fewer than two training rows."""
+    if n_used < 2:
         raise ValueError(
-            f"Only {len(rows.y)} of {ensemble.n_obs} rows have an observation{' and a member' if need_member else ''}; "
+            f"Only {n_used} of {n_obs} rows have an observation{' and a member' if need_member else ''}; "
             "a fit needs at least two. Check the observation and member columns."
         )
-    return rows
 
 
 def prediction_rows(ensemble: Ensemble, name: str) -> Rows:
@@ -90,19 +95,24 @@ def level_rows(ensemble: Ensemble, level: str, index: np.ndarray) -> tuple[np.nd
         If the ensemble has no such column, or rows without a label.
     """
     labels = ensemble.labels(level)
-    if labels is None:
+    used = np.zeros(0, dtype=np.str_) if labels is None else labels[index]
+    check_level(level, given=labels is not None, blank=int(np.sum(used == "")), n=len(used))
+    levels, code = np.unique(used, return_inverse=True)
+    return levels, code.ravel()
+
+
+def check_level(level: str, *, given: bool, blank: int, n: int) -> None:
+    """Refuse a level without a column, and training rows without a label."""
+    if not given:
         raise ValueError(
             f"The model has {level} effects but the ensemble has no {level} column; "
             f"name one with Ensemble.from_frame(..., {level}=...) or set {level}=False."
         )
-    used = labels[index]
-    if (blank := int(np.sum(used == ""))) > 0:
+    if blank > 0:
         raise ValueError(
-            f"{blank} of {len(used)} training rows have no {level} label, and the model has {level} effects; "
+            f"{blank} of {n} training rows have no {level} label, and the model has {level} effects; "
             f"label these rows, drop them, or set {level}=False."
         )
-    levels, code = np.unique(used, return_inverse=True)
-    return levels, code.ravel()
 
 
 def codes(labels: np.ndarray | None, levels: Sequence[str] | np.ndarray, n: int) -> np.ndarray:

@@ -32,18 +32,21 @@ import numpy as np
 import xarray as xr
 
 from bayesens.columns import listed
-from bayesens.ensemble import Ensemble, linear_dependence
+from bayesens.ensemble import Ensemble
 from bayesens.options import check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior
 from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows, training_rows
+from bayesens.streaming import SufficientStatistics, sufficient_statistics
 
 if TYPE_CHECKING:
     import pymc as pm
 
-    from bayesens.sufficient import Statistics
+    from bayesens.sufficient import Statistics, Tally
 
 __all__ = ["HBM"]
+
+Data = Ensemble | SufficientStatistics
 
 _PRESETS = {
     "weak": {},
@@ -133,51 +136,54 @@ class HBM:
         return cls(**{**_PRESETS[name], **options})
 
     # ------------------------------------------------------------------------------------------------ what the data set
-    def resolve(self, ensemble: Ensemble) -> HBM:
+    def summarise(self, data: Data) -> SufficientStatistics:
+        """Return all that the model takes from its training rows; statistics are returned as they are.
+
+        Every method below takes either; the row-by-row form alone needs the rows.
+        """
+        return sufficient_statistics(data, self.transform)
+
+    def resolve(self, data: Data) -> HBM:
         """Return the model with ``center``, ``scale`` and the levels filled in from the training rows."""
-        rows = self._rows(ensemble)
+        rows = self.summarise(data)
         found = {level: getattr(self, level) for level in self.levels}
         for level in self.levels:
             if found[level] is None:
-                labels = ensemble.labels(level)
-                found[level] = labels is not None and len(np.unique(labels[rows.index])) > 1
+                found[level] = len(np.unique(getattr(rows.tally, level))) > 1
         return replace(
             self, **found,
-            center=float(np.mean(rows.y)) if self.center is None else self.center,
-            scale=float(np.std(rows.y)) if self.scale is None else self.scale,
+            center=rows.mean if self.center is None else self.center,
+            scale=rows.sd if self.scale is None else self.scale,
         )  # fmt: skip
 
-    def check(self, ensemble: Ensemble) -> None:
+    def check(self, data: Data) -> None:
         """Refuse members that are exact linear combinations of others: their joint covariance is singular."""
-        rows = self._rows(ensemble)
-        if dependent := linear_dependence(ensemble.select(rows=rows.index), rows.z[:, 1:]):
+        rows = self.summarise(data)
+        if dependent := rows.dependent_members():
             raise ValueError(
                 f"Members {listed(dependent)} are exact copies or linear combinations of each other in the "
-                f"{len(rows.y)} training rows; HBM models their joint distribution, which is then singular. "
+                f"{rows.n_observed} training rows; HBM models their joint distribution, which is then singular. "
                 "Leave one of them out, or use BMA."
             )
 
-    def n_parameters(self, ensemble: Ensemble) -> int:
+    def n_parameters(self, data: Data) -> int:
         """Number of parameters, effects aside."""
-        k, levels = len(ensemble.members), 1 + len(self.resolve(ensemble)._effects)
+        k, levels = len(data.members), 1 + len(self.resolve(data)._effects)
         correlation = {"independent": 0, "lkj": k * (k - 1) // 2, "factor": 1 + k * (k - 1) // 2}[self.errors]
         return 1 + k + levels * (1 + 2 * k + (correlation if k > 1 else 0))
-
-    def _rows(self, ensemble: Ensemble) -> Rows:
-        return training_rows(ensemble, self.transform, need_member=False)
 
     @property
     def _effects(self) -> tuple[str, ...]:
         return tuple(level for level in self.levels if getattr(self, level))
 
     # ---------------------------------------------------------------------------------------------------- the posterior
-    def build(self, ensemble: Ensemble, likelihood: str = "fused") -> pm.Model:
+    def build(self, data: Data, likelihood: str = "fused") -> pm.Model:
         """Return the PyMC model.
 
         Parameters
         ----------
-        ensemble : Ensemble
-            Rows without an observation are left out.
+        data : Ensemble or SufficientStatistics
+            Rows without an observation are left out. ``"rows"`` needs an ensemble.
         likelihood : {"fused", "rows"}
             ``"rows"`` has the effects ``truth_group``, ``truth_site``, ``bias_group`` and ``bias_site`` as variables, and
             observed ``y`` and members; ``"fused"`` has them integrated out.
@@ -192,42 +198,43 @@ class HBM:
 
         if likelihood not in ("fused", "rows"):
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
-        model, rows = self.resolve(ensemble), self._rows(ensemble)
+        summary = self.summarise(data)
+        model, k = self.resolve(summary), len(data.members)
         assert model.center is not None and model.scale is not None
         h = model.scale
-        levels = {level: level_rows(ensemble, level, rows.index) for level in model._effects}
-        coords: dict[str, Any] = {"member": list(ensemble.members), "member_": list(ensemble.members)}
-        coords |= {level: names for level, (names, _) in levels.items()}
+        coords: dict[str, Any] = {"member": list(data.members), "member_": list(data.members)}
+        coords |= {level: names for level, (_, names) in model.coordinates(summary).items()}
         with pm.Model(coords=coords) as pymc_model:
             truth_mean = self.truth_mean_prior.create("truth_mean", scale=h, shift=model.center)
             bias = self.bias_prior.create("bias", scale=h, dims="member")
             truth_sd = self.truth_sd_prior.create("truth_sd", scale=h)
             slope = self.slope_prior.create("slope", dims="member")
             sd = self.error_sd_prior.create("error_sd", scale=h, dims="member")
-            errors = self._error_covariance("residual", sd, len(ensemble.members))
+            errors = self._error_covariance("residual", sd, k)
             truth: dict[str, tuple[Any, Any, Any]] = {}
             for level in model._effects:
                 truth_level_sd = getattr(self, f"truth_{level}_sd_prior").create(f"truth_{level}_sd", scale=h)
                 slope_level = getattr(self, f"slope_{level}_prior").create(f"slope_{level}", dims="member")
                 sd = getattr(self, f"bias_{level}_sd_prior").create(f"bias_{level}_sd", scale=h, dims="member")
-                truth[level] = (
-                    truth_level_sd,
-                    slope_level,
-                    self._error_covariance(f"bias_{level}", sd, len(ensemble.members)),
-                )
+                truth[level] = truth_level_sd, slope_level, self._error_covariance(f"bias_{level}", sd, k)
             c = pytensor.shared(np.float64(model.center))  # a constant would be compiled anew for every table
             base = c + bias + slope * (truth_mean - c)
             if likelihood == "rows":
+                if not isinstance(data, Ensemble):
+                    raise TypeError("likelihood='rows' needs the rows, which sufficient statistics no longer hold; pass an "
+                                    "Ensemble, or use likelihood='fused', which is the same density.")  # fmt: skip
+                rows = training_rows(data, self.transform, need_member=False)
+                levels = {level: level_rows(data, level, rows.index) for level in model._effects}
                 self._observe(rows, levels, truth_mean, base, truth_sd, slope, errors, truth)
             else:
                 from bayesens.likelihoods import collapsed_loglik
 
-                size = len(ensemble.members) + 1
+                size = k + 1
                 covariance = {level: _joint_covariance(*parts) for level, parts in truth.items()}
                 pm.Potential("loglik", collapsed_loglik(
                     pt.concatenate([truth_mean[None], base]), _joint_covariance(truth_sd, slope, errors),
                     covariance.get("site", pt.zeros((size, size))), covariance.get("group", pt.zeros((size, size))),
-                    data=model.statistics(ensemble),
+                    data=model.statistics(summary),
                 ))  # fmt: skip
         return pymc_model
 
@@ -274,19 +281,16 @@ class HBM:
                 pm.MvNormal(name, mu=member_mean[index][:, columns], cov=errors[columns][:, columns],
                             observed=rows.f[np.ix_(index, columns)])  # fmt: skip
 
-    def statistics(self, ensemble: Ensemble) -> Statistics:
+    def statistics(self, data: Data) -> Statistics:
         """Return the sufficient statistics of the training rows; the model must be resolved."""
-        from bayesens.sufficient import statistics
+        return self._tally(data).statistics
 
-        return statistics(self._rows(ensemble).z, *self._site_codes(ensemble)[:2])
-
-    def _site_codes(self, ensemble: Ensemble) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Site of each row and group of each site, numbered so that groups do not decrease; and each site's level."""
-        index = self._rows(ensemble).index
-        group = level_rows(ensemble, "group", index)[1] if self.group else np.zeros(len(index), dtype=int)
-        site = level_rows(ensemble, "site", index)[1] if self.site else group
-        pairs, code = np.unique(np.stack([group, site], axis=1), axis=0, return_inverse=True)
-        return code.ravel(), pairs[:, 0], pairs[:, 1]
+    def _tally(self, data: Data) -> Tally:
+        """Statistics by the levels in use, under their labels."""
+        rows = self.summarise(data)
+        for level in self._effects:
+            rows.check_level(level)
+        return rows.tally.keep(group=bool(self.group), site=bool(self.site))
 
     # ---------------------------------------------------------------------------------------------- what follows from it
     def moments(self, draw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -314,14 +318,14 @@ class HBM:
                                          draw.get(f"bias_{level}_corr"))  # fmt: skip
         return out
 
-    def complete(self, posterior: xr.Dataset, ensemble: Ensemble, rng: np.random.Generator) -> xr.Dataset:
+    def complete(self, posterior: xr.Dataset, data: Data, rng: np.random.Generator) -> xr.Dataset:
         """Draw the effects back, and add what the parameters imply.
 
         Parameters
         ----------
         posterior : Dataset
             Draws of the parameters; the model must be resolved.
-        ensemble : Ensemble
+        data : Ensemble or SufficientStatistics
             The training rows.
         rng : numpy.random.Generator
 
@@ -338,11 +342,9 @@ class HBM:
         m = self.moments(draw)
         out: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
         if self._effects:
-            g, s, _ = effect_draws(
-                m["mean"], m["within"], m["site"], m["group"], data=self.statistics(ensemble), rng=rng
-            )
-            if self.site:
-                s = s[:, np.argsort(self._site_codes(ensemble)[2])]
+            tally = self._tally(data)
+            g, s, _ = effect_draws(m["mean"], m["within"], m["site"], m["group"], data=tally.statistics, rng=rng)
+            s = s[:, np.argsort(tally.site, kind="stable")]  # from the order of groups to that of labels
             for level, effect in (("group", g), ("site", s)):
                 if getattr(self, level):
                     out[f"truth_{level}"] = (level,), effect[:, :, 0]
@@ -363,12 +365,12 @@ class HBM:
         """Whether predictions at known sites or groups need :meth:`history`; the model must be resolved."""
         return bool(self._effects)
 
-    def history(self, ensemble: Ensemble) -> xr.Dataset:
+    def history(self, data: Data) -> xr.Dataset:
         """What predictions at known sites and groups need of the training rows; the model must be resolved.
 
         Parameters
         ----------
-        ensemble : Ensemble
+        data : Ensemble or SufficientStatistics
             The training rows.
 
         Returns
@@ -377,8 +379,8 @@ class HBM:
             Sufficient statistics by site, on the transformed scale, with ``place``: where each site of the posterior stands
             among them.
         """
-        out = self.statistics(ensemble).to_dataset()
-        return out.assign(place=("unit", np.argsort(self._site_codes(ensemble)[2])))
+        tally = self._tally(data)
+        return tally.statistics.to_dataset().assign(place=("unit", np.argsort(tally.site, kind="stable")))
 
     def predictive(
         self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None
@@ -433,10 +435,10 @@ class HBM:
 
         return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)
 
-    def coordinates(self, ensemble: Ensemble) -> dict[str, tuple[str, np.ndarray]]:
+    def coordinates(self, data: Data) -> dict[str, tuple[str, np.ndarray]]:
         """Labels of the levels in use."""
-        index = self._rows(ensemble).index
-        return {level: (level, level_rows(ensemble, level, index)[0]) for level in self._effects}
+        tally = self._tally(data)
+        return {level: (level, np.unique(getattr(tally, level))) for level in self._effects}
 
 
 def _joint_covariance(truth_sd: Any, slope: Any, errors: Any) -> Any:

@@ -20,6 +20,7 @@ PUBLIC = [
     "HBM",
     "Prior",
     "SingleMember",
+    "SufficientStatistics",
     "add",
     "draw",
     "fit",
