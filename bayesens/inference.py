@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from bayesens import models
 from bayesens.checks import warn
@@ -128,12 +129,13 @@ def fit(
         model.check(data)
     resolved = model.resolve(data)
     rng = np.random.default_rng(random_seed)
-    if method == "em":
-        posterior, attrs, stats = _fit_em(resolved, data, starts=4 * starts, select=select)
-        groups = {"posterior": posterior, "sample_stats": stats}
-    else:
-        groups, attrs = _fit_posterior(resolved, data, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
-                                       target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
+    with threadpool_limits(1, user_api="blas"):  # its threads wait in a loop and take the cores from ours
+        if method == "em":
+            posterior, attrs, stats = _fit_em(resolved, data, starts=4 * starts, select=select)
+            groups = {"posterior": posterior, "sample_stats": stats}
+        else:
+            groups, attrs = _fit_posterior(resolved, data, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
+                                           target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
     attrs["seconds"] = time.perf_counter() - begin
     if getattr(resolved, "needs_history", False):
         groups["history"] = resolved.history(data)
@@ -255,16 +257,13 @@ def _digests(ensemble: Ensemble) -> Iterator[str]:
 def _fit_posterior(model: Any, ensemble: Any, *, method: str, draws: int, tune: int, chains: int,
                    rng: np.random.Generator, target_accept: float, starts: int,
                    progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
-    from threadpoolctl import threadpool_limits
-
     from bayesens.target import compile_target, lean
 
     with lean():
         built = model.build(ensemble)
     target = compile_target(built)
-    with threadpool_limits(1, user_api="blas"):  # its threads wait in a loop and take the cores from ours
-        sampled = _sample(target, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
-                          target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
+    sampled = _sample(target, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
+                      target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
     posterior, log_prior = target.expand(sampled.x)
     if sampled.attrs["method"] == "nuts":
         sampled.attrs.update(_convergence(posterior, sampled.stats, tune=tune, draws=draws))

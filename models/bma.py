@@ -138,6 +138,8 @@ class BMA:
     # ------------------------------------------------------------------------------------------------ what the data set
     def resolve(self, ensemble: Ensemble) -> BMA:
         """Return the model with ``center``, ``scale`` and ``sigma_scale`` filled in from the training rows."""
+        if None not in (self.center, self.scale, self.sigma_scale):
+            return self
         rows = self._rows(ensemble)
         cluster = self._cluster(ensemble.members)
         intercept, slope = least_squares(rows.y, rows.f, rows.available, bias=self.bias, cluster=cluster)
