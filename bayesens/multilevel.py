@@ -194,51 +194,276 @@ def _deviation(pattern, cell_mean, mean):  # type: ignore[no-untyped-def]
     return out
 
 
+# fmt: off
+@numba.njit(cache=True, nogil=True)
+def _sites_upward(  # type: ignore[no-untyped-def]
+    mean, site, inverse, log_determinant, alone, pattern, n, cell_mean, cell_pattern, cell_site, site_group, group_p, group_h
+):
+    # fmt: on
+    """Information of rows about their site, and of sites about their group, which is added to the last two; and the value.
+
+    Sites that stand alone, by the index of their only cell, are left out.
+    """
+    p, sites = len(mean), len(site_group)
+    raw_p, raw_h = np.zeros((sites, p, p)), np.zeros((sites, p))
+    site_p, site_h = np.zeros((sites, p, p)), np.zeros((sites, p))
+    quadratic = np.zeros(sites)
+    columns = pattern.sum(axis=1)
+    value = 0.0
+    for c in range(len(n)):
+        q, s = cell_pattern[c], cell_site[c]
+        if alone[s] >= 0:
+            continue
+        deviation = _deviation(pattern[q], cell_mean[c], mean)
+        weighted = _apply(inverse[q], deviation)
+        value -= 0.5 * n[c] * (log_determinant[q] + LOG_2PI * columns[q])
+        _add(raw_p[s], inverse[q], n[c])
+        for i in range(p):
+            raw_h[s, i] += n[c] * weighted[i]
+            quadratic[s] += n[c] * deviation[i] * weighted[i]
+    for s in range(sites):
+        if alone[s] >= 0:
+            continue
+        left_p, left_h, logdet, gain = _integrate(raw_p[s], raw_h[s], site)
+        value -= logdet + 0.5 * (quadratic[s] + gain)
+        _add(site_p[s], left_p, 1.0)
+        _add(group_p[site_group[s]], left_p, 1.0)
+        for i in range(p):
+            site_h[s, i] = left_h[i]
+            group_h[site_group[s], i] += left_h[i]
+    return value, raw_p, raw_h, site_p, site_h
+
+
+@numba.njit(cache=True, nogil=True)
+def _groups_upward(group, raw_p, raw_h):  # type: ignore[no-untyped-def]
+    """Information of groups about the mean, from that of their sites about them; and the value."""
+    n_groups, p = raw_h.shape
+    group_p, group_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
+    value = 0.0
+    for g in range(n_groups):
+        left_p, left_h, logdet, gain = _integrate(raw_p[g], raw_h[g], group)
+        value -= logdet + 0.5 * gain
+        _add(group_p[g], left_p, 1.0)
+        for i in range(p):
+            group_h[g, i] = left_h[i]
+    return value, group_p, group_h
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter_value(inverse, scatter):  # type: ignore[no-untyped-def]
+    value = 0.0
+    for q in range(len(inverse)):
+        for i in range(inverse.shape[1]):
+            for j in range(inverse.shape[1]):
+                value -= 0.5 * inverse[q, i, j] * scatter[q, i, j]
+    return value
+
+
 @numba.njit(cache=True, nogil=True)
 def _upward(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups):  # type: ignore[no-untyped-def]
     """Information of rows about their site, of sites about their group, of groups about the mean; and the value."""
     p = len(mean)
-    sites = len(site_group)
     inverse, log_determinant, ok = _pattern_inverses(pattern, within)
-    raw_p, raw_h = np.zeros((sites, p, p)), np.zeros((sites, p))
-    site_p, site_h = np.zeros((sites, p, p)), np.zeros((sites, p))
     group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
-    group_p, group_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
-    value = 0.0 if ok else -np.inf
-    if ok:
-        columns = np.zeros(len(pattern))
-        for q in range(len(pattern)):
-            for i in range(p):
-                columns[q] += pattern[q, i]
-                for j in range(p):
-                    value -= 0.5 * inverse[q, i, j] * scatter[q, i, j]
-        quadratic = np.zeros(sites)
-        for c in range(len(n)):
-            q, s = cell_pattern[c], cell_site[c]
-            deviation = _deviation(pattern[q], cell_mean[c], mean)
-            weighted = _apply(inverse[q], deviation)
-            value -= 0.5 * n[c] * (log_determinant[q] + LOG_2PI * columns[q])
-            _add(raw_p[s], inverse[q], n[c])
-            for i in range(p):
-                raw_h[s, i] += n[c] * weighted[i]
-                quadratic[s] += n[c] * deviation[i] * weighted[i]
-        for s in range(sites):
-            left_p, left_h, logdet, gain = _integrate(raw_p[s], raw_h[s], site)
-            value -= logdet + 0.5 * (quadratic[s] + gain)
-            _add(site_p[s], left_p, 1.0)
-            _add(group_raw_p[site_group[s]], left_p, 1.0)
-            for i in range(p):
-                site_h[s, i] = left_h[i]
-                group_raw_h[site_group[s], i] += left_h[i]
-        for g in range(n_groups):
-            left_p, left_h, logdet, gain = _integrate(group_raw_p[g], group_raw_h[g], group)
-            value -= logdet + 0.5 * gain
-            _add(group_p[g], left_p, 1.0)
-            for i in range(p):
-                group_h[g, i] = left_h[i]
-    if not np.isfinite(value):
+    alone = np.full(len(site_group), -1)
+    value, raw_p, raw_h, site_p, site_h = _sites_upward(
+        mean, site, inverse, log_determinant, alone, pattern, n, cell_mean, cell_pattern, cell_site, site_group,
+        group_raw_p, group_raw_h,
+    )  # fmt: skip
+    of_groups, group_p, group_h = _groups_upward(group, group_raw_p, group_raw_h)
+    value += of_groups + _scatter_value(inverse, scatter)
+    if not (ok and np.isfinite(value)):
         value = -np.inf
     return value, inverse, raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, group_p, group_h
+
+
+# ----------------------------------------------------------------------------------------- sites whose rows are complete
+# The mean of n complete rows of a site has covariance S + W / n about its group. In coordinates in which W is the identity
+# and S diagonal all such sites are diagonal, whatever their n: no factorisation, and next to no work, for each.
+@numba.njit(cache=True, nogil=True)
+def _alone(pattern, cell_pattern, cell_site, sites):  # type: ignore[no-untyped-def]
+    """Index of the only cell of each site whose rows are all complete; -1 for other sites."""
+    p = pattern.shape[1]
+    out = np.full(sites, -1)
+    cells = np.zeros(sites, dtype=np.int64)
+    complete = pattern.sum(axis=1)
+    for c in range(len(cell_site)):
+        cells[cell_site[c]] += 1
+        if complete[cell_pattern[c]] == p:
+            out[cell_site[c]] = c
+    for s in range(sites):
+        if cells[s] > 1:
+            out[s] = -1
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _eigen(a):  # type: ignore[no-untyped-def]
+    """Eigenvalues and eigenvectors (columns) of a small symmetric matrix, by Jacobi's rotations; ``a`` is overwritten."""
+    p = len(a)
+    vectors = np.eye(p)
+    for _ in range(50):
+        off, size = 0.0, 0.0
+        for i in range(p):
+            size += a[i, i] ** 2
+            for j in range(i):
+                off += a[i, j] ** 2
+        if off <= 1e-32 * size or off == 0.0:
+            break
+        for i in range(p - 1):
+            for j in range(i + 1, p):
+                if a[i, j] == 0.0:
+                    continue
+                ratio = 0.5 * (a[j, j] - a[i, i]) / a[i, j]
+                t = 1.0 / (abs(ratio) + np.sqrt(1.0 + ratio**2))
+                t = t if ratio >= 0.0 else -t
+                c = 1.0 / np.sqrt(1.0 + t * t)
+                s = t * c
+                for k in range(p):
+                    x, y = a[k, i], a[k, j]
+                    a[k, i], a[k, j] = c * x - s * y, s * x + c * y
+                for k in range(p):
+                    x, y = a[i, k], a[j, k]
+                    a[i, k], a[j, k] = c * x - s * y, s * x + c * y
+                    x, y = vectors[k, i], vectors[k, j]
+                    vectors[k, i], vectors[k, j] = c * x - s * y, s * x + c * y
+    return np.diag(a).copy(), vectors
+
+
+@numba.njit(cache=True, nogil=True)
+def _diagonalising(within, site):  # type: ignore[no-untyped-def]
+    """T with T W T' = I and T S T' diagonal, and this diagonal."""
+    p = len(within)
+    root, _ = _root(within)
+    half, a = np.empty((p, p)), np.empty((p, p))
+    for i in range(p):
+        half[:, i] = _forward(root, site[:, i])
+    for i in range(p):
+        a[i] = _forward(root, half[i])
+    values, vectors = _eigen(0.5 * (a + a.T))
+    t = np.empty((p, p))
+    for i in range(p):
+        t[i] = _backward(root, vectors[:, i])
+    return t, values
+
+
+@numba.njit(cache=True, nogil=True)
+def _alone_upward(mean, t, spread, log_determinant, cells, n, cell_mean, u, precision):  # type: ignore[no-untyped-def]
+    """Means of sites in diagonal coordinates, ``u (column, site)``, their precisions about their group, and the value."""
+    p = len(mean)
+    value = 0.0
+    for s in range(len(cells)):
+        c = cells[s]
+        product, logarithm, quadratic = 1.0, 0.0, 0.0
+        for j in range(p):
+            total = 0.0
+            for i in range(p):
+                total += t[j, i] * (cell_mean[c, i] - mean[i])
+            u[j, s] = total
+            relative = 1.0 + n[c] * spread[j]
+            if not relative > 0.0:  # no covariance
+                return -np.inf
+            precision[j, s] = n[c] / relative
+            quadratic += total * total * precision[j, s]
+            product *= relative
+            if product > 1e200:
+                logarithm += np.log(product)
+                product = 1.0
+        value -= 0.5 * (n[c] * (p * LOG_2PI + log_determinant) + logarithm + np.log(product) + quadratic)
+    return value
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _products(a, b, x, y, weight, omega):  # type: ignore[no-untyped-def]
+    """Sums over sites of ``a b + omega x y``, and of that times a weight."""
+    one, weighted = 0.0, 0.0
+    for s in range(len(a)):
+        each = a[s] * b[s] + omega * x[s] * y[s]
+        one += each
+        weighted += each * weight[s]
+    return one, weighted
+
+
+@numba.njit(cache=True, nogil=True)
+def _alone_downward(u, precision, weight, center, spread, plain, weighted):  # type: ignore[no-untyped-def]
+    """Add the derivatives by S and by W / n of the sites of one group, in diagonal coordinates, given its effect."""
+    p, sites = u.shape
+    residual = np.empty((p, sites))
+    for j in range(p):
+        for s in range(sites):
+            residual[j, s] = (u[j, s] - center[j]) * precision[j, s]
+    for i in range(p):
+        for j in range(i + 1):
+            one, two = _products(residual[i], residual[j], precision[i], precision[j], weight, spread[i, j])
+            plain[i, j] += 0.5 * one
+            weighted[i, j] += 0.5 * two
+        for s in range(sites):
+            plain[i, i] -= 0.5 * precision[i, s]
+            weighted[i, i] -= 0.5 * precision[i, s] * weight[s]
+
+
+@numba.njit(cache=True, nogil=True)
+def _from_diagonal(out, t, lower):  # type: ignore[no-untyped-def]
+    """Add ``T' A T`` for the symmetric matrix of a lower triangle."""
+    a = lower.copy()
+    for i in range(len(a)):
+        for j in range(i):
+            a[j, i] = a[i, j]
+    _add(out, _dot(t.T.copy(), _dot(a, t)), 1.0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _complete_pattern(pattern):  # type: ignore[no-untyped-def]
+    """Index of the pattern without missing columns."""
+    for q in range(len(pattern)):
+        if pattern[q].sum() == pattern.shape[1]:
+            return q
+    return 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _first_of_group(groups, n_groups):  # type: ignore[no-untyped-def]
+    """Where each group's sites begin among sites sorted by group, and their end."""
+    start = np.zeros(n_groups + 1, dtype=np.int64)
+    for g in groups:
+        start[g + 1] += 1
+    return np.cumsum(start)
+
+
+@numba.njit(cache=True, nogil=True)
+def _both_upward(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups):  # type: ignore[no-untyped-def]
+    """The value, and what the derivatives need, with sites of complete rows in diagonal coordinates."""
+    p = len(mean)
+    inverse, log_determinant, ok = _pattern_inverses(pattern, within)
+    alone = _alone(pattern, cell_pattern, cell_site, len(site_group)) if ok else np.full(len(site_group), -1)
+    group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
+    value, _, _, site_p, site_h = _sites_upward(
+        mean, site, inverse, log_determinant, alone, pattern, n, cell_mean, cell_pattern, cell_site, site_group,
+        group_raw_p, group_raw_h,
+    )  # fmt: skip
+    which = np.nonzero(alone >= 0)[0]
+    start = _first_of_group(site_group[which], n_groups)
+    u, precision = np.empty((p, len(which))), np.empty((p, len(which)))
+    t, spread = np.eye(p), np.zeros(p)
+    if len(which):
+        t, spread = _diagonalising(within, site)
+        value += _alone_upward(mean, t, spread, log_determinant[_complete_pattern(pattern)], alone[which], n, cell_mean, u,
+                               precision)  # fmt: skip
+        for g in range(n_groups):
+            for j in range(p):
+                about, information = 0.0, 0.0
+                for s in range(start[g], start[g + 1]):
+                    about += precision[j, s]
+                    information += precision[j, s] * u[j, s]
+                for i in range(p):
+                    group_raw_h[g, i] += t[j, i] * information
+                    for k in range(p):
+                        group_raw_p[g, i, k] += t[j, i] * about * t[j, k]
+    of_groups, group_p, group_h = _groups_upward(group, group_raw_p, group_raw_h)
+    value += of_groups + _scatter_value(inverse, scatter)
+    if not (ok and np.isfinite(value)):
+        value = -np.inf
+    return value, inverse, alone, site_p, site_h, group_p, group_h, start, t, u, precision
 
 
 @numba.njit(cache=True, nogil=True)
@@ -273,12 +498,14 @@ def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_p
     n_groups = int(count[0])
     d_mean = np.zeros(p)
     d_within, d_site, d_group = np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p))
-    value, inverse, _, _, site_p, site_h, _, _, group_p, group_h = _upward(
+    value, inverse, alone, site_p, site_h, group_p, group_h, start, t, u, precision = _both_upward(
         mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
     )
     if value == -np.inf:
         return value, d_mean, d_within, d_site, d_group
     effect_mean, effect_cov = np.zeros((n_groups, p)), np.zeros((n_groups, p, p))
+    weight = 1.0 / n[alone[alone >= 0]]
+    plain, weighted = np.zeros((p, p)), np.zeros((p, p))
     for g in range(n_groups):
         center, effect_cov[g] = _group_effect(group, group_p[g], group_h[g])
         _add_outer(d_group, group_h[g], 0.5)
@@ -286,12 +513,21 @@ def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_p
         for i in range(p):
             effect_mean[g, i] = center[i]
             d_mean[i] += group_h[g, i]
+        if start[g] < start[g + 1]:
+            part = slice(start[g], start[g + 1])
+            spread = _dot(t, _dot(effect_cov[g], t.T.copy()))
+            _alone_downward(u[:, part], precision[:, part], weight[part], _apply(t, center), spread, plain, weighted)
+    _from_diagonal(d_site, t, plain)
+    _from_diagonal(d_within, t, weighted)
     expected = scatter.copy()
     rows = np.zeros(len(pattern))
     shift, spread = np.zeros(p), np.zeros((p, p))
     last = -1
     for c in range(len(n)):
         q, s = cell_pattern[c], cell_site[c]
+        if alone[s] >= 0:  # its mean stands apart from its other n - 1 rows
+            rows[q] += n[c] - 1.0
+            continue
         if s != last:
             last = s
             g = site_group[s]
@@ -372,7 +608,7 @@ def collapsed_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group = _unpack(data, index)
     for d in range(len(theta)):
         mean, within, site, group = _parameters(theta[d], index[0])
-        out[d, 0] = _upward(
+        out[d, 0] = _both_upward(
             mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, index[4]
         )[0]
 

@@ -17,7 +17,7 @@ from scipy.stats import multivariate_normal, norm
 
 from bayesens.likelihoods import collapsed_loglik, mixture_loglik
 from bayesens.mixture import BLOCK, _exp, mixture_flat, mixture_values, pack
-from bayesens.multilevel import _collapsed, effect_draws
+from bayesens.multilevel import _collapsed, _upward, effect_draws
 from bayesens.sufficient import statistics
 
 ROOT = Path(__file__).parents[1]
@@ -139,6 +139,51 @@ def test_python_and_numba_paths_of_the_operation_agree(collapsed_function):
     value = 2.0 * collapsed_loglik(mean, np.eye(P), level, 0.5 * level, data=statistics(*rows, SITE_GROUP))
     plain = pytensor.function([], value, mode=Mode(linker="py", optimizer=None))()
     assert plain == pytest.approx(function(mean, level, 0.0)[0], rel=1e-13)
+
+
+def random_levels(rng, p, rank, size):
+    a = rng.normal(size=(p, rank))
+    return size * a @ a.T
+
+
+@pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize(
+    ("p", "sites", "groups", "rows", "missing", "ranks"),
+    [
+        (5, 60, 6, 400, 0.0, (5, 5)),
+        (4, 30, 3, 200, 0.1, (4, 1)),  # sites with gaps beside sites without
+        (3, 12, 2, 12, 0.0, (1, 3)),  # one row a site
+        (2, 1, 1, 9, 0.0, (2, 0)),
+        (6, 20, 4, 90, 0.05, (0, 6)),
+    ],
+)
+def test_sites_of_complete_rows_have_the_value_and_gradient_of_the_general_route(
+    p, sites, groups, rows, missing, ranks, size
+):
+    """Diagonal coordinates against the factorisation site by site, also where a level is singular or missing."""
+    rng = np.random.default_rng(p * sites)
+    z = np.sqrt(size) * rng.normal(size=(rows, p))
+    z[rng.random((rows, p)) < missing] = np.nan
+    z[:, 0] = np.sqrt(size) * rng.normal(size=rows)
+    site = np.r_[np.arange(sites), rng.integers(0, sites, rows - sites)]
+    site_group = np.sort(np.r_[np.arange(groups), rng.integers(0, groups, sites - groups)])
+    data = statistics(z, site, site_group).arrays()
+    mean, within = 0.3 * np.sqrt(size) * rng.normal(size=p), random_levels(rng, p, p + 2, size)
+    levels = [random_levels(rng, p, rank, size) for rank in ranks]
+
+    def general(*args):
+        return _upward(*args, *data[:-1], int(data[-1][0]))[0]
+
+    args = (mean, within, *levels)
+    value, *gradient = _collapsed(*args, *data)
+    assert value == pytest.approx(general(*args), rel=1e-11)
+    for i, slope in enumerate(gradient):
+        direction = rng.normal(size=np.shape(args[i]))
+        direction = direction if i == 0 else direction @ direction.T  # a level may only grow where it is singular
+        direction *= (np.sqrt(size) if i == 0 else size) / np.abs(direction).max()
+        up, more = (general(*(a + h * direction if j == i else a for j, a in enumerate(args))) for h in (1e-5, 2e-5))
+        numeric = (4.0 * up - more - 3.0 * value) / 2e-5
+        assert np.sum(slope * direction) == pytest.approx(numeric, rel=1e-4, abs=1e-4 * max(1.0, abs(value)) * 1e-2)
 
 
 @pytest.mark.parametrize("within", [-np.eye(P), np.ones((P, P)), np.full((P, P), np.nan), np.zeros((P, P))])
