@@ -20,7 +20,7 @@ from pytensor.tensor.rewriting.ofg import inline_ofg_node
 
 from bayesens.likelihoods import with_gradients
 
-__all__ = ["Compiled", "without_inner_graphs"]
+__all__ = ["Compiled"]
 
 LARGE = 250  # operations of a density that NumPy takes longer to go through than compiling it is worth
 
@@ -40,8 +40,9 @@ class Compiled:
     def __init__(self, x: Any, outputs: list[Any], shared: list[Any]) -> None:
         many = pt.tensor("x", dtype="float64", shape=(None, x.type.shape[0]))
         self.x, self.shared = x, shared
+        outputs = _without_inner_graphs(outputs)
         # What is simplified here need not be simplified with a dimension of draws, which takes ten times as long.
-        outputs = without_inner_graphs(rewrite_graph(outputs, include=("canonicalize", "stabilize"), clone=True))
+        outputs = _without_inner_graphs(rewrite_graph(outputs, include=("canonicalize", "stabilize"), clone=True))
         self._logp = outputs[0]
         batched = vectorize_graph(outputs, {x: many})
         # What does not depend on the parameters still gets a dimension of draws in front.
@@ -83,7 +84,7 @@ class Compiled:
         return logp_and_gradient
 
 
-def without_inner_graphs(outputs: list[Any]) -> list[Any]:
+def _without_inner_graphs(outputs: list[Any]) -> list[Any]:
     """Put the content of operations that are graphs themselves in their place: they would be run point by point."""
     while inner := [node for node in toposort(outputs) if isinstance(node.op, OpFromGraph)]:
         content = inline_ofg_node(inner[0])

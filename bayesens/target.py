@@ -27,7 +27,7 @@ from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, toposort
 
-from bayesens.compiled import Compiled, without_inner_graphs
+from bayesens.compiled import Compiled
 from bayesens.tape import Tape
 from bayesens.trace import Untraceable, evaluate, trace
 
@@ -215,7 +215,8 @@ class _Graph:
             free_rvs=model.free_RVs, rvs_to_transforms=model.rvs_to_transforms,
             initval_strategies=model.rvs_to_initial_values, return_transformed=True,
         )  # fmt: skip
-        shapes = [np.shape(value) for value in evaluate(self._start)]
+        self._started = evaluate(self._start)
+        shapes = [np.shape(value) for value in self._started]
         sizes = [int(np.prod(shape)) for shape in shapes]
         self.sizes, self.unit = sizes, pytensor.shared(np.ones(sum(sizes)), shape=(sum(sizes),))
         variables = [*model.free_RVs, *model.deterministics]
@@ -238,12 +239,13 @@ class _Graph:
             model.rvs_to_values[rv]: _piece(self.x * self.unit, int(end), size, shape)
             for rv, end, size, shape in zip(model.free_RVs, np.cumsum(sizes), sizes, shapes, strict=True)
         }
-        self.outputs = without_inner_graphs(graph_replace(wanted, place, strict=False))
+        self.outputs = graph_replace(wanted, place, strict=False)
         self.compiled: Compiled | None = None
 
     def start(self) -> np.ndarray:
         """Initial point, which may depend on the data."""
-        return np.concatenate([np.ravel(np.asarray(x, dtype=float)) for x in evaluate(self._start)])
+        values, self._started = self._started or evaluate(self._start), []  # the first time it is known already
+        return np.concatenate([np.ravel(np.asarray(x, dtype=float)) for x in values])
 
     def functions(self) -> Functions:
         """The functions for the present values of the shared variables."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import toposort
@@ -147,13 +148,15 @@ class _Tracer:
     # ------------------------------------------------------------------------------------------------------ the graph
     def step(self, node: Any) -> None:
         """Take one operation of the graph."""
-        if all(self._constant(x) for x in node.inputs):
+        if all(self._constant(x) for x in node.inputs) and not isinstance(node.op, OpFromGraph):
             for variable, value in zip(node.outputs, _perform(node, [self.value(x) for x in node.inputs]), strict=True):
                 self.constants[variable] = value
             return
         kind = type(node.op).__name__
         if isinstance(node.op, Likelihood):
             self._likelihood(node)
+        elif isinstance(node.op, OpFromGraph):
+            self._inner(node)
         elif kind == "Elemwise":
             self.slots[node.outputs[0]] = self._elemwise(node)
         elif kind in _SPECIAL:
@@ -206,6 +209,21 @@ class _Tracer:
         name = {2.0: "sqr", 0.5: "sqrt", -1.0: "recip"}.get(float(known[0])) if len(known) == 1 else None
         shape = np.broadcast_shapes(self.slots_of(base).shape, np.shape(self.value(exponent)) if name else ())
         return self.emit(name, np.broadcast_to(self.slots_of(base), shape)) if name else None
+
+    def _inner(self, node: Any) -> None:
+        """Go through an operation that is a graph itself, which may stand in several places with other inputs."""
+        nodes = list(toposort(node.op.inner_outputs))
+        for variable in (*node.op.inner_inputs, *(out for inner in nodes for out in inner.outputs)):
+            self.slots.pop(variable, None)
+            self.constants.pop(variable, None)
+        for inside, outside in zip(node.op.inner_inputs, node.inputs, strict=True):
+            known, of = (self.constants, self.value) if self._constant(outside) else (self.slots, self.slots_of)
+            known[inside] = of(outside)
+        for inner in nodes:
+            self.step(inner)
+        for inside, outside in zip(node.op.inner_outputs, node.outputs, strict=True):
+            known, of = (self.constants, self.value) if self._constant(inside) else (self.slots, self.slots_of)
+            known[outside] = of(inside)
 
     def _likelihood(self, node: Any) -> None:
         parameters, (data, index, _) = node.inputs[: node.op.n_parameters], node.inputs[node.op.n_parameters :]
