@@ -132,6 +132,25 @@ def _plus_identity(a):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _transposed(a):  # type: ignore[no-untyped-def]
+    out = np.empty((a.shape[1], a.shape[0]))
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            out[j, i] = a[i, j]
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _columns(pattern):  # type: ignore[no-untyped-def]
+    """Number of columns that each pattern has; NumPy's sum along an axis takes two seconds to compile."""
+    out = np.zeros(len(pattern), dtype=np.int64)
+    for q in range(len(pattern)):
+        for j in range(pattern.shape[1]):
+            out[q] += pattern[q, j]
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
 def _integrate(precision, information, covariance):  # type: ignore[no-untyped-def]
     """Integrate an effect with the given prior covariance out of ``exp(h'e - e'Pe/2)``.
 
@@ -208,7 +227,7 @@ def _sites_upward(  # type: ignore[no-untyped-def]
     raw_p, raw_h = np.zeros((sites, p, p)), np.zeros((sites, p))
     site_p, site_h = np.zeros((sites, p, p)), np.zeros((sites, p))
     quadratic = np.zeros(sites)
-    columns = pattern.sum(axis=1)
+    columns = _columns(pattern)
     value = 0.0
     for c in range(len(n)):
         q, s = cell_pattern[c], cell_site[c]
@@ -286,7 +305,7 @@ def _alone(pattern, cell_pattern, cell_site, sites):  # type: ignore[no-untyped-
     p = pattern.shape[1]
     out = np.full(sites, -1)
     cells = np.zeros(sites, dtype=np.int64)
-    complete = pattern.sum(axis=1)
+    complete = _columns(pattern)
     for c in range(len(cell_site)):
         cells[cell_site[c]] += 1
         if complete[cell_pattern[c]] == p:
@@ -299,9 +318,11 @@ def _alone(pattern, cell_pattern, cell_site, sites):  # type: ignore[no-untyped-
 
 @numba.njit(cache=True, nogil=True)
 def _eigen(a):  # type: ignore[no-untyped-def]
-    """Eigenvalues and eigenvectors (columns) of a small symmetric matrix, by Jacobi's rotations; ``a`` is overwritten."""
+    """Eigenvalues and eigenvectors (rows) of a small symmetric matrix, by Jacobi's rotations; ``a`` is overwritten."""
     p = len(a)
-    vectors = np.eye(p)
+    values, vectors = np.empty(p), np.zeros((p, p))
+    for i in range(p):
+        vectors[i, i] = 1.0
     for _ in range(50):
         off, size = 0.0, 0.0
         for i in range(p):
@@ -325,9 +346,11 @@ def _eigen(a):  # type: ignore[no-untyped-def]
                 for k in range(p):
                     x, y = a[i, k], a[j, k]
                     a[i, k], a[j, k] = c * x - s * y, s * x + c * y
-                    x, y = vectors[k, i], vectors[k, j]
-                    vectors[k, i], vectors[k, j] = c * x - s * y, s * x + c * y
-    return np.diag(a).copy(), vectors
+                    x, y = vectors[i, k], vectors[j, k]
+                    vectors[i, k], vectors[j, k] = c * x - s * y, s * x + c * y
+    for i in range(p):
+        values[i] = a[i, i]
+    return values, vectors
 
 
 @numba.njit(cache=True, nogil=True)
@@ -337,13 +360,19 @@ def _diagonalising(within, site):  # type: ignore[no-untyped-def]
     root, _ = _root(within)
     half, a = np.empty((p, p)), np.empty((p, p))
     for i in range(p):
-        half[:, i] = _forward(root, site[:, i])
+        column = _forward(root, site[i])
+        for j in range(p):
+            half[j, i] = column[j]
     for i in range(p):
-        a[i] = _forward(root, half[i])
-    values, vectors = _eigen(0.5 * (a + a.T))
+        column = _forward(root, half[i])
+        for j in range(i + 1):
+            a[i, j] = a[j, i] = column[j]
+    values, vectors = _eigen(a)
     t = np.empty((p, p))
     for i in range(p):
-        t[i] = _backward(root, vectors[:, i])
+        column = _backward(root, vectors[i])
+        for j in range(p):
+            t[i, j] = column[j]
     return t, values
 
 
@@ -385,49 +414,67 @@ def _products(a, b, x, y, weight, omega):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _alone_downward(u, precision, weight, center, spread, plain, weighted):  # type: ignore[no-untyped-def]
+def _alone_downward(u, precision, first, end, cells, n, center, spread, plain, weighted):  # type: ignore[no-untyped-def]
     """Add the derivatives by S and by W / n of the sites of one group, in diagonal coordinates, given its effect."""
-    p, sites = u.shape
-    residual = np.empty((p, sites))
-    for j in range(p):
-        for s in range(sites):
-            residual[j, s] = (u[j, s] - center[j]) * precision[j, s]
+    p, sites = len(u), end - first
+    residual, weight = np.empty((p, sites)), np.empty(sites)
+    for s in range(sites):
+        weight[s] = 1.0 / n[cells[first + s]]
+        for j in range(p):
+            residual[j, s] = (u[j, first + s] - center[j]) * precision[j, first + s]
     for i in range(p):
+        x = precision[i, first:end]
         for j in range(i + 1):
-            one, two = _products(residual[i], residual[j], precision[i], precision[j], weight, spread[i, j])
+            one, two = _products(residual[i], residual[j], x, precision[j, first:end], weight, spread[i, j])
             plain[i, j] += 0.5 * one
             weighted[i, j] += 0.5 * two
         for s in range(sites):
-            plain[i, i] -= 0.5 * precision[i, s]
-            weighted[i, i] -= 0.5 * precision[i, s] * weight[s]
+            plain[i, i] -= 0.5 * x[s]
+            weighted[i, i] -= 0.5 * x[s] * weight[s]
 
 
 @numba.njit(cache=True, nogil=True)
 def _from_diagonal(out, t, lower):  # type: ignore[no-untyped-def]
     """Add ``T' A T`` for the symmetric matrix of a lower triangle."""
-    a = lower.copy()
+    a = np.zeros(lower.shape)
     for i in range(len(a)):
-        for j in range(i):
-            a[j, i] = a[i, j]
-    _add(out, _dot(t.T.copy(), _dot(a, t)), 1.0)
+        for j in range(i + 1):
+            a[i, j] = a[j, i] = lower[i, j]
+    _add(out, _gram(t, _dot(a, t)), 1.0)
 
 
 @numba.njit(cache=True, nogil=True)
 def _complete_pattern(pattern):  # type: ignore[no-untyped-def]
     """Index of the pattern without missing columns."""
+    columns = _columns(pattern)
     for q in range(len(pattern)):
-        if pattern[q].sum() == pattern.shape[1]:
+        if columns[q] == pattern.shape[1]:
             return q
     return 0
 
 
 @numba.njit(cache=True, nogil=True)
-def _first_of_group(groups, n_groups):  # type: ignore[no-untyped-def]
-    """Where each group's sites begin among sites sorted by group, and their end."""
+def _cells_alone(alone, count):  # type: ignore[no-untyped-def]
+    """Cells of the sites that stand alone, in the order of the sites."""
+    out = np.empty(count, dtype=np.int64)
+    at = 0
+    for cell in alone:
+        if cell >= 0:
+            out[at] = cell
+            at += 1
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _first_of_group(alone, site_group, n_groups):  # type: ignore[no-untyped-def]
+    """Where each group begins among the sites that stand alone, which are sorted by group, and the end."""
     start = np.zeros(n_groups + 1, dtype=np.int64)
-    for g in groups:
-        start[g + 1] += 1
-    return np.cumsum(start)
+    for s in range(len(alone)):
+        if alone[s] >= 0:
+            start[site_group[s] + 1] += 1
+    for g in range(n_groups):
+        start[g + 1] += start[g]
+    return start
 
 
 @numba.njit(cache=True, nogil=True)
@@ -441,13 +488,13 @@ def _both_upward(mean, within, site, group, pattern, scatter, n, cell_mean, cell
         mean, site, inverse, log_determinant, alone, pattern, n, cell_mean, cell_pattern, cell_site, site_group,
         group_raw_p, group_raw_h,
     )  # fmt: skip
-    which = np.nonzero(alone >= 0)[0]
-    start = _first_of_group(site_group[which], n_groups)
-    u, precision = np.empty((p, len(which))), np.empty((p, len(which)))
-    t, spread = np.eye(p), np.zeros(p)
-    if len(which):
+    start = _first_of_group(alone, site_group, n_groups)
+    cells = _cells_alone(alone, start[n_groups])
+    u, precision = np.empty((p, len(cells))), np.empty((p, len(cells)))
+    t, spread = np.zeros((p, p)), np.zeros(p)
+    if len(cells):
         t, spread = _diagonalising(within, site)
-        value += _alone_upward(mean, t, spread, log_determinant[_complete_pattern(pattern)], alone[which], n, cell_mean, u,
+        value += _alone_upward(mean, t, spread, log_determinant[_complete_pattern(pattern)], cells, n, cell_mean, u,
                                precision)  # fmt: skip
         for g in range(n_groups):
             for j in range(p):
@@ -463,7 +510,7 @@ def _both_upward(mean, within, site, group, pattern, scatter, n, cell_mean, cell
     value += of_groups + _scatter_value(inverse, scatter)
     if not (ok and np.isfinite(value)):
         value = -np.inf
-    return value, inverse, alone, site_p, site_h, group_p, group_h, start, t, u, precision
+    return value, inverse, alone, site_p, site_h, group_p, group_h, start, cells, t, u, precision
 
 
 @numba.njit(cache=True, nogil=True)
@@ -498,13 +545,12 @@ def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_p
     n_groups = int(count[0])
     d_mean = np.zeros(p)
     d_within, d_site, d_group = np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p))
-    value, inverse, alone, site_p, site_h, group_p, group_h, start, t, u, precision = _both_upward(
+    value, inverse, alone, site_p, site_h, group_p, group_h, start, cells, t, u, precision = _both_upward(
         mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
     )
     if value == -np.inf:
         return value, d_mean, d_within, d_site, d_group
     effect_mean, effect_cov = np.zeros((n_groups, p)), np.zeros((n_groups, p, p))
-    weight = 1.0 / n[alone[alone >= 0]]
     plain, weighted = np.zeros((p, p)), np.zeros((p, p))
     for g in range(n_groups):
         center, effect_cov[g] = _group_effect(group, group_p[g], group_h[g])
@@ -514,9 +560,8 @@ def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_p
             effect_mean[g, i] = center[i]
             d_mean[i] += group_h[g, i]
         if start[g] < start[g + 1]:
-            part = slice(start[g], start[g + 1])
-            spread = _dot(t, _dot(effect_cov[g], t.T.copy()))
-            _alone_downward(u[:, part], precision[:, part], weight[part], _apply(t, center), spread, plain, weighted)
+            spread = _dot(t, _dot(effect_cov[g], _transposed(t)))
+            _alone_downward(u, precision, start[g], start[g + 1], cells, n, _apply(t, center), spread, plain, weighted)
     _from_diagonal(d_site, t, plain)
     _from_diagonal(d_within, t, weighted)
     expected = scatter.copy()
