@@ -69,7 +69,7 @@ def loo(
     ensemble : Ensemble
         The training rows, the same as in the fit.
     memory : float
-        Bytes that the arrays (row, draw) of all threads may take together; at the least, each thread has two rows of them.
+        Bytes that the arrays (row, draw) of all threads may take together; one row is the least.
         The table, the posterior and results of a few numbers a row come on top.
     subsample : int, optional
         Number of rows, drawn at random, to leave out. The sum over all rows is then their density at the posterior mean,
