@@ -303,3 +303,18 @@ def warn_rows(
             f"columns {columns['site']!r} and {columns['time']!r}: {repeated} of {n_rows} rows repeat the site and "
             "time of an earlier row; they count as separate observations: drop or average them if they are not"
         )
+
+
+def degenerate(member: str, rows: int, how: str) -> str:
+    """Say that a member leaves no residual, so that nothing bounds its sigma from below.
+
+    Examples
+    --------
+    >>> degenerate("rf", 20, "bias correction")
+    "member 'rf' reproduces the observation exactly, up to a bias correction, in all 20 training rows that have it: ..."
+    """
+    return (
+        f"member {member!r} reproduces the observation exactly, up to a {how}, in all {rows} training rows that have it: its "
+        "residual variance is zero, and the truth has leaked into it; leave it out, or predict each row by a model that has "
+        "not seen it (scikit-learn's cross_val_predict)"
+    )

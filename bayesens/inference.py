@@ -286,7 +286,7 @@ def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng
 
     modes = find_modes(target, start=target.start, starts=starts, rng=rng)
     root = curvature(target, modes[0].x) if modes else None
-    attrs: dict[str, Any] = {"modes": _json([{"logp": m.logp} for m in modes])}
+    attrs: dict[str, Any] = {"modes": _json(_optima(target, modes))}
     rivals = [m for m in modes[1:] if modes[0].logp - m.logp < 8.0]
     reason = "asked for"
     if method in ("auto", "laplace"):
@@ -315,6 +315,17 @@ def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng
                     target_accept=target_accept, progressbar=progressbar)  # fmt: skip
     loglik = target.logp_and_loglik(x.reshape(-1, x.shape[-1]))[1].reshape(x.shape[:2])
     return _Sampled(x, loglik, attrs | {"method": "nuts", "reason": reason}, stats)
+
+
+def _optima(target: Any, modes: list[Any]) -> list[dict[str, Any]]:
+    """Log density, log likelihood and weights, for models that have them, at each optimum."""
+    if not modes:
+        return []
+    x = np.stack([mode.x for mode in modes])
+    logliks, variables = target.logp_and_loglik(x)[1], target.expand(x[None])[0]
+    weights = variables["weight"].values[0].tolist() if "weight" in variables else []
+    out = [{"logp": m.logp, "loglik": float(loglik)} for m, loglik in zip(modes, logliks, strict=True)]
+    return [one | {"weight": weight} for one, weight in zip(out, weights, strict=True)] if weights else out
 
 
 def _convergence(posterior: xr.Dataset, stats: dict[str, np.ndarray], *, tune: int, draws: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-__all__ = ["Root", "Statistics", "Tally", "factorized", "statistics"]
+__all__ = ["Root", "Statistics", "Tally", "factorized", "residual_share", "statistics"]
 
 WELL = 1e-5  # least eigenvalue of a correlation matrix whose Cholesky root has the digits that a QR would have
 Coded = tuple[np.ndarray, np.ndarray]  # labels, and the code of each row among them
@@ -77,6 +77,31 @@ class Statistics:
             arrays["present"].astype(bool), arrays["scatter"], arrays["n"], arrays["mean"], arrays["cell_pattern"],
             arrays["cell_site"], arrays["site_group"], int(dataset.attrs["n_groups"]),
         )  # fmt: skip
+
+
+def residual_share(data: Statistics) -> np.ndarray:
+    """Share of each member's variance that a linear function of the observation leaves, over the rows that have it.
+
+    Examples
+    --------
+    >>> z = np.array([[1.0, 3.0, 2.0], [2.0, 5.0, 2.0], [3.0, 7.0, 5.0]])
+    >>> residual_share(statistics(z, np.zeros(3, dtype=int), np.zeros(1, dtype=int))).round(6).tolist()
+    [0.0, 0.25]
+    """
+    out = np.ones(data.pattern.shape[1] - 1)
+    for k in range(len(out)):
+        columns = [0, 1 + k]
+        cells = data.pattern[data.cell_pattern][:, columns].all(axis=1)
+        if not cells.any():
+            continue
+        deviation = data.mean[cells][:, columns] - np.average(
+            data.mean[cells][:, columns], axis=0, weights=data.n[cells]
+        )
+        inside = data.scatter[data.pattern[:, columns].all(axis=1)].sum(axis=0)[np.ix_(columns, columns)]
+        (yy, yf), (_, ff) = inside + deviation.T @ (deviation * data.n[cells][:, None])
+        if yy > 0.0 and ff > 0.0:
+            out[k] = 1.0 - yf**2 / (yy * ff)
+    return out
 
 
 def statistics(z: np.ndarray, site: np.ndarray, site_group: np.ndarray) -> Statistics:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.checks import warn
+from bayesens.checks import degenerate, warn
 from bayesens.em import Optimum, em_starts, least_squares
 from bayesens.ensemble import Ensemble, affine_copies
 from bayesens.options import check_options
@@ -144,12 +144,15 @@ class BMA:
         cluster = self._cluster(ensemble.members)
         intercept, slope = least_squares(rows.y, rows.f, rows.available, bias=self.bias, cluster=cluster)
         squares = np.where(rows.available, (rows.y[:, None] - intercept - slope * rows.f) ** 2, 0.0)
-        best = np.sqrt(np.min(squares.sum(axis=0) / rows.available.sum(axis=0)))
+        residual = np.sqrt(squares.sum(axis=0) / rows.available.sum(axis=0))
+        best = float(np.min(residual))
+        if best <= 1e-10 * float(np.std(rows.y)):
+            raise ValueError(degenerate(ensemble.members[int(np.argmin(residual))], len(rows.y), "bias correction"))
         return replace(
             self,
             center=float(np.mean(rows.y)) if self.center is None else self.center,
             scale=float(np.std(rows.y)) if self.scale is None else self.scale,
-            sigma_scale=float(best) if self.sigma_scale is None else self.sigma_scale,
+            sigma_scale=best if self.sigma_scale is None else self.sigma_scale,
         )
 
     def check(self, ensemble: Ensemble) -> None:

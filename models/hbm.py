@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
+from bayesens.checks import degenerate
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.options import check_options
@@ -165,6 +166,11 @@ class HBM:
                 f"{rows.n_observed} training rows; HBM models their joint distribution, which is then singular. "
                 "Leave one of them out, or use BMA."
             )
+        from bayesens.sufficient import residual_share
+
+        left = residual_share(rows.tally.statistics)
+        if np.min(left) <= 1e-12:  # of a variance: sums of squares hold no more digits
+            raise ValueError(degenerate(rows.members[int(np.argmin(left))], rows.n_observed, "linear function"))
 
     def n_parameters(self, data: Data) -> int:
         """Number of parameters, effects aside."""

@@ -1,5 +1,6 @@
 """fit: what runs, what it records, and that the methods agree with each other and with PyMC's own mixture."""
 
+import json
 import subprocess
 import sys
 import warnings
@@ -366,3 +367,23 @@ def test_a_prior_in_the_units_of_a_second_table_has_its_own_density(family):
     x = target.start + np.random.default_rng(1).normal(scale=0.1, size=len(target.start))
     expected = rows.compile_logp(mode=Mode(linker="py", optimizer=None))(point_of(rows, x * target.unit))
     assert target.logp(x[None])[0] == pytest.approx(float(expected), rel=1e-10)
+
+
+@pytest.mark.parametrize(("model", "method"), [(be.BMA(), "auto"), (be.BMA(), "em"), (be.HBM(), "auto")])
+def test_a_member_without_residual_variance_is_refused_by_name(model, method):
+    """An affine copy of the observation: nothing would bound its sigma from below."""
+    frame = mixture(200, 1).to_frame()
+    ens = be.Ensemble.from_frame(frame.assign(m2=2.0 * frame["y"] + 3.0), members=MEMBERS, observation="y")
+    with pytest.raises(ValueError, match=r"member 'm2' reproduces the observation exactly.*leave it out"):
+        be.fit(model, ens, method=method, progressbar=False)
+
+
+def test_optima_are_reported_with_their_likelihood_and_weights():
+    ens = mixture(150, 2)
+    tree = quiet(be.BMA(), ens, draws=100, random_seed=1)
+    optima = json.loads(tree.attrs["modes"])
+    assert len(optima) >= 1
+    for optimum in optima:
+        assert optimum["loglik"] < 0.0
+        assert optimum["logp"] < optimum["loglik"] + 50.0
+        assert sum(optimum["weight"]) == pytest.approx(1.0)
