@@ -14,6 +14,7 @@ from bayesens.target import Target
 __all__ = ["Laplace", "Mode", "curvature", "find_modes", "laplace"]
 
 BATCH = 2000  # proposals at a time
+MOST = 36  # parameters, as of BMA with nine members, up to which the skewed proposal is tried: beyond, its axes are ill-determined
 HOPELESS = 0.002  # share of a batch that its weights must be worth for a better proposal to be tried
 
 GRADIENT = 1e-4  # of the whitened log density, whose optimum is then less than 1e-7 away
@@ -153,8 +154,8 @@ def laplace(
 ) -> Laplace:
     """Sample an approximation around a mode and weight the draws by the density, smoothed by a Pareto tail (PSIS).
 
-    The normal of the curvature comes first. Where its weights fall short, but not hopelessly, a proposal that also follows
-    the skewness takes its place.
+    The normal of the curvature comes first. Where its weights fall short, but not hopelessly, and there are at most 36
+    parameters, a proposal that also follows the skewness takes its place.
 
     Parameters
     ----------
@@ -184,7 +185,7 @@ def laplace(
         return found >= ess and k < pareto_k
 
     first = _weighted(target, normal, "normal", enough=enough, most=BATCH)
-    if enough(first.ess, first.pareto_k) or first.ess < HOPELESS * BATCH:
+    if enough(first.ess, first.pareto_k) or first.ess < HOPELESS * BATCH or len(mode.x) > MOST:
         return first
     proposal = skew_map(target, mode.x, root, rng=rng)
     if proposal is None:
