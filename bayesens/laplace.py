@@ -14,7 +14,9 @@ from bayesens.target import Target
 __all__ = ["Laplace", "Mode", "curvature", "find_modes", "laplace"]
 
 BATCH = 2000  # proposals at a time
-MOST = 36  # parameters, as of BMA with nine members, up to which the skewed proposal is tried: its axes get ill-determined
+MOST = (
+    36  # parameters, as of BMA with nine members, up to which the skewed proposal is tried: its axes get ill-determined
+)
 HOPELESS = 0.002  # share of a batch that its weights must be worth for a better proposal to be tried
 
 GRADIENT = 1e-4  # of the whitened log density, whose optimum is then less than 1e-7 away
