@@ -63,6 +63,14 @@ def _add(out, a, factor):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _copy(a, out):  # type: ignore[no-untyped-def]
+    """Copy a matrix. Assignment to a slice would do, and take a second to compile its error message."""
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            out[i, j] = a[i, j]
+
+
+@numba.njit(cache=True, nogil=True)
 def _sandwich(out, a, m, factor, work):  # type: ignore[no-untyped-def]
     """Add ``factor a' m a`` to ``out``, both it and ``m`` symmetric."""
     p = len(m)
@@ -129,8 +137,8 @@ def _inverse_root(a, root, out):  # type: ignore[no-untyped-def]
     if not _root(a, root):
         return False
     for i in range(len(a)):
-        out[i] = 0.0
-        out[i, i] = 1.0
+        for j in range(len(a)):
+            out[i, j] = 1.0 if i == j else 0.0
         _forward(root, out[i])
     return True
 
@@ -201,7 +209,8 @@ def _deviations(turn, cell_mean, cells, mean, u):  # type: ignore[no-untyped-def
                 deviation[k, s] = cell_mean[block[s], k] - mean[k]
         for j in range(p):
             out = u[j][start : start + BLOCK]
-            out[:] = 0.0
+            for s in range(len(out)):
+                out[s] = 0.0
             for k in range(p):
                 for s in range(len(out)):
                     out[s] += turn[j, k] * deviation[k, s]
@@ -211,8 +220,10 @@ def _deviations(turn, cell_mean, cells, mean, u):  # type: ignore[no-untyped-def
 def _site_precisions(rows, l, r):  # type: ignore[no-untyped-def]
     """Precisions ``1 / (l + 1/n)`` of sites' means about their group, ``r (column, site)``; and ``log |I + n l|``."""
     sites, p = len(rows), len(l)
-    most = np.max(rows)
-    product, total = np.ones(sites), 0.0
+    product, most, total = np.empty(sites), 0.0, 0.0
+    for s in range(sites):
+        product[s] = 1.0
+        most = max(most, rows[s])
     for j in range(p):
         if not 1.0 + most * l[j] > 0.0:
             return np.inf
@@ -301,7 +312,8 @@ def _integrate(precision, information, covariance, left_p, left_h, work):  # typ
     p = len(information)
     r, c, half, q, column = work[0], work[1], work[2], work[3, 0], work[3, 1]
     _root(precision, r)
-    q[:] = information
+    for i in range(p):
+        q[i] = information[i]
     _forward(r, q)
     for j in range(p):
         for i in range(j, p):
@@ -313,10 +325,8 @@ def _integrate(precision, information, covariance, left_p, left_h, work):  # typ
             for k in range(i, p):
                 c[i, j] += r[k, i] * column[k]
     if not _root(c, c):
-        left_p[:] = precision
-        left_h[:] = information
         return np.inf, 0.0
-    half[:] = r
+    _copy(r, half)
     log_determinant, gain = 0.0, 0.0
     for i in range(p):
         log_determinant += np.log(c[i, i])
@@ -360,15 +370,25 @@ def _deviation(pattern, cell_mean, mean, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _columns(pattern):  # type: ignore[no-untyped-def]
+    count = 0
+    for j in range(len(pattern)):
+        count += 1 if pattern[j] else 0
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
 def _routes(pattern, cell_pattern, cell_site, site_group, n_groups, short):  # type: ignore[no-untyped-def]
-    """Each site's place among those that take the long route (-1: it takes the short one), and how many do; then the
-    cells that take the short one, group by group, and where each group begins.
+    """Sort sites into the short route, for those with one cell and that complete, and the long one.
+
+    Returns each site's place on the long route (-1: none) and how many take it; then the cells on the short route, group
+    by group, and where each group begins.
     """
     sites = len(site_group)
     place, start = np.zeros(sites, np.int64), np.zeros(n_groups + 1, np.int64)
     complete = np.empty(len(pattern), np.bool_)
     for q in range(len(pattern)):
-        complete[q] = short and np.all(pattern[q])
+        complete[q] = short and _columns(pattern[q]) == pattern.shape[1]
     for c in range(len(cell_site)):
         place[cell_site[c]] += 1 if complete[cell_pattern[c]] else 2
     long = 0
@@ -381,7 +401,9 @@ def _routes(pattern, cell_pattern, cell_site, site_group, n_groups, short):  # t
             long += 1
     for g in range(n_groups):
         start[g + 1] += start[g]
-    cells, filled = np.empty(start[n_groups], np.int64), start.copy()
+    cells, filled = np.empty(start[n_groups], np.int64), np.empty(n_groups, np.int64)
+    for g in range(n_groups):
+        filled[g] = start[g]
     for c in range(len(cell_site)):
         if place[cell_site[c]] < 0:
             g = site_group[cell_site[c]]
@@ -413,7 +435,7 @@ def _upward(  # type: ignore[no-untyped-def]
     if ok:
         constant = np.empty(len(pattern))
         for q in range(len(pattern)):
-            constant[q] = log_determinant[q] + LOG_2PI * np.sum(pattern[q])
+            constant[q] = log_determinant[q] + LOG_2PI * _columns(pattern[q])
             for i in range(p):
                 for j in range(p):
                     value -= 0.5 * inverse[q, i, j] * scatter[q, i, j]
@@ -457,7 +479,7 @@ def _upward(  # type: ignore[no-untyped-def]
 def _group_effect(group, group_p, group_h, mean, covariance, work):  # type: ignore[no-untyped-def]
     """Mean and covariance of a group's effect, given what its rows say about it."""
     _apply(group, group_h, mean)
-    covariance[:] = group
+    _copy(group, covariance)
     _sandwich(covariance, group, group_p, -1.0, work)
 
 
@@ -476,74 +498,29 @@ def _site_effect(site, site_p, site_h, group_mean, group_cov, mean, covariance, 
     _apply(site, residual, mean)
     for i in range(p):
         mean[i] += group_mean[i]
-    covariance[:] = site
+    _copy(site, covariance)
     _sandwich(covariance, site, site_p, -1.0, work[1])
     _sandwich(covariance, keep, group_cov, 1.0, work[1])
-
-
-@numba.njit(cache=True, nogil=True)
-def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count):  # type: ignore[no-untyped-def]
-    p = len(mean)
-    n_groups = int(count[0])
-    d_mean = np.zeros(p)
-    d_within, d_site, d_group = np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p))
-    value, inverse, levels, (place, cells, start), common = _upward(
-        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups, True
-    )
-    if value == -np.inf:
-        return value, d_mean, d_within, d_site, d_group
-    _, _, site_p, site_h, _, _, group_p, group_h = levels
-    work, effect, spread, residual = np.empty((2, p, p)), np.empty(p), np.empty((p, p)), np.empty(p)
-    effect_mean, effect_cov = np.empty((n_groups, p)), np.empty((n_groups, p, p))
-    for g in range(n_groups):
-        _group_effect(group, group_p[g], group_h[g], effect_mean[g], effect_cov[g], work[0])
-        _add_outer(d_group, group_h[g], 0.5)
-        _add(d_group, group_p[g], -0.5)
-        for i in range(p):
-            d_mean[i] += group_h[g, i]
-    expected, rows = scatter.copy(), np.zeros(len(pattern))
-    last = -1
-    for c in range(len(n)):
-        q, s = cell_pattern[c], cell_site[c]
-        k = place[s]
-        rows[q] += n[c]
-        if k < 0:
-            rows[q] -= 1.0  # the one that is the site's mean
-            continue
-        if s != last:
-            last, g = s, site_group[s]
-            _site_effect(site, site_p[k], site_h[k], effect_mean[g], effect_cov[g], effect, spread, residual, work)
-            # Derivative by the site level: what the smoothed effects say beyond their prior.
-            _add_outer(d_site, residual, 0.5)
-            _add(d_site, site_p[k], -0.5)
-            _sandwich(d_site, site_p[k], effect_cov[g], 0.5, work[0])
-        for i in range(p):
-            residual[i] = cell_mean[c, i] - mean[i] - effect[i]
-        _add_outer(expected[q], residual, n[c])
-        _add(expected[q], spread, n[c])
-    for q in range(len(pattern)):
-        _sandwich(d_within, inverse[q], expected[q], 0.5, work[0])
-        _add(d_within, inverse[q], -0.5 * rows[q])
-    if len(cells) > 0:
-        _short_downward(*common, start, effect_mean, effect_cov, d_within, d_site)
-    return value, d_mean, d_within, d_site, d_group
 
 
 @numba.njit(cache=True, nogil=True)
 def _short_downward(turn, rows, u, r, start, effect_mean, effect_cov, d_within, d_site):  # type: ignore[no-untyped-def]
     """Add the derivatives that sites on the short route give, except for their rows' scatter."""
     p = len(turn)
-    back, work = turn.T.copy(), np.empty((p, p))
+    work = np.empty((p, p))
     turned_mean, turned_cov = np.empty(effect_mean.shape), np.zeros(effect_cov.shape)
-    by_site, by_within = np.empty((p, p)), np.empty((p, p))
+    by_site, by_within, each = np.empty((p, p)), np.empty((p, p)), np.empty(len(rows))
+    for s in range(len(rows)):
+        each[s] = 1.0 / rows[s]
     for g in range(len(start) - 1):
         _apply(turn, effect_mean[g], turned_mean[g])
-        _sandwich(turned_cov[g], back, effect_cov[g], 1.0, work)
-    _site_products(u, r, 1.0 / rows, start, turned_mean, turned_cov, by_site, by_within)
+        _sandwich(turned_cov[g], turn.T, effect_cov[g], 1.0, work)
+    _site_products(u, r, each, start, turned_mean, turned_cov, by_site, by_within)
     _sandwich(d_site, turn, by_site, 1.0, work)
     _sandwich(d_within, turn, by_within, 1.0, work)
 
 
+# -------------------------------------------------------------------------------------------------- value and gradient
 # What calls the kernel stays in this file: numba compiles them into one and looks for edits in the caller's file only.
 @numba.njit(cache=True, nogil=True)
 def _unpack(data, index):  # type: ignore[no-untyped-def]
@@ -575,21 +552,55 @@ def _parameters(theta, p):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Value and gradient, from and into flat arrays."""
-    p, square = index[0], index[0] * index[0]
-    count = np.zeros(1)
-    count[0] = index[4]
+    p, square, n_groups = index[0], index[0] * index[0], index[4]
     mean, within, site, group = _parameters(theta, p)
     pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group = _unpack(data, index)
-    value, m, w, s, g = _collapsed(
-        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count
+    d_mean, d_within = out[1 : 1 + p], out[1 + p : 1 + p + square].reshape((p, p))
+    d_site = out[1 + p + square : 1 + p + 2 * square].reshape((p, p))
+    d_group = out[1 + p + 2 * square : 1 + p + 3 * square].reshape((p, p))
+    value, inverse, levels, (place, cells, start), common = _upward(
+        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups, True
     )
     out[0] = value
-    for i in range(p):
-        out[1 + i] = m[i]
-        for j in range(p):
-            out[1 + p + i * p + j] = w[i, j]
-            out[1 + p + square + i * p + j] = s[i, j]
-            out[1 + p + 2 * square + i * p + j] = g[i, j]
+    for i in range(1, len(out)):
+        out[i] = 0.0
+    if value == -np.inf:
+        return
+    _, _, site_p, site_h, _, _, group_p, group_h = levels
+    work, effect, spread, residual = np.empty((2, p, p)), np.empty(p), np.empty((p, p)), np.empty(p)
+    effect_mean, effect_cov = np.empty((n_groups, p)), np.empty((n_groups, p, p))
+    for g in range(n_groups):
+        _group_effect(group, group_p[g], group_h[g], effect_mean[g], effect_cov[g], work[0])
+        _add_outer(d_group, group_h[g], 0.5)
+        _add(d_group, group_p[g], -0.5)
+        for i in range(p):
+            d_mean[i] += group_h[g, i]
+    expected, rows = np.zeros(scatter.shape), np.zeros(len(pattern))
+    last = -1
+    for c in range(len(n)):
+        q, s = cell_pattern[c], cell_site[c]
+        k = place[s]
+        rows[q] += n[c]
+        if k < 0:
+            rows[q] -= 1.0  # the one that is the site's mean
+            continue
+        if s != last:
+            last, g = s, site_group[s]
+            _site_effect(site, site_p[k], site_h[k], effect_mean[g], effect_cov[g], effect, spread, residual, work)
+            # Derivative by the site level: what the smoothed effects say beyond their prior.
+            _add_outer(d_site, residual, 0.5)
+            _add(d_site, site_p[k], -0.5)
+            _sandwich(d_site, site_p[k], effect_cov[g], 0.5, work[0])
+        for i in range(p):
+            residual[i] = cell_mean[c, i] - mean[i] - effect[i]
+        _add_outer(expected[q], residual, n[c])
+        _add(expected[q], spread, n[c])
+    for q in range(len(pattern)):
+        _add(expected[q], scatter[q], 1.0)
+        _sandwich(d_within, inverse[q], expected[q], 0.5, work[0])
+        _add(d_within, inverse[q], -0.5 * rows[q])
+    if len(cells) > 0:
+        _short_downward(*common, start, effect_mean, effect_cov, d_within, d_site)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -606,9 +617,8 @@ def collapsed_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     for d in range(len(theta)):
         mean, within, site, group = _parameters(theta[d], index[0])
         out[d, 0] = _upward(
-            mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, index[4],
-            True,
-        )[0]
+            mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, index[4], True
+        )[0]  # fmt: skip
 
 
 def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]

@@ -9,6 +9,7 @@ import numpy as np
 import pytensor
 import pytensor.tensor as pt
 import pytest
+from collapsed import collapsed as _collapsed
 from pytensor.compile.mode import Mode
 from pytensor.graph.replace import vectorize_graph
 from pytensor.tensor.special import log_softmax
@@ -17,7 +18,7 @@ from scipy.stats import multivariate_normal, norm
 
 from bayesens.likelihoods import collapsed_loglik, mixture_loglik
 from bayesens.mixture import BLOCK, _exp, mixture_flat, mixture_values, pack
-from bayesens.multilevel import _collapsed, effect_draws
+from bayesens.multilevel import effect_draws
 from bayesens.sufficient import statistics
 
 ROOT = Path(__file__).parents[1]
