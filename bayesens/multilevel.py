@@ -325,6 +325,9 @@ def _integrate(precision, information, covariance, left_p, left_h, work):  # typ
             for k in range(i, p):
                 c[i, j] += r[k, i] * column[k]
     if not _root(c, c):
+        _copy(precision, left_p)
+        for i in range(p):
+            left_h[i] = information[i]
         return np.inf, 0.0
     _copy(r, half)
     log_determinant, gain = 0.0, 0.0
@@ -413,6 +416,42 @@ def _routes(pattern, cell_pattern, cell_site, site_group, n_groups, short):  # t
 
 
 @numba.njit(cache=True, nogil=True)
+def _rows_upward(  # type: ignore[no-untyped-def]
+    mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant, place,
+    raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
+):  # fmt: skip
+    """Fill the information about sites on the long route and add it to their groups'; the rows' part of the value."""
+    p = len(mean)
+    value, deviation, weighted = 0.0, np.empty(p), np.empty(p)
+    constant = np.empty(len(pattern))
+    for q in range(len(pattern)):
+        constant[q] = log_determinant[q] + LOG_2PI * _columns(pattern[q])
+        for i in range(p):
+            for j in range(p):
+                value -= 0.5 * inverse[q, i, j] * scatter[q, i, j]
+    quadratic = np.zeros(len(raw_p))
+    for c in range(len(n)):
+        q, s = cell_pattern[c], place[cell_site[c]]
+        value -= 0.5 * n[c] * constant[q]
+        if s >= 0:
+            _deviation(pattern[q], cell_mean[c], mean, deviation)
+            _apply(inverse[q], deviation, weighted)
+            _add(raw_p[s], inverse[q], n[c])
+            for i in range(p):
+                raw_h[s, i] += n[c] * weighted[i]
+                quadratic[s] += n[c] * deviation[i] * weighted[i]
+    for s in range(len(site_group)):
+        if place[s] >= 0:
+            g, k = site_group[s], place[s]
+            logdet, gain = _integrate(raw_p[k], raw_h[k], site, site_p[k], site_h[k], work)
+            value -= logdet + 0.5 * (quadratic[k] + gain)
+            _add(group_raw_p[g], site_p[k], 1.0)
+            for i in range(p):
+                group_raw_h[g, i] += site_h[k, i]
+    return value
+
+
+@numba.njit(cache=True, nogil=True)
 def _upward(  # type: ignore[no-untyped-def]
     mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups, short
 ):
@@ -423,7 +462,7 @@ def _upward(  # type: ignore[no-untyped-def]
     p = len(mean)
     place, long, cells, start = _routes(pattern, cell_pattern, cell_site, site_group, n_groups, short)
     routes = place, cells, start
-    work, deviation, weighted = np.empty((4, p, p)), np.empty(p), np.empty(p)
+    work = np.empty((4, p, p))
     raw_p, raw_h = np.zeros((long, p, p)), np.zeros((long, p))
     site_p, site_h = np.zeros((long, p, p)), np.zeros((long, p))
     group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
@@ -433,30 +472,10 @@ def _upward(  # type: ignore[no-untyped-def]
     inverse, log_determinant, ok = _pattern_inverses(pattern, within)
     value = 0.0 if ok else -np.inf
     if ok:
-        constant = np.empty(len(pattern))
-        for q in range(len(pattern)):
-            constant[q] = log_determinant[q] + LOG_2PI * _columns(pattern[q])
-            for i in range(p):
-                for j in range(p):
-                    value -= 0.5 * inverse[q, i, j] * scatter[q, i, j]
-        for c in range(len(n)):
-            q, s = cell_pattern[c], place[cell_site[c]]
-            value -= 0.5 * n[c] * constant[q]
-            if s >= 0:
-                _deviation(pattern[q], cell_mean[c], mean, deviation)
-                _apply(inverse[q], deviation, weighted)
-                _add(raw_p[s], inverse[q], n[c])
-                for i in range(p):
-                    raw_h[s, i] += n[c] * weighted[i]
-                    value -= 0.5 * n[c] * deviation[i] * weighted[i]
-        for s in range(len(site_group)):
-            if place[s] >= 0:
-                g, k = site_group[s], place[s]
-                logdet, gain = _integrate(raw_p[k], raw_h[k], site, site_p[k], site_h[k], work)
-                value -= logdet + 0.5 * gain
-                _add(group_raw_p[g], site_p[k], 1.0)
-                for i in range(p):
-                    group_raw_h[g, i] += site_h[k, i]
+        value = _rows_upward(
+            mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant, place,
+            raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
+        )  # fmt: skip
         if len(cells) > 0:
             for s in range(len(cells)):
                 rows[s] = n[cells[s]]
@@ -501,6 +520,35 @@ def _site_effect(site, site_p, site_h, group_mean, group_cov, mean, covariance, 
     _copy(site, covariance)
     _sandwich(covariance, site, site_p, -1.0, work[1])
     _sandwich(covariance, keep, group_cov, 1.0, work[1])
+
+
+@numba.njit(cache=True, nogil=True)
+def _rows_downward(  # type: ignore[no-untyped-def]
+    mean, site, n, cell_mean, cell_pattern, cell_site, site_group, place, site_p, site_h, effect_mean, effect_cov,
+    expected, rows, d_site, work,
+):  # fmt: skip
+    """Count rows and add their expected squares given all rows, for each pattern; add the sites' part of ``d_site``."""
+    p = len(mean)
+    effect, spread, residual = np.empty(p), np.empty((p, p)), np.empty(p)
+    last = -1
+    for c in range(len(n)):
+        q, s = cell_pattern[c], cell_site[c]
+        k = place[s]
+        rows[q] += n[c]
+        if k < 0:
+            rows[q] -= 1.0  # the one that is the site's mean
+            continue
+        if s != last:
+            last, g = s, site_group[s]
+            _site_effect(site, site_p[k], site_h[k], effect_mean[g], effect_cov[g], effect, spread, residual, work)
+            # Derivative by the site level: what the smoothed effects say beyond their prior.
+            _add_outer(d_site, residual, 0.5)
+            _add(d_site, site_p[k], -0.5)
+            _sandwich(d_site, site_p[k], effect_cov[g], 0.5, work[0])
+        for i in range(p):
+            residual[i] = cell_mean[c, i] - mean[i] - effect[i]
+        _add_outer(expected[q], residual, n[c])
+        _add(expected[q], spread, n[c])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -567,8 +615,7 @@ def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
     if value == -np.inf:
         return
     _, _, site_p, site_h, _, _, group_p, group_h = levels
-    work, effect, spread, residual = np.empty((2, p, p)), np.empty(p), np.empty((p, p)), np.empty(p)
-    effect_mean, effect_cov = np.empty((n_groups, p)), np.empty((n_groups, p, p))
+    work, effect_mean, effect_cov = np.empty((2, p, p)), np.empty((n_groups, p)), np.empty((n_groups, p, p))
     for g in range(n_groups):
         _group_effect(group, group_p[g], group_h[g], effect_mean[g], effect_cov[g], work[0])
         _add_outer(d_group, group_h[g], 0.5)
@@ -576,25 +623,10 @@ def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
         for i in range(p):
             d_mean[i] += group_h[g, i]
     expected, rows = np.zeros(scatter.shape), np.zeros(len(pattern))
-    last = -1
-    for c in range(len(n)):
-        q, s = cell_pattern[c], cell_site[c]
-        k = place[s]
-        rows[q] += n[c]
-        if k < 0:
-            rows[q] -= 1.0  # the one that is the site's mean
-            continue
-        if s != last:
-            last, g = s, site_group[s]
-            _site_effect(site, site_p[k], site_h[k], effect_mean[g], effect_cov[g], effect, spread, residual, work)
-            # Derivative by the site level: what the smoothed effects say beyond their prior.
-            _add_outer(d_site, residual, 0.5)
-            _add(d_site, site_p[k], -0.5)
-            _sandwich(d_site, site_p[k], effect_cov[g], 0.5, work[0])
-        for i in range(p):
-            residual[i] = cell_mean[c, i] - mean[i] - effect[i]
-        _add_outer(expected[q], residual, n[c])
-        _add(expected[q], spread, n[c])
+    _rows_downward(
+        mean, site, n, cell_mean, cell_pattern, cell_site, site_group, place, site_p, site_h, effect_mean, effect_cov,
+        expected, rows, d_site, work,
+    )  # fmt: skip
     for q in range(len(pattern)):
         _add(expected[q], scatter[q], 1.0)
         _sandwich(d_within, inverse[q], expected[q], 0.5, work[0])
