@@ -381,7 +381,7 @@ def _columns(pattern):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _routes(pattern, cell_pattern, cell_site, site_group, n_groups, short):  # type: ignore[no-untyped-def]
+def _routes(pattern, cell_pattern, cell_site, site_group, n_groups):  # type: ignore[no-untyped-def]
     """Sort sites into the short route, for those with one cell and that complete, and the long one.
 
     Returns each site's place on the long route (-1: none) and how many take it; then the cells on the short route, group
@@ -391,7 +391,7 @@ def _routes(pattern, cell_pattern, cell_site, site_group, n_groups, short):  # t
     place, start = np.zeros(sites, np.int64), np.zeros(n_groups + 1, np.int64)
     complete = np.empty(len(pattern), np.bool_)
     for q in range(len(pattern)):
-        complete[q] = short and _columns(pattern[q]) == pattern.shape[1]
+        complete[q] = _columns(pattern[q]) == pattern.shape[1]
     for c in range(len(cell_site)):
         place[cell_site[c]] += 1 if complete[cell_pattern[c]] else 2
     long = 0
@@ -453,14 +453,11 @@ def _rows_upward(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _upward(  # type: ignore[no-untyped-def]
-    mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups, short
+    mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
 ):
-    """Information of rows about their site, of sites about their group, of groups about the mean; and the value.
-
-    Unless ``short``, every site takes the long route and has its information kept.
-    """
+    """Information of rows about their site, of sites about their group, of groups about the mean; and the value."""
     p = len(mean)
-    place, long, cells, start = _routes(pattern, cell_pattern, cell_site, site_group, n_groups, short)
+    place, long, cells, start = _routes(pattern, cell_pattern, cell_site, site_group, n_groups)
     routes = place, cells, start
     work = np.empty((4, p, p))
     raw_p, raw_h = np.zeros((long, p, p)), np.zeros((long, p))
@@ -607,7 +604,7 @@ def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
     d_site = out[1 + p + square : 1 + p + 2 * square].reshape((p, p))
     d_group = out[1 + p + 2 * square : 1 + p + 3 * square].reshape((p, p))
     value, inverse, levels, (place, cells, start), common = _upward(
-        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups, True
+        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
     )
     out[0] = value
     for i in range(1, len(out)):
@@ -649,7 +646,7 @@ def collapsed_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     for d in range(len(theta)):
         mean, within, site, group = _parameters(theta[d], index[0])
         out[d, 0] = _upward(
-            mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, index[4], True
+            mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, index[4]
         )[0]  # fmt: skip
 
 
@@ -701,13 +698,17 @@ def _effect_draws(  # type: ignore[no-untyped-def]
     draws, p = means.shape
     n_groups = int(count[0])
     out_g, out_s = np.zeros((draws, n_groups, p)), np.zeros((draws, len(site_group), p))
-    log_density, left = np.zeros(draws), np.empty(p)
+    log_density, left, work = np.zeros(draws), np.empty(p), np.empty((4, p, p))
+    by_site, by_group = (len(site_group), p, p), (n_groups, p, p)
+    place, site_p, site_h = np.arange(len(site_group)), np.empty(by_site), np.empty(by_site[:2])
     for d in range(draws):
-        levels = _upward(
-            means[d], withins[d], sites[d], groups[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site,
-            site_group, n_groups, False,
-        )[2]  # fmt: skip
-        raw_p, raw_h, _, _, group_raw_p, group_raw_h, _, _ = levels
+        inverse, log_determinant, _ = _pattern_inverses(pattern, withins[d])
+        raw_p, raw_h = np.zeros(by_site), np.zeros(by_site[:2])
+        group_raw_p, group_raw_h = np.zeros(by_group), np.zeros(by_group[:2])
+        _rows_upward(
+            means[d], sites[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse,
+            log_determinant, place, raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
+        )  # fmt: skip
         for g in range(n_groups):
             effect, part = _effects(group_raw_p[g], group_raw_h[g], groups[d], noise_g[d, g])
             log_density[d] += part
@@ -759,7 +760,7 @@ def _group_moments(  # type: ignore[no-untyped-def]
     for d in range(draws):
         levels = _upward(
             means[d], withins[d], sites[d], groups[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site,
-            site_group, n_groups, True,
+            site_group, n_groups,
         )[2]  # fmt: skip
         for g in range(n_groups):
             _group_effect(groups[d], levels[6][g], levels[7][g], out[d, g], spread[d, g], work)

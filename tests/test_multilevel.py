@@ -26,7 +26,7 @@ def split(data):
 
 
 def short_sites(data):
-    place, *_ = _routes(data.pattern, data.cell_pattern, data.cell_site, data.site_group, data.n_groups, True)
+    place, *_ = _routes(data.pattern, data.cell_pattern, data.cell_site, data.site_group, data.n_groups)
     return int(np.sum(place < 0))
 
 
