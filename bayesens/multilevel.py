@@ -5,6 +5,10 @@ an effect with prior covariance ``B``, and a root ``P = R R'``, ``h = R q``, wha
 information ``R C^-1 R'`` and ``R C^-1 q`` with ``C = I + R' B R``. Nothing is inverted that may be singular: a member that
 a site never has leaves a zero row in ``R``, and an effect of zero variance leaves ``C = I``. The gradient needs one more
 pass, from the groups down to the rows, with the smoothed effects.
+
+A site whose rows all have all columns says no more than its number of rows ``n`` and their mean, with covariance
+``S + W/n`` about the group. One basis ``T`` makes all of these diagonal, ``T W T' = I`` and ``T S T' = diag(l)``, so that
+such sites cost a few vector operations instead of a few matrices each.
 """
 
 from __future__ import annotations
@@ -25,39 +29,21 @@ __all__ = [
 ]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
+BLOCK = 256  # sites whose deviations from the mean stay in the first cache
+FAST = {"reassoc", "contract", "nsz"}  # sums in any order, so that they become vector operations
 
 
-# Small matrices are multiplied in plain loops: a call to BLAS costs more than it does, and ten seconds to compile.
+# ------------------------------------------------------------------------------------------------------ small matrices
+# Multiplied in plain loops: a call to BLAS costs more than it does, and ten seconds to compile. Results go into arrays
+# that the caller has, because allocating one costs as much as filling it.
 @numba.njit(cache=True, nogil=True)
-def _dot(a, b):  # type: ignore[no-untyped-def]
-    """Matrix product ``a b``."""
-    out = np.zeros((a.shape[0], b.shape[1]))
-    for i in range(a.shape[0]):
-        for k in range(a.shape[1]):
-            for j in range(b.shape[1]):
-                out[i, j] += a[i, k] * b[k, j]
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _gram(a, b):  # type: ignore[no-untyped-def]
-    """Matrix product ``a' b``."""
-    out = np.zeros((a.shape[1], b.shape[1]))
-    for k in range(a.shape[0]):
-        for i in range(a.shape[1]):
-            for j in range(b.shape[1]):
-                out[i, j] += a[k, i] * b[k, j]
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _apply(a, x):  # type: ignore[no-untyped-def]
+def _apply(a, x, out):  # type: ignore[no-untyped-def]
     """Matrix times vector."""
-    out = np.zeros(a.shape[0])
     for i in range(a.shape[0]):
+        value = 0.0
         for j in range(a.shape[1]):
-            out[i] += a[i, j] * x[j]
-    return out
+            value += a[i, j] * x[j]
+        out[i] = value
 
 
 @numba.njit(cache=True, nogil=True)
@@ -77,521 +63,509 @@ def _add(out, a, factor):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _root(a):  # type: ignore[no-untyped-def]
-    """Lower Cholesky root; columns without a positive pivot stay zero. Returns the root and whether all were positive."""
-    p = a.shape[0]
-    r = np.zeros((p, p))
+def _copy(a, out):  # type: ignore[no-untyped-def]
+    """Copy a matrix. Assignment to a slice would do, and take a second to compile its error message."""
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            out[i, j] = a[i, j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _sandwich(out, a, m, factor, work):  # type: ignore[no-untyped-def]
+    """Add ``factor a' m a`` to ``out``, both it and ``m`` symmetric."""
+    p = len(m)
+    for i in range(p):
+        for j in range(p):
+            value = 0.0
+            for k in range(p):
+                value += m[i, k] * a[k, j]
+            work[i, j] = factor * value
+    for i in range(p):
+        for j in range(i + 1):
+            value = out[i, j]
+            for k in range(p):
+                value += a[k, i] * work[k, j]
+            out[i, j] = out[j, i] = value
+
+
+@numba.njit(cache=True, nogil=True)
+def _root(a, r):  # type: ignore[no-untyped-def]
+    """Lower Cholesky root into ``r``, which may be ``a``; columns without a positive pivot are zero. Whether all were."""
+    p = len(a)
     positive = True
     for j in range(p):
-        pivot = a[j, j]
+        pivot, least = a[j, j], 1e-14 * abs(a[j, j])
         for k in range(j):
-            pivot -= r[j, k] ** 2
-        if not pivot > 1e-14 * abs(a[j, j]):
-            positive = False
-            continue
-        r[j, j] = np.sqrt(pivot)
+            pivot -= r[j, k] * r[j, k]
+            r[k, j] = 0.0
+        good = pivot > least
+        positive = positive and good
+        r[j, j] = np.sqrt(pivot) if good else 0.0
         for i in range(j + 1, p):
             value = a[i, j]
             for k in range(j):
                 value -= r[i, k] * r[j, k]
-            r[i, j] = value / r[j, j]
-    return r, positive
+            r[i, j] = value / r[j, j] if good else 0.0
+    return positive
 
 
 @numba.njit(cache=True, nogil=True)
-def _forward(r, b):  # type: ignore[no-untyped-def]
-    """Solve ``r x = b`` for a lower triangle; components without a pivot are zero."""
-    x = np.zeros(len(b))
-    for i in range(len(b)):
-        if r[i, i] > 0.0:
-            value = b[i]
-            for k in range(i):
-                value -= r[i, k] * x[k]
-            x[i] = value / r[i, i]
-    return x
+def _forward(r, x):  # type: ignore[no-untyped-def]
+    """Solve ``r z = x`` for a lower triangle, in place; components without a pivot are zero."""
+    for i in range(len(x)):
+        value = x[i]
+        for k in range(i):
+            value -= r[i, k] * x[k]
+        x[i] = value / r[i, i] if r[i, i] > 0.0 else 0.0
 
 
 @numba.njit(cache=True, nogil=True)
-def _backward(r, b):  # type: ignore[no-untyped-def]
-    """Solve ``r' x = b`` for a lower triangle with positive diagonal."""
-    p = len(b)
-    x = np.zeros(p)
-    for i in range(p - 1, -1, -1):
-        value = b[i]
-        for k in range(i + 1, p):
-            value -= r[k, i] * x[k]
-        x[i] = value / r[i, i]
-    return x
+def _row_products(a, out):  # type: ignore[no-untyped-def]
+    """Matrix product ``a a'``."""
+    p = len(a)
+    for i in range(p):
+        for j in range(i + 1):
+            value = 0.0
+            for k in range(p):
+                value += a[i, k] * a[j, k]
+            out[i, j] = out[j, i] = value
 
 
 @numba.njit(cache=True, nogil=True)
-def _plus_identity(a):  # type: ignore[no-untyped-def]
-    for i in range(a.shape[0]):
-        a[i, i] += 1.0
-    return a
+def _inverse_root(a, root, out):  # type: ignore[no-untyped-def]
+    """Transposed inverse of the Cholesky root, so that ``out out'`` is the inverse; whether ``a`` is positive definite."""
+    if not _root(a, root):
+        return False
+    for i in range(len(a)):
+        for j in range(len(a)):
+            out[i, j] = 1.0 if i == j else 0.0
+        _forward(root, out[i])
+    return True
 
 
 @numba.njit(cache=True, nogil=True)
-def _transposed(a):  # type: ignore[no-untyped-def]
-    out = np.empty((a.shape[1], a.shape[0]))
-    for i in range(a.shape[0]):
-        for j in range(a.shape[1]):
-            out[j, i] = a[i, j]
-    return out
+def _diagonalise(a, turn):  # type: ignore[no-untyped-def]
+    """Make the symmetric ``a`` diagonal by Jacobi's rotations, in place; the rows of ``turn`` turn with it."""
+    p = len(a)
+    scale = 0.0
+    for i in range(p):
+        scale = max(scale, abs(a[i, i]))
+    for _ in range(30):  # six are many; matrices with NaN end after one
+        still = True
+        for i in range(p):
+            for j in range(i + 1, p):
+                if not abs(a[i, j]) > 1e-18 * scale:
+                    continue
+                still = False
+                x = 0.5 * (a[j, j] - a[i, i]) / a[i, j]
+                t = (1.0 if x >= 0.0 else -1.0) / (abs(x) + np.sqrt(x * x + 1.0))
+                c = 1.0 / np.sqrt(t * t + 1.0)
+                s = t * c
+                a[i, i] -= t * a[i, j]
+                a[j, j] += t * a[i, j]
+                a[i, j] = a[j, i] = 0.0
+                for k in range(p):
+                    if k != i and k != j:
+                        left, right = a[k, i], a[k, j]
+                        a[k, i] = a[i, k] = c * left - s * right
+                        a[k, j] = a[j, k] = s * left + c * right
+                    left, right = turn[i, k], turn[j, k]
+                    turn[i, k], turn[j, k] = c * left - s * right, s * left + c * right
+        if still:
+            break
+
+
+# -------------------------------------------------------------------------------------------- sites in one common basis
+@numba.njit(cache=True, nogil=True)
+def _common_basis(within, site, work):  # type: ignore[no-untyped-def]
+    """``T`` and ``l`` with ``T within T' = I`` and ``T site T' = diag(l)``."""
+    p = len(within)
+    root, turn, level, l = work[0], np.empty((p, p)), np.zeros((p, p)), np.empty(p)
+    _inverse_root(within, root, turn)
+    _sandwich(level, turn, site, 1.0, root)
+    for i in range(p):  # to the inverse root itself
+        for j in range(i):
+            turn[i, j], turn[j, i] = turn[j, i], turn[i, j]
+    _diagonalise(level, turn)
+    largest = 0.0
+    for j in range(p):
+        largest = max(largest, abs(level[j, j]))
+    for j in range(p):
+        l[j] = level[j, j]
+        if -1e-15 * p * largest <= l[j] < 0.0:  # a singular covariance, but for rounding
+            l[j] = 0.0
+    return turn, l
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def _deviations(turn, cell_mean, cells, mean, u):  # type: ignore[no-untyped-def]
+    """Sites' means less the mean in the common basis, ``u (column, site)``."""
+    p = len(mean)
+    deviation = np.empty((p, BLOCK))
+    for start in range(0, len(cells), BLOCK):
+        block = cells[start : start + BLOCK]
+        for k in range(p):
+            for s in range(len(block)):
+                deviation[k, s] = cell_mean[block[s], k] - mean[k]
+        for j in range(p):
+            out = u[j][start : start + BLOCK]
+            for s in range(len(out)):
+                out[s] = 0.0
+            for k in range(p):
+                for s in range(len(out)):
+                    out[s] += turn[j, k] * deviation[k, s]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _site_precisions(rows, l, r):  # type: ignore[no-untyped-def]
+    """Precisions ``1 / (l + 1/n)`` of sites' means about their group, ``r (column, site)``; and ``log |I + n l|``."""
+    sites, p = len(rows), len(l)
+    product, most, total = np.empty(sites), 0.0, 0.0
+    for s in range(sites):
+        product[s] = 1.0
+        most = max(most, rows[s])
+    for j in range(p):
+        if not 1.0 + most * l[j] > 0.0:
+            return np.inf
+        # Relative to a single row, between 1 and n whatever the units: eight factors cannot overflow.
+        single = 1.0 / (1.0 + l[j])
+        total -= sites * np.log(single)
+        for s in range(sites):
+            x = 1.0 + rows[s] * l[j]
+            r[j, s] = rows[s] / x
+            product[s] *= x * single
+        if j % 8 == 7 or j == p - 1:
+            for s in range(sites):
+                total += np.log(product[s])
+                product[s] = 1.0
+    return total
+
+
+# The sums below take one-dimensional parts: only of those does the compiler know that their elements lie side by side.
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def _moments(r, u):  # type: ignore[no-untyped-def]
+    zero, one, two = 0.0, 0.0, 0.0
+    for s in range(len(r)):
+        x = r[s] * u[s]
+        zero += r[s]
+        one += x
+        two += x * u[s]
+    return zero, one, two
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def _products(r_i, r_j, u_i, u_j, mean_i, mean_j, covariance, each):  # type: ignore[no-untyped-def]
+    plain, weighted = 0.0, 0.0
+    for s in range(len(each)):
+        x = r_i[s] * r_j[s] * ((u_i[s] - mean_i) * (u_j[s] - mean_j) + covariance)
+        plain += x
+        weighted += x * each[s]
+    return plain, weighted
 
 
 @numba.njit(cache=True, nogil=True)
-def _columns(pattern):  # type: ignore[no-untyped-def]
-    """Number of columns that each pattern has; NumPy's sum along an axis takes two seconds to compile."""
-    out = np.zeros(len(pattern), dtype=np.int64)
-    for q in range(len(pattern)):
-        for j in range(pattern.shape[1]):
-            out[q] += pattern[q, j]
-    return out
+def _add_sites(turn, u, r, start, group_raw_p, group_raw_h):  # type: ignore[no-untyped-def]
+    """Add what the sites say to their groups' information; the sum of squares about the mean."""
+    p = len(turn)
+    total = 0.0
+    for g in range(len(start) - 1):
+        part = slice(start[g], start[g + 1])
+        for j in range(p):
+            precision, information, square = _moments(r[j][part], u[j][part])
+            total += square
+            _add_outer(group_raw_p[g], turn[j], precision)
+            for i in range(p):
+                group_raw_h[g, i] += turn[j, i] * information
+    return total
 
 
 @numba.njit(cache=True, nogil=True)
-def _integrate(precision, information, covariance):  # type: ignore[no-untyped-def]
+def _site_products(u, r, each, start, effect_mean, effect_cov, d_site, d_within):  # type: ignore[no-untyped-def]
+    """Derivatives by ``T S T'`` and, through the sites' means alone, by ``T W T'``, given the effects in that basis."""
+    p = len(u)
+    for i in range(p):
+        for j in range(i + 1):
+            by_site, by_within = 0.0, 0.0
+            for g in range(len(start) - 1):
+                part = slice(start[g], start[g + 1])
+                plain, weighted = _products(
+                    r[i][part], r[j][part], u[i][part], u[j][part], effect_mean[g, i], effect_mean[g, j],
+                    effect_cov[g, i, j], each[part],
+                )  # fmt: skip
+                by_site += plain
+                by_within += weighted
+            if i == j:
+                plain, weighted, _ = _moments(r[i], each)
+                by_site -= plain
+                by_within -= weighted
+            d_site[i, j] = d_site[j, i] = 0.5 * by_site
+            d_within[i, j] = d_within[j, i] = 0.5 * by_within
+
+
+# ---------------------------------------------------------------------------------------------------------------- upward
+@numba.njit(cache=True, nogil=True)
+def _integrate(precision, information, covariance, left_p, left_h, work):  # type: ignore[no-untyped-def]
     """Integrate an effect with the given prior covariance out of ``exp(h'e - e'Pe/2)``.
 
-    Returns the information that is left about its mean, the log determinant and what the quadratic form gains.
+    Fills the information that is left about its mean; returns the log determinant and what the quadratic form gains.
     """
     p = len(information)
-    r, _ = _root(precision)
-    q = _forward(r, information)
-    c, ok = _root(_plus_identity(_gram(r, _dot(covariance, r))))
-    if not ok:
-        return precision, information, np.inf, 0.0
-    half = np.empty((p, p))
+    r, c, half, q, column = work[0], work[1], work[2], work[3, 0], work[3, 1]
+    _root(precision, r)
     for i in range(p):
-        column = _forward(c, r[i])
-        for j in range(p):
-            half[j, i] = column[j]
-    qc = _forward(c, q)
+        q[i] = information[i]
+    _forward(r, q)
+    for j in range(p):
+        for i in range(j, p):
+            column[i] = 0.0
+            for k in range(j, p):
+                column[i] += covariance[i, k] * r[k, j]
+        for i in range(j, p):
+            c[i, j] = 1.0 if i == j else 0.0
+            for k in range(i, p):
+                c[i, j] += r[k, i] * column[k]
+    if not _root(c, c):
+        _copy(precision, left_p)
+        for i in range(p):
+            left_h[i] = information[i]
+        return np.inf, 0.0
+    _copy(r, half)
     log_determinant, gain = 0.0, 0.0
-    left = np.zeros(p)
     for i in range(p):
         log_determinant += np.log(c[i, i])
-        gain += qc[i] ** 2 - q[i] ** 2
-        for j in range(p):
-            left[j] += half[i, j] * qc[i]
-    return _gram(half, half), left, log_determinant, gain
+        gain -= q[i] * q[i]
+        _forward(c, half[i])
+    _forward(c, q)
+    for i in range(p):
+        gain += q[i] * q[i]
+    _apply(half, q, left_h)
+    _row_products(half, left_p)
+    return log_determinant, gain
 
 
 @numba.njit(cache=True, nogil=True)
 def _pattern_inverses(pattern, within):  # type: ignore[no-untyped-def]
     """Inverse (padded with zeros) and log determinant of the rows' covariance for each pattern of missing columns."""
     patterns, p = pattern.shape
-    inverse = np.zeros((patterns, p, p))
-    log_determinant = np.zeros(patterns)
+    inverse, log_determinant = np.zeros((patterns, p, p)), np.zeros(patterns)
+    work = np.empty((4, p, p))
     for q in range(patterns):
         index = np.nonzero(pattern[q])[0]
         m = len(index)
-        block = np.empty((m, m))
+        block, root, half, product = work[0, :m, :m], work[1, :m, :m], work[2, :m, :m], work[3, :m, :m]
         for i in range(m):
             for j in range(m):
                 block[i, j] = within[index[i], index[j]]
-        r, ok = _root(block)
-        if not ok:
+        if not _inverse_root(block, root, half):
             return inverse, log_determinant, False
+        _row_products(half, product)
         for i in range(m):
-            log_determinant[q] += 2.0 * np.log(r[i, i])
-            unit = np.zeros(m)
-            unit[i] = 1.0
-            column = _backward(r, _forward(r, unit))
+            log_determinant[q] += 2.0 * np.log(root[i, i])
             for j in range(m):
-                inverse[q, index[j], index[i]] = column[j]
+                inverse[q, index[i], index[j]] = product[i, j]
     return inverse, log_determinant, True
 
 
 @numba.njit(cache=True, nogil=True)
-def _deviation(pattern, cell_mean, mean):  # type: ignore[no-untyped-def]
-    out = np.zeros(len(mean))
+def _deviation(pattern, cell_mean, mean, out):  # type: ignore[no-untyped-def]
     for j in range(len(mean)):
-        if pattern[j]:
-            out[j] = cell_mean[j] - mean[j]
-    return out
+        out[j] = cell_mean[j] - mean[j] if pattern[j] else 0.0
 
 
-# fmt: off
 @numba.njit(cache=True, nogil=True)
-def _sites_upward(  # type: ignore[no-untyped-def]
-    mean, site, inverse, log_determinant, alone, pattern, n, cell_mean, cell_pattern, cell_site, site_group, group_p, group_h
-):
-    # fmt: on
-    """Information of rows about their site, and of sites about their group, which is added to the last two; and the value.
+def _columns(pattern):  # type: ignore[no-untyped-def]
+    count = 0
+    for j in range(len(pattern)):
+        count += 1 if pattern[j] else 0
+    return count
 
-    Sites that stand alone, by the index of their only cell, are left out.
+
+@numba.njit(cache=True, nogil=True)
+def _routes(pattern, cell_pattern, cell_site, site_group, n_groups):  # type: ignore[no-untyped-def]
+    """Sort sites into the short route, for those with one cell and that complete, and the long one.
+
+    Returns each site's place on the long route (-1: none) and how many take it; then the cells on the short route, group
+    by group, and where each group begins.
     """
-    p, sites = len(mean), len(site_group)
-    raw_p, raw_h = np.zeros((sites, p, p)), np.zeros((sites, p))
-    site_p, site_h = np.zeros((sites, p, p)), np.zeros((sites, p))
-    quadratic = np.zeros(sites)
-    columns = _columns(pattern)
-    value = 0.0
-    for c in range(len(n)):
-        q, s = cell_pattern[c], cell_site[c]
-        if alone[s] >= 0:
-            continue
-        deviation = _deviation(pattern[q], cell_mean[c], mean)
-        weighted = _apply(inverse[q], deviation)
-        value -= 0.5 * n[c] * (log_determinant[q] + LOG_2PI * columns[q])
-        _add(raw_p[s], inverse[q], n[c])
-        for i in range(p):
-            raw_h[s, i] += n[c] * weighted[i]
-            quadratic[s] += n[c] * deviation[i] * weighted[i]
-    for s in range(sites):
-        if alone[s] >= 0:
-            continue
-        left_p, left_h, logdet, gain = _integrate(raw_p[s], raw_h[s], site)
-        value -= logdet + 0.5 * (quadratic[s] + gain)
-        _add(site_p[s], left_p, 1.0)
-        _add(group_p[site_group[s]], left_p, 1.0)
-        for i in range(p):
-            site_h[s, i] = left_h[i]
-            group_h[site_group[s], i] += left_h[i]
-    return value, raw_p, raw_h, site_p, site_h
-
-
-@numba.njit(cache=True, nogil=True)
-def _groups_upward(group, raw_p, raw_h):  # type: ignore[no-untyped-def]
-    """Information of groups about the mean, from that of their sites about them; and the value."""
-    n_groups, p = raw_h.shape
-    group_p, group_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
-    value = 0.0
-    for g in range(n_groups):
-        left_p, left_h, logdet, gain = _integrate(raw_p[g], raw_h[g], group)
-        value -= logdet + 0.5 * gain
-        _add(group_p[g], left_p, 1.0)
-        for i in range(p):
-            group_h[g, i] = left_h[i]
-    return value, group_p, group_h
-
-
-@numba.njit(cache=True, nogil=True)
-def _scatter_value(inverse, scatter):  # type: ignore[no-untyped-def]
-    value = 0.0
-    for q in range(len(inverse)):
-        for i in range(inverse.shape[1]):
-            for j in range(inverse.shape[1]):
-                value -= 0.5 * inverse[q, i, j] * scatter[q, i, j]
-    return value
-
-
-@numba.njit(cache=True, nogil=True)
-def _upward(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups):  # type: ignore[no-untyped-def]
-    """Information of rows about their site, of sites about their group, of groups about the mean; and the value."""
-    p = len(mean)
-    inverse, log_determinant, ok = _pattern_inverses(pattern, within)
-    group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
-    alone = np.full(len(site_group), -1)
-    value, raw_p, raw_h, site_p, site_h = _sites_upward(
-        mean, site, inverse, log_determinant, alone, pattern, n, cell_mean, cell_pattern, cell_site, site_group,
-        group_raw_p, group_raw_h,
-    )  # fmt: skip
-    of_groups, group_p, group_h = _groups_upward(group, group_raw_p, group_raw_h)
-    value += of_groups + _scatter_value(inverse, scatter)
-    if not (ok and np.isfinite(value)):
-        value = -np.inf
-    return value, inverse, raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, group_p, group_h
-
-
-# ----------------------------------------------------------------------------------------- sites whose rows are complete
-# The mean of n complete rows of a site has covariance S + W / n about its group. In coordinates in which W is the identity
-# and S diagonal all such sites are diagonal, whatever their n: no factorisation, and next to no work, for each.
-@numba.njit(cache=True, nogil=True)
-def _alone(pattern, cell_pattern, cell_site, sites):  # type: ignore[no-untyped-def]
-    """Index of the only cell of each site whose rows are all complete; -1 for other sites."""
-    p = pattern.shape[1]
-    out = np.full(sites, -1)
-    cells = np.zeros(sites, dtype=np.int64)
-    complete = _columns(pattern)
-    for c in range(len(cell_site)):
-        cells[cell_site[c]] += 1
-        if complete[cell_pattern[c]] == p:
-            out[cell_site[c]] = c
-    for s in range(sites):
-        if cells[s] > 1:
-            out[s] = -1
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _eigen(a):  # type: ignore[no-untyped-def]
-    """Eigenvalues and eigenvectors (rows) of a small symmetric matrix, by Jacobi's rotations; ``a`` is overwritten."""
-    p = len(a)
-    values, vectors = np.empty(p), np.zeros((p, p))
-    for i in range(p):
-        vectors[i, i] = 1.0
-    for _ in range(50):
-        off, size = 0.0, 0.0
-        for i in range(p):
-            size += a[i, i] ** 2
-            for j in range(i):
-                off += a[i, j] ** 2
-        if off <= 1e-32 * size or off == 0.0:
-            break
-        for i in range(p - 1):
-            for j in range(i + 1, p):
-                if a[i, j] == 0.0:
-                    continue
-                ratio = 0.5 * (a[j, j] - a[i, i]) / a[i, j]
-                t = 1.0 / (abs(ratio) + np.sqrt(1.0 + ratio**2))
-                t = t if ratio >= 0.0 else -t
-                c = 1.0 / np.sqrt(1.0 + t * t)
-                s = t * c
-                for k in range(p):
-                    x, y = a[k, i], a[k, j]
-                    a[k, i], a[k, j] = c * x - s * y, s * x + c * y
-                for k in range(p):
-                    x, y = a[i, k], a[j, k]
-                    a[i, k], a[j, k] = c * x - s * y, s * x + c * y
-                    x, y = vectors[i, k], vectors[j, k]
-                    vectors[i, k], vectors[j, k] = c * x - s * y, s * x + c * y
-    for i in range(p):
-        values[i] = a[i, i]
-    return values, vectors
-
-
-@numba.njit(cache=True, nogil=True)
-def _diagonalising(within, site):  # type: ignore[no-untyped-def]
-    """T with T W T' = I and T S T' diagonal, and this diagonal."""
-    p = len(within)
-    root, _ = _root(within)
-    half, a = np.empty((p, p)), np.empty((p, p))
-    for i in range(p):
-        column = _forward(root, site[i])
-        for j in range(p):
-            half[j, i] = column[j]
-    for i in range(p):
-        column = _forward(root, half[i])
-        for j in range(i + 1):
-            a[i, j] = a[j, i] = column[j]
-    values, vectors = _eigen(a)
-    t = np.empty((p, p))
-    for i in range(p):
-        column = _backward(root, vectors[i])
-        for j in range(p):
-            t[i, j] = column[j]
-    return t, values
-
-
-@numba.njit(cache=True, nogil=True)
-def _alone_upward(mean, t, spread, log_determinant, cells, n, cell_mean, u, precision):  # type: ignore[no-untyped-def]
-    """Means of sites in diagonal coordinates, ``u (column, site)``, their precisions about their group, and the value."""
-    p = len(mean)
-    value = 0.0
-    for s in range(len(cells)):
-        c = cells[s]
-        product, logarithm, quadratic = 1.0, 0.0, 0.0
-        for j in range(p):
-            total = 0.0
-            for i in range(p):
-                total += t[j, i] * (cell_mean[c, i] - mean[i])
-            u[j, s] = total
-            relative = 1.0 + n[c] * spread[j]
-            if not relative > 0.0:  # no covariance
-                return -np.inf
-            precision[j, s] = n[c] / relative
-            quadratic += total * total * precision[j, s]
-            product *= relative
-            if product > 1e200:
-                logarithm += np.log(product)
-                product = 1.0
-        value -= 0.5 * (n[c] * (p * LOG_2PI + log_determinant) + logarithm + np.log(product) + quadratic)
-    return value
-
-
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _products(a, b, x, y, weight, omega):  # type: ignore[no-untyped-def]
-    """Sums over sites of ``a b + omega x y``, and of that times a weight."""
-    one, weighted = 0.0, 0.0
-    for s in range(len(a)):
-        each = a[s] * b[s] + omega * x[s] * y[s]
-        one += each
-        weighted += each * weight[s]
-    return one, weighted
-
-
-@numba.njit(cache=True, nogil=True)
-def _alone_downward(u, precision, first, end, cells, n, center, spread, plain, weighted):  # type: ignore[no-untyped-def]
-    """Add the derivatives by S and by W / n of the sites of one group, in diagonal coordinates, given its effect."""
-    p, sites = len(u), end - first
-    residual, weight = np.empty((p, sites)), np.empty(sites)
-    for s in range(sites):
-        weight[s] = 1.0 / n[cells[first + s]]
-        for j in range(p):
-            residual[j, s] = (u[j, first + s] - center[j]) * precision[j, first + s]
-    for i in range(p):
-        x = precision[i, first:end]
-        for j in range(i + 1):
-            one, two = _products(residual[i], residual[j], x, precision[j, first:end], weight, spread[i, j])
-            plain[i, j] += 0.5 * one
-            weighted[i, j] += 0.5 * two
-        for s in range(sites):
-            plain[i, i] -= 0.5 * x[s]
-            weighted[i, i] -= 0.5 * x[s] * weight[s]
-
-
-@numba.njit(cache=True, nogil=True)
-def _from_diagonal(out, t, lower):  # type: ignore[no-untyped-def]
-    """Add ``T' A T`` for the symmetric matrix of a lower triangle."""
-    a = np.zeros(lower.shape)
-    for i in range(len(a)):
-        for j in range(i + 1):
-            a[i, j] = a[j, i] = lower[i, j]
-    _add(out, _gram(t, _dot(a, t)), 1.0)
-
-
-@numba.njit(cache=True, nogil=True)
-def _complete_pattern(pattern):  # type: ignore[no-untyped-def]
-    """Index of the pattern without missing columns."""
-    columns = _columns(pattern)
+    sites = len(site_group)
+    place, start = np.zeros(sites, np.int64), np.zeros(n_groups + 1, np.int64)
+    complete = np.empty(len(pattern), np.bool_)
     for q in range(len(pattern)):
-        if columns[q] == pattern.shape[1]:
-            return q
-    return 0
-
-
-@numba.njit(cache=True, nogil=True)
-def _cells_alone(alone, count):  # type: ignore[no-untyped-def]
-    """Cells of the sites that stand alone, in the order of the sites."""
-    out = np.empty(count, dtype=np.int64)
-    at = 0
-    for cell in alone:
-        if cell >= 0:
-            out[at] = cell
-            at += 1
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _first_of_group(alone, site_group, n_groups):  # type: ignore[no-untyped-def]
-    """Where each group begins among the sites that stand alone, which are sorted by group, and the end."""
-    start = np.zeros(n_groups + 1, dtype=np.int64)
-    for s in range(len(alone)):
-        if alone[s] >= 0:
+        complete[q] = _columns(pattern[q]) == pattern.shape[1]
+    for c in range(len(cell_site)):
+        place[cell_site[c]] += 1 if complete[cell_pattern[c]] else 2
+    long = 0
+    for s in range(sites):
+        if place[s] == 1:
+            place[s] = -1
             start[site_group[s] + 1] += 1
+        else:
+            place[s] = long
+            long += 1
     for g in range(n_groups):
         start[g + 1] += start[g]
-    return start
+    cells, filled = np.empty(start[n_groups], np.int64), np.empty(n_groups, np.int64)
+    for g in range(n_groups):
+        filled[g] = start[g]
+    for c in range(len(cell_site)):
+        if place[cell_site[c]] < 0:
+            g = site_group[cell_site[c]]
+            cells[filled[g]] = c
+            filled[g] += 1
+    return place, long, cells, start
 
 
 @numba.njit(cache=True, nogil=True)
-def _both_upward(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups):  # type: ignore[no-untyped-def]
-    """The value, and what the derivatives need, with sites of complete rows in diagonal coordinates."""
+def _rows_upward(  # type: ignore[no-untyped-def]
+    mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant, place,
+    raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
+):  # fmt: skip
+    """Fill the information about sites on the long route and add it to their groups'; the rows' part of the value."""
     p = len(mean)
-    inverse, log_determinant, ok = _pattern_inverses(pattern, within)
-    alone = _alone(pattern, cell_pattern, cell_site, len(site_group)) if ok else np.full(len(site_group), -1)
-    group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
-    value, _, _, site_p, site_h = _sites_upward(
-        mean, site, inverse, log_determinant, alone, pattern, n, cell_mean, cell_pattern, cell_site, site_group,
-        group_raw_p, group_raw_h,
-    )  # fmt: skip
-    start = _first_of_group(alone, site_group, n_groups)
-    cells = _cells_alone(alone, start[n_groups])
-    u, precision = np.empty((p, len(cells))), np.empty((p, len(cells)))
-    t, spread = np.zeros((p, p)), np.zeros(p)
-    if len(cells):
-        t, spread = _diagonalising(within, site)
-        value += _alone_upward(mean, t, spread, log_determinant[_complete_pattern(pattern)], cells, n, cell_mean, u,
-                               precision)  # fmt: skip
-        for g in range(n_groups):
+    value, deviation, weighted = 0.0, np.empty(p), np.empty(p)
+    constant = np.empty(len(pattern))
+    for q in range(len(pattern)):
+        constant[q] = log_determinant[q] + LOG_2PI * _columns(pattern[q])
+        for i in range(p):
             for j in range(p):
-                about, information = 0.0, 0.0
-                for s in range(start[g], start[g + 1]):
-                    about += precision[j, s]
-                    information += precision[j, s] * u[j, s]
-                for i in range(p):
-                    group_raw_h[g, i] += t[j, i] * information
-                    for k in range(p):
-                        group_raw_p[g, i, k] += t[j, i] * about * t[j, k]
-    of_groups, group_p, group_h = _groups_upward(group, group_raw_p, group_raw_h)
-    value += of_groups + _scatter_value(inverse, scatter)
-    if not (ok and np.isfinite(value)):
+                value -= 0.5 * inverse[q, i, j] * scatter[q, i, j]
+    quadratic = np.zeros(len(raw_p))
+    for c in range(len(n)):
+        q, s = cell_pattern[c], place[cell_site[c]]
+        value -= 0.5 * n[c] * constant[q]
+        if s >= 0:
+            _deviation(pattern[q], cell_mean[c], mean, deviation)
+            _apply(inverse[q], deviation, weighted)
+            _add(raw_p[s], inverse[q], n[c])
+            for i in range(p):
+                raw_h[s, i] += n[c] * weighted[i]
+                quadratic[s] += n[c] * deviation[i] * weighted[i]
+    for s in range(len(site_group)):
+        if place[s] >= 0:
+            g, k = site_group[s], place[s]
+            logdet, gain = _integrate(raw_p[k], raw_h[k], site, site_p[k], site_h[k], work)
+            value -= logdet + 0.5 * (quadratic[k] + gain)
+            _add(group_raw_p[g], site_p[k], 1.0)
+            for i in range(p):
+                group_raw_h[g, i] += site_h[k, i]
+    return value
+
+
+@numba.njit(cache=True, nogil=True)
+def _upward(  # type: ignore[no-untyped-def]
+    mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
+):
+    """Information of rows about their site, of sites about their group, of groups about the mean; and the value."""
+    p = len(mean)
+    place, long, cells, start = _routes(pattern, cell_pattern, cell_site, site_group, n_groups)
+    routes = place, cells, start
+    work = np.empty((4, p, p))
+    raw_p, raw_h = np.zeros((long, p, p)), np.zeros((long, p))
+    site_p, site_h = np.zeros((long, p, p)), np.zeros((long, p))
+    group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
+    group_p, group_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
+    rows, u, r = np.empty(len(cells)), np.empty((p, len(cells))), np.empty((p, len(cells)))
+    turn = np.empty((p, p))
+    inverse, log_determinant, ok = _pattern_inverses(pattern, within)
+    value = 0.0 if ok else -np.inf
+    if ok:
+        value = _rows_upward(
+            mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant, place,
+            raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
+        )  # fmt: skip
+        if len(cells) > 0:
+            for s in range(len(cells)):
+                rows[s] = n[cells[s]]
+            turn, l = _common_basis(within, site, work)
+            _deviations(turn, cell_mean, cells, mean, u)
+            value -= 0.5 * _site_precisions(rows, l, r)
+            if value > -np.inf:
+                value -= 0.5 * _add_sites(turn, u, r, start, group_raw_p, group_raw_h)
+        for g in range(n_groups):
+            logdet, gain = _integrate(group_raw_p[g], group_raw_h[g], group, group_p[g], group_h[g], work)
+            value -= logdet + 0.5 * gain
+    if not np.isfinite(value):
         value = -np.inf
-    return value, inverse, alone, site_p, site_h, group_p, group_h, start, cells, t, u, precision
+    levels = raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, group_p, group_h
+    return value, inverse, levels, routes, (turn, rows, u, r)
 
 
+# -------------------------------------------------------------------------------------------------------------- downward
 @numba.njit(cache=True, nogil=True)
-def _group_effect(group, group_p, group_h):  # type: ignore[no-untyped-def]
+def _group_effect(group, group_p, group_h, mean, covariance, work):  # type: ignore[no-untyped-def]
     """Mean and covariance of a group's effect, given what its rows say about it."""
-    covariance = group.copy()
-    _add(covariance, _dot(group, _dot(group_p, group)), -1.0)
-    return _apply(group, group_h), covariance
+    _apply(group, group_h, mean)
+    _copy(group, covariance)
+    _sandwich(covariance, group, group_p, -1.0, work)
 
 
 @numba.njit(cache=True, nogil=True)
-def _site_effect(site, site_p, site_h, group_mean, group_cov):  # type: ignore[no-untyped-def]
+def _site_effect(site, site_p, site_h, group_mean, group_cov, mean, covariance, residual, work):  # type: ignore[no-untyped-def]
     """Mean and covariance of a site's own effect plus its group's, and what the site says beyond its group."""
     p = len(site_h)
-    residual = site_h - _apply(site_p, group_mean)
-    keep = _dot(site, site_p)
+    keep = work[0]
+    _apply(site_p, group_mean, residual)
     for i in range(p):
-        for j in range(p):
-            keep[i, j] = (1.0 if i == j else 0.0) - keep[i, j]
-    covariance = _dot(keep, site)
-    carried = _dot(keep, group_cov)
-    for i in range(p):
-        for j in range(p):
+        residual[i] = site_h[i] - residual[i]
+        for j in range(p):  # I - site_p site
+            keep[i, j] = 1.0 if i == j else 0.0
             for k in range(p):
-                covariance[i, j] += carried[i, k] * keep[j, k]
-    return group_mean + _apply(site, residual), covariance, residual
+                keep[i, j] -= site_p[i, k] * site[k, j]
+    _apply(site, residual, mean)
+    for i in range(p):
+        mean[i] += group_mean[i]
+    _copy(site, covariance)
+    _sandwich(covariance, site, site_p, -1.0, work[1])
+    _sandwich(covariance, keep, group_cov, 1.0, work[1])
 
 
 @numba.njit(cache=True, nogil=True)
-def _collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count):  # type: ignore[no-untyped-def]
+def _rows_downward(  # type: ignore[no-untyped-def]
+    mean, site, n, cell_mean, cell_pattern, cell_site, site_group, place, site_p, site_h, effect_mean, effect_cov,
+    expected, rows, d_site, work,
+):  # fmt: skip
+    """Count rows and add their expected squares given all rows, for each pattern; add the sites' part of ``d_site``."""
     p = len(mean)
-    n_groups = int(count[0])
-    d_mean = np.zeros(p)
-    d_within, d_site, d_group = np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p))
-    value, inverse, alone, site_p, site_h, group_p, group_h, start, cells, t, u, precision = _both_upward(
-        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
-    )
-    if value == -np.inf:
-        return value, d_mean, d_within, d_site, d_group
-    effect_mean, effect_cov = np.zeros((n_groups, p)), np.zeros((n_groups, p, p))
-    plain, weighted = np.zeros((p, p)), np.zeros((p, p))
-    for g in range(n_groups):
-        center, effect_cov[g] = _group_effect(group, group_p[g], group_h[g])
-        _add_outer(d_group, group_h[g], 0.5)
-        _add(d_group, group_p[g], -0.5)
-        for i in range(p):
-            effect_mean[g, i] = center[i]
-            d_mean[i] += group_h[g, i]
-        if start[g] < start[g + 1]:
-            spread = _dot(t, _dot(effect_cov[g], _transposed(t)))
-            _alone_downward(u, precision, start[g], start[g + 1], cells, n, _apply(t, center), spread, plain, weighted)
-    _from_diagonal(d_site, t, plain)
-    _from_diagonal(d_within, t, weighted)
-    expected = scatter.copy()
-    rows = np.zeros(len(pattern))
-    shift, spread = np.zeros(p), np.zeros((p, p))
+    effect, spread, residual = np.empty(p), np.empty((p, p)), np.empty(p)
     last = -1
     for c in range(len(n)):
         q, s = cell_pattern[c], cell_site[c]
-        if alone[s] >= 0:  # its mean stands apart from its other n - 1 rows
-            rows[q] += n[c] - 1.0
+        k = place[s]
+        rows[q] += n[c]
+        if k < 0:
+            rows[q] -= 1.0  # the one that is the site's mean
             continue
         if s != last:
-            last = s
-            g = site_group[s]
-            effect, spread, residual = _site_effect(site, site_p[s], site_h[s], effect_mean[g], effect_cov[g])
-            shift = mean + effect
+            last, g = s, site_group[s]
+            _site_effect(site, site_p[k], site_h[k], effect_mean[g], effect_cov[g], effect, spread, residual, work)
             # Derivative by the site level: what the smoothed effects say beyond their prior.
             _add_outer(d_site, residual, 0.5)
-            _add(d_site, site_p[s], -0.5)
-            _add(d_site, _dot(site_p[s], _dot(effect_cov[g], site_p[s])), 0.5)
-        rows[q] += n[c]
+            _add(d_site, site_p[k], -0.5)
+            _sandwich(d_site, site_p[k], effect_cov[g], 0.5, work[0])
         for i in range(p):
-            for j in range(p):
-                expected[q, i, j] += n[c] * ((cell_mean[c, i] - shift[i]) * (cell_mean[c, j] - shift[j]) + spread[i, j])
-    for q in range(len(pattern)):
-        _add(d_within, _dot(inverse[q], _dot(expected[q], inverse[q])), 0.5)
-        _add(d_within, inverse[q], -0.5 * rows[q])
-    return value, d_mean, d_within, d_site, d_group
+            residual[i] = cell_mean[c, i] - mean[i] - effect[i]
+        _add_outer(expected[q], residual, n[c])
+        _add(expected[q], spread, n[c])
 
 
+@numba.njit(cache=True, nogil=True)
+def _short_downward(turn, rows, u, r, start, effect_mean, effect_cov, d_within, d_site):  # type: ignore[no-untyped-def]
+    """Add the derivatives that sites on the short route give, except for their rows' scatter."""
+    p = len(turn)
+    work = np.empty((p, p))
+    turned_mean, turned_cov = np.empty(effect_mean.shape), np.zeros(effect_cov.shape)
+    by_site, by_within, each = np.empty((p, p)), np.empty((p, p)), np.empty(len(rows))
+    for s in range(len(rows)):
+        each[s] = 1.0 / rows[s]
+    for g in range(len(start) - 1):
+        _apply(turn, effect_mean[g], turned_mean[g])
+        _sandwich(turned_cov[g], turn.T, effect_cov[g], 1.0, work)
+    _site_products(u, r, each, start, turned_mean, turned_cov, by_site, by_within)
+    _sandwich(d_site, turn, by_site, 1.0, work)
+    _sandwich(d_within, turn, by_within, 1.0, work)
+
+
+# -------------------------------------------------------------------------------------------------- value and gradient
 # What calls the kernel stays in this file: numba compiles them into one and looks for edits in the caller's file only.
 @numba.njit(cache=True, nogil=True)
 def _unpack(data, index):  # type: ignore[no-untyped-def]
@@ -623,21 +597,39 @@ def _parameters(theta, p):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Value and gradient, from and into flat arrays."""
-    p, square = index[0], index[0] * index[0]
-    count = np.zeros(1)
-    count[0] = index[4]
+    p, square, n_groups = index[0], index[0] * index[0], index[4]
     mean, within, site, group = _parameters(theta, p)
     pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group = _unpack(data, index)
-    value, m, w, s, g = _collapsed(
-        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count
+    d_mean, d_within = out[1 : 1 + p], out[1 + p : 1 + p + square].reshape((p, p))
+    d_site = out[1 + p + square : 1 + p + 2 * square].reshape((p, p))
+    d_group = out[1 + p + 2 * square : 1 + p + 3 * square].reshape((p, p))
+    value, inverse, levels, (place, cells, start), common = _upward(
+        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
     )
     out[0] = value
-    for i in range(p):
-        out[1 + i] = m[i]
-        for j in range(p):
-            out[1 + p + i * p + j] = w[i, j]
-            out[1 + p + square + i * p + j] = s[i, j]
-            out[1 + p + 2 * square + i * p + j] = g[i, j]
+    for i in range(1, len(out)):
+        out[i] = 0.0
+    if value == -np.inf:
+        return
+    _, _, site_p, site_h, _, _, group_p, group_h = levels
+    work, effect_mean, effect_cov = np.empty((2, p, p)), np.empty((n_groups, p)), np.empty((n_groups, p, p))
+    for g in range(n_groups):
+        _group_effect(group, group_p[g], group_h[g], effect_mean[g], effect_cov[g], work[0])
+        _add_outer(d_group, group_h[g], 0.5)
+        _add(d_group, group_p[g], -0.5)
+        for i in range(p):
+            d_mean[i] += group_h[g, i]
+    expected, rows = np.zeros(scatter.shape), np.zeros(len(pattern))
+    _rows_downward(
+        mean, site, n, cell_mean, cell_pattern, cell_site, site_group, place, site_p, site_h, effect_mean, effect_cov,
+        expected, rows, d_site, work,
+    )  # fmt: skip
+    for q in range(len(pattern)):
+        _add(expected[q], scatter[q], 1.0)
+        _sandwich(d_within, inverse[q], expected[q], 0.5, work[0])
+        _add(d_within, inverse[q], -0.5 * rows[q])
+    if len(cells) > 0:
+        _short_downward(*common, start, effect_mean, effect_cov, d_within, d_site)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -653,9 +645,9 @@ def collapsed_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group = _unpack(data, index)
     for d in range(len(theta)):
         mean, within, site, group = _parameters(theta[d], index[0])
-        out[d, 0] = _both_upward(
+        out[d, 0] = _upward(
             mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, index[4]
-        )[0]
+        )[0]  # fmt: skip
 
 
 def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
@@ -669,22 +661,32 @@ def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def _backward(r, x):  # type: ignore[no-untyped-def]
+    """Solve ``r' z = x`` for a lower triangle with positive diagonal, in place."""
+    for i in range(len(x) - 1, -1, -1):
+        for k in range(i + 1, len(x)):
+            x[i] -= r[k, i] * x[k]
+        x[i] /= r[i, i]
+
+
+@numba.njit(cache=True, nogil=True)
 def _effects(precision, information, covariance, z):  # type: ignore[no-untyped-def]
     """Draw of an effect with information (precision, information) and prior covariance, from z; and its log density."""
     p = len(z)
-    r, _ = _root(covariance)
-    c, _ = _root(_plus_identity(_gram(r, _dot(precision, r))))
-    pulled = np.zeros(p)
-    for i in range(p):
-        for j in range(p):
-            pulled[i] += r[j, i] * information[j]
-    half = _forward(c, pulled)
+    r, c, work, half, out = np.empty((p, p)), np.eye(p), np.empty((p, p)), np.empty(p), np.empty(p)
+    _root(covariance, r)
+    _sandwich(c, r, precision, 1.0, work)
+    _root(c, c)
+    _apply(r.T, information, half)
+    _forward(c, half)
     log_density = 0.0
     for i in range(p):
         half[i] += z[i]
         if r[i, i] > 0.0:
             log_density += np.log(c[i, i]) - np.log(r[i, i]) - 0.5 * (LOG_2PI + z[i] ** 2)
-    return _apply(r, _backward(c, half)), log_density
+    _backward(c, half)
+    _apply(r, half, out)
+    return out, log_density
 
 
 # fmt: off
@@ -696,29 +698,24 @@ def _effect_draws(  # type: ignore[no-untyped-def]
     draws, p = means.shape
     n_groups = int(count[0])
     out_g, out_s = np.zeros((draws, n_groups, p)), np.zeros((draws, len(site_group), p))
-    log_density = np.zeros(draws)
+    log_density, left, work = np.zeros(draws), np.empty(p), np.empty((4, p, p))
+    by_site, by_group = (len(site_group), p, p), (n_groups, p, p)
+    place, site_p, site_h = np.arange(len(site_group)), np.empty(by_site), np.empty(by_site[:2])
     for d in range(draws):
-        _, _, raw_p, raw_h, _, _, group_raw_p, group_raw_h, _, _ = _upward(
-            means[d],
-            withins[d],
-            sites[d],
-            groups[d],
-            pattern,
-            scatter,
-            n,
-            cell_mean,
-            cell_pattern,
-            cell_site,
-            site_group,
-            n_groups,
-        )
+        inverse, log_determinant, _ = _pattern_inverses(pattern, withins[d])
+        raw_p, raw_h = np.zeros(by_site), np.zeros(by_site[:2])
+        group_raw_p, group_raw_h = np.zeros(by_group), np.zeros(by_group[:2])
+        _rows_upward(
+            means[d], sites[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse,
+            log_determinant, place, raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
+        )  # fmt: skip
         for g in range(n_groups):
             effect, part = _effects(group_raw_p[g], group_raw_h[g], groups[d], noise_g[d, g])
             log_density[d] += part
             for i in range(p):
                 out_g[d, g, i] = effect[i]
         for s in range(len(site_group)):
-            left = _apply(raw_p[s], out_g[d, site_group[s]])
+            _apply(raw_p[s], out_g[d, site_group[s]], left)
             for i in range(p):
                 left[i] = raw_h[s, i] - left[i]
             effect, part = _effects(raw_p[s], left, sites[d], noise_s[d, s])
@@ -759,29 +756,33 @@ def _group_moments(  # type: ignore[no-untyped-def]
 ):
     draws, p = means.shape
     n_groups = int(count[0])
-    out, spread = np.zeros((draws, n_groups, p)), np.zeros((draws, n_groups, p, p))
+    out, spread, work = np.zeros((draws, n_groups, p)), np.zeros((draws, n_groups, p, p)), np.empty((p, p))
     for d in range(draws):
-        parts = _upward(
+        levels = _upward(
             means[d], withins[d], sites[d], groups[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site,
             site_group, n_groups,
-        )  # fmt: skip
+        )[2]  # fmt: skip
         for g in range(n_groups):
-            out[d, g], spread[d, g] = _group_effect(groups[d], parts[8][g], parts[9][g])
+            _group_effect(groups[d], levels[6][g], levels[7][g], out[d, g], spread[d, g], work)
     return out, spread
 
 
 @numba.njit(cache=True, nogil=True)
 def _site_moments(means, withins, sites, group_means, group_covs, pattern, n, cell_mean):  # type: ignore[no-untyped-def]
     draws, p = means.shape
-    out, spread = np.zeros((draws, p)), np.zeros((draws, p, p))
+    out, spread, work = np.zeros((draws, p)), np.zeros((draws, p, p)), np.empty((4, p, p))
+    site_p, site_h, deviation, weighted = np.empty((p, p)), np.empty(p), np.empty(p), np.empty(p)
     for d in range(draws):
         inverse, _, _ = _pattern_inverses(pattern, withins[d])
         precision, information = np.zeros((p, p)), np.zeros(p)
         for c in range(len(n)):
+            _deviation(pattern[c], cell_mean[c], means[d], deviation)
+            _apply(inverse[c], deviation, weighted)
             _add(precision, inverse[c], n[c])
-            information += n[c] * _apply(inverse[c], _deviation(pattern[c], cell_mean[c], means[d]))
-        site_p, site_h, _, _ = _integrate(precision, information, sites[d])
-        out[d], spread[d], _ = _site_effect(sites[d], site_p, site_h, group_means[d], group_covs[d])
+            for i in range(p):
+                information[i] += n[c] * weighted[i]
+        _integrate(precision, information, sites[d], site_p, site_h, work)
+        _site_effect(sites[d], site_p, site_h, group_means[d], group_covs[d], out[d], spread[d], deviation, work)
     return out, spread
 
 

@@ -1,0 +1,26 @@
+"""The collapsed likelihood with its arguments unpacked, and tables that force its long route."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bayesens.multilevel import collapsed_flat
+
+
+def collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count):
+    """Value and the derivative by each of the four parameters; the data as ``Statistics.arrays`` gives them."""
+    parameters = [np.asarray(x, dtype=float) for x in (mean, within, site, group)]
+    theta = np.concatenate([parameters[-1].shape, *map(np.ravel, parameters)])
+    head = [len(mean), len(pattern), len(n), len(site_group), int(count[0])]
+    index = np.concatenate([head, np.ravel(pattern), cell_pattern, cell_site, site_group]).astype(np.int64)
+    out = np.full(len(theta) - 1, np.nan)
+    collapsed_flat(theta, np.concatenate([np.ravel(scatter), n, np.ravel(cell_mean)]), index, out)
+    parts = np.split(out[1:], np.cumsum([x.size for x in parameters])[:-1])
+    return out[0], *(part.reshape(x.shape) for part, x in zip(parts, parameters))
+
+
+def split(data):
+    """The same rows with every cell counted as two, of a third and two thirds of its rows: all sites take the long route."""
+    twice = {name: np.repeat(getattr(data, name), 2, axis=0) for name in ("mean", "cell_pattern", "cell_site")}
+    n = np.repeat(data.n, 2) * np.tile([1.0, 2.0], len(data.n)) / 3.0
+    return replace(data, n=n, **twice)
