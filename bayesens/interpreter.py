@@ -246,7 +246,19 @@ def _run(code, pool, v):  # type: ignore[no-untyped-def]
     for line in code:
         op, n, out, a, b, c = line
         x = pool[a : a + n]
-        if op >= TOTAL:
+        if op == TOTAL:
+            for i in range(n):
+                value = 0.0
+                for j in range(a + i * b, a + (i + 1) * b):
+                    value += v[pool[j]]
+                v[out + i] = value
+        elif op == MUL:
+            for i in range(n):
+                v[out + i] = v[pool[a + i]] * v[pool[b + i]]
+        elif op == ADD:
+            for i in range(n):
+                v[out + i] = v[pool[a + i]] + v[pool[b + i]]
+        elif op > TOTAL:
             for i in range(n):
                 v[out + i] = _reduce(op, v, pool[a + i * b : a + (i + 1) * b])
         elif op == SWITCH:
@@ -305,6 +317,19 @@ def _adjoint(code, pool, v, d):  # type: ignore[no-untyped-def]
     for k in range(len(code) - 1, -1, -1):
         op, n, out, a, b, c = code[k]
         if GT <= op <= CEIL:  # steps have no slope
+            continue
+        if op == TOTAL:
+            for i in range(n):
+                each = d[out + i]
+                for j in range(a + i * b, a + (i + 1) * b):
+                    d[pool[j]] += each
+            continue
+        if op == MUL:
+            for i in range(n):
+                x, y, each = pool[a + i], pool[b + i], d[out + i]
+                if each != 0.0:
+                    d[x] += each * v[y]
+                    d[y] += each * v[x]
             continue
         for i in range(n):
             each = d[out + i]
@@ -409,8 +434,10 @@ def _packed_density(size, x, gradient, value, plan):  # type: ignore[no-untyped-
     finite = math.isfinite(at)
     for j in range(n):
         g[j] = 0.0
-        for i in range(n):
+    for i in range(n):
+        for j in range(n):
             g[j] += affine[1 + i, j] * d[i]
+    for j in range(n):
         finite = finite and math.isfinite(g[j])
     return 0 if finite else 3
 

@@ -13,10 +13,13 @@ such sites cost a few vector operations instead of a few matrices each.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 
 from bayesens.sufficient import Statistics
+from bayesens.threads import share_out
 
 __all__ = [
     "collapsed_flat",
@@ -670,14 +673,19 @@ def _backward(r, x):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _effects(precision, information, covariance, z):  # type: ignore[no-untyped-def]
-    """Draw of an effect with information (precision, information) and prior covariance, from z; and its log density."""
+def _effects(r, precision, information, z, out, work):  # type: ignore[no-untyped-def]
+    """Draw an effect of prior covariance ``r r'`` with information (precision, information) from z; its log density."""
     p = len(z)
-    r, c, work, half, out = np.empty((p, p)), np.eye(p), np.empty((p, p)), np.empty(p), np.empty(p)
-    _root(covariance, r)
-    _sandwich(c, r, precision, 1.0, work)
+    c, half = work[0], work[1, 0]
+    for i in range(p):
+        for j in range(p):
+            c[i, j] = 1.0 if i == j else 0.0
+    _sandwich(c, r, precision, 1.0, work[2])
     _root(c, c)
-    _apply(r.T, information, half)
+    for i in range(p):
+        half[i] = 0.0
+        for k in range(p):
+            half[i] += r[k, i] * information[k]
     _forward(c, half)
     log_density = 0.0
     for i in range(p):
@@ -686,7 +694,7 @@ def _effects(precision, information, covariance, z):  # type: ignore[no-untyped-
             log_density += np.log(c[i, i]) - np.log(r[i, i]) - 0.5 * (LOG_2PI + z[i] ** 2)
     _backward(c, half)
     _apply(r, half, out)
-    return out, log_density
+    return log_density
 
 
 # fmt: off
@@ -698,7 +706,7 @@ def _effect_draws(  # type: ignore[no-untyped-def]
     draws, p = means.shape
     n_groups = int(count[0])
     out_g, out_s = np.zeros((draws, n_groups, p)), np.zeros((draws, len(site_group), p))
-    log_density, left, work = np.zeros(draws), np.empty(p), np.empty((4, p, p))
+    log_density, left, prior, work = np.zeros(draws), np.empty(p), np.empty((p, p)), np.empty((4, p, p))
     by_site, by_group = (len(site_group), p, p), (n_groups, p, p)
     place, site_p, site_h = np.arange(len(site_group)), np.empty(by_site), np.empty(by_site[:2])
     for d in range(draws):
@@ -709,19 +717,15 @@ def _effect_draws(  # type: ignore[no-untyped-def]
             means[d], sites[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse,
             log_determinant, place, raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
         )  # fmt: skip
+        _root(groups[d], prior)
         for g in range(n_groups):
-            effect, part = _effects(group_raw_p[g], group_raw_h[g], groups[d], noise_g[d, g])
-            log_density[d] += part
-            for i in range(p):
-                out_g[d, g, i] = effect[i]
+            log_density[d] += _effects(prior, group_raw_p[g], group_raw_h[g], noise_g[d, g], out_g[d, g], work)
+        _root(sites[d], prior)
         for s in range(len(site_group)):
             _apply(raw_p[s], out_g[d, site_group[s]], left)
             for i in range(p):
                 left[i] = raw_h[s, i] - left[i]
-            effect, part = _effects(raw_p[s], left, sites[d], noise_s[d, s])
-            log_density[d] += part
-            for i in range(p):
-                out_s[d, s, i] = effect[i]
+            log_density[d] += _effects(prior, raw_p[s], left, noise_s[d, s], out_s[d, s], work)
     return out_g, out_s, log_density
 
 
@@ -747,7 +751,13 @@ def effect_draws(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: 
     shape = (len(mean), data.n_groups, mean.shape[1]), (len(mean), len(data.site_group), mean.shape[1])
     noise = [np.zeros(s) if rng is None else rng.standard_normal(s) for s in shape]
     arrays = [np.ascontiguousarray(x, dtype=float) for x in (mean, within, site, group)]
-    return _effect_draws(*arrays, *noise, *data.arrays())
+    return _over_draws(_effect_draws, [*arrays, *noise], data)
+
+
+def _over_draws(kernel: Any, by_draw: list[np.ndarray], data: Statistics) -> Any:
+    """Call a kernel on parts of the draws side by side, and join what it returns."""
+    found = share_out(lambda part: kernel(*(x[part] for x in by_draw), *data.arrays()), len(by_draw[0]))
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -801,7 +811,7 @@ def group_moments(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group:
     array (draw, group, column), array (draw, group, column, column)
     """
     arrays = [np.ascontiguousarray(x, dtype=float) for x in (mean, within, site, group)]
-    return _group_moments(*arrays, *data.arrays())
+    return _over_draws(_group_moments, arrays, data)
 
 
 def site_moments(which: int, mean: np.ndarray, within: np.ndarray, site: np.ndarray, group_mean: np.ndarray,

@@ -28,6 +28,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, toposort
 
 from bayesens.compiled import Compiled
+from bayesens.coordinates import FactorCoordinates
 from bayesens.tape import Tape
 from bayesens.trace import Untraceable, evaluate, trace
 
@@ -106,6 +107,15 @@ class Target:
             for block in (x[i : i + step] for i in range(0, len(x), step))
         ]
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    def unconstrained(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """PyMC's unconstrained parameters (point, parameter), and the log determinant of their derivative by ``x`` in units.
+
+        They are ``x * unit``, but for pairs of a common factor and the rest of a correlation, which have coordinates of
+        their own: there the log density is PyMC's plus that determinant.
+        """
+        values, jacobian = trace(self._graph.point, self._graph.x).values(x)
+        return values, jacobian
 
     def expand(self, x: np.ndarray) -> tuple[xr.Dataset, xr.Dataset]:
         """Variables on their natural scale.
@@ -215,6 +225,10 @@ class _Graph:
             free_rvs=model.free_RVs, rvs_to_transforms=model.rvs_to_transforms,
             initval_strategies=model.rvs_to_initial_values, return_transformed=True,
         )  # fmt: skip
+        number = {model.rvs_to_values[rv]: i for i, rv in enumerate(model.free_RVs)}
+        for coordinates, common, rest in _factors(model):
+            i, j = number[common], number[rest]
+            self._start[i], self._start[j] = coordinates.forward(self._start[i], self._start[j])
         self._started = evaluate(self._start)
         shapes = [np.shape(value) for value in self._started]
         sizes = [int(np.prod(shape)) for shape in shapes]
@@ -239,7 +253,13 @@ class _Graph:
             model.rvs_to_values[rv]: _piece(self.x * self.unit, int(end), size, shape)
             for rv, end, size, shape in zip(model.free_RVs, np.cumsum(sizes), sizes, shapes, strict=True)
         }
+        jacobian = pt.zeros(())
+        for coordinates, common, rest in _factors(model):
+            place[common], place[rest], own = coordinates.backward(place[common], place[rest])
+            jacobian = jacobian + own
+        wanted[0] = wanted[0] + jacobian
         self.outputs = graph_replace(wanted, place, strict=False)
+        self.point = [pt.concatenate([place[model.rvs_to_values[rv]].ravel() for rv in model.free_RVs]), jacobian]
         self.compiled: Compiled | None = None
 
     def start(self) -> np.ndarray:
@@ -269,6 +289,17 @@ class _Taped:
     @cached_property
     def one(self) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
         return self.density.function()
+
+
+def _factors(model: pm.Model) -> Iterator[tuple[FactorCoordinates, Any, Any]]:
+    """Coordinates of each pair of a common factor and the rest of a correlation, and the pair's values."""
+    transform = model.rvs_to_transforms.get
+    for common in model.free_RVs:
+        rest = getattr(common.tag, "rest", None)
+        if rest is not None and transform(common) is not None and transform(rest) is not None:
+            inputs = common.owner.inputs, rest.owner.inputs
+            coordinates = FactorCoordinates(transform(common), transform(rest), *inputs)
+            yield coordinates, model.rvs_to_values[common], model.rvs_to_values[rest]
 
 
 def _piece(x: Any, end: int, size: int, shape: tuple[int, ...]) -> Any:

@@ -16,6 +16,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import toposort
 
+from bayesens.condense import condense
 from bayesens.likelihoods import Likelihood
 from bayesens.tape import OPS, Tape
 
@@ -51,9 +52,10 @@ def trace(outputs: Sequence[Any], parameters: Any) -> Tape:
     for node in toposort(outputs):
         tracer.step(node)
     found = [tracer.slots_of(output) for output in outputs]
-    return Tape(int(size), np.array(tracer.code, dtype=np.int64).reshape(-1, 6),
-                np.concatenate([np.zeros(0, dtype=np.int64), *tracer.pool]), np.concatenate(tracer.template), tracer.kernels,
-                found)  # fmt: skip
+    code = np.array(tracer.code, dtype=np.int64).reshape(-1, 6)
+    pool = np.concatenate([np.zeros(0, dtype=np.int64), *tracer.pool])
+    code, pool, template, found = condense(int(size), code, pool, np.concatenate(tracer.template), found)
+    return Tape(int(size), code, pool, template, tracer.kernels, found)
 
 
 def evaluate(outputs: Sequence[Any]) -> list[Any]:
@@ -80,6 +82,8 @@ class _Tracer:
     made: dict[int, tuple[str, int, int]] = field(
         default_factory=dict
     )  # of exp, sigmoid and div: operation and arguments
+    fixed: dict[int, float] = field(default_factory=dict)  # slots of constants
+    done: dict[tuple[Any, ...], int] = field(default_factory=dict)  # slots of what was computed before
 
     def __post_init__(self) -> None:
         self._new(np.zeros(self.size))
@@ -98,36 +102,68 @@ class _Tracer:
     def constant(self, value: Any) -> np.ndarray:
         """Slots that hold a constant."""
         value = np.asarray(value, dtype=float)
-        return self._new(value.ravel()) + np.arange(value.size).reshape(value.shape)
+        slots = self._new(value.ravel()) + np.arange(value.size).reshape(value.shape)
+        self.fixed.update(zip(slots.ravel().tolist(), value.ravel().tolist(), strict=True))
+        return slots
 
     def emit(self, name: str, *arguments: np.ndarray) -> np.ndarray:
         """An elementwise operation on arrays of slots; returns those of the result."""
-        first, *rest = np.broadcast_arrays(*arguments)
-        out = self._new(np.zeros(first.size)) + np.arange(first.size).reshape(first.shape)
-        if first.size:
-            places = [self._pool(a) for a in (first, *rest)]
-            self.code.append((OPS[name][0], first.size, int(out.flat[0]), *places, *[0] * (3 - len(places))))
-        if name in ("exp", "sigmoid", "div"):
-            pairs = zip(out.ravel(), first.ravel(), rest[0].ravel() if rest else first.ravel(), strict=True)
-            self.made |= {int(o): (name, int(a), int(b)) for o, a, b in pairs}
-        return out
+        shape = np.broadcast_shapes(*(a.shape for a in arguments))
+        flat = [np.broadcast_to(a, shape).ravel().tolist() for a in arguments]
+        out = [self._spared(name, *each) for each in zip(*flat, strict=True)]
+        new = list(
+            {(name, *each): None for each, slot in zip(zip(*flat, strict=True), out, strict=True) if slot is None}
+        )
+        if new:
+            first = self._new(np.zeros(len(new)))
+            places = [self._pool(np.array(a)) for a in zip(*(key[1:] for key in new), strict=True)]
+            self.code.append((OPS[name][0], len(new), first, *places, *[0] * (3 - len(places))))
+            self.done.update({key: first + i for i, key in enumerate(new)})
+            if name in ("exp", "sigmoid", "div"):
+                self.made |= {first + i: (name, key[1], key[-1]) for i, key in enumerate(new)}
+            out = [
+                self.done[name, *each] if slot is None else slot
+                for each, slot in zip(zip(*flat, strict=True), out, strict=True)
+            ]
+        return np.array(out, dtype=np.int64).reshape(shape)
+
+    def _spared(self, name: str, a: int, b: int = -1, c: int = -1) -> int | None:
+        """Slot of a result that needs no operation: there already, or an argument plus zero, times one, or times zero."""
+        if b >= 0 and name in ("add", "sub", "mul", "div"):
+            left, right = self.fixed.get(a), self.fixed.get(b)
+            neutral = 0.0 if name in ("add", "sub") else 1.0
+            if right == neutral or (name == "mul" and left == 0.0):
+                return a
+            if (name in ("add", "mul") and left == neutral) or (name == "mul" and right == 0.0):
+                return b
+        return self.done.get((name, *(each for each in (a, b, c) if each >= 0)))
 
     def reduce(self, name: str, a: np.ndarray, axis: tuple[int, ...] | None) -> np.ndarray:
         """A reduction over axes of an array of slots."""
         axes = tuple(range(a.ndim)) if axis is None else tuple(x % a.ndim for x in axis)
         kept = [x for x in range(a.ndim) if x not in axes]
-        rows = a.transpose(*kept, *axes).reshape(*(a.shape[x] for x in kept), -1)
-        if rows.shape[-1] == 0:
-            return self.constant(
-                np.full(rows.shape[:-1], {"total": 0.0, "product": 1.0, "smallest": 1.0}.get(name, 0.0))
-            )
-        if rows.shape[-1] == 1:
-            return rows[..., 0]
-        n = int(np.prod(rows.shape[:-1]))
-        out = self._new(np.zeros(n)) + np.arange(n).reshape(rows.shape[:-1])
-        if n:
-            self.code.append((OPS[name][0], n, int(out.flat[0]), self._pool(rows), rows.shape[-1], 0))
-        return out
+        shape = tuple(a.shape[x] for x in kept)
+        rows = a.transpose(*kept, *axes).reshape(int(np.prod(shape)), -1).tolist()
+        if name == "total":
+            rows = [[slot for slot in row if self.fixed.get(slot) != 0.0] for row in rows]
+        out = np.zeros(len(rows), dtype=np.int64)
+        for length in {len(row) for row in rows}:
+            these = [i for i, row in enumerate(rows) if len(row) == length]
+            out[these] = self._reduced(name, [tuple(rows[i]) for i in these], length)
+        return out.reshape(shape)
+
+    def _reduced(self, name: str, rows: list[tuple[int, ...]], length: int) -> list[int]:
+        """Slots of the reductions of rows of one length."""
+        if length == 0:
+            return [int(self.constant({"product": 1.0, "smallest": 1.0}.get(name, 0.0)))] * len(rows)
+        if length == 1:
+            return [row[0] for row in rows]
+        new = list({(name, *row): None for row in rows if (name, *row) not in self.done})
+        if new:
+            first = self._new(np.zeros(len(new)))
+            self.code.append((OPS[name][0], len(new), first, self._pool(np.array([key[1:] for key in new])), length, 0))
+            self.done.update({key: first + i for i, key in enumerate(new)})
+        return [self.done[name, *row] for row in rows]
 
     def log(self, a: np.ndarray) -> np.ndarray:
         """The logarithm, past an exponential, a quotient or a sigmoid that may underflow before it."""
@@ -152,7 +188,7 @@ class _Tracer:
             for variable, value in zip(node.outputs, _perform(node, [self.value(x) for x in node.inputs]), strict=True):
                 self.constants[variable] = value
             return
-        kind = type(node.op).__name__
+        kind = type(getattr(node.op, "core_op", node.op)).__name__
         if isinstance(node.op, Likelihood):
             self._likelihood(node)
         elif isinstance(node.op, OpFromGraph):
@@ -360,10 +396,46 @@ def _softmax(t: _Tracer, node: Any) -> None:
     t.slots[node.outputs[0]] = t.emit("sub", shifted, t.emit("log", mass)) if logarithm else t.emit("div", power, mass)
 
 
+def _cholesky(t: _Tracer, node: Any) -> None:
+    a = _one_matrix(t, node)
+    zero, out = t.constant(0.0), np.zeros_like(a)
+    for j in range(len(a)):
+        column = a[j:, j]
+        if j:
+            column = t.emit("sub", column, t.reduce("total", t.emit("mul", out[j:, :j], out[j, :j]), (1,)))
+        root = t.emit("sqrt", column[0])
+        out[:j, j], out[j, j] = zero, root
+        out[j + 1 :, j] = t.emit("div", column[1:], root)
+    t.slots[node.outputs[0]] = out
+
+
+def _solve_triangular(t: _Tracer, node: Any) -> None:
+    op = node.op.core_op
+    if not op.lower or op.unit_diagonal or op.b_ndim != 1:
+        raise Untraceable(f"{node.op}")
+    a, b = _one_matrix(t, node), t.slots_of(node.inputs[1])
+    out = np.zeros_like(b)
+    for i in range(len(b)):
+        right = b[i]
+        if i:
+            right = t.emit("sub", right, t.reduce("total", t.emit("mul", a[i, :i], out[:i]), (0,)))
+        out[i] = t.emit("div", right, a[i, i])
+    t.slots[node.outputs[0]] = out
+
+
+def _one_matrix(t: _Tracer, node: Any) -> np.ndarray:
+    """Slots of an operation's first argument; stacks of matrices are left to PyTensor."""
+    a = t.slots_of(node.inputs[0])
+    if a.ndim != 2 or not getattr(node.op.core_op, "lower", True):
+        raise Untraceable(f"{node.op}")
+    return a
+
+
 _SPECIAL: dict[str, Callable[[_Tracer, Any], None]] = {
     "Sum": _reduction("total"), "Prod": _reduction("product"), "Max": _reduction("largest"), "Min": _reduction("smallest"),
     "All": _reduction("smallest"), "Any": _reduction("largest"), "MakeVector": _vector, "Shape": _shape,
     "Shape_i": _shape, "ScalarFromTensor": _scalar, "CheckParameterValue": _check, "IncSubtensor": _set,
     "AdvancedIncSubtensor": _set, "AdvancedIncSubtensor1": _set,
-    "Dot": _dot, "AllocDiag": _diagonal, "Softmax": _softmax, "LogSoftmax": _softmax,
+    "Dot": _dot, "AllocDiag": _diagonal, "Cholesky": _cholesky, "SolveTriangular": _solve_triangular,
+    "Softmax": _softmax, "LogSoftmax": _softmax,
 }  # fmt: skip

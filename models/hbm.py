@@ -248,14 +248,17 @@ class HBM:
         """Covariance with the given standard deviations and this model's kind of correlation."""
         import pymc as pm
         import pytensor.tensor as pt
+        from pymc.distributions.transforms import CholeskyCorrTransform
 
         if self.errors == "independent" or k == 1:
             return pt.diag(sd**2)
-        factor = self.correlation_prior.create(f"{name}_rest", n=k)
+        plain = CholeskyCorrTransform(k)  # PyMC's own has its size as a tensor, whose graph takes a tenth of a second
+        factor = self.correlation_prior.create(f"{name}_rest", n=k, default_transform=plain)
         # Written as a sum: for so small a matrix the product itself is nothing, but compiling it takes ten seconds.
         correlation = (factor[:, None, :] * factor[None, :, :]).sum(axis=2)
         if self.errors == "factor":
             common = self.common_prior.create(f"{name}_common")
+            common.tag.rest = factor  # for the coordinates in which the two are sampled
             correlation = common + (1.0 - common) * correlation
         pm.Deterministic(f"{name}_corr", correlation, dims=("member", "member_"))
         return sd[:, None] * correlation * sd

@@ -12,6 +12,7 @@ from pytensor.compile.mode import Mode
 from scipy import special
 
 import bayesens as be
+from bayesens.tape import OPS
 from bayesens.target import compile_target
 from bayesens.trace import Untraceable, trace
 
@@ -95,9 +96,28 @@ def test_special_functions_are_those_of_scipy(name, domain):
     lambda x: pt.zeros((2, 3)) + x[:3] + pt.second(pt.ones((2, 3)), x[3]),
     lambda x: pt.diagonal(x.reshape((2, 3))) * x.shape[0],
     lambda x: pt.sum(pt.zeros(0)) + x * pt.prod(x[:1]),
+    lambda x: pt.linalg.cholesky(pt.outer(x[:3], x[:3]) + 2.0 * pt.eye(3)),
+    lambda x: pt.linalg.solve_triangular(pt.tril(x[1:5].reshape((2, 2))), pt.exp(x[:2]), lower=True),
+    lambda x: x * np.array([0.0, 1.0, 2.0, 0.0, 1.0, 3.0]) - np.zeros(6) + 1.0 * x / np.ones(6),
+    lambda x: (pt.tril(pt.outer(x[:3], x[:3])) * np.array([0.0, 1.0, 2.0])).sum(axis=1) + pt.exp(x[1]) + pt.exp(x[1]),
+    lambda x: pt.set_subtensor(pt.exp(x)[:2], pt.log(pt.exp(x)[2:4])),
 ])  # fmt: skip
 def test_graphs(build):
     both(build)
+
+
+def instructions(build):
+    variable = pt.tensor("x", dtype="float64", shape=(6,))
+    code = trace([build(variable)], variable).code
+    names = {number: name for name, (number, _) in OPS.items()}
+    return [(names[int(line[0])], int(line[1])) for line in code]
+
+
+def test_tapes_have_nothing_twice_nothing_unneeded_and_like_steps_in_one():
+    assert instructions(lambda x: pt.exp(x)[1] * pt.exp(x)[1]) == [("exp", 1), ("mul", 1)]
+    assert instructions(lambda x: (pt.exp(x[0]) + pt.exp(x[1])) * pt.exp(x[2])) == [("exp", 3), ("add", 1), ("mul", 1)]
+    assert instructions(lambda x: 0.0 * pt.exp(x[0]) + 1.0 * x[1] - 0.0) == []
+    assert instructions(lambda x: (np.array([0.0, 1.0, 0.0, 1.0, 0.0, 0.0]) * x).sum()) == [("total", 1)]
 
 
 @given(st.lists(st.floats(-700.0, 700.0), min_size=3, max_size=6))
@@ -150,7 +170,12 @@ def test_a_graph_that_tapes_do_not_know_is_compiled_by_pytensor():
     np.testing.assert_array_equal(ordered.values[0], np.sort(x[:, :3], axis=1))
 
 
-@pytest.mark.parametrize("build", [lambda x: pt.sort(x), lambda x: x[pt.argmax(x)], lambda x: pt.cumsum(x)])
+@pytest.mark.parametrize("build", [
+    lambda x: pt.sort(x), lambda x: x[pt.argmax(x)], lambda x: pt.cumsum(x),
+    lambda x: pt.linalg.cholesky(x[:, None, None] * np.eye(2)), lambda x: pt.linalg.cholesky(pt.diag(x), lower=False),
+    lambda x: pt.linalg.solve_triangular(pt.diag(x), np.eye(3), lower=True),
+    lambda x: pt.linalg.solve_triangular(pt.diag(x), x, lower=False),
+])  # fmt: skip
 def test_what_tapes_do_not_know_is_said(build):
     variable = pt.tensor("x", dtype="float64", shape=(3,))
     with pytest.raises(Untraceable):

@@ -102,7 +102,8 @@ class Case:
         self.layout = DictToArrayBijection.map(self.target.model.initial_point(random_seed=0)).point_map_info
         rng = np.random.default_rng(3)
         self.x = self.target.start + 0.4 * rng.standard_normal((POINTS, len(self.target.start)))
-        self.fused = self.target.logp(self.x)
+        self.unconstrained, jacobian = self.target.unconstrained(self.x)
+        self.fused = self.target.logp(self.x) - jacobian
         self.posterior = self.target.expand(self.x[None])[0]
         self.draw = {str(n): v.values[0] for n, v in self.posterior.data_vars.items()}
 
@@ -117,7 +118,7 @@ class Case:
 
     def values(self, i):
         """Unconstrained values of one point by name."""
-        return DictToArrayBijection.rmap(RaveledVars(self.x[i] * self.target.unit, self.layout))
+        return DictToArrayBijection.rmap(RaveledVars(self.unconstrained[i], self.layout))
 
 
 @pytest.fixture(scope="module", params=ALL, ids=[f"{name}-{i}" for name, i in ALL])

@@ -1,0 +1,71 @@
+"""Coordinates in which what the data fix stands apart from what they leave open.
+
+A correlation R = r 1 1' + (1 - r) R0 has one number more than the data can tell: with many rows R is sharp, and r and R0
+lie on a long, thin and curved ridge along which samplers take tiny steps. The ridge is straight in the coordinates of R
+and of the share u = r / r_max that r has of the largest factor that R allows, r_max = 1 / (1' R^-1 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytensor.tensor as pt
+
+__all__ = ["FactorCoordinates"]
+
+
+@dataclass(frozen=True)
+class FactorCoordinates:
+    """Coordinates of R and u for a factor r and the Cholesky factor of R0, each with its transform and their inputs.
+
+    Attributes
+    ----------
+    common, rest : pymc.logprob.transforms.Transform
+        Transforms of r and of the Cholesky factor of R0.
+    common_inputs, rest_inputs : sequence of tensor
+        Parameters of the two variables, which a transform may need.
+    """
+
+    common: Any
+    rest: Any
+    common_inputs: Sequence[Any]
+    rest_inputs: Sequence[Any]
+
+    def forward(self, common: Any, rest: Any) -> tuple[Any, Any]:
+        """Coordinates of the transformed values of r and R0."""
+        r, root = self.common.backward(common, *self.common_inputs), self.rest.backward(rest, *self.rest_inputs)
+        whole = pt.linalg.cholesky(r + (1.0 - r) * _square(root))
+        u = r / _largest_factor(whole)
+        return pt.log(u) - pt.log1p(-u), self.rest.forward(whole, *self.rest_inputs)
+
+    def backward(self, share: Any, whole: Any) -> tuple[Any, Any, Any]:
+        """Transformed values of r and R0, and the log determinant of their Jacobian."""
+        root = self.rest.backward(whole, *self.rest_inputs)
+        u, largest = pt.sigmoid(share), _largest_factor(root)
+        r = u * largest
+        root0 = pt.linalg.cholesky((_square(root) - r) / (1.0 - r))
+        common = self.common.forward(r, *self.common_inputs)
+        rest = self.rest.forward(root0, *self.rest_inputs)
+        n = root.shape[0]
+        jacobian = (
+            self._to_correlation(whole, root) - self._to_correlation(rest, root0) - n * (n - 1) / 2 * pt.log1p(-r)
+            + pt.log(largest) + pt.log(u) + pt.log1p(-u) - self.common.log_jac_det(common, *self.common_inputs)
+        )  # fmt: skip
+        return common, rest, jacobian
+
+    def _to_correlation(self, value: Any, root: Any) -> Any:
+        """Log determinant of the Jacobian from a transformed Cholesky factor to the correlations."""
+        n = root.shape[0]
+        return self.rest.log_jac_det(value, *self.rest_inputs) + pt.sum(pt.arange(n)[::-1] * pt.log(pt.diagonal(root)))
+
+
+def _square(root: Any) -> Any:
+    return (root[:, None, :] * root[None, :, :]).sum(axis=2)
+
+
+def _largest_factor(root: Any) -> Any:
+    """Largest r for which R - r 1 1' has no negative eigenvalue, from the Cholesky factor of R."""
+    ones = pt.ones(root.shape[0])
+    return 1.0 / pt.sum(pt.linalg.solve_triangular(root, ones, lower=True) ** 2)
