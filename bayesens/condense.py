@@ -7,6 +7,7 @@ other, such as those of the same step at several levels of a hierarchy, become o
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ class _Step:
 
 
 def condense(
-    size: int, code: np.ndarray, pool: np.ndarray, template: np.ndarray, outputs: list[np.ndarray]
+    size: int, code: np.ndarray, pool: np.ndarray, template: np.ndarray, outputs: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
     """Leave out what does not lead to the outputs, join instructions, and number slots anew.
 
@@ -51,7 +52,7 @@ def condense(
     code : int array (instruction, 6)
     pool : int array
     template : array (slot)
-    outputs : list of int array
+    outputs : sequence of int array
         Slots of the results.
 
     Returns
@@ -83,7 +84,7 @@ def condense(
 
 
 def _needed(
-    size: int, code: np.ndarray, pool: np.ndarray, slots: int, outputs: list[np.ndarray]
+    size: int, code: np.ndarray, pool: np.ndarray, slots: int, outputs: Sequence[np.ndarray]
 ) -> tuple[list[_Step], np.ndarray]:
     """What leads to the outputs: steps in their order, and slots."""
     needed = np.zeros(slots, dtype=bool)

@@ -16,9 +16,9 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import toposort
 
-from bayesens.condense import condense
 from bayesens.likelihoods import Likelihood
-from bayesens.tape import OPS, Tape
+from bayesens.recorder import Recorder
+from bayesens.tape import Tape
 
 __all__ = ["Untraceable", "evaluate", "trace"]
 
@@ -51,11 +51,7 @@ def trace(outputs: Sequence[Any], parameters: Any) -> Tape:
     tracer.slots[parameters] = np.arange(size)
     for node in toposort(outputs):
         tracer.step(node)
-    found = [tracer.slots_of(output) for output in outputs]
-    code = np.array(tracer.code, dtype=np.int64).reshape(-1, 6)
-    pool = np.concatenate([np.zeros(0, dtype=np.int64), *tracer.pool])
-    code, pool, template, found = condense(int(size), code, pool, np.concatenate(tracer.template), found)
-    return Tape(int(size), code, pool, template, tracer.kernels, found)
+    return tracer.tape([tracer.slots_of(output) for output in outputs])
 
 
 def evaluate(outputs: Sequence[Any]) -> list[Any]:
@@ -67,121 +63,12 @@ def evaluate(outputs: Sequence[Any]) -> list[Any]:
 
 
 @dataclass
-class _Tracer:
-    """What is known so far: variables as constants or as arrays of slots, and the tape."""
+class _Tracer(Recorder):
+    """What is known so far: variables as constants or as arrays of slots."""
 
-    size: int
     slots: dict[Any, np.ndarray] = field(default_factory=dict)
     constants: dict[Any, Any] = field(default_factory=dict)
-    code: list[tuple[int, ...]] = field(default_factory=list)
-    pool: list[np.ndarray] = field(default_factory=list)
-    pooled: int = 0
-    template: list[np.ndarray] = field(default_factory=list)
-    used: int = 0
-    kernels: list[Any] = field(default_factory=list)
-    made: dict[int, tuple[str, int, int]] = field(
-        default_factory=dict
-    )  # of exp, sigmoid and div: operation and arguments
-    fixed: dict[int, float] = field(default_factory=dict)  # slots of constants
-    done: dict[tuple[Any, ...], int] = field(default_factory=dict)  # slots of what was computed before
 
-    def __post_init__(self) -> None:
-        self._new(np.zeros(self.size))
-
-    # ------------------------------------------------------------------------------------------------------- the tape
-    def _new(self, values: np.ndarray) -> int:
-        first, self.used = self.used, self.used + len(values)
-        self.template.append(np.asarray(values, dtype=float))
-        return first
-
-    def _pool(self, slots: np.ndarray) -> int:
-        first, self.pooled = self.pooled, self.pooled + slots.size
-        self.pool.append(np.ravel(slots).astype(np.int64))
-        return first
-
-    def constant(self, value: Any) -> np.ndarray:
-        """Slots that hold a constant."""
-        value = np.asarray(value, dtype=float)
-        slots = self._new(value.ravel()) + np.arange(value.size).reshape(value.shape)
-        self.fixed.update(zip(slots.ravel().tolist(), value.ravel().tolist(), strict=True))
-        return slots
-
-    def emit(self, name: str, *arguments: np.ndarray) -> np.ndarray:
-        """An elementwise operation on arrays of slots; returns those of the result."""
-        shape = np.broadcast_shapes(*(a.shape for a in arguments))
-        flat = [np.broadcast_to(a, shape).ravel().tolist() for a in arguments]
-        out = [self._spared(name, *each) for each in zip(*flat, strict=True)]
-        new = list(
-            {(name, *each): None for each, slot in zip(zip(*flat, strict=True), out, strict=True) if slot is None}
-        )
-        if new:
-            first = self._new(np.zeros(len(new)))
-            places = [self._pool(np.array(a)) for a in zip(*(key[1:] for key in new), strict=True)]
-            self.code.append((OPS[name][0], len(new), first, *places, *[0] * (3 - len(places))))
-            self.done.update({key: first + i for i, key in enumerate(new)})
-            if name in ("exp", "sigmoid", "div"):
-                self.made |= {first + i: (name, key[1], key[-1]) for i, key in enumerate(new)}
-            out = [
-                self.done[name, *each] if slot is None else slot
-                for each, slot in zip(zip(*flat, strict=True), out, strict=True)
-            ]
-        return np.array(out, dtype=np.int64).reshape(shape)
-
-    def _spared(self, name: str, a: int, b: int = -1, c: int = -1) -> int | None:
-        """Slot of a result that needs no operation: there already, or an argument plus zero, times one, or times zero."""
-        if b >= 0 and name in ("add", "sub", "mul", "div"):
-            left, right = self.fixed.get(a), self.fixed.get(b)
-            neutral = 0.0 if name in ("add", "sub") else 1.0
-            if right == neutral or (name == "mul" and left == 0.0):
-                return a
-            if (name in ("add", "mul") and left == neutral) or (name == "mul" and right == 0.0):
-                return b
-        return self.done.get((name, *(each for each in (a, b, c) if each >= 0)))
-
-    def reduce(self, name: str, a: np.ndarray, axis: tuple[int, ...] | None) -> np.ndarray:
-        """A reduction over axes of an array of slots."""
-        axes = tuple(range(a.ndim)) if axis is None else tuple(x % a.ndim for x in axis)
-        kept = [x for x in range(a.ndim) if x not in axes]
-        shape = tuple(a.shape[x] for x in kept)
-        rows = a.transpose(*kept, *axes).reshape(int(np.prod(shape)), -1).tolist()
-        if name == "total":
-            rows = [[slot for slot in row if self.fixed.get(slot) != 0.0] for row in rows]
-        out = np.zeros(len(rows), dtype=np.int64)
-        for length in {len(row) for row in rows}:
-            these = [i for i, row in enumerate(rows) if len(row) == length]
-            out[these] = self._reduced(name, [tuple(rows[i]) for i in these], length)
-        return out.reshape(shape)
-
-    def _reduced(self, name: str, rows: list[tuple[int, ...]], length: int) -> list[int]:
-        """Slots of the reductions of rows of one length."""
-        if length == 0:
-            return [int(self.constant({"product": 1.0, "smallest": 1.0}.get(name, 0.0)))] * len(rows)
-        if length == 1:
-            return [row[0] for row in rows]
-        new = list({(name, *row): None for row in rows if (name, *row) not in self.done})
-        if new:
-            first = self._new(np.zeros(len(new)))
-            self.code.append((OPS[name][0], len(new), first, self._pool(np.array([key[1:] for key in new])), length, 0))
-            self.done.update({key: first + i for i, key in enumerate(new)})
-        return [self.done[name, *row] for row in rows]
-
-    def log(self, a: np.ndarray) -> np.ndarray:
-        """The logarithm, past an exponential, a quotient or a sigmoid that may underflow before it."""
-        makers = [self.made.get(int(s)) for s in a.ravel()]
-        if not a.size or any(m is None for m in makers):
-            return self.emit("log", a)
-        kinds = {m[0] for m in makers if m is not None}
-        first = np.array([m[1] for m in makers if m is not None]).reshape(a.shape)
-        second = np.array([m[2] for m in makers if m is not None]).reshape(a.shape)
-        if kinds == {"exp"}:
-            return first
-        if kinds == {"sigmoid"}:
-            return self.emit("neg", self.emit("softplus", self.emit("neg", first)))
-        if kinds == {"div"} and all(self.made.get(int(s), ("",))[0] == "exp" for s in first.ravel()):
-            return self.emit("sub", self.log(first), self.emit("log", second))
-        return self.emit("log", a)
-
-    # ------------------------------------------------------------------------------------------------------ the graph
     def step(self, node: Any) -> None:
         """Take one operation of the graph."""
         if all(self._constant(x) for x in node.inputs) and not isinstance(node.op, OpFromGraph):
@@ -264,12 +151,7 @@ class _Tracer:
     def _likelihood(self, node: Any) -> None:
         parameters, (data, index, _) = node.inputs[: node.op.n_parameters], node.inputs[node.op.n_parameters :]
         slots = [self.slots_of(x) for x in parameters]
-        head = self.constant(np.array(slots[-1].shape, dtype=float))
-        theta = np.concatenate([head, *(s.ravel() for s in slots)])
-        out = self._new(np.zeros(1))
-        self.code.append((OPS["kernel"][0], len(theta), out, self._pool(theta), len(self.kernels), 0))
-        self.kernels.append((node.op, self.value(data), self.value(index), len(head)))
-        self.slots[node.outputs[0]] = np.array(out)
+        self.slots[node.outputs[0]] = self.kernel(node.op, self.value(data), self.value(index), slots)
 
 
 def _perform(node: Any, inputs: list[Any]) -> list[Any]:

@@ -120,6 +120,12 @@ def test_tapes_have_nothing_twice_nothing_unneeded_and_like_steps_in_one():
     assert instructions(lambda x: (np.array([0.0, 1.0, 0.0, 1.0, 0.0, 0.0]) * x).sum()) == [("total", 1)]
 
 
+def test_tapes_of_long_tables_are_the_same_as_of_short_ones():
+    """Above some thousand elements an instruction's are no longer looked up one by one."""
+    rows = np.random.default_rng(1).normal(size=(6, 2000))
+    both(lambda x: pt.log(pt.exp(-((rows - x[:, None]) ** 2)) + pt.exp(x[0])).sum(axis=1) / 2000.0 + 0.0 * rows[:, 0])
+
+
 @given(st.lists(st.floats(-700.0, 700.0), min_size=3, max_size=6))
 @settings(max_examples=60, deadline=None)
 def test_logarithms_of_weights_never_underflow(logits):
