@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
-from types import SimpleNamespace
+from importlib import import_module
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numba
 import numpy as np
-import nutpie
-from nutpie.compile_pymc import CompiledPyMCModel
-from nutpie.compiled_pyfunc import from_pyfunc
 
 from bayesens.target import Target
 
 __all__ = ["nuts"]
+
+
+def _import_nutpie() -> None:
+    """Import nutpie without all of ArviZ, two seconds for traces that nobody asks it for: it gets that at its first use."""
+    if "arviz" in sys.modules:
+        return
+    sys.modules["arviz"] = proxy = ModuleType("arviz")
+    proxy.__getattr__ = lambda name: getattr(import_module("arviz"), name)  # type: ignore[method-assign]
+    try:
+        import_module("nutpie")
+    finally:
+        del sys.modules["arviz"]
+
+
+_import_nutpie()
+
+import nutpie  # noqa: E402
+import pyarrow  # noqa: E402
+from nutpie.compile_pymc import CompiledPyMCModel  # noqa: E402
+from nutpie.compiled_pyfunc import from_pyfunc  # noqa: E402
+
+STATISTICS = {  # our names, which are ArviZ's, and nutpie's
+    "diverging": "diverging", "n_steps": "n_steps", "lp": "logp", "tree_depth": "depth", "step_size": "step_size",
+    "energy": "energy",
+}  # fmt: skip
 
 
 def nuts(
@@ -44,19 +68,25 @@ def nuts(
     model = _python(target, center, scale) if target.tape is None else _native(target.tape, center, scale)
     sampler = nutpie.sample(model, draws=draws, tune=tune, chains=chains, seed=int(rng.integers(2**31)),
                             cores=min(chains, os.cpu_count() or 1), progress_bar=progressbar, save_warmup=False,
-                            target_accept=target_accept, blocking=False)  # fmt: skip
+                            target_accept=target_accept, blocking=False, return_raw_trace=True)  # fmt: skip
     try:
-        trace = sampler.wait()
+        batches, statistics = sampler.wait().get_arrow_trace()
     except BaseException:  # waiting for it here, an interrupted run is no shorter run
         sampler.cancel()
         raise
-    u = trace["posterior"]["u"].transpose("chain", "draw", ...).values
-    raw = trace["sample_stats"]
+    kept = [~_column(batch, "tuning") for batch in statistics]
+    u = [_column(batch, "u").reshape(-1, len(center))[k] for batch, k in zip(batches, kept, strict=True)]
     stats = {
-        "diverging": raw["diverging"].values, "n_steps": raw["n_steps"].values, "lp": raw["logp"].values,
-        "tree_depth": raw["depth"].values, "step_size": raw["step_size"].values, "energy": raw["energy"].values,
-    }  # fmt: skip
-    return center + u @ scale.T, stats
+        ours: np.stack([_column(batch, theirs)[k] for batch, k in zip(statistics, kept, strict=True)])
+        for ours, theirs in STATISTICS.items()
+    }
+    return center + np.stack(u) @ scale.T, stats
+
+
+def _column(batch: Any, name: str) -> np.ndarray:
+    """A column of a chain's table, draw by draw."""
+    column = pyarrow.array(batch.column(name))
+    return np.asarray((column.flatten() if hasattr(column, "flatten") else column).to_numpy(zero_copy_only=False))
 
 
 def _native(tape: Any, center: np.ndarray, scale: np.ndarray) -> CompiledPyMCModel:

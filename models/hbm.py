@@ -248,12 +248,13 @@ class HBM:
         """Covariance with the given standard deviations and this model's kind of correlation."""
         import pymc as pm
         import pytensor.tensor as pt
-        from pymc.distributions.transforms import CholeskyCorrTransform
+
+        from bayesens.coordinates import CholeskyCorr
 
         if self.errors == "independent" or k == 1:
             return pt.diag(sd**2)
-        plain = CholeskyCorrTransform(k)  # PyMC's own has its size as a tensor, whose graph takes a tenth of a second
-        factor = self.correlation_prior.create(f"{name}_rest", n=k, default_transform=plain)
+        # The initial value is PyMC's own, which it would take from the shape of a random draw.
+        factor = self.correlation_prior.create(f"{name}_rest", n=k, default_transform=CholeskyCorr(k), initval=np.eye(k))
         # Written as a sum: for so small a matrix the product itself is nothing, but compiling it takes ten seconds.
         correlation = (factor[:, None, :] * factor[None, :, :]).sum(axis=2)
         if self.errors == "factor":

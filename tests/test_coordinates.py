@@ -9,15 +9,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymc.blocking import DictToArrayBijection, RaveledVars
+from pymc.distributions.transforms import CholeskyCorrTransform
 from pytensor.compile.mode import Mode
 
 import bayesens as be
-from bayesens.coordinates import FactorCoordinates
+from bayesens.coordinates import CholeskyCorr, FactorCoordinates
 from bayesens.laplace import curvature, find_modes
 from bayesens.target import compile_target
 from bayesens.trace import trace
 
 PLAIN = Mode(linker="py", optimizer=None)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 7])
+def test_plain_transform_is_that_of_pymc(k):
+    x = pt.tensor("x", dtype="float64", shape=(k * (k - 1) // 2,))
+    found = []
+    for transform in (CholeskyCorr(k), CholeskyCorrTransform(k)):
+        root = transform.backward(x)
+        outputs = [root, transform.log_jac_det(x), transform.forward(root)]
+        function = pytensor.function([x], [*outputs, pt.grad(outputs[1], x)], mode=PLAIN)
+        found.append(function(np.random.default_rng(k).normal(scale=2.0, size=x.type.shape)))
+    for ours, theirs in zip(*found):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 def coordinates(k):
