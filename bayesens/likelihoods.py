@@ -24,9 +24,9 @@ from pytensor.graph.replace import _vectorize_node, graph_replace
 from pytensor.graph.traversal import toposort
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from bayesens.calling import call_at
-from bayesens.mixture import mixture_flat, mixture_many, mixture_packed, mixture_values, pack
-from bayesens.multilevel import collapsed_flat, collapsed_many, collapsed_packed, collapsed_values
+from bayesens.calling import call_at, call_each
+from bayesens.mixture import mixture_packed, mixture_values, pack
+from bayesens.multilevel import collapsed_packed
 from bayesens.sufficient import Statistics
 from bayesens.threads import share_out
 
@@ -47,9 +47,10 @@ class Likelihood(Op):
 
     __props__ = ()
     n_parameters: int
-    kernel: Callable[..., Any]  # (parameters, data, index, out): value and derivatives
-    values: Callable[..., Any]  # (parameters of many draws, data, index, out (draw, 1)): values alone
-    many: Callable[..., Any]  # (parameters of many draws, data, index, out): values and derivatives
+    packed: Callable[..., Any]  # of addresses: value and derivatives
+    values: Callable[..., Any] | None = (
+        None  # (parameters of many draws, data, index, out (draw, 1)): values alone, if faster
+    )
 
     def make_node(self, *inputs: Any) -> Apply:
         """Apply to the parameters, the packed data and the kernel's address."""
@@ -61,8 +62,7 @@ class Likelihood(Op):
         parameters, (data, index, _) = inputs[: self.n_parameters], inputs[self.n_parameters :]
         head = np.array(parameters[-1].shape, dtype=float)
         theta = np.concatenate([head, *(np.ravel(x) for x in parameters)])
-        out = np.empty(1 + len(theta) - len(head))
-        self.kernel(theta, data, index, out)
+        out = self.at_many(theta[None], data, index, len(head), gradients=True)[0]
         output_storage[0][0] = np.asarray(out[0])
         edges = np.cumsum([1] + [x.size for x in parameters])
         for i, x in enumerate(parameters):
@@ -85,15 +85,19 @@ class Likelihood(Op):
         self, theta: np.ndarray, data: np.ndarray, index: np.ndarray, head: int, *, gradients: bool
     ) -> np.ndarray:
         """Values, and derivatives if wanted, for many draws of the flat parameters ``theta (draw, head + parameter)``."""
-        out = np.empty((len(theta), 1 + theta.shape[1] - head if gradients else 1))
-        kernel = self.many if gradients else self.values
-        share_out(lambda part: kernel(theta[part], data, index, out[part]), len(theta))
-        return out
+        values = self.values
+        if not gradients and values is not None:
+            out = np.empty((len(theta), 1))
+            share_out(lambda part: values(theta[part], data, index, out[part]), len(theta))
+            return out
+        out = np.empty((len(theta), 1 + theta.shape[1] - head))
+        share_out(lambda part: call_each(self.address(), theta[part], data, index, out[part]), len(theta))
+        return out if gradients else out[:, :1]
 
     @classmethod
     def address(cls) -> int:
         """Address of the C function for one draw."""
-        return _address(cls.__name__)
+        return _address(cls.packed)
 
     def at(self, *parameters: Any, data: np.ndarray, index: np.ndarray) -> Any:
         """Return the value as a tensor."""
@@ -160,9 +164,8 @@ def with_gradients(outputs: list[Any]) -> list[Any]:
 
 
 @cache
-def _address(name: str) -> int:
+def _address(packed: Callable[..., Any]) -> int:
     """Address of a kernel, compiled for C at its first use and cached on disk."""
-    packed = {"MixtureLogLik": mixture_packed, "CollapsedLogLik": collapsed_packed}[name]
     signature = "void(CPointer(float64), CPointer(float64), CPointer(int64), CPointer(float64))"
     function = numba.cfunc(signature, cache=True)(packed)
     _KEEP.append(function)
@@ -176,7 +179,7 @@ _KEEP: list[Any] = []  # compiled functions whose addresses are in use
 class MixtureLogLik(Likelihood):
     n_parameters = 5
 
-    kernel, values, many = staticmethod(mixture_flat), staticmethod(mixture_values), staticmethod(mixture_many)
+    packed, values = staticmethod(mixture_packed), staticmethod(mixture_values)
 
 
 def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, offset: Any, *, y: Any, f: Any,
@@ -205,7 +208,7 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
 class CollapsedLogLik(Likelihood):
     n_parameters = 4
 
-    kernel, values, many = staticmethod(collapsed_flat), staticmethod(collapsed_values), staticmethod(collapsed_many)
+    packed = staticmethod(collapsed_packed)
 
 
 def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Statistics) -> Any:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-__all__ = ["em_pass", "mixture_flat", "mixture_many", "mixture_packed", "mixture_values", "pack"]
+from bayesens.calling import BARE, INNER, KERNEL, ONCE
+
+__all__ = ["em_pass", "mixture_packed", "mixture_values", "pack"]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 BLOCK = 512
@@ -48,7 +50,7 @@ def pack(y: np.ndarray, f: np.ndarray, available: np.ndarray) -> tuple[np.ndarra
     return np.concatenate(parts).astype(float), index
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+@numba.njit(**BARE, fastmath={"contract"})
 def _exp(x, bits, scale):  # type: ignore[no-untyped-def]
     """Exponential of numbers that are not positive, in place, to the last bit or two; ``scale`` is ``bits`` seen as floats."""
     for i in range(len(x)):
@@ -76,7 +78,7 @@ def _exp(x, bits, scale):  # type: ignore[no-untyped-def]
         x[i] *= scale[i]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(**BARE, fastmath=FAST)
 def _terms(y, f, shift, intercept, slope, inverse, constant, z, term):  # type: ignore[no-untyped-def]
     """Standardised residuals and log densities."""
     for i in range(len(y)):
@@ -84,7 +86,7 @@ def _terms(y, f, shift, intercept, slope, inverse, constant, z, term):  # type: 
         term[i] = constant - 0.5 * z[i] * z[i]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(**BARE, fastmath=FAST)
 def _log_masses(mass, top):  # type: ignore[no-untyped-def]
     """Sum of ``top + log mass``; masses lie between 1 and the number of members."""
     total = 0.0
@@ -102,7 +104,7 @@ def _log_masses(mass, top):  # type: ignore[no-untyped-def]
     return total
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(**BARE, fastmath=FAST)
 def _shares(f, z, term, inverse_mass, inverse, d_shift):  # type: ignore[no-untyped-def]
     """Sums over a block that make the gradient of one member's parameters."""
     weight, intercept, slope, log_sigma = 0.0, 0.0, 0.0, 0.0
@@ -117,7 +119,7 @@ def _shares(f, z, term, inverse_mass, inverse, d_shift):  # type: ignore[no-unty
     return weight, intercept * inverse, slope * inverse, log_sigma
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _block(x, data, n, k, missing, start, m, shift, d_shift, scratch, bits, out):  # type: ignore[no-untyped-def]
     """Log likelihood of ``m`` rows before weights are renormalised; adds its gradient to ``out`` unless that is empty.
 
@@ -164,7 +166,7 @@ def _block(x, data, n, k, missing, start, m, shift, d_shift, scratch, bits, out)
     return value
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _renormalisation(log_weight, index, out):  # type: ignore[no-untyped-def]
     """Minus the log of each row's sum of weights over the members present, summed; its gradient is added to ``out``."""
     n, k, patterns = index[0], index[1], index[2]
@@ -188,7 +190,7 @@ def _renormalisation(log_weight, index, out):  # type: ignore[no-untyped-def]
     return value
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _one(x, offset, data, index, out, d_offset):  # type: ignore[no-untyped-def]
     n, k = index[0], index[1]
     rows, columns = offset.shape
@@ -214,9 +216,9 @@ def _one(x, offset, data, index, out, d_offset):  # type: ignore[no-untyped-def]
     return value
 
 
-@numba.njit(cache=True, nogil=True)
-def mixture_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Value and gradient, from and into flat arrays: the offset's shape, then all parameters end to end."""
+@ONCE
+def _mixture(theta, data, index, out):  # type: ignore[no-untyped-def]
+    """Value and gradient."""
     k, rows, columns = index[1], int(theta[0]), int(theta[1])
     x = theta[2:]
     out[:] = 0.0
@@ -225,24 +227,17 @@ def mixture_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
 
 
 def mixture_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """The same from pointers, for a C function."""
+    """Value and gradient for a C function, from and into flat arrays: the offset's shape, then all parameters end to end."""
     n, k, patterns = index[0], index[1], index[2]
     size = 4 * k + int(theta[0]) * int(theta[1])
     missing = n * k if patterns else 0
-    mixture_flat(
+    _mixture(
         numba.carray(theta, 2 + size), numba.carray(data, n + n * k + missing),
         numba.carray(index, 3 + patterns * (k + 1)), numba.carray(out, 1 + size),
     )  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True)
-def mixture_many(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Values and gradients for many sets of parameters ``theta (draw, parameter)``."""
-    for d in range(len(theta)):
-        mixture_flat(theta[d], data, index, out[d])
-
-
-@numba.njit(cache=True, nogil=True)
+@KERNEL
 def mixture_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Values alone, for many sets of parameters ``theta (draw, parameter)``; without offsets each block is read once.
 
@@ -269,7 +264,7 @@ def mixture_values(theta, data, index, out):  # type: ignore[no-untyped-def]
             out[d, 0] = -np.inf
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(**BARE, fastmath=FAST)
 def _responsibilities(term, squares, inverse_mass):  # type: ignore[no-untyped-def]
     """Sums of one member's responsibilities, and of them times the squares."""
     share, scaled = 0.0, 0.0
@@ -280,7 +275,7 @@ def _responsibilities(term, squares, inverse_mass):  # type: ignore[no-untyped-d
     return share, scaled
 
 
-@numba.njit(cache=True, nogil=True)
+@KERNEL
 def em_pass(squares, available, constant, half, begin, end, out):  # type: ignore[no-untyped-def]
     """The expectation step over the rows from ``begin`` to ``end``.
 

@@ -18,14 +18,12 @@ from typing import Any
 import numba
 import numpy as np
 
+from bayesens.calling import BARE, INNER, KERNEL, ONCE
 from bayesens.sufficient import Statistics
 from bayesens.threads import share_out
 
 __all__ = [
-    "collapsed_flat",
-    "collapsed_many",
     "collapsed_packed",
-    "collapsed_values",
     "effect_draws",
     "group_moments",
     "site_moments",
@@ -39,7 +37,7 @@ FAST = {"reassoc", "contract", "nsz"}  # sums in any order, so that they become 
 # ------------------------------------------------------------------------------------------------------ small matrices
 # Multiplied in plain loops: a call to BLAS costs more than it does, and ten seconds to compile. Results go into arrays
 # that the caller has, because allocating one costs as much as filling it.
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _apply(a, x, out):  # type: ignore[no-untyped-def]
     """Matrix times vector."""
     for i in range(a.shape[0]):
@@ -49,7 +47,7 @@ def _apply(a, x, out):  # type: ignore[no-untyped-def]
         out[i] = value
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _add_outer(out, x, factor):  # type: ignore[no-untyped-def]
     """Add ``factor x x'`` to ``out``."""
     for i in range(len(x)):
@@ -57,7 +55,7 @@ def _add_outer(out, x, factor):  # type: ignore[no-untyped-def]
             out[i, j] += factor * x[i] * x[j]
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _add(out, a, factor):  # type: ignore[no-untyped-def]
     """Add ``factor a`` to the matrix ``out``."""
     for i in range(out.shape[0]):
@@ -65,7 +63,7 @@ def _add(out, a, factor):  # type: ignore[no-untyped-def]
             out[i, j] += factor * a[i, j]
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _copy(a, out):  # type: ignore[no-untyped-def]
     """Copy a matrix. Assignment to a slice would do, and take a second to compile its error message."""
     for i in range(a.shape[0]):
@@ -73,7 +71,7 @@ def _copy(a, out):  # type: ignore[no-untyped-def]
             out[i, j] = a[i, j]
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _sandwich(out, a, m, factor, work):  # type: ignore[no-untyped-def]
     """Add ``factor a' m a`` to ``out``, both it and ``m`` symmetric."""
     p = len(m)
@@ -91,7 +89,7 @@ def _sandwich(out, a, m, factor, work):  # type: ignore[no-untyped-def]
             out[i, j] = out[j, i] = value
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _root(a, r):  # type: ignore[no-untyped-def]
     """Lower Cholesky root into ``r``, which may be ``a``; columns without a positive pivot are zero. Whether all were."""
     p = len(a)
@@ -112,7 +110,7 @@ def _root(a, r):  # type: ignore[no-untyped-def]
     return positive
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _forward(r, x):  # type: ignore[no-untyped-def]
     """Solve ``r z = x`` for a lower triangle, in place; components without a pivot are zero."""
     for i in range(len(x)):
@@ -122,7 +120,7 @@ def _forward(r, x):  # type: ignore[no-untyped-def]
         x[i] = value / r[i, i] if r[i, i] > 0.0 else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _row_products(a, out):  # type: ignore[no-untyped-def]
     """Matrix product ``a a'``."""
     p = len(a)
@@ -134,19 +132,18 @@ def _row_products(a, out):  # type: ignore[no-untyped-def]
             out[i, j] = out[j, i] = value
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _inverse_root(a, root, out):  # type: ignore[no-untyped-def]
     """Transposed inverse of the Cholesky root, so that ``out out'`` is the inverse; whether ``a`` is positive definite."""
-    if not _root(a, root):
-        return False
+    positive = _root(a, root)
     for i in range(len(a)):
         for j in range(len(a)):
             out[i, j] = 1.0 if i == j else 0.0
         _forward(root, out[i])
-    return True
+    return positive
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _diagonalise(a, turn):  # type: ignore[no-untyped-def]
     """Make the symmetric ``a`` diagonal by Jacobi's rotations, in place; the rows of ``turn`` turn with it."""
     p = len(a)
@@ -179,7 +176,7 @@ def _diagonalise(a, turn):  # type: ignore[no-untyped-def]
 
 
 # -------------------------------------------------------------------------------------------- sites in one common basis
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _common_basis(within, site, work):  # type: ignore[no-untyped-def]
     """``T`` and ``l`` with ``T within T' = I`` and ``T site T' = diag(l)``."""
     p = len(within)
@@ -200,7 +197,7 @@ def _common_basis(within, site, work):  # type: ignore[no-untyped-def]
     return turn, l
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(fastmath=FAST, **BARE)
 def _deviations(turn, cell_mean, cells, mean, u):  # type: ignore[no-untyped-def]
     """Sites' means less the mean in the common basis, ``u (column, site)``."""
     p = len(mean)
@@ -219,7 +216,7 @@ def _deviations(turn, cell_mean, cells, mean, u):  # type: ignore[no-untyped-def
                     out[s] += turn[j, k] * deviation[k, s]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@numba.njit(fastmath=FAST, error_model="numpy", **BARE)
 def _site_precisions(rows, l, r):  # type: ignore[no-untyped-def]
     """Precisions ``1 / (l + 1/n)`` of sites' means about their group, ``r (column, site)``; and ``log |I + n l|``."""
     sites, p = len(rows), len(l)
@@ -245,7 +242,7 @@ def _site_precisions(rows, l, r):  # type: ignore[no-untyped-def]
 
 
 # The sums below take one-dimensional parts: only of those does the compiler know that their elements lie side by side.
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(fastmath=FAST, **BARE)
 def _moments(r, u):  # type: ignore[no-untyped-def]
     zero, one, two = 0.0, 0.0, 0.0
     for s in range(len(r)):
@@ -256,7 +253,7 @@ def _moments(r, u):  # type: ignore[no-untyped-def]
     return zero, one, two
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(fastmath=FAST, **BARE)
 def _products(r_i, r_j, u_i, u_j, mean_i, mean_j, covariance, each):  # type: ignore[no-untyped-def]
     plain, weighted = 0.0, 0.0
     for s in range(len(each)):
@@ -266,7 +263,7 @@ def _products(r_i, r_j, u_i, u_j, mean_i, mean_j, covariance, each):  # type: ig
     return plain, weighted
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _add_sites(turn, u, r, start, group_raw_p, group_raw_h):  # type: ignore[no-untyped-def]
     """Add what the sites say to their groups' information; the sum of squares about the mean."""
     p = len(turn)
@@ -282,7 +279,7 @@ def _add_sites(turn, u, r, start, group_raw_p, group_raw_h):  # type: ignore[no-
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _site_products(u, r, each, start, effect_mean, effect_cov, d_site, d_within):  # type: ignore[no-untyped-def]
     """Derivatives by ``T S T'`` and, through the sites' means alone, by ``T W T'``, given the effects in that basis."""
     p = len(u)
@@ -306,7 +303,7 @@ def _site_products(u, r, each, start, effect_mean, effect_cov, d_site, d_within)
 
 
 # ---------------------------------------------------------------------------------------------------------------- upward
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _integrate(precision, information, covariance, left_p, left_h, work):  # type: ignore[no-untyped-def]
     """Integrate an effect with the given prior covariance out of ``exp(h'e - e'Pe/2)``.
 
@@ -346,36 +343,35 @@ def _integrate(precision, information, covariance, left_p, left_h, work):  # typ
     return log_determinant, gain
 
 
-@numba.njit(cache=True, nogil=True)
+@ONCE
 def _pattern_inverses(pattern, within):  # type: ignore[no-untyped-def]
     """Inverse (padded with zeros) and log determinant of the rows' covariance for each pattern of missing columns."""
     patterns, p = pattern.shape
     inverse, log_determinant = np.zeros((patterns, p, p)), np.zeros(patterns)
-    work = np.empty((4, p, p))
+    block, root, half = np.empty((p, p)), np.empty((p, p)), np.empty((p, p))
+    ok = True
     for q in range(patterns):
-        index = np.nonzero(pattern[q])[0]
-        m = len(index)
-        block, root, half, product = work[0, :m, :m], work[1, :m, :m], work[2, :m, :m], work[3, :m, :m]
-        for i in range(m):
-            for j in range(m):
-                block[i, j] = within[index[i], index[j]]
-        if not _inverse_root(block, root, half):
-            return inverse, log_determinant, False
-        _row_products(half, product)
-        for i in range(m):
-            log_determinant[q] += 2.0 * np.log(root[i, i])
-            for j in range(m):
-                inverse[q, index[i], index[j]] = product[i, j]
-    return inverse, log_determinant, True
+        for i in range(p):  # a column that is missing stands alone, with variance one
+            for j in range(p):
+                both = pattern[q, i] and pattern[q, j]
+                block[i, j] = within[i, j] if both else (1.0 if i == j else 0.0)
+        ok = ok and _inverse_root(block, root, half)
+        if ok:
+            _row_products(half, inverse[q])
+            for i in range(p):
+                log_determinant[q] += 2.0 * np.log(root[i, i])
+                if not pattern[q, i]:
+                    inverse[q, i, i] = 0.0
+    return inverse, log_determinant, ok
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _deviation(pattern, cell_mean, mean, out):  # type: ignore[no-untyped-def]
     for j in range(len(mean)):
         out[j] = cell_mean[j] - mean[j] if pattern[j] else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _columns(pattern):  # type: ignore[no-untyped-def]
     count = 0
     for j in range(len(pattern)):
@@ -383,7 +379,7 @@ def _columns(pattern):  # type: ignore[no-untyped-def]
     return count
 
 
-@numba.njit(cache=True, nogil=True)
+@ONCE
 def _routes(pattern, cell_pattern, cell_site, site_group, n_groups):  # type: ignore[no-untyped-def]
     """Sort sites into the short route, for those with one cell and that complete, and the long one.
 
@@ -418,7 +414,7 @@ def _routes(pattern, cell_pattern, cell_site, site_group, n_groups):  # type: ig
     return place, long, cells, start
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _rows_upward(  # type: ignore[no-untyped-def]
     mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant, place,
     raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
@@ -454,7 +450,7 @@ def _rows_upward(  # type: ignore[no-untyped-def]
     return value
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _upward(  # type: ignore[no-untyped-def]
     mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
 ):
@@ -494,7 +490,7 @@ def _upward(  # type: ignore[no-untyped-def]
 
 
 # -------------------------------------------------------------------------------------------------------------- downward
-@numba.njit(cache=True, nogil=True)
+@ONCE
 def _group_effect(group, group_p, group_h, mean, covariance, work):  # type: ignore[no-untyped-def]
     """Mean and covariance of a group's effect, given what its rows say about it."""
     _apply(group, group_h, mean)
@@ -502,7 +498,7 @@ def _group_effect(group, group_p, group_h, mean, covariance, work):  # type: ign
     _sandwich(covariance, group, group_p, -1.0, work)
 
 
-@numba.njit(cache=True, nogil=True)
+@ONCE
 def _site_effect(site, site_p, site_h, group_mean, group_cov, mean, covariance, residual, work):  # type: ignore[no-untyped-def]
     """Mean and covariance of a site's own effect plus its group's, and what the site says beyond its group."""
     p = len(site_h)
@@ -522,7 +518,7 @@ def _site_effect(site, site_p, site_h, group_mean, group_cov, mean, covariance, 
     _sandwich(covariance, keep, group_cov, 1.0, work[1])
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _rows_downward(  # type: ignore[no-untyped-def]
     mean, site, n, cell_mean, cell_pattern, cell_site, site_group, place, site_p, site_h, effect_mean, effect_cov,
     expected, rows, d_site, work,
@@ -551,7 +547,7 @@ def _rows_downward(  # type: ignore[no-untyped-def]
         _add(expected[q], spread, n[c])
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _short_downward(turn, rows, u, r, start, effect_mean, effect_cov, d_within, d_site):  # type: ignore[no-untyped-def]
     """Add the derivatives that sites on the short route give, except for their rows' scatter."""
     p = len(turn)
@@ -570,7 +566,7 @@ def _short_downward(turn, rows, u, r, start, effect_mean, effect_cov, d_within, 
 
 # -------------------------------------------------------------------------------------------------- value and gradient
 # What calls the kernel stays in this file: numba compiles them into one and looks for edits in the caller's file only.
-@numba.njit(cache=True, nogil=True)
+@ONCE
 def _unpack(data, index):  # type: ignore[no-untyped-def]
     """Statistics from flat arrays."""
     p, patterns, cells, sites = index[0], index[1], index[2], index[3]
@@ -587,7 +583,7 @@ def _unpack(data, index):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@ONCE
 def _parameters(theta, p):  # type: ignore[no-untyped-def]
     """Mean and the three covariances, which the shape of the last precedes."""
     square, x = p * p, theta[2:]
@@ -597,8 +593,8 @@ def _parameters(theta, p):  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True)
-def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
+@ONCE
+def _collapsed(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Value and gradient, from and into flat arrays."""
     p, square, n_groups = index[0], index[0] * index[0], index[4]
     mean, within, site, group = _parameters(theta, p)
@@ -606,7 +602,7 @@ def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
     d_mean, d_within = out[1 : 1 + p], out[1 + p : 1 + p + square].reshape((p, p))
     d_site = out[1 + p + square : 1 + p + 2 * square].reshape((p, p))
     d_group = out[1 + p + 2 * square : 1 + p + 3 * square].reshape((p, p))
-    value, inverse, levels, (place, cells, start), common = _upward(
+    value, inverse, levels, (place, cells, start), (turn, shorter, u, r) = _upward(
         mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
     )
     out[0] = value
@@ -632,38 +628,20 @@ def collapsed_flat(theta, data, index, out):  # type: ignore[no-untyped-def]
         _sandwich(d_within, inverse[q], expected[q], 0.5, work[0])
         _add(d_within, inverse[q], -0.5 * rows[q])
     if len(cells) > 0:
-        _short_downward(*common, start, effect_mean, effect_cov, d_within, d_site)
-
-
-@numba.njit(cache=True, nogil=True)
-def collapsed_many(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Values and gradients for many sets of parameters ``theta (draw, parameter)``."""
-    for d in range(len(theta)):
-        collapsed_flat(theta[d], data, index, out[d])
-
-
-@numba.njit(cache=True, nogil=True)
-def collapsed_values(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Values alone, for many sets of parameters ``theta (draw, parameter)``, into ``out (draw, 1)``."""
-    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group = _unpack(data, index)
-    for d in range(len(theta)):
-        mean, within, site, group = _parameters(theta[d], index[0])
-        out[d, 0] = _upward(
-            mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, index[4]
-        )[0]  # fmt: skip
+        _short_downward(turn, shorter, u, r, start, effect_mean, effect_cov, d_within, d_site)
 
 
 def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """The same from pointers, for a C function."""
+    """Value and gradient for a C function, from and into flat arrays: the shape of a covariance, then all parameters."""
     p, patterns, cells, sites = index[0], index[1], index[2], index[3]
     size = p + 3 * p * p
-    collapsed_flat(
+    _collapsed(
         numba.carray(theta, 2 + size), numba.carray(data, patterns * p * p + cells + cells * p),
         numba.carray(index, 5 + patterns * p + 2 * cells + sites), numba.carray(out, 1 + size),
     )  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _backward(r, x):  # type: ignore[no-untyped-def]
     """Solve ``r' z = x`` for a lower triangle with positive diagonal, in place."""
     for i in range(len(x) - 1, -1, -1):
@@ -672,7 +650,7 @@ def _backward(r, x):  # type: ignore[no-untyped-def]
         x[i] /= r[i, i]
 
 
-@numba.njit(cache=True, nogil=True)
+@INNER
 def _effects(r, precision, information, z, out, work):  # type: ignore[no-untyped-def]
     """Draw an effect of prior covariance ``r r'`` with information (precision, information) from z; its log density."""
     p = len(z)
@@ -698,7 +676,7 @@ def _effects(r, precision, information, z, out, work):  # type: ignore[no-untype
 
 
 # fmt: off
-@numba.njit(cache=True, nogil=True)
+@KERNEL
 def _effect_draws(  # type: ignore[no-untyped-def]
     means, withins, sites, groups, noise_g, noise_s, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count
 ):
@@ -760,7 +738,7 @@ def _over_draws(kernel: Any, by_draw: list[np.ndarray], data: Statistics) -> Any
     return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
 
 
-@numba.njit(cache=True, nogil=True)
+@KERNEL
 def _group_moments(  # type: ignore[no-untyped-def]
     means, withins, sites, groups, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count
 ):
@@ -777,7 +755,7 @@ def _group_moments(  # type: ignore[no-untyped-def]
     return out, spread
 
 
-@numba.njit(cache=True, nogil=True)
+@KERNEL
 def _site_moments(means, withins, sites, group_means, group_covs, pattern, n, cell_mean):  # type: ignore[no-untyped-def]
     draws, p = means.shape
     out, spread, work = np.zeros((draws, p)), np.zeros((draws, p, p)), np.empty((4, p, p))

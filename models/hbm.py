@@ -254,7 +254,9 @@ class HBM:
         if self.errors == "independent" or k == 1:
             return pt.diag(sd**2)
         # The initial value is PyMC's own, which it would take from the shape of a random draw.
-        factor = self.correlation_prior.create(f"{name}_rest", n=k, default_transform=CholeskyCorr(k), initval=np.eye(k))
+        factor = self.correlation_prior.create(
+            f"{name}_rest", n=k, default_transform=CholeskyCorr(k), initval=np.eye(k)
+        )
         # Written as a sum: for so small a matrix the product itself is nothing, but compiling it takes ten seconds.
         correlation = (factor[:, None, :] * factor[None, :, :]).sum(axis=2)
         if self.errors == "factor":

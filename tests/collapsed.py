@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayesens.multilevel import collapsed_flat
+from bayesens.likelihoods import CollapsedLogLik
 
 
 def collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count):
@@ -13,8 +13,8 @@ def collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pa
     theta = np.concatenate([parameters[-1].shape, *map(np.ravel, parameters)])
     head = [len(mean), len(pattern), len(n), len(site_group), int(count[0])]
     index = np.concatenate([head, np.ravel(pattern), cell_pattern, cell_site, site_group]).astype(np.int64)
-    out = np.full(len(theta) - 1, np.nan)
-    collapsed_flat(theta, np.concatenate([np.ravel(scatter), n, np.ravel(cell_mean)]), index, out)
+    floats = np.concatenate([np.ravel(scatter), n, np.ravel(cell_mean)])
+    (out,) = CollapsedLogLik().at_many(theta[None], floats, index, 2, gradients=True)
     parts = np.split(out[1:], np.cumsum([x.size for x in parameters])[:-1])
     return out[0], *(part.reshape(x.shape) for part, x in zip(parts, parameters))
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
@@ -17,8 +18,8 @@ from pytensor.tensor.special import log_softmax
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
-from bayesens.likelihoods import collapsed_loglik, mixture_loglik
-from bayesens.mixture import BLOCK, _exp, mixture_flat, mixture_values, pack
+from bayesens.likelihoods import MixtureLogLik, collapsed_loglik, mixture_loglik
+from bayesens.mixture import BLOCK, _exp, mixture_values, pack
 from bayesens.multilevel import effect_draws
 from bayesens.sufficient import statistics
 
@@ -300,8 +301,7 @@ def _mixture(*inputs):
     """Value and the gradient by parameter."""
     *parameters, y, f, available = inputs
     theta = np.concatenate([parameters[-1].shape, *(np.ravel(p) for p in parameters)]).astype(float)
-    out = np.full(len(theta) - 1, np.nan)
-    mixture_flat(theta, *pack(y, f, available), out)
+    (out,) = MixtureLogLik().at_many(theta[None], *pack(y, f, available), 2, gradients=True)
     parts = np.split(out[1:], np.cumsum([p.size for p in parameters])[:-1])
     return out[0], *(part.reshape(p.shape) for part, p in zip(parts, parameters))
 
@@ -363,10 +363,16 @@ def test_many_draws_through_pytensor_are_one_by_one():
         np.testing.assert_allclose(gradients[i], gradient, rtol=1e-12)
 
 
+@numba.njit
+def exp(x, bits, scale):
+    """The kernels' exponential, which Python cannot call itself."""
+    _exp(x, bits, scale)
+
+
 def test_exponential_is_exact_to_the_last_bits():
     x = -np.concatenate([[0.0, 1e-300, 1e-20, 699.9, 1e4, np.inf], np.random.default_rng(1).exponential(50.0, 500)])
     bits, got = np.empty(len(x), dtype=np.int64), x.copy()
-    _exp(got, bits, bits.view(np.float64))
+    exp(got, bits, bits.view(np.float64))
     np.testing.assert_allclose(got, np.exp(np.maximum(x, -700.0)), rtol=4.5e-16)
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-from bayesens.multilevel import _routes, collapsed_values
+from bayesens.likelihoods import CollapsedLogLik
+from bayesens.multilevel import _routes
 from bayesens.sufficient import statistics
 
 
@@ -182,7 +183,6 @@ def test_values_alone_are_those_with_a_gradient():
     theta = np.array([np.concatenate([(4, 4), *map(np.ravel, args)]) for args in sets])
     head = [4, len(data.pattern), len(data.n), len(data.site_group), data.n_groups]
     index = np.concatenate([head, np.ravel(data.pattern), data.cell_pattern, data.cell_site, data.site_group])
-    out = np.empty((4, 1))
     floats = np.concatenate([np.ravel(data.scatter), data.n, np.ravel(data.mean)])
-    collapsed_values(theta, floats, index.astype(np.int64), out)
+    out = CollapsedLogLik().at_many(theta, floats, index.astype(np.int64), 2, gradients=False)
     np.testing.assert_allclose(out[:, 0], [collapsed(*args, *data.arrays())[0] for args in sets], rtol=1e-14)
