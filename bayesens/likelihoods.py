@@ -48,9 +48,7 @@ class Likelihood(Op):
     __props__ = ()
     n_parameters: int
     packed: Callable[..., Any]  # of addresses: value and derivatives
-    values: Callable[..., Any] | None = (
-        None  # (parameters of many draws, data, index, out (draw, 1)): values alone, if faster
-    )
+    values: Callable[..., Any] | None = None  # (draws' parameters, data, index, out (draw, 1)): values alone, if faster
 
     def make_node(self, *inputs: Any) -> Apply:
         """Apply to the parameters, the packed data and the kernel's address."""
