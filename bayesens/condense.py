@@ -16,7 +16,7 @@ from bayesens.interpreter import OPS
 
 __all__ = ["condense"]
 
-KERNEL = OPS["kernel"][0]
+CALL = OPS["call"][0]
 ARITY = np.array([arity for _, arity in OPS.values()])
 REDUCTIONS = {OPS[name][0] for name in ("total", "product", "largest", "smallest")}
 
@@ -75,7 +75,7 @@ def condense(
             places.append(pooled)
             parts.append(number[slots].ravel())
             pooled += slots.size
-        rest = [detail, 0] if op == KERNEL or op in REDUCTIONS else (places + [0, 0])[1:3]
+        rest = [detail, 0] if op == CALL or op in REDUCTIONS else (places + [0, 0])[1:3]
         lines.append((op, len(step.arguments[0]), number[step.out[0]], places[0], *rest))
     return (
         np.array(lines, dtype=np.int64).reshape(-1, 6), np.concatenate(parts), template[order],
@@ -93,9 +93,9 @@ def _needed(
         needed[found] = True
     steps = []
     for op, length, out, *places in code[::-1].tolist():
-        elements = np.flatnonzero(needed[out : out + (1 if op == KERNEL else length)])
+        elements = np.flatnonzero(needed[out : out + (1 if op == CALL else length)])
         if len(elements):
-            detail = places[1] if op == KERNEL or op in REDUCTIONS else 0
+            detail = places[1] if op == CALL or op in REDUCTIONS else 0
             steps.append(_Step((op, detail), out + elements, _arguments(op, length, places, elements, pool)))
             for found in steps[-1].arguments:
                 needed[found] = True
@@ -103,7 +103,7 @@ def _needed(
 
 
 def _arguments(op: int, length: int, places: list[int], elements: np.ndarray, pool: np.ndarray) -> list[np.ndarray]:
-    if op == KERNEL:
+    if op == CALL:
         return [pool[places[0] : places[0] + length]]
     if op in REDUCTIONS:
         return [pool[places[0] + places[1] * elements[:, None] + np.arange(places[1])]]

@@ -8,17 +8,16 @@ An instruction is a whole vector of one operation, so that the interpreter's own
 
 from __future__ import annotations
 
+import ctypes
 import math
-from functools import cache
-from typing import Any
 
 import numba
 import numba.extending
 import numpy as np
 
-from bayesens.calling import call_at
+from bayesens.calling import BARE, KERNEL, ONCE, address_of, call_at
 
-__all__ = ["OPS", "adjoint_many", "density_address", "run_many", "scatter_many"]
+__all__ = ["OPS", "adjoint_many", "density_addresses", "run_many", "scatter_many"]
 
 # Of each operation the number of its arguments. Reductions take the length of a row in place of a second argument.
 _ARITY = {
@@ -26,17 +25,17 @@ _ARITY = {
     "neg": 1, "exp": 1, "log": 1, "log1p": 1, "expm1": 1, "sqrt": 1, "sqr": 1, "abs": 1, "recip": 1, "sigmoid": 1,
     "softplus": 1, "log1mexp": 1, "tanh": 1, "sin": 1, "cos": 1, "atan": 1, "gammaln": 1, "psi": 1, "erf": 1, "erfc": 1,
     "erfcx": 1, "gt": 2, "ge": 2, "eq": 2, "not": 1, "isnan": 1, "isinf": 1, "sign": 1, "floor": 1, "ceil": 1,
-    "total": 1, "product": 1, "largest": 1, "smallest": 1, "kernel": 1,
+    "total": 1, "product": 1, "largest": 1, "smallest": 1, "call": 1,
 }  # fmt: skip
 OPS = {name: (number, arity) for number, (name, arity) in enumerate(_ARITY.items())}
 
 (ADD, SUB, MUL, DIV, POW, MAX, MIN, SWITCH, NEG, EXP, LOG, LOG1P, EXPM1, SQRT, SQR, ABS, RECIP, SIGMOID, SOFTPLUS, LOG1MEXP,
  TANH, SIN, COS, ATAN, GAMMALN, PSI, ERF, ERFC, ERFCX, GT, GE, EQ, NOT, ISNAN, ISINF, SIGN, FLOOR, CEIL, TOTAL, PRODUCT,
- LARGEST, SMALLEST, KERNEL) = range(len(_ARITY))  # fmt: skip
+ LARGEST, SMALLEST, CALL) = range(len(_ARITY))  # fmt: skip
 
 TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 
-njit = numba.njit(cache=True, nogil=True, error_model="numpy")
+njit = numba.njit(**BARE, error_model="numpy")  # called by the interpreter; a call from Python ends the process
 
 
 @njit
@@ -240,7 +239,7 @@ def _reduce(op, v, row):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit
+@ONCE
 def _run(code, pool, v):  # type: ignore[no-untyped-def]
     """Carry out instructions ``(op, length, out, a, b, c)`` on the slots of one point; kernels are not among them."""
     for line in code:
@@ -311,7 +310,7 @@ def _adjoint_reduce(op, row, v, d, at, each):  # type: ignore[no-untyped-def]
             return
 
 
-@njit
+@ONCE
 def _adjoint(code, pool, v, d):  # type: ignore[no-untyped-def]
     """Carry derivatives ``d`` back from the results of instructions to their arguments."""
     for k in range(len(code) - 1, -1, -1):
@@ -346,21 +345,53 @@ def _adjoint(code, pool, v, d):  # type: ignore[no-untyped-def]
                 d[x] += each * _slope(op, v[x], v[out + i])
 
 
-@njit
-def run_many(code, pool, v):  # type: ignore[no-untyped-def]
-    """Carry out instructions on the slots ``v (point, slot)`` of many points."""
-    for p in range(len(v)):
+def _packed_run(code, lines, pool, size, v, points, slots):  # type: ignore[no-untyped-def]
+    code, pool = numba.carray(code, (lines, 6)), numba.carray(pool, size)
+    v = numba.carray(v, (points, slots))
+    for p in range(points):
         _run(code, pool, v[p])
 
 
-@njit
-def adjoint_many(code, pool, v, d):  # type: ignore[no-untyped-def]
-    """Carry derivatives ``d (point, slot)`` back through instructions, at many points."""
-    for p in range(len(v)):
+def _packed_adjoint(code, lines, pool, size, v, d, points, slots):  # type: ignore[no-untyped-def]
+    code, pool = numba.carray(code, (lines, 6)), numba.carray(pool, size)
+    v, d = numba.carray(v, (points, slots)), numba.carray(d, (points, slots))
+    for p in range(points):
         _adjoint(code, pool, v[p], d[p])
 
 
-@njit
+def _addresses() -> tuple[int, int]:
+    """Addresses of the two, which are compiled apart from what calls them: a caller's code is optimised anew with its own."""
+    start, end = "void(int64*, int64, int64*, int64, float64*", ", int64, int64)"
+    return (
+        address_of(_packed_run, start + end, error_model="numpy"),
+        address_of(_packed_adjoint, f"{start}, float64*{end}", error_model="numpy"),
+    )
+
+
+def _call(address: int, code: np.ndarray, pool: np.ndarray, *slots: np.ndarray) -> None:
+    """Call one of the two; ctypes lets go of Python's lock meanwhile."""
+    arguments = [
+        code.ctypes.data,
+        len(code),
+        pool.ctypes.data,
+        len(pool),
+        *(v.ctypes.data for v in slots),
+        *slots[0].shape,
+    ]
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(arguments))(address)(*arguments)
+
+
+def run_many(code: np.ndarray, pool: np.ndarray, v: np.ndarray) -> None:
+    """Carry out instructions on the slots ``v (point, slot)`` of many points."""
+    _call(_addresses()[0], code, pool, v)
+
+
+def adjoint_many(code: np.ndarray, pool: np.ndarray, v: np.ndarray, d: np.ndarray) -> None:
+    """Carry derivatives ``d (point, slot)`` back through instructions, at many points."""
+    _call(_addresses()[1], code, pool, v, d)
+
+
+@KERNEL
 def scatter_many(slots, derivatives, at, d):  # type: ignore[no-untyped-def]
     """Add a kernel's derivatives, times that of its value at slot ``at``, to those of its arguments, at many points."""
     for p in range(len(d)):
@@ -371,7 +402,7 @@ def scatter_many(slots, derivatives, at, d):  # type: ignore[no-untyped-def]
 
 
 # ---------------------------------------------------------------------------------------- one point, with its kernels
-@njit
+@ONCE
 def _call_kernel(line, pool, table, v, out):  # type: ignore[no-untyped-def]
     """Call the likelihood of an instruction; ``table`` holds its address, its data, and the length of its head."""
     count, address, data, index = line[1], table[0], table[1], table[2]
@@ -384,39 +415,50 @@ def _call_kernel(line, pool, table, v, out):  # type: ignore[no-untyped-def]
         out[0] = 0.0
 
 
-@njit
-def _density(code, pool, tables, v, d, out):  # type: ignore[no-untyped-def]
+@ONCE
+def _run_at(address, code, pool, v):  # type: ignore[no-untyped-def]
+    call_at(address, code.ctypes.data, len(code), pool.ctypes.data, len(pool), v.ctypes.data, 1, len(v))
+
+
+@ONCE
+def _adjoint_at(address, code, pool, v, d):  # type: ignore[no-untyped-def]
+    call_at(address, code.ctypes.data, len(code), pool.ctypes.data, len(pool), v.ctypes.data, d.ctypes.data, 1, len(v))
+
+
+@ONCE
+def _density(run, adjoint, code, pool, tables, v, d, out):  # type: ignore[no-untyped-def]
     """Value and derivatives of the slot ``out`` at one point, whose parameters are the first slots of ``v``."""
-    lines = np.nonzero(code[:, 0] == KERNEL)[0]
+    lines = np.nonzero(code[:, 0] == CALL)[0]
     size = 0
     for k in lines:
         size += 1 + code[k, 1]
     buffer = np.empty(size)
     start, at = 0, 0
     for k in lines:
-        _run(code[start:k], pool, v)
+        _run_at(run, code[start:k], pool, v)
         _call_kernel(code[k], pool, tables[code[k, 4]], v, buffer[at : at + 1 + code[k, 1]])
         start, at = k + 1, at + 1 + code[k, 1]
-    _run(code[start:], pool, v)
+    _run_at(run, code[start:], pool, v)
     d[out] = 1.0
     end = len(code)
     for k in lines[::-1]:
         at -= 1 + code[k, 1]
-        _adjoint(code[k + 1 : end], pool, v, d)
+        _adjoint_at(adjoint, code[k + 1 : end], pool, v, d)
         head = tables[code[k, 4], 3]
         for i in range(head, code[k, 1]):
             d[pool[code[k, 3] + i]] += d[code[k, 2]] * buffer[at + 1 + i - head]
         end = k
-    _adjoint(code[:end], pool, v, d)
+    _adjoint_at(adjoint, code[:end], pool, v, d)
     return v[out]
 
 
 def _packed_density(size, x, gradient, value, plan):  # type: ignore[no-untyped-def]
     """The density in the coordinates ``center + root @ x``, for samplers that call C functions; 0, or a code for not finite.
 
-    ``plan`` holds addresses and sizes: instructions, pool, kernels, slots, the slot of the density, center and root.
+    ``plan`` holds addresses and sizes: instructions, pool, kernels, slots, the slot of the density, center and
+    root, and of what carries instructions out and back.
     """
-    p = numba.carray(plan, 10, np.int64)
+    p = numba.carray(plan, 12, np.int64)
     n = np.int64(size)
     code = numba.carray(_pointer(p[0]), (p[1], 6), np.int64)
     pool = numba.carray(_pointer(p[2]), p[3], np.int64)
@@ -429,7 +471,7 @@ def _packed_density(size, x, gradient, value, plan):  # type: ignore[no-untyped-
         v[i] = affine[0, i]
         for j in range(n):
             v[i] += affine[1 + i, j] * u[j]
-    at = _density(code, pool, tables, v, d, p[8])
+    at = _density(p[10], p[11], code, pool, tables, v, d, p[8])
     numba.carray(value, 1)[0] = at
     finite = math.isfinite(at)
     for j in range(n):
@@ -453,12 +495,7 @@ def _pointer(typingctx, address):  # type: ignore[no-untyped-def]
     return types.voidptr(address), codegen
 
 
-@cache
-def _density_function() -> Any:
-    pointer = "CPointer(float64)"
-    return numba.cfunc(f"int64(uint64, {pointer}, {pointer}, {pointer}, voidptr)", cache=True)(_packed_density)
-
-
-def density_address() -> int:
-    """Address of the C function ``int64 f(uint64 size, double* x, double* gradient, double* value, void* plan)``."""
-    return int(_density_function().address)
+def density_addresses() -> tuple[int, int, int]:
+    """Addresses of ``int64 f(uint64 size, double* x, double* gradient, double* value, void* plan)`` and of two that it calls."""
+    signature = "int64(uint64, float64*, float64*, float64*, voidptr)"
+    return address_of(_packed_density, signature), *_addresses()

@@ -8,12 +8,10 @@ variables: as constants they would be compiled into the code, anew for every tab
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
@@ -24,7 +22,7 @@ from pytensor.graph.replace import _vectorize_node, graph_replace
 from pytensor.graph.traversal import toposort
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from bayesens.calling import call_at, call_each
+from bayesens.calling import address_of, call_at, over_draws
 from bayesens.mixture import mixture_packed, mixture_values, pack
 from bayesens.multilevel import collapsed_packed
 from bayesens.sufficient import Statistics
@@ -88,14 +86,13 @@ class Likelihood(Op):
             out = np.empty((len(theta), 1))
             share_out(lambda part: values(theta[part], data, index, out[part]), len(theta))
             return out
-        out = np.empty((len(theta), 1 + theta.shape[1] - head))
-        share_out(lambda part: call_each(self.address(), theta[part], data, index, out[part]), len(theta))
+        out = over_draws(self.address(), theta, data, index, 1 + theta.shape[1] - head)
         return out if gradients else out[:, :1]
 
     @classmethod
     def address(cls) -> int:
         """Address of the C function for one draw."""
-        return _address(cls.packed)
+        return address_of(cls.packed)
 
     def at(self, *parameters: Any, data: np.ndarray, index: np.ndarray) -> Any:
         """Return the value as a tensor."""
@@ -161,18 +158,6 @@ def with_gradients(outputs: list[Any]) -> list[Any]:
     return graph_replace(outputs, place) if place else outputs
 
 
-@cache
-def _address(packed: Callable[..., Any]) -> int:
-    """Address of a kernel, compiled for C at its first use and cached on disk."""
-    signature = "void(CPointer(float64), CPointer(float64), CPointer(int64), CPointer(float64))"
-    function = numba.cfunc(signature, cache=True)(packed)
-    _KEEP.append(function)
-    return int(function.address)
-
-
-_KEEP: list[Any] = []  # compiled functions whose addresses are in use
-
-
 # ---------------------------------------------------------------------------------------------------------- mixture
 class MixtureLogLik(Likelihood):
     n_parameters = 5
@@ -224,10 +209,8 @@ def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Sta
     tensor ()
         Minus infinity where ``within`` is not positive definite.
     """
-    head = [data.pattern.shape[1], len(data.pattern), len(data.n), len(data.site_group), data.n_groups]
-    index = np.concatenate([head, np.ravel(data.pattern), data.cell_pattern, data.cell_site, data.site_group])
-    floats = np.concatenate([np.ravel(data.scatter), data.n, np.ravel(data.mean)]).astype(float)
-    return CollapsedLogLik().at(mean, within, site, group, data=floats, index=index.astype(np.int64))
+    floats, index = data.packed()
+    return CollapsedLogLik().at(mean, within, site, group, data=floats, index=index)
 
 
 @register_funcify_default_op_cache_key(MixtureLogLik)

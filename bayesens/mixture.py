@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from bayesens.calling import BARE, INNER, KERNEL, ONCE
+from bayesens.calling import BARE, INNER, KERNEL
 
 __all__ = ["em_pass", "mixture_packed", "mixture_values", "pack"]
 
@@ -92,7 +92,9 @@ def _log_masses(mass, top):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(len(top)):
         total += top[i]
-    product = np.ones(LANES)
+    product = np.empty(LANES)
+    for i in range(LANES):
+        product[i] = 1.0
     whole = len(mass) // LANES
     for b in range(whole):
         for i in range(LANES):
@@ -170,60 +172,52 @@ def _block(x, data, n, k, missing, start, m, shift, d_shift, scratch, bits, out)
 def _renormalisation(log_weight, index, out):  # type: ignore[no-untyped-def]
     """Minus the log of each row's sum of weights over the members present, summed; its gradient is added to ``out``."""
     n, k, patterns = index[0], index[1], index[2]
-    top = log_weight.max()
-    weight = np.exp(log_weight - top)
-    value = 0.0
+    top, value, weight = -np.inf, 0.0, np.empty(k)
+    for j in range(k):
+        top = max(top, log_weight[j])
     for q in range(max(patterns, 1)):
         present = index[3 + q * k : 3 + (q + 1) * k]
         count = index[3 + patterns * k + q] if patterns else n
         total = 0.0
         for j in range(k):
-            if patterns == 0 or present[j]:
-                total += weight[j]
+            weight[j] = np.exp(log_weight[j] - top) if patterns == 0 or present[j] else 0.0
+            total += weight[j]
         if total == 0.0 and count > 0:
             return -np.inf
         value -= count * (np.log(total) + top)
         if len(out):
             for j in range(k):
-                if patterns == 0 or present[j]:
-                    out[j] -= count * weight[j] / total
+                out[j] -= count * weight[j] / total
     return value
 
 
 @INNER
-def _one(x, offset, data, index, out, d_offset):  # type: ignore[no-untyped-def]
-    n, k = index[0], index[1]
-    rows, columns = offset.shape
+def _one(theta, data, index, out):  # type: ignore[no-untyped-def]
+    """Log likelihood of all rows; its gradient goes into ``out`` unless that is empty."""
+    n, k, rows, columns = index[0], index[1], int(theta[0]), int(theta[1])
+    x, offset, d_offset = theta[2:], theta[2 + 4 * k :], out[4 * k :]
     scratch, bits = np.empty((2 * k + 2, BLOCK)), np.empty(BLOCK, dtype=np.int64)
     shift, d_shift = np.zeros((columns, BLOCK)), np.zeros((columns, BLOCK))
-    value = _renormalisation(x[:k], index, out[:k]) - 0.5 * n * LOG_2PI
+    for i in range(len(out)):
+        out[i] = 0.0
+    value = _renormalisation(x, index, out) - 0.5 * n * LOG_2PI
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
         if rows:
             for i in range(m):
                 for j in range(columns):
-                    shift[j, i] = offset[start + i, j]
+                    shift[j, i] = offset[(start + i) * columns + j]
                     d_shift[j, i] = 0.0
         value += _block(x, data, n, k, index[2] > 0, start, m, shift, d_shift, scratch, bits, out)
         if rows and len(d_offset):
             for i in range(m):
                 for j in range(columns):
-                    d_offset[start + i, j] = d_shift[j, i]
-    if not np.isfinite(value):
-        out[:] = 0.0
-        d_offset[:] = 0.0
-        return -np.inf
-    return value
-
-
-@ONCE
-def _mixture(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Value and gradient."""
-    k, rows, columns = index[1], int(theta[0]), int(theta[1])
-    x = theta[2:]
-    out[:] = 0.0
-    out[0] = _one(x[: 4 * k], x[4 * k :].reshape((rows, columns)), data, index, out[1 : 1 + 4 * k],
-                  out[1 + 4 * k :].reshape((rows, columns)))  # fmt: skip
+                    d_offset[(start + i) * columns + j] = d_shift[j, i]
+    if np.isfinite(value):
+        return value
+    for i in range(len(out)):
+        out[i] = 0.0
+    return -np.inf
 
 
 def mixture_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
@@ -231,9 +225,10 @@ def mixture_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     n, k, patterns = index[0], index[1], index[2]
     size = 4 * k + int(theta[0]) * int(theta[1])
     missing = n * k if patterns else 0
-    _mixture(
-        numba.carray(theta, 2 + size), numba.carray(data, n + n * k + missing),
-        numba.carray(index, 3 + patterns * (k + 1)), numba.carray(out, 1 + size),
+    out = numba.carray(out, 1 + size)
+    out[0] = _one(
+        numba.carray(theta, 2 + size), numba.carray(data, n + n * k + missing), numba.carray(index, 3 + patterns * (k + 1)),
+        out[1:],
     )  # fmt: skip
 
 
@@ -247,14 +242,12 @@ def mixture_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     none = np.empty(0)
     if len(theta) and theta[0, 0] > 0:
         for d in range(len(theta)):
-            rows, columns = int(theta[d, 0]), int(theta[d, 1])
-            x = theta[d, 2:]
-            out[d, 0] = _one(x[: 4 * k], x[4 * k :].reshape((rows, columns)), data, index, none, none.reshape((0, 1)))
+            out[d, 0] = _one(theta[d], data, index, none)
         return
     scratch, bits = np.empty((2 * k + 2, BLOCK)), np.empty(BLOCK, dtype=np.int64)
     nothing = np.zeros((1, BLOCK))
     for d in range(len(theta)):
-        out[d, 0] = _renormalisation(theta[d, 2 : 2 + k], index, none) - 0.5 * n * LOG_2PI
+        out[d, 0] = _renormalisation(theta[d, 2:], index, none) - 0.5 * n * LOG_2PI
     for start in range(0, n, BLOCK):
         m = min(BLOCK, n - start)
         for d in range(len(theta)):

@@ -13,14 +13,14 @@ such sites cost a few vector operations instead of a few matrices each.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numba
 import numpy as np
 
-from bayesens.calling import BARE, INNER, KERNEL, ONCE
+from bayesens.calling import BARE, INNER, ONCE, address_of, beyond, over_draws
 from bayesens.sufficient import Statistics
-from bayesens.threads import share_out
 
 __all__ = [
     "collapsed_packed",
@@ -379,41 +379,6 @@ def _columns(pattern):  # type: ignore[no-untyped-def]
     return count
 
 
-@ONCE
-def _routes(pattern, cell_pattern, cell_site, site_group, n_groups):  # type: ignore[no-untyped-def]
-    """Sort sites into the short route, for those with one cell and that complete, and the long one.
-
-    Returns each site's place on the long route (-1: none) and how many take it; then the cells on the short route, group
-    by group, and where each group begins.
-    """
-    sites = len(site_group)
-    place, start = np.zeros(sites, np.int64), np.zeros(n_groups + 1, np.int64)
-    complete = np.empty(len(pattern), np.bool_)
-    for q in range(len(pattern)):
-        complete[q] = _columns(pattern[q]) == pattern.shape[1]
-    for c in range(len(cell_site)):
-        place[cell_site[c]] += 1 if complete[cell_pattern[c]] else 2
-    long = 0
-    for s in range(sites):
-        if place[s] == 1:
-            place[s] = -1
-            start[site_group[s] + 1] += 1
-        else:
-            place[s] = long
-            long += 1
-    for g in range(n_groups):
-        start[g + 1] += start[g]
-    cells, filled = np.empty(start[n_groups], np.int64), np.empty(n_groups, np.int64)
-    for g in range(n_groups):
-        filled[g] = start[g]
-    for c in range(len(cell_site)):
-        if place[cell_site[c]] < 0:
-            g = site_group[cell_site[c]]
-            cells[filled[g]] = c
-            filled[g] += 1
-    return place, long, cells, start
-
-
 @INNER
 def _rows_upward(  # type: ignore[no-untyped-def]
     mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant, place,
@@ -452,12 +417,10 @@ def _rows_upward(  # type: ignore[no-untyped-def]
 
 @INNER
 def _upward(  # type: ignore[no-untyped-def]
-    mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
+    mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start
 ):
     """Information of rows about their site, of sites about their group, of groups about the mean; and the value."""
-    p = len(mean)
-    place, long, cells, start = _routes(pattern, cell_pattern, cell_site, site_group, n_groups)
-    routes = place, cells, start
+    p, n_groups, long = len(mean), len(start) - 1, len(site_group) - len(cells)
     work = np.empty((4, p, p))
     raw_p, raw_h = np.zeros((long, p, p)), np.zeros((long, p))
     site_p, site_h = np.zeros((long, p, p)), np.zeros((long, p))
@@ -486,7 +449,7 @@ def _upward(  # type: ignore[no-untyped-def]
     if not np.isfinite(value):
         value = -np.inf
     levels = raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, group_p, group_h
-    return value, inverse, levels, routes, (turn, rows, u, r)
+    return value, inverse, levels, (turn, rows, u, r)
 
 
 # -------------------------------------------------------------------------------------------------------------- downward
@@ -564,46 +527,61 @@ def _short_downward(turn, rows, u, r, start, effect_mean, effect_cov, d_within, 
     _sandwich(d_within, turn, by_within, 1.0, work)
 
 
-# -------------------------------------------------------------------------------------------------- value and gradient
-# What calls the kernel stays in this file: numba compiles them into one and looks for edits in the caller's file only.
+# --------------------------------------------------------------------------------------------------- functions for C
+# They take the shape of a covariance and then all parameters, the statistics' numbers, and where results go.
 @ONCE
 def _unpack(data, index):  # type: ignore[no-untyped-def]
-    """Statistics from flat arrays."""
-    p, patterns, cells, sites = index[0], index[1], index[2], index[3]
-    square = p * p
-    place = 5 + patterns * p
+    """Statistics from the addresses of their numbers; :meth:`Statistics.packed` has their order."""
+    head = numba.carray(index, 6)
+    p, patterns, cells, sites, groups, short = head[0], head[1], head[2], head[3], head[4], head[5]
+    by_cell = beyond(index, 6 + patterns * p)
+    by_site = beyond(by_cell, 2 * cells)
     return (
-        index[5:place].reshape((patterns, p)),
-        data[: patterns * square].reshape((patterns, p, p)),
-        data[patterns * square : patterns * square + cells],
-        data[patterns * square + cells :].reshape((cells, p)),
-        index[place : place + cells],
-        index[place + cells : place + 2 * cells],
-        index[place + 2 * cells : place + 2 * cells + sites],
+        numba.carray(beyond(index, 6), (patterns, p)),
+        numba.carray(data, (patterns, p, p)),
+        numba.carray(beyond(data, patterns * p * p), cells),
+        numba.carray(beyond(data, patterns * p * p + cells), (cells, p)),
+        numba.carray(by_cell, cells),
+        numba.carray(beyond(by_cell, cells), cells),
+        numba.carray(by_site, sites),
+        numba.carray(beyond(by_site, sites), sites),
+        numba.carray(beyond(by_site, 2 * sites), short),
+        numba.carray(beyond(by_site, 2 * sites + short), groups + 1),
     )
 
 
 @ONCE
 def _parameters(theta, p):  # type: ignore[no-untyped-def]
-    """Mean and the three covariances, which the shape of the last precedes."""
-    square, x = p * p, theta[2:]
+    """Mean and the three covariances."""
+    x = beyond(theta, 2)
     return (
-        x[:p], x[p : p + square].reshape((p, p)), x[p + square : p + 2 * square].reshape((p, p)),
-        x[p + 2 * square :].reshape((p, p)),
+        numba.carray(x, p), numba.carray(beyond(x, p), (p, p)), numba.carray(beyond(x, p + p * p), (p, p)),
+        numba.carray(beyond(x, p + 2 * p * p), (p, p)),
     )  # fmt: skip
 
 
-@ONCE
-def _collapsed(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Value and gradient, from and into flat arrays."""
-    p, square, n_groups = index[0], index[0] * index[0], index[4]
+def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
+    """Value and gradient."""
+    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start = _unpack(data, index)
+    p, n_groups = scatter.shape[1], len(start) - 1
     mean, within, site, group = _parameters(theta, p)
-    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group = _unpack(data, index)
-    d_mean, d_within = out[1 : 1 + p], out[1 + p : 1 + p + square].reshape((p, p))
-    d_site = out[1 + p + square : 1 + p + 2 * square].reshape((p, p))
-    d_group = out[1 + p + 2 * square : 1 + p + 3 * square].reshape((p, p))
-    value, inverse, levels, (place, cells, start), (turn, shorter, u, r) = _upward(
-        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, n_groups
+    d_mean, d_within, d_site, d_group = _parameters(beyond(out, -1), p)
+    out = numba.carray(out, 1 + p + 3 * p * p)
+    value, inverse, levels, (turn, shorter, u, r) = _upward(
+        mean,
+        within,
+        site,
+        group,
+        pattern,
+        scatter,
+        n,
+        cell_mean,
+        cell_pattern,
+        cell_site,
+        site_group,
+        place,
+        cells,
+        start,
     )
     out[0] = value
     for i in range(1, len(out)):
@@ -629,16 +607,6 @@ def _collapsed(theta, data, index, out):  # type: ignore[no-untyped-def]
         _add(d_within, inverse[q], -0.5 * rows[q])
     if len(cells) > 0:
         _short_downward(turn, shorter, u, r, start, effect_mean, effect_cov, d_within, d_site)
-
-
-def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Value and gradient for a C function, from and into flat arrays: the shape of a covariance, then all parameters."""
-    p, patterns, cells, sites = index[0], index[1], index[2], index[3]
-    size = p + 3 * p * p
-    _collapsed(
-        numba.carray(theta, 2 + size), numba.carray(data, patterns * p * p + cells + cells * p),
-        numba.carray(index, 5 + patterns * p + 2 * cells + sites), numba.carray(out, 1 + size),
-    )  # fmt: skip
 
 
 @INNER
@@ -675,38 +643,71 @@ def _effects(r, precision, information, z, out, work):  # type: ignore[no-untype
     return log_density
 
 
-# fmt: off
-@KERNEL
-def _effect_draws(  # type: ignore[no-untyped-def]
-    means, withins, sites, groups, noise_g, noise_s, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count
-):
-    # fmt: on
-    draws, p = means.shape
-    n_groups = int(count[0])
-    out_g, out_s = np.zeros((draws, n_groups, p)), np.zeros((draws, len(site_group), p))
-    log_density, left, prior, work = np.zeros(draws), np.empty(p), np.empty((p, p)), np.empty((4, p, p))
-    by_site, by_group = (len(site_group), p, p), (n_groups, p, p)
-    place, site_p, site_h = np.arange(len(site_group)), np.empty(by_site), np.empty(by_site[:2])
-    for d in range(draws):
-        inverse, log_determinant, _ = _pattern_inverses(pattern, withins[d])
-        raw_p, raw_h = np.zeros(by_site), np.zeros(by_site[:2])
-        group_raw_p, group_raw_h = np.zeros(by_group), np.zeros(by_group[:2])
-        _rows_upward(
-            means[d], sites[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse,
-            log_determinant, place, raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
-        )  # fmt: skip
-        _root(groups[d], prior)
-        for g in range(n_groups):
-            log_density[d] += _effects(prior, group_raw_p[g], group_raw_h[g], noise_g[d, g], out_g[d, g], work)
-        _root(sites[d], prior)
-        for s in range(len(site_group)):
-            _apply(raw_p[s], out_g[d, site_group[s]], left)
-            for i in range(p):
-                left[i] = raw_h[s, i] - left[i]
-            log_density[d] += _effects(prior, raw_p[s], left, noise_s[d, s], out_s[d, s], work)
-    return out_g, out_s, log_density
+def _effects_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
+    """Log density of drawn effects, and those of groups and sites, from noise that follows the parameters."""
+    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, _, _, start = _unpack(data, index)
+    p, sites, n_groups = scatter.shape[1], len(site_group), len(start) - 1
+    mean, within, site, group = _parameters(theta, p)
+    noise = numba.carray(beyond(theta, 2 + p + 3 * p * p), (n_groups + sites, p))
+    drawn = numba.carray(beyond(out, 1), (n_groups + sites, p))
+    left, prior, work = np.empty(p), np.empty((p, p)), np.empty((4, p, p))
+    site_p, site_h = np.empty((sites, p, p)), np.empty((sites, p))
+    raw_p, raw_h = np.zeros((sites, p, p)), np.zeros((sites, p))
+    group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
+    inverse, log_determinant, _ = _pattern_inverses(pattern, within)
+    _rows_upward(  # by the long route, which leaves what each site says
+        mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant,
+        np.arange(sites), raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
+    )  # fmt: skip
+    log_density = 0.0
+    _root(group, prior)
+    for g in range(n_groups):
+        log_density += _effects(prior, group_raw_p[g], group_raw_h[g], noise[g], drawn[g], work)
+    _root(site, prior)
+    for s in range(sites):
+        _apply(raw_p[s], drawn[site_group[s]], left)
+        for i in range(p):
+            left[i] = raw_h[s, i] - left[i]
+        log_density += _effects(prior, raw_p[s], left, noise[n_groups + s], drawn[n_groups + s], work)
+    numba.carray(out, 1)[0] = log_density
 
 
+def _groups_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
+    """Means of the groups' effects given all rows, then their covariances."""
+    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start = _unpack(data, index)
+    p, n_groups = scatter.shape[1], len(start) - 1
+    mean, within, site, group = _parameters(theta, p)
+    means, covariances = numba.carray(out, (n_groups, p)), numba.carray(beyond(out, n_groups * p), (n_groups, p, p))
+    levels = _upward(
+        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start
+    )[2]  # fmt: skip
+    work = np.empty((p, p))
+    for g in range(n_groups):
+        _group_effect(group, levels[6][g], levels[7][g], means[g], covariances[g], work)
+
+
+def _site_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
+    """Mean of one site's own effect plus its group's, then its covariance; the group's are in the place of ``group``."""
+    pattern, scatter, n, cell_mean, cell_pattern, _, _, _, _, _ = _unpack(data, index)
+    p = scatter.shape[1]
+    mean, within, site, group_cov = _parameters(theta, p)
+    group_mean = numba.carray(beyond(theta, 2 + p + 3 * p * p), p)
+    total, spread = numba.carray(out, p), numba.carray(beyond(out, p), (p, p))
+    site_p, site_h, deviation, weighted = np.empty((p, p)), np.empty(p), np.empty(p), np.empty(p)
+    precision, information, work = np.zeros((p, p)), np.zeros(p), np.empty((4, p, p))
+    inverse, _, _ = _pattern_inverses(pattern, within)
+    for c in range(len(n)):
+        q = cell_pattern[c]
+        _deviation(pattern[q], cell_mean[c], mean, deviation)
+        _apply(inverse[q], deviation, weighted)
+        _add(precision, inverse[q], n[c])
+        for i in range(p):
+            information[i] += n[c] * weighted[i]
+    _integrate(precision, information, site, site_p, site_h, work)
+    _site_effect(site, site_p, site_h, group_mean, group_cov, total, spread, deviation, work)
+
+
+# -------------------------------------------------------------------------------------------------- for many draws
 def effect_draws(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: np.ndarray, *, data: Statistics,
                  rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Draw the effects of groups and sites from their exact conditional distribution, one draw per set of parameters.
@@ -726,52 +727,13 @@ def effect_draws(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: 
     log_density : array (draw)
         Log density of the drawn effects given parameters and data, over the effects whose variance is not zero.
     """
-    shape = (len(mean), data.n_groups, mean.shape[1]), (len(mean), len(data.site_group), mean.shape[1])
-    noise = [np.zeros(s) if rng is None else rng.standard_normal(s) for s in shape]
-    arrays = [np.ascontiguousarray(x, dtype=float) for x in (mean, within, site, group)]
-    return _over_draws(_effect_draws, [*arrays, *noise], data)
-
-
-def _over_draws(kernel: Any, by_draw: list[np.ndarray], data: Statistics) -> Any:
-    """Call a kernel on parts of the draws side by side, and join what it returns."""
-    found = share_out(lambda part: kernel(*(x[part] for x in by_draw), *data.arrays()), len(by_draw[0]))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
-
-
-@KERNEL
-def _group_moments(  # type: ignore[no-untyped-def]
-    means, withins, sites, groups, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count
-):
-    draws, p = means.shape
-    n_groups = int(count[0])
-    out, spread, work = np.zeros((draws, n_groups, p)), np.zeros((draws, n_groups, p, p)), np.empty((p, p))
-    for d in range(draws):
-        levels = _upward(
-            means[d], withins[d], sites[d], groups[d], pattern, scatter, n, cell_mean, cell_pattern, cell_site,
-            site_group, n_groups,
-        )[2]  # fmt: skip
-        for g in range(n_groups):
-            _group_effect(groups[d], levels[6][g], levels[7][g], out[d, g], spread[d, g], work)
-    return out, spread
-
-
-@KERNEL
-def _site_moments(means, withins, sites, group_means, group_covs, pattern, n, cell_mean):  # type: ignore[no-untyped-def]
-    draws, p = means.shape
-    out, spread, work = np.zeros((draws, p)), np.zeros((draws, p, p)), np.empty((4, p, p))
-    site_p, site_h, deviation, weighted = np.empty((p, p)), np.empty(p), np.empty(p), np.empty(p)
-    for d in range(draws):
-        inverse, _, _ = _pattern_inverses(pattern, withins[d])
-        precision, information = np.zeros((p, p)), np.zeros(p)
-        for c in range(len(n)):
-            _deviation(pattern[c], cell_mean[c], means[d], deviation)
-            _apply(inverse[c], deviation, weighted)
-            _add(precision, inverse[c], n[c])
-            for i in range(p):
-                information[i] += n[c] * weighted[i]
-        _integrate(precision, information, sites[d], site_p, site_h, work)
-        _site_effect(sites[d], site_p, site_h, group_means[d], group_covs[d], out[d], spread[d], deviation, work)
-    return out, spread
+    draws, p = mean.shape
+    shapes = (draws, data.n_groups, p), (draws, len(data.site_group), p)
+    noise = [np.zeros(s) if rng is None else rng.standard_normal(s) for s in shapes]
+    count = (data.n_groups + len(data.site_group)) * p
+    out = _over_draws(_effects_packed, (mean, within, site, group, *noise), data, 1 + count)
+    effects = out[:, 1:].reshape(draws, -1, p)
+    return effects[:, : data.n_groups], effects[:, data.n_groups :], out[:, 0]
 
 
 def group_moments(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: np.ndarray, *,
@@ -788,8 +750,10 @@ def group_moments(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group:
     -------
     array (draw, group, column), array (draw, group, column, column)
     """
-    arrays = [np.ascontiguousarray(x, dtype=float) for x in (mean, within, site, group)]
-    return _over_draws(_group_moments, arrays, data)
+    draws, p = mean.shape
+    out = _over_draws(_groups_packed, (mean, within, site, group), data, data.n_groups * (p + p * p))
+    first = data.n_groups * p
+    return out[:, :first].reshape(draws, -1, p), out[:, first:].reshape(draws, -1, p, p)
 
 
 def site_moments(which: int, mean: np.ndarray, within: np.ndarray, site: np.ndarray, group_mean: np.ndarray,
@@ -810,6 +774,16 @@ def site_moments(which: int, mean: np.ndarray, within: np.ndarray, site: np.ndar
     -------
     array (draw, column), array (draw, column, column)
     """
-    cells = data.cell_site == which
-    arrays = [np.ascontiguousarray(x, dtype=float) for x in (mean, within, site, group_mean, group_cov)]
-    return _site_moments(*arrays, data.pattern[data.cell_pattern[cells]], data.n[cells], data.mean[cells])
+    draws, p = mean.shape
+    out = _over_draws(_site_packed, (mean, within, site, group_cov, group_mean), data.of_site(which), p + p * p)
+    return out[:, :p], out[:, p:].reshape(draws, p, p)
+
+
+def _over_draws(
+    packed: Callable[..., Any], parameters: Iterable[np.ndarray], data: Statistics, size: int
+) -> np.ndarray:
+    """Call a function for C with each draw's parameters, into (draw, size)."""
+    flat = [np.reshape(x, (len(x), -1)) for x in parameters]
+    p = data.pattern.shape[1]
+    theta = np.concatenate([np.full((len(flat[0]), 2), float(p)), *flat], axis=1)
+    return over_draws(address_of(packed), theta, *data.packed(), size)

@@ -115,7 +115,7 @@ class Recorder:
         head = self.constant(np.array(parameters[-1].shape, dtype=float))
         theta = np.concatenate([head, *(slots.ravel() for slots in parameters)])
         out = self._new(np.zeros(1))
-        self.code.append((OPS["kernel"][0], len(theta), out, self._pool(theta), len(self.kernels), 0))
+        self.code.append((OPS["call"][0], len(theta), out, self._pool(theta), len(self.kernels), 0))
         self.kernels.append((kernel, data, index, len(head)))
         return np.array(out)
 

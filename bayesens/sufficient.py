@@ -5,7 +5,7 @@ Those of chunks merge into those of the whole, so that no more than a chunk need
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -45,19 +45,50 @@ class Statistics:
     site_group: np.ndarray
     n_groups: int
 
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """Return the arrays in the order of the kernels."""
-        count = np.zeros(1) + self.n_groups
-        return (
-            self.pattern,
-            self.scatter,
-            self.n,
-            self.mean,
+    def packed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return all numbers as the kernels read them.
+
+        Returns
+        -------
+        data : array
+            ``scatter``, ``n`` and ``mean`` end to end.
+        index : int array
+            Numbers of columns, patterns, cells, sites, groups and short sites; then ``pattern``, ``cell_pattern``,
+            ``cell_site``, ``site_group``; for each site its place among those that are not short (-1: it is short); the
+            cells of the short ones, group by group; and where each group begins among them.
+
+        Notes
+        -----
+        A site is short if it has one cell and that all columns: a count and a mean say all about it.
+        """
+        complete = np.bincount(self.cell_site, 2 - self.pattern.all(axis=1)[self.cell_pattern], len(self.site_group))
+        short = complete == 1
+        place = np.where(short, -1, np.cumsum(~short) - 1)
+        cells = np.flatnonzero(short[self.cell_site])
+        cells = cells[np.argsort(self.site_group[self.cell_site[cells]], kind="stable")]
+        start = np.append(0, np.cumsum(np.bincount(self.site_group[short], minlength=self.n_groups)))
+        head = [self.pattern.shape[1], len(self.pattern), len(self.n), len(self.site_group), self.n_groups, len(cells)]
+        parts = [
+            np.array(head),
+            np.ravel(self.pattern),
             self.cell_pattern,
             self.cell_site,
             self.site_group,
-            count,
-        )
+            place,
+            cells,
+            start,
+        ]
+        data = np.concatenate([np.ravel(self.scatter), self.n, np.ravel(self.mean)])
+        return data.astype(float), np.concatenate(parts).astype(np.int64)
+
+    def of_site(self, which: int) -> Statistics:
+        """Statistics of one site's rows, in a group of its own."""
+        own = self.cell_site == which
+        zero = np.zeros(1, dtype=np.int64)
+        return replace(
+            self, n=self.n[own], mean=self.mean[own], cell_pattern=self.cell_pattern[own],
+            cell_site=np.zeros(int(own.sum()), dtype=np.int64), site_group=zero, n_groups=1,
+        )  # fmt: skip
 
     def to_dataset(self) -> xr.Dataset:
         """Return the arrays under their names, for a file; :meth:`from_dataset` reads them."""

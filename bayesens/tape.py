@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bayesens.interpreter import OPS, adjoint_many, density_address, run_many, scatter_many
+from bayesens.interpreter import OPS, adjoint_many, density_addresses, run_many, scatter_many
 from bayesens.threads import share_out
 
 __all__ = ["OPS", "Kernel", "Tape"]
@@ -101,9 +101,10 @@ class Tape:
         for row, (likelihood, data, index, head) in zip(tables, self.kernels, strict=False):
             kept += [data, index]
             row[:] = likelihood.address(), data.ctypes.data, index.ctypes.data, head
+        address, *called = density_addresses()
         plan = [self.code.ctypes.data, len(self.code), self.pool.ctypes.data, len(self.pool), tables.ctypes.data, len(tables),
-                self.template.ctypes.data, len(self.template), int(self.outputs[0]), affine.ctypes.data]  # fmt: skip
-        return density_address(), np.array(plan, dtype=np.int64), kept
+                self.template.ctypes.data, len(self.template), int(self.outputs[0]), affine.ctypes.data, *called]  # fmt: skip
+        return address, np.array(plan, dtype=np.int64), kept
 
     def _forward(self, x: np.ndarray, *, gradients: bool) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """Slots of many points, and what the kernels gave."""
@@ -125,7 +126,7 @@ class Tape:
 
     def _segments(self) -> list[tuple[np.ndarray, int | None]]:
         """Instructions up to each kernel, with its line; and those after the last."""
-        lines = np.nonzero(self.code[:, 0] == OPS["kernel"][0])[0]
+        lines = np.nonzero(self.code[:, 0] == OPS["call"][0])[0]
         starts = [0, *(lines + 1)]
         return [
             (self.code[a:b], int(k) if k is not None else None)

@@ -7,14 +7,11 @@ import numpy as np
 from bayesens.likelihoods import CollapsedLogLik
 
 
-def collapsed(mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, count):
-    """Value and the derivative by each of the four parameters; the data as ``Statistics.arrays`` gives them."""
+def collapsed(mean, within, site, group, data):
+    """Value and the derivative by each of the four parameters, under the given ``Statistics``."""
     parameters = [np.asarray(x, dtype=float) for x in (mean, within, site, group)]
     theta = np.concatenate([parameters[-1].shape, *map(np.ravel, parameters)])
-    head = [len(mean), len(pattern), len(n), len(site_group), int(count[0])]
-    index = np.concatenate([head, np.ravel(pattern), cell_pattern, cell_site, site_group]).astype(np.int64)
-    floats = np.concatenate([np.ravel(scatter), n, np.ravel(cell_mean)])
-    (out,) = CollapsedLogLik().at_many(theta[None], floats, index, 2, gradients=True)
+    (out,) = CollapsedLogLik().at_many(theta[None], *data.packed(), 2, gradients=True)
     parts = np.split(out[1:], np.cumsum([x.size for x in parameters])[:-1])
     return out[0], *(part.reshape(x.shape) for part, x in zip(parts, parameters))
 

@@ -82,7 +82,7 @@ def test_collapsed_likelihood_is_the_multivariate_normal(table, levels):
     rng = np.random.default_rng(1)
     for _ in range(5):
         args = arguments(rng, levels)
-        value = _collapsed(*args, *statistics(*table, SITE_GROUP).arrays())[0]
+        value = _collapsed(*args, statistics(*table, SITE_GROUP))[0]
         stacked, mean, total, _ = joint(*table, *args)
         assert value == pytest.approx(multivariate_normal(mean, total).logpdf(stacked), abs=1e-8)
 
@@ -91,13 +91,13 @@ def test_collapsed_likelihood_is_the_multivariate_normal(table, levels):
 def test_collapsed_gradient_is_that_of_finite_differences(table, levels):
     rng = np.random.default_rng(2)
     args = arguments(rng, levels)
-    data = statistics(*table, SITE_GROUP).arrays()
-    gradient = _collapsed(*args, *data)[1:]
+    data = statistics(*table, SITE_GROUP)
+    gradient = _collapsed(*args, data)[1:]
     for i, argument in enumerate(args):
         direction = rng.normal(size=argument.shape)
         direction = direction + direction.T  # covariances move symmetrically
         up, down = (
-            _collapsed(*(a + side * 1e-5 * direction if j == i else a for j, a in enumerate(args)), *data)[0]
+            _collapsed(*(a + side * 1e-5 * direction if j == i else a for j, a in enumerate(args)), data)[0]
             for side in (1, -1)
         )
         assert np.sum(gradient[i] * direction) == pytest.approx((up - down) / 2e-5, rel=1e-6, abs=1e-5)
@@ -171,15 +171,15 @@ def test_sites_of_complete_rows_have_the_value_and_gradient_of_the_general_route
     site = np.r_[np.arange(sites), rng.integers(0, sites, rows - sites)]
     site_group = np.sort(np.r_[np.arange(groups), rng.integers(0, groups, sites - groups)])
     rows = statistics(z, site, site_group)
-    data, long = rows.arrays(), split(rows).arrays()
+    data, long = rows, split(rows)
     mean, within = 0.3 * np.sqrt(size) * rng.normal(size=p), random_levels(rng, p, p + 2, size)
     levels = [random_levels(rng, p, rank, size) for rank in ranks]
 
     def general(*args):
-        return _collapsed(*args, *long)[0]
+        return _collapsed(*args, long)[0]
 
     args = (mean, within, *levels)
-    value, *gradient = _collapsed(*args, *data)
+    value, *gradient = _collapsed(*args, data)
     assert value == pytest.approx(general(*args), rel=1e-11)
     for i, slope in enumerate(gradient):
         direction = rng.normal(size=np.shape(args[i]))
@@ -193,7 +193,7 @@ def test_sites_of_complete_rows_have_the_value_and_gradient_of_the_general_route
 @pytest.mark.parametrize("within", [-np.eye(P), np.ones((P, P)), np.full((P, P), np.nan), np.zeros((P, P))])
 def test_collapsed_likelihood_of_a_covariance_that_is_not_positive_definite_is_minus_infinity(table, within):
     level = np.eye(P)
-    value, *gradient = _collapsed(np.zeros(P), within, level, level, *statistics(*table, SITE_GROUP).arrays())
+    value, *gradient = _collapsed(np.zeros(P), within, level, level, statistics(*table, SITE_GROUP))
     assert value == -np.inf
     assert all(np.all(np.isfinite(g)) for g in gradient)
 
@@ -218,11 +218,9 @@ def test_statistics_do_not_depend_on_row_order_and_keep_their_digits_far_from_ze
     z, site = table
     order = np.random.default_rng(5).permutation(len(z))
     args = arguments(np.random.default_rng(6), "site and group")
-    value = _collapsed(*args, *statistics(z, site, SITE_GROUP).arrays())[0]
-    assert _collapsed(*args, *statistics(z[order], site[order], SITE_GROUP).arrays())[0] == pytest.approx(
-        value, abs=1e-11
-    )
-    far = _collapsed(args[0] + 1e6, *args[1:], *statistics(z + 1e6, site, SITE_GROUP).arrays())[0]
+    value = _collapsed(*args, statistics(z, site, SITE_GROUP))[0]
+    assert _collapsed(*args, statistics(z[order], site[order], SITE_GROUP))[0] == pytest.approx(value, abs=1e-11)
+    far = _collapsed(args[0] + 1e6, *args[1:], statistics(z + 1e6, site, SITE_GROUP))[0]
     assert far == pytest.approx(value, abs=1e-6)
 
 
@@ -269,7 +267,7 @@ def test_joint_density_less_that_of_the_drawn_effects_is_the_collapsed_likelihoo
     args = arguments(np.random.default_rng(14), "site and group")
     z, site = table
     effects, density = draw_effects(table, args, 4, np.random.default_rng(15))
-    collapsed = _collapsed(*args, *statistics(z, site, SITE_GROUP).arrays())[0]
+    collapsed = _collapsed(*args, statistics(z, site, SITE_GROUP))[0]
     mean, expected = conditional(z, site, args)
     stacked, m, _, _ = joint(z, site, *args)
     row, column = np.nonzero(np.isfinite(z))

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
 from bayesens.likelihoods import CollapsedLogLik
-from bayesens.multilevel import _routes
 from bayesens.sufficient import statistics
 
 
@@ -20,8 +19,7 @@ def covariance(rng, p, rank=None):
 
 
 def short_sites(data):
-    place, *_ = _routes(data.pattern, data.cell_pattern, data.cell_site, data.site_group, data.n_groups)
-    return int(np.sum(place < 0))
+    return int(data.packed()[1][5])
 
 
 def problem(seed, p=5, groups=3, sites=7, missing=0.0, most=9, kind="full"):
@@ -41,8 +39,8 @@ def check_routes_agree(args, rows):
     data = statistics(*rows)
     assert short_sites(data) > 0
     assert short_sites(split(data)) == 0
-    value, *gradient = collapsed(*args, *data.arrays())
-    expected, *expected_gradient = collapsed(*args, *split(data).arrays())
+    value, *gradient = collapsed(*args, data)
+    expected, *expected_gradient = collapsed(*args, split(data))
     assert np.isfinite(value)
     assert value == pytest.approx(expected, rel=1e-10)
     for one, other in zip(gradient, expected_gradient):
@@ -99,7 +97,7 @@ def test_value_is_the_multivariate_normal_of_all_rows(kind, missing):
         args, rows = problem(seed, 3, 2, 5, missing, most=5, kind=kind)
         data = statistics(*rows)
         x, mean, total = stacked(args, *rows)
-        value = collapsed(*args, *data.arrays())[0]
+        value = collapsed(*args, data)[0]
         assert short_sites(data) > 0
         assert value == pytest.approx(multivariate_normal(mean, total).logpdf(x), rel=1e-11)
 
@@ -108,13 +106,13 @@ def test_value_is_the_multivariate_normal_of_all_rows(kind, missing):
 def test_gradient_is_that_of_central_differences(kind):
     rng = np.random.default_rng(6)
     args, rows = problem(6, 4, 2, 6, 0.3, kind=kind)
-    data = statistics(*rows).arrays()
-    gradient = collapsed(*args, *data)[1:]
+    data = statistics(*rows)
+    gradient = collapsed(*args, data)[1:]
     for i, argument in enumerate(args):
         direction = rng.normal(size=argument.shape)
         direction = direction + direction.T  # a covariance moves symmetrically; from zero it becomes indefinite
         up, down = (
-            collapsed(*(a + side * 1e-6 * direction if j == i else a for j, a in enumerate(args)), *data)[0]
+            collapsed(*(a + side * 1e-6 * direction if j == i else a for j, a in enumerate(args)), data)[0]
             for side in (1, -1)
         )
         assert np.sum(gradient[i] * direction) == pytest.approx((up - down) / 2e-6, rel=1e-6, abs=1e-5)
@@ -125,10 +123,10 @@ def test_gradient_is_that_of_central_differences(kind):
 def test_units_shift_the_value_by_a_constant(kind, unit):
     """With all columns in other units every density gets a factor a column, whether variances are 1e-12 or 1e12."""
     args, (z, site, site_group) = problem(8, 5, 3, 20, kind=kind)
-    value, *gradient = collapsed(*args, *statistics(z, site, site_group).arrays())
+    value, *gradient = collapsed(*args, statistics(z, site, site_group))
     mean, *covariances = args
     moved = unit * mean, *(unit**2 * c for c in covariances)
-    shifted, *moved_gradient = collapsed(*moved, *statistics(unit * z, site, site_group).arrays())
+    shifted, *moved_gradient = collapsed(*moved, statistics(unit * z, site, site_group))
     assert shifted + z.size * np.log(unit) == pytest.approx(value, rel=1e-11)
     for one, other, power in zip(gradient, moved_gradient, (1, 2, 2, 2)):
         np.testing.assert_allclose(other * unit**power, one, rtol=1e-9, atol=1e-10 * np.max(np.abs(one)))
@@ -138,9 +136,9 @@ def test_columns_in_units_far_apart():
     """As in a table with one member in metres and another in micrometres."""
     args, (z, site, site_group) = problem(9, 4, 2, 12)
     unit = np.array([1.0, 1e6, 1e-6, 1e3])
-    value, *gradient = collapsed(*args, *statistics(z, site, site_group).arrays())
+    value, *gradient = collapsed(*args, statistics(z, site, site_group))
     moved = args[0] * unit, *(c * np.outer(unit, unit) for c in args[1:])
-    shifted, *moved_gradient = collapsed(*moved, *statistics(z * unit, site, site_group).arrays())
+    shifted, *moved_gradient = collapsed(*moved, statistics(z * unit, site, site_group))
     assert shifted + len(z) * np.log(unit).sum() == pytest.approx(value, rel=1e-11)
     for one, other in zip(gradient, moved_gradient):
         back = other * (unit if one.ndim == 1 else np.outer(unit, unit))
@@ -156,7 +154,7 @@ def test_a_singular_covariance_of_sites_stays_one_however_many_rows(rows):
     data = replace(data, n=np.full(len(data.n), float(rows)))
     for _ in range(50):
         level = 1e3 * covariance(rng, 6, 1)
-        value, *gradient = collapsed(args[0], 1e-8 * args[1], level, args[3], *data.arrays())
+        value, *gradient = collapsed(args[0], 1e-8 * args[1], level, args[3], data)
         assert np.isfinite(value)
         assert all(np.all(np.isfinite(g)) for g in gradient)
 
@@ -164,7 +162,7 @@ def test_a_singular_covariance_of_sites_stays_one_however_many_rows(rows):
 @pytest.mark.parametrize("bad", [-np.eye(3), np.ones((3, 3)), np.full((3, 3), np.nan), np.zeros((3, 3))])
 def test_no_likelihood_where_within_is_not_positive_definite(bad):
     (mean, _, site, group), rows = problem(11, 3)
-    value, *gradient = collapsed(mean, bad, site, group, *statistics(*rows).arrays())
+    value, *gradient = collapsed(mean, bad, site, group, statistics(*rows))
     assert value == -np.inf
     assert all(np.all(g == 0.0) for g in gradient)
 
@@ -172,7 +170,7 @@ def test_no_likelihood_where_within_is_not_positive_definite(bad):
 @pytest.mark.parametrize("bad", [-10.0 * np.eye(3), np.full((3, 3), np.nan), np.diag([1.0, np.inf, 1.0])])
 def test_no_likelihood_where_that_of_sites_is_far_from_a_covariance(bad):
     (mean, within, _, group), rows = problem(12, 3)
-    value, *gradient = collapsed(mean, within, bad, group, *statistics(*rows).arrays())
+    value, *gradient = collapsed(mean, within, bad, group, statistics(*rows))
     assert value == -np.inf
     assert all(np.all(g == 0.0) for g in gradient)
 
@@ -181,8 +179,5 @@ def test_values_alone_are_those_with_a_gradient():
     sets = [problem(seed, 4, 2, 6)[0] for seed in range(4)]
     data = statistics(*problem(0, 4, 2, 6, 0.4)[1])
     theta = np.array([np.concatenate([(4, 4), *map(np.ravel, args)]) for args in sets])
-    head = [4, len(data.pattern), len(data.n), len(data.site_group), data.n_groups]
-    index = np.concatenate([head, np.ravel(data.pattern), data.cell_pattern, data.cell_site, data.site_group])
-    floats = np.concatenate([np.ravel(data.scatter), data.n, np.ravel(data.mean)])
-    out = CollapsedLogLik().at_many(theta, floats, index.astype(np.int64), 2, gradients=False)
-    np.testing.assert_allclose(out[:, 0], [collapsed(*args, *data.arrays())[0] for args in sets], rtol=1e-14)
+    out = CollapsedLogLik().at_many(theta, *data.packed(), 2, gradients=False)
+    np.testing.assert_allclose(out[:, 0], [collapsed(*args, data)[0] for args in sets], rtol=1e-14)
