@@ -22,8 +22,8 @@ __all__ = ["Optimum", "em", "em_starts", "least_squares"]
 
 TINY = 1e-300
 PARTS, ROWS_FOR_THREADS = 8, 10_000
-PATIENCE = 20  # steps of EM before quasi-Newton steps are tried, twice as many before each next time
-ROWS_FOR_STARTS = 5_000
+PATIENCE, CLOSE = 20, 2  # steps of EM before quasi-Newton steps are tried: from anywhere, and from close to the optimum
+ROWS_FOR_STARTS, ROWS_OF_MEMBER = 5_000, 100
 LEAP = 4.0  # by how much these may change logarithms
 STILL = 1e-8  # change of weights, and of logarithms of variances times the weight, at which EM ends
 
@@ -172,15 +172,15 @@ def _newton(gradient: Callable[[np.ndarray], np.ndarray], u: np.ndarray) -> np.n
     return step if np.max(np.abs(step), initial=0.0) < 1e-3 else np.zeros_like(step)
 
 
-def _climb(step: _Steps, weight: np.ndarray, variance: np.ndarray, tolerance: float,
-           max_iterations: int) -> tuple[np.ndarray, np.ndarray, float, int, bool]:  # fmt: skip
+def _climb(step: _Steps, weight: np.ndarray, variance: np.ndarray, tolerance: float, max_iterations: int,
+           patience: int) -> tuple[np.ndarray, np.ndarray, float, int, bool]:  # fmt: skip
     """EM until neither the log likelihood nor the weights and scales change; where it is slow, quasi-Newton steps between.
 
     A plateau on which EM creeps changes the log likelihood by less than any tolerance: weights and the logarithms of
     variances must stand still too, but for those of members whose weight is going to zero.
     """
     loglik, *there = step(weight, variance)
-    slow, leap_at = 0, PATIENCE
+    slow, leap_at = 0, patience
     while step.passes <= max_iterations:
         before, (weight, variance), previous = (weight, variance), there, loglik
         if not np.min(variance) > 0.0:
@@ -203,7 +203,7 @@ def _climb(step: _Steps, weight: np.ndarray, variance: np.ndarray, tolerance: fl
 
 def em(squares: np.ndarray, available: np.ndarray, *, weight: np.ndarray, sigma: np.ndarray, cluster: np.ndarray,
        shared: bool, fixed_weight: bool = False, tolerance: float = 1e-10, max_iterations: int = 500_000,
-       start: str = "standard") -> Optimum:  # fmt: skip
+       patience: int = PATIENCE, start: str = "standard") -> Optimum:  # fmt: skip
     """Maximise the likelihood of a normal mixture with known means from one start.
 
     Parameters
@@ -223,6 +223,8 @@ def em(squares: np.ndarray, available: np.ndarray, *, weight: np.ndarray, sigma:
         Relative change of the log likelihood at which the search ends, once weights and scales stand still too.
     max_iterations : int
         Passes over the rows.
+    patience : int
+        Steps of EM before quasi-Newton steps are tried, twice as many before each next time.
     start : str
         A name for the start.
 
@@ -241,7 +243,12 @@ def em(squares: np.ndarray, available: np.ndarray, *, weight: np.ndarray, sigma:
     step = _Steps(squares / unit, available, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight)
     with np.errstate(divide="ignore", invalid="ignore"):
         w, variance, loglik, iterations, converged = _climb(
-            step, np.array(weight, dtype=float), np.array(sigma, dtype=float) ** 2 / unit, tolerance, max_iterations
+            step,
+            np.array(weight, dtype=float),
+            np.array(sigma, dtype=float) ** 2 / unit,
+            tolerance,
+            max_iterations,
+            patience,
         )
     if not np.isfinite(loglik):
         raise ValueError(
@@ -258,7 +265,8 @@ def em_starts(squares: np.ndarray, available: np.ndarray, *, cluster: np.ndarray
 
     The standard start has equal weights and, for sigma, the standard deviation of the best member's residuals. The
     others spread the sigmas over a factor of about thirty and the weights over the simplex. Of a large table they are tried
-    on 5,000 rows, and those that lead elsewhere there go on with all rows.
+    on 5,000 rows, and those that lead elsewhere there go on with all rows; the standard start goes by way of these rows if
+    there are ten times as many.
 
     Returns
     -------
@@ -275,22 +283,45 @@ def em_starts(squares: np.ndarray, available: np.ndarray, *, cluster: np.ndarray
         "fixed_weight": fixed_weight,
         "tolerance": tolerance,
     }
-    standard = em(squares, available, weight=equal, sigma=np.full(k, best), **common)
+    rng = np.random.default_rng(seed)
+    some = _some_rows(available, rng)
+    standard = _standard(squares, available, some, equal, np.full(k, best), common)
     if (shared and bool(available.all())) or k == 1 or starts <= 0:
         # With one sigma for all, complete rows and known means the optimum in the weights is unique at any sigma.
         starts = 0 if k == 1 else min(starts, 2)
-    rng = np.random.default_rng(seed)
     points = []
     for _ in range(starts):
         spread = np.exp(rng.uniform(np.log(0.05), np.log(1.5), size=cluster.max() + 1))[cluster]
         weight = equal if fixed_weight else rng.dirichlet(np.ones(k))
         points.append((weight, best * (spread if not shared else spread[:1].repeat(k))))
     names = [f"random {i + 1}" for i in range(starts)]
-    if len(squares) > ROWS_FOR_STARTS and starts:
-        some = np.sort(rng.choice(len(squares), ROWS_FOR_STARTS, replace=False))
+    if some is not None and starts:
         points, names = _promising(squares[some], available[some], points, names, standard, common)
+        common["patience"] = CLOSE
     found = _distinct([standard], _from_points(squares, available, points, names, common))
     return [standard, *sorted(found[1:], key=lambda o: -o.loglik)]
+
+
+def _some_rows(available: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+    """Rows of a large table on which starts are tried; None if it is not large, or if they hardly have some member."""
+    if len(available) <= ROWS_FOR_STARTS:
+        return None
+    some = np.sort(rng.choice(len(available), ROWS_FOR_STARTS, replace=False))
+    return some if available[some].sum(axis=0).min() >= ROWS_OF_MEMBER else None
+
+
+def _standard(squares: np.ndarray, available: np.ndarray, some: np.ndarray | None, weight: np.ndarray, sigma: np.ndarray,
+              common: dict[str, Any]) -> Optimum:  # fmt: skip
+    """The standard start's optimum; of a very large table, by way of that of some rows, from which it is not far."""
+    patience = PATIENCE
+    if some is not None and len(squares) >= 10 * len(some):
+        try:
+            near = em(squares[some], available[some], weight=weight, sigma=sigma, **common)
+        except ValueError:  # without bound on these rows, which need not be so on all
+            pass
+        else:
+            (weight, sigma), patience = _beside(near), CLOSE
+    return em(squares, available, weight=weight, sigma=sigma, patience=patience, **common)
 
 
 def _from_points(squares: np.ndarray, available: np.ndarray, points: list[tuple[np.ndarray, np.ndarray]], names: list[str],
@@ -317,4 +348,9 @@ def _promising(squares: np.ndarray, available: np.ndarray, points: list[tuple[np
     """Of the starts, those that lead elsewhere than the standard one on some of the rows; and where they lead there."""
     here = em(squares, available, weight=standard.weight, sigma=standard.sigma, **common)
     found = _distinct([here], _from_points(squares, available, points, names, common))[1:]
-    return [(o.weight, o.sigma) for o in found], [o.start for o in found]
+    return [_beside(o) for o in found], [o.start for o in found]
+
+
+def _beside(optimum: Optimum) -> tuple[np.ndarray, np.ndarray]:
+    """A start beside an optimum of other rows: no weight is zero, which EM would keep."""
+    return 0.99 * optimum.weight + 0.01 / len(optimum.weight), optimum.sigma

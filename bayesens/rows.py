@@ -74,9 +74,12 @@ def _rows(ensemble: Ensemble, name: str, index: np.ndarray, observation: np.ndar
         g.check(ensemble.prediction[:, j], column=member)
     if observation is not None:
         g.check(observation, column=ensemble.columns["observation"])
-    y = observation[index] if observation is not None else np.full(len(index), np.nan)
-    f = ensemble.prediction[index]
+    some = index if len(index) < ensemble.n_obs else slice(None)
+    y = observation[some] if observation is not None else np.full(len(index), np.nan)
+    f = ensemble.prediction[some]
     available = np.isfinite(f)
+    if available.all():
+        return Rows(g.forward(y), g.forward(f), available, index)
     return Rows(g.forward(y), np.where(available, g.forward(np.where(available, f, 1.0)), 0.0), available, index)
 
 

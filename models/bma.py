@@ -160,8 +160,9 @@ class BMA:
         if self.weights == "equal":
             return
         rows = self._rows(ensemble)
-        values = rows.z[:, 1:]
-        for one, other in affine_copies(ensemble.select(rows=rows.index), values):
+        values = np.where(rows.available, rows.f, np.nan)
+        used = ensemble if len(rows.index) == ensemble.n_obs else ensemble.select(rows=rows.index)
+        for one, other in affine_copies(used, values):
             pair = values[:, [ensemble.members.index(one), ensemble.members.index(other)]]
             if self.bias == "linear" or _shifted(pair, exactly=self.bias == "none"):
                 warn(f"Members {one!r} and {other!r} are exact copies of each other up to the bias correction in the "

@@ -197,6 +197,32 @@ def test_starts_find_other_optima_and_keep_the_standard_one_first():
     assert [o.loglik for o in again] == [o.loglik for o in found]
 
 
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_a_very_large_table_ends_where_its_rows_lead_without_the_way_by_some_of_them(missing):
+    rng = np.random.default_rng(10)
+    error = np.sqrt(0.5) * rng.normal(size=(60_000, 1)) + np.sqrt(0.5) * rng.normal(size=(60_000, 3))
+    error *= np.array([1.0, 1.1, 1.2])
+    available = rng.random(error.shape) >= missing
+    available[~available.any(axis=1), 0] = True
+    squares = np.where(available, error**2, 0.0)
+    best = np.sqrt(np.min(squares.sum(axis=0) / available.sum(axis=0)))
+    straight = em(squares, available, **start(3, sigma=best), shared=True)
+    found, *_ = em_starts(squares, available, cluster=np.arange(3), shared=True, starts=0)
+    assert found.loglik == pytest.approx(straight.loglik, abs=1e-6)
+    np.testing.assert_allclose(found.weight, straight.weight, atol=1e-7)
+    np.testing.assert_allclose(found.sigma, straight.sigma, rtol=1e-7)
+
+
+def test_a_member_that_some_rows_hardly_have_is_fitted_on_all():
+    squares, available = rows(60_000, missing=0.2, seed=11)
+    available[:, 2] = False
+    available[:30, 2] = available[~available.any(axis=1), 0] = True
+    found, *_ = em_starts(squares, available, cluster=np.arange(3), shared=True, starts=2)
+    straight = em(squares, available, **start(3), shared=True)
+    assert found.converged
+    assert found.loglik == pytest.approx(straight.loglik, abs=1e-6)
+
+
 @pytest.mark.parametrize(("bias", "degree"), [("linear", 1), ("additive", 0), ("none", None)])
 def test_bias_correction_is_least_squares_over_the_rows_that_have_the_member(bias, degree):
     rng = np.random.default_rng(9)
