@@ -115,15 +115,17 @@ def naive(model: str, table: Callable[[int, int], Any]) -> Callable[[int], Run]:
 
 
 def score(function: str) -> Callable[[int], Run]:
-    """Log score, CRPS and intervals, or LOO, of many rows under 1,000 draws."""
+    """Log score, CRPS and intervals of new rows, or LOO of the rows that were fitted, under 1,000 draws."""
 
     def prepare(n: int) -> Run:
         import bayesens as be
 
-        tree = be.fit(be.BMA(), bma_ensemble(5000, 2), method="laplace", draws=250, chains=4, random_seed=1,
-                      log_likelihood=False)  # fmt: skip
-        ensemble, call = bma_ensemble(n, 1), getattr(be, function)
-        call(tree, bma_ensemble(1000, 3))
+        def fitted(rows: Any) -> Any:
+            return be.fit(be.BMA(), rows, method="laplace", draws=250, chains=4, random_seed=1, log_likelihood=False)
+
+        small, ensemble, call = bma_ensemble(5000, 2), bma_ensemble(n, 1), getattr(be, function)
+        call(fitted(small), small)
+        tree = fitted(ensemble if function == "loo" else small)
         return lambda: call(tree, ensemble) and None
 
     return prepare
