@@ -8,19 +8,24 @@ kernels are called by address, which keeps the one out of what is compiled for t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils, types
+from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 from bayesens.threads import share_out
 
-__all__ = ["BARE", "INNER", "KERNEL", "ONCE", "address_of", "beyond", "call_at", "over_draws"]
+__all__ = ["BARE", "INNER", "KERNEL", "ONCE", "address_of", "beyond", "call_at", "compiled_beside", "over_draws"]
 
 BARE = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 KERNEL = numba.njit(cache=True, nogil=True)  # called from Python
@@ -38,6 +43,36 @@ def address_of(
     return int(compiled.address)
 
 
+@contextmanager
+def compiled_beside(function: Callable[..., Any], *others: str) -> Iterator[None]:
+    """Let a second process compile what will be needed next while this one compiles a function, the first time ever.
+
+    Parameters
+    ----------
+    function : callable
+        Nothing is done if it is on disk.
+    others : str
+        Functions without arguments, ``"package.module:function"``, after which something compiled is on disk.
+    """
+    if _on_disk(function) or getattr(sys, "frozen", False):  # a frozen program would start itself
+        yield
+        return
+    calls = [f"import {module}; {module}.{name}()" for module, name in (other.split(":") for other in others)]
+    with ExitStack() as stack:
+        with suppress(OSError):  # where none can be started, this process compiles all, later
+            process = subprocess.Popen([sys.executable, "-c", "; ".join(calls)], **SILENT)
+            stack.callback(process.wait)
+        yield
+
+
+def _on_disk(function: Callable[..., Any]) -> bool:
+    """Whether some version of a function is kept on disk; an answer that is wrong costs time and nothing else."""
+    module, name = function.__module__.rpartition(".")[2], function.__qualname__
+    folder = Path(FunctionCache(function).cache_path)
+    return any(folder.glob(f"{module}.{name}-{function.__code__.co_firstlineno}.*.nbi"))
+
+
+SILENT: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 _KEEP: list[Any] = []  # compiled functions whose addresses are in use
 
 

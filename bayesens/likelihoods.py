@@ -8,6 +8,7 @@ variables: as constants they would be compiled into the code, anew for every tab
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pytensor.graph.replace import _vectorize_node, graph_replace
 from pytensor.graph.traversal import toposort
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from bayesens.calling import address_of, call_at, over_draws
+from bayesens.calling import address_of, call_at, compiled_beside, over_draws
 from bayesens.mixture import mixture_packed, mixture_values, pack
 from bayesens.multilevel import collapsed_packed
 from bayesens.sufficient import Statistics
@@ -46,6 +47,7 @@ class Likelihood(Op):
     __props__ = ()
     n_parameters: int
     packed: Callable[..., Any]  # of addresses: value and derivatives
+    besides: tuple[str, ...] = ("bayesens.interpreter:density_addresses",)  # what every fit compiles beside the kernel
     values: Callable[..., Any] | None = None  # (draws' parameters, data, index, out (draw, 1)): values alone, if faster
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -92,13 +94,19 @@ class Likelihood(Op):
     @classmethod
     def address(cls) -> int:
         """Address of the C function for one draw."""
-        return address_of(cls.packed)
+        return _address(cls.packed, cls.besides)
 
     def at(self, *parameters: Any, data: np.ndarray, index: np.ndarray) -> Any:
         """Return the value as a tensor."""
         address = np.array([self.address()], dtype=np.int64)
         shared = [pytensor.shared(x, borrow=True) for x in (data, index, address)]
         return self(*parameters, *shared)[0]
+
+
+@cache
+def _address(packed: Callable[..., Any], besides: tuple[str, ...]) -> int:
+    with compiled_beside(packed, *besides):
+        return address_of(packed)
 
 
 class _Many(Op):
@@ -192,6 +200,7 @@ class CollapsedLogLik(Likelihood):
     n_parameters = 4
 
     packed = staticmethod(collapsed_packed)
+    besides = (*Likelihood.besides, "bayesens.multilevel:effects_address")
 
 
 def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Statistics) -> Any:

@@ -25,6 +25,7 @@ from bayesens.sufficient import Statistics
 __all__ = [
     "collapsed_packed",
     "effect_draws",
+    "effects_address",
     "group_moments",
     "site_moments",
 ]
@@ -670,6 +671,11 @@ def _effects_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
             left[i] = raw_h[s, i] - left[i]
         log_density += _effects(prior, raw_p[s], left, noise[n_groups + s], drawn[n_groups + s], work)
     numba.carray(out, 1)[0] = log_density
+
+
+def effects_address() -> int:
+    """Address of the C function that draws effects."""
+    return address_of(_effects_packed)
 
 
 def _groups_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
