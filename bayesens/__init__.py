@@ -12,23 +12,55 @@ _HOME = {
     "Ensemble": "ensemble",
     "BMA": "models", "HBM": "models", "Climatology": "models", "EqualWeights": "models", "SingleMember": "models",
     "Prior": "priors",
+    "FittedMembers": "member_fits", "Members": "members", "cross_fit": "members",
+    "default_estimators": "estimators",
+    "common_rows": "scored_rows", "paired_differences": "evaluation", "product_table": "evaluation",
+    "score_table": "evaluation",
     "SufficientStatistics": "streaming",
     "fit": "inference",
     "loo": "leave_one_out",
     "add": "prediction", "draw": "prediction", "predict": "prediction", "score": "prediction",
     "read_fit": "files",
 }  # fmt: skip
-__all__ = ["BMA", "HBM", "Climatology", "Ensemble", "EqualWeights", "Prior", "SingleMember", "SufficientStatistics", "add",
-           "draw", "fit", "loo", "predict", "read_fit", "score"]  # fmt: skip
+__all__ = [
+    "BMA",
+    "HBM",
+    "Climatology",
+    "Ensemble",
+    "EqualWeights",
+    "FittedMembers",
+    "Members",
+    "Prior",
+    "SingleMember",
+    "SufficientStatistics",
+    "add",
+    "common_rows",
+    "cross_fit",
+    "default_estimators",
+    "draw",
+    "fit",
+    "loo",
+    "paired_differences",
+    "predict",
+    "product_table",
+    "read_fit",
+    "score",
+    "score_table",
+]
 
 if TYPE_CHECKING:
     from bayesens.ensemble import Ensemble
+    from bayesens.estimators import default_estimators
+    from bayesens.evaluation import paired_differences, product_table, score_table
     from bayesens.files import read_fit
     from bayesens.inference import fit
     from bayesens.leave_one_out import loo
+    from bayesens.member_fits import FittedMembers
+    from bayesens.members import Members, cross_fit
     from bayesens.models import BMA, HBM, Climatology, EqualWeights, SingleMember
     from bayesens.prediction import add, draw, predict, score
     from bayesens.priors import Prior
+    from bayesens.scored_rows import common_rows
     from bayesens.streaming import SufficientStatistics
 
 

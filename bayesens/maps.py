@@ -1,0 +1,185 @@
+"""Maps as they come: which dimensions are the grid's, whether two lie on one grid, and kernels applied map by map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from bayesens.columns import listed
+from bayesens.threads import CORES, share_out
+
+__all__ = ["as_map", "on_grid_of", "over_maps"]
+
+Array = NDArray[np.float64]
+SPACE = (("y", "x"), ("lat", "lon"), ("latitude", "longitude"))  # dimensions of a map that need not be named
+
+
+def as_map(values: ArrayLike | xr.DataArray, dims: tuple[str, str] | None, name: str = "the map") -> xr.DataArray:
+    """Return a map as a DataArray of real numbers whose last two dimensions are those of the grid.
+
+    Parameters
+    ----------
+    values : array (y, x) or DataArray (..., y, x)
+        Masked cells of a masked array become NaN.
+    dims : (str, str), optional
+        The grid's dimensions. Without it they are (y, x), (lat, lon) or (latitude, longitude), whichever is there.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    DataArray (..., y, x)
+        Its other dimensions first.
+
+    Raises
+    ------
+    TypeError, ValueError
+
+    Examples
+    --------
+    >>> as_map(np.zeros((2, 3)), None).dims
+    ('y', 'x')
+    """
+    if not isinstance(values, xr.DataArray):
+        plain = np.ma.filled(values.astype(np.float64), np.nan) if np.ma.isMaskedArray(values) else np.asarray(values)
+        if plain.ndim != 2:
+            raise ValueError(
+                f"{name} has shape {plain.shape}; wanted (y, x), or a DataArray whose dimensions have names"
+            )
+        values = xr.DataArray(plain, dims=dims or SPACE[0])
+    if values.dtype.kind not in "iuf":
+        raise TypeError(f"{name} has dtype {values.dtype}; wanted numbers: convert them first, e.g. .astype(float)")
+    found = [pair for pair in ([dims] if dims else SPACE) if set(pair) <= set(values.dims) and len(set(pair)) == 2]
+    if not found:
+        have, wanted = listed(map(str, values.dims)) or "none", " and ".join(map(repr, dims or SPACE[0]))
+        raise ValueError(
+            f"{name} has the dimensions {have}; wanted {wanted}: say which two the grid has by dims=(row, column)"
+        )
+    empty = [str(dim) for dim, size in values.sizes.items() if size == 0]
+    if empty:
+        raise ValueError(f"{name} has no cells: {listed(empty)} has length 0; wanted at least one of each dimension")
+    return values.transpose(..., *found[0])
+
+
+def on_grid_of(field: xr.DataArray, values: ArrayLike | xr.DataArray, name: str) -> xr.DataArray:
+    """Return a map that must lie on the grid of another, such as the one that decides the bands.
+
+    Parameters
+    ----------
+    field : DataArray (..., y, x)
+        The other, from `as_map`.
+    values : array (y, x) or DataArray (..., y, x)
+    name : str
+        For messages.
+
+    Returns
+    -------
+    DataArray (..., y, x)
+
+    Raises
+    ------
+    TypeError, ValueError
+
+    Examples
+    --------
+    >>> on_grid_of(as_map(np.zeros((2, 3)), None), np.ones((2, 2)), "band_of")
+    Traceback (most recent call last):
+    ...
+    ValueError: band_of has the sizes {'y': 2, 'x': 2} and the first map {'y': 2, 'x': 3}; give maps on one grid
+    """
+    reference = as_map(values, (str(field.dims[-2]), str(field.dims[-1])), name)
+    beyond = [str(dim) for dim in reference.dims if dim not in field.dims]
+    if beyond:
+        raise ValueError(
+            f"{name} has the dimension {listed(beyond)} that the first map lacks; take one of it, or its mean"
+        )
+    sizes, wanted = dict(reference.sizes), {dim: field.sizes[dim] for dim in reference.dims}
+    if sizes != wanted:
+        raise ValueError(f"{name} has the sizes {sizes} and the first map {wanted}; give maps on one grid")
+    try:
+        xr.align(reference, field, join="exact")
+    except ValueError as error:
+        raise ValueError(f"{name} has other coordinates than the first map; give maps on one grid "
+                         "(xarray's interp_like, or assign_coords where they differ by rounding)") from error  # fmt: skip
+    return reference
+
+
+def over_maps(
+    kernel: Callable[..., Array], *fields: xr.DataArray, core: Sequence[str], sizes: Sequence[int], progressbar: bool
+) -> xr.DataArray:
+    """Apply a kernel of one map, or of one of each field, to all of them; from dask, chunk by chunk of whole maps.
+
+    Parameters
+    ----------
+    kernel : callable
+        Takes float64 arrays (y, x), returns an array of ``sizes``.
+    fields : DataArray (..., y, x)
+        The further dimensions of the first are those of the result.
+    core : sequence of str
+        Names of the dimensions that the kernel returns.
+    sizes : sequence of int
+        Their sizes.
+    progressbar : bool
+        Show one, if there are many maps.
+
+    Returns
+    -------
+    DataArray (..., *core)
+    """
+    space = list(fields[0].dims[-2:])
+    maps = int(np.prod(fields[0].shape[:-2]))
+    dask = any(field.chunks is not None for field in fields)
+    with _progress(maps, dask=dask, shown=progressbar and maps > 1) as advance:
+
+        def run(*arrays: NDArray[Any]) -> Array:
+            stacked = np.broadcast_shapes(*(a.shape[:-2] for a in arrays))
+            parts = [np.broadcast_to(a, stacked + a.shape[-2:]) for a in arrays]
+            out = np.empty((*stacked, *sizes))
+            every = list(np.ndindex(stacked))
+
+            def some(share: slice) -> None:
+                for at in every[share]:
+                    out[at] = kernel(*(np.ascontiguousarray(part[at], dtype=np.float64) for part in parts))
+                    advance()
+
+            share_out(some, len(every), parts=1 if dask else CORES)  # dask has threads of its own
+            return out
+
+        whole = [field.chunk(dict.fromkeys(space, -1)) if field.chunks is not None else field for field in fields]
+        result = xr.apply_ufunc(
+            run, *whole, input_core_dims=[space] * len(fields), output_core_dims=[list(core)], dask="parallelized",
+            output_dtypes=[np.float64], dask_gufunc_kwargs={"output_sizes": dict(zip(core, sizes, strict=True))},
+        )  # fmt: skip
+        return result.compute()  # numbers, not maps: nothing is gained by leaving them for later
+
+
+@contextmanager
+def _progress(total: int, *, dask: bool, shown: bool) -> Iterator[Callable[[], None]]:
+    """A bar that counts maps, or the tasks of a dask scheduler of this process, whose workers know of no bar."""
+    if not shown:
+        yield _nothing
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Maps", total=total)
+        if not dask:
+            yield lambda: bar.advance(task)
+            return
+        from dask.callbacks import Callback
+
+        def start(_: Any, state: Any) -> None:
+            bar.update(task, total=len(state["ready"]) + len(state["waiting"]), completed=0)
+
+        with Callback(start_state=start, posttask=lambda *_: bar.advance(task)):
+            yield _nothing
+
+
+def _nothing() -> None:
+    """Stand in for a bar that is not shown."""

@@ -1,0 +1,164 @@
+"""Bootstrap by station and time block: how often each replicate takes each station and each block.
+
+Rows of one station, and rows of one month, share their errors; an interval from resampling rows one by one would be far too
+short. Here stations and blocks are drawn with replacement, independently of each other, and a row counts as often as its
+station times as often as its block: the pigeonhole bootstrap, which errs on the long side where it errs.
+
+References
+----------
+Owen (2007), Ann. Appl. Stat. 1, 386: the pigeonhole bootstrap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Replicates", "interval", "pigeonhole", "time_blocks"]
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.intp]
+MOST_UNDEFINED = 0.05  # share of replicates without a value beyond which an interval would be one of the others only
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """How often each replicate takes each station and block; the first one is the sample itself.
+
+    Attributes
+    ----------
+    station : array (station, replicate)
+        Whole numbers; 1 throughout the first column.
+    block : array (block, replicate)
+        Likewise.
+    """
+
+    station: Array
+    block: Array
+
+
+def time_blocks(time: ArrayLike, length: float) -> Codes:
+    """Cut time into blocks of equal length, counted from the first one.
+
+    Parameters
+    ----------
+    time : array (obs)
+        Datetimes or numbers.
+    length : float
+        Of a block: days for datetimes, otherwise in the units of the numbers.
+
+    Returns
+    -------
+    int array (obs)
+        Numbers of the blocks that have rows, from 0 without gaps.
+
+    Raises
+    ------
+    ValueError
+        If the length is not positive, or a time is missing.
+
+    Examples
+    --------
+    >>> time_blocks(np.array(["2021-01-01", "2021-01-30", "2021-01-31", "2021-04-09"], dtype="datetime64[D]"), 30)
+    array([0, 0, 1, 2])
+    """
+    if not length > 0:
+        raise ValueError(f"a time block needs a length above 0 (days, or units of numeric times); got {length!r}")
+    values = np.asarray(time)
+    missing = int(pd.isna(values).sum())
+    if missing:
+        raise ValueError(
+            f"{missing} of {len(values)} rows have no time, so no time block; drop them, or give block=None"
+        )
+    since = values - values.min()
+    days = since / np.timedelta64(1, "D") if values.dtype.kind == "M" else since.astype(np.float64)
+    return np.unique(np.floor(days / length).astype(np.int64), return_inverse=True)[1]
+
+
+def pigeonhole(
+    stations: Codes, blocks: Codes, *, replicates: int, random_seed: int | None, strata: ArrayLike | None = None
+) -> Replicates:
+    """Draw stations and blocks with replacement, independently of each other.
+
+    Parameters
+    ----------
+    stations, blocks : int array (obs)
+        Numbers of every row's station and block, from 0 without gaps.
+    replicates : int
+        How many, besides the sample itself; 0 for it alone.
+    random_seed : int, optional
+        The same seed gives the same replicates.
+    strata : array (obs), optional
+        A label of every row. Where stations have one label each they are drawn label by label, so that every group keeps
+        its number of stations; the same for blocks.
+
+    Returns
+    -------
+    Replicates
+
+    Examples
+    --------
+    >>> drawn = pigeonhole(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]), replicates=500, random_seed=1)
+    >>> drawn.station.shape, drawn.block.shape, drawn.station[:, 0].tolist()
+    ((3, 501), (2, 501), [1.0, 1.0, 1.0])
+    >>> bool((drawn.station.sum(axis=0) == 3).all()), bool((drawn.block.sum(axis=0) == 2).all())
+    (True, True)
+    """
+    rng = np.random.default_rng(random_seed)
+    labels = np.zeros(len(stations), dtype=np.intp) if strata is None else pd.factorize(np.asarray(strata))[0]
+    return Replicates(*(_drawn(_stratum(codes, labels), replicates, rng) for codes in (stations, blocks)))
+
+
+def _stratum(codes: Codes, labels: Codes) -> Codes:
+    """Label of every level, or one for all where a level has several."""
+    pairs = np.unique(np.column_stack([codes, labels]), axis=0)
+    levels = int(codes.max()) + 1
+    return pairs[:, 1] if len(pairs) == levels else np.zeros(levels, dtype=np.intp)
+
+
+def _drawn(stratum: Codes, replicates: int, rng: np.random.Generator) -> Array:
+    out = np.ones((len(stratum), 1 + replicates))
+    for label in np.unique(stratum):
+        where = np.flatnonzero(stratum == label)
+        out[where, 1:] = rng.multinomial(len(where), np.full(len(where), 1.0 / len(where)), size=replicates).T
+    return out
+
+
+def interval(values: Array, level: float) -> tuple[Array, Array]:
+    """Central interval of the replicates along the last axis.
+
+    Parameters
+    ----------
+    values : array (..., replicate)
+        Without the sample itself.
+    level : float
+        Share of the replicates that it holds, inside (0, 1).
+
+    Returns
+    -------
+    low, high : array (...)
+        NaN where more than 5 % of the replicates have no value (or there are none).
+
+    Raises
+    ------
+    ValueError
+        If the level is not inside (0, 1).
+
+    Examples
+    --------
+    >>> low, high = interval(np.arange(101.0), 0.9)
+    >>> float(low), float(high)
+    (5.0, 95.0)
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"the level of an interval lies inside (0, 1), such as 0.9; got {level!r}")
+    flat = values.reshape(-1, values.shape[-1])
+    out = np.full((len(flat), 2), np.nan)
+    finite = np.isfinite(flat)
+    for i in np.flatnonzero(finite.sum(axis=1) > (1.0 - MOST_UNDEFINED) * flat.shape[1]):
+        out[i] = np.quantile(flat[i, finite[i]], [0.5 - 0.5 * level, 0.5 + 0.5 * level])
+    low, high = out.T.reshape(2, *values.shape[:-1])
+    return low, high
