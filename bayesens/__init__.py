@@ -17,6 +17,7 @@ _HOME = {
     "common_rows": "scored_rows", "paired_differences": "evaluation", "product_table": "evaluation",
     "score_table": "evaluation",
     "SufficientStatistics": "streaming",
+    "compare": "comparison",
     "fit": "inference",
     "loo": "leave_one_out",
     "add": "prediction", "draw": "prediction", "predict": "prediction", "score": "prediction",
@@ -35,6 +36,7 @@ __all__ = [
     "SufficientStatistics",
     "add",
     "common_rows",
+    "compare",
     "cross_fit",
     "default_estimators",
     "draw",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from bayesens.comparison import compare
     from bayesens.ensemble import Ensemble
     from bayesens.estimators import default_estimators
     from bayesens.evaluation import paired_differences, product_table, score_table

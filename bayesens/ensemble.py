@@ -26,6 +26,7 @@ COORDINATES = ("site", "group", "time", "lon", "lat")
 ROLES = ("observation", *COORDINATES)
 # The attribute that keeps the user's own column names: one JSON string, because NetCDF holds no mapping.
 COLUMNS = "bayesens_columns"
+FOLD = "fold"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -42,7 +43,8 @@ class Ensemble:
         NaN in rows without truth; ``member`` names; on ``obs``, where given, ``site`` and ``group`` (numpy unicode,
         ``""`` where missing: a row without a site or group, which models treat as a level never seen),
         ``time`` (datetime64[ns] in UTC, or numeric), ``lon`` and ``lat``. ``units`` stands in the attributes of
-        ``prediction`` and ``observation``.
+        ``prediction`` and ``observation``. Of `cross_fit` also ``fold (obs)``, the fold that held the row out, and the
+        attribute ``trained`` of ``prediction``.
 
     Examples
     --------
@@ -183,7 +185,17 @@ class Ensemble:
         columns = {role: own.get(role, name) if name == role else name for role, name in given.items()}
         variables = {columns[role]: name for role, name in given.items()}
         frame, names, found = cells.dataset_table(dataset, members, prediction, variables, columns.get("observation"))
-        return cls.from_frame(frame, members=names, units=found if units is None else units, **columns)
+        made = cls.from_frame(frame, members=names, units=found if units is None else units, **columns)
+        return made._with_marks(dataset, prediction)
+
+    def _with_marks(self, dataset: xr.Dataset, prediction: str) -> Self:
+        """Keep what cross-fitting noted of the rows: which fold held them out, and how the members were trained."""
+        trained = dataset[prediction].attrs.get("trained") if prediction in dataset else None
+        if trained:
+            self.dataset["prediction"].attrs["trained"] = str(trained)
+        if FOLD in dataset and dataset[FOLD].dims == ("obs",):
+            self.dataset[FOLD] = ("obs", dataset[FOLD].values.astype(np.int64), dataset[FOLD].attrs)
+        return self
 
     # Contents --------------------------------------------------------------------------------------------------------
 
@@ -235,6 +247,11 @@ class Ensemble:
     def units(self) -> str:
         """Unit of predictions and observations, ``""`` if not known."""
         return str(self.dataset["prediction"].attrs.get("units", ""))
+
+    @property
+    def origin(self) -> str:
+        """How the members came to their predictions: "cross-fitted", "held-out", "in-sample", or "" for a given table."""
+        return str(self.dataset["prediction"].attrs.get("trained", "")).partition(",")[0]
 
     @property
     def columns(self) -> dict[str, str]:

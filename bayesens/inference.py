@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from bayesens import models
 from bayesens.checks import warn
+from bayesens.columns import listed
 from bayesens.em import Optimum
 from bayesens.ensemble import Ensemble
 from bayesens.files import FORMAT, check_fit_tree
@@ -63,6 +64,7 @@ def fit(
     starts: int = 3,
     select: str = "standard",
     log_likelihood: bool | None = None,
+    allow_insample: bool = False,
     progressbar: bool = True,
 ) -> xr.DataTree:
     """Fit a model to an ensemble with observations.
@@ -89,6 +91,9 @@ def fit(
         Which optimum ``method="em"`` returns where the starts find several.
     log_likelihood : bool, optional
         Store log p(y_i | f_i, draw). None stores it up to 2e7 values. Not possible for statistics, which have no rows.
+    allow_insample : bool
+        Take members that were trained on these very rows (`Members.insample`). Weights then go to the member that
+        memorises best, and intervals are too short: for demonstrations only.
     progressbar : bool
         Show the sampler's progress.
 
@@ -122,6 +127,7 @@ def fit(
     _check_arguments(method, select, draws, tune, chains, target_accept)
     begin = time.perf_counter()
     _check_data(model, ensemble, log_likelihood)
+    _check_origin(ensemble, allow_insample)
     ensemble.check_training()
     data = model.summarise(ensemble) if hasattr(model, "summarise") else ensemble  # the rows are gone through once
     data.check_training(n_parameters=model.n_parameters(data))
@@ -161,6 +167,15 @@ def _check_data(model: Any, data: Any, log_likelihood: bool | None) -> None:
     elif log_likelihood is None:
         warn(f"log_likelihood is left out: sufficient statistics no longer hold the {data.n_observed} rows. Use be.score on "
              "an Ensemble of some rows; log_likelihood=False turns this message off.")  # fmt: skip
+
+
+def _check_origin(data: Any, allow_insample: bool) -> None:
+    """Refuse members that have seen the observations of these rows."""
+    if isinstance(data, Ensemble) and data.origin == "in-sample" and not allow_insample:
+        raise ValueError(
+            f"The members {listed(data.members)} were trained on these very rows, so their errors here say little of their "
+            "errors elsewhere; fit to be.cross_fit(...) of the same members, or pass allow_insample=True to see what goes wrong."
+        )
 
 
 def check_given(ensemble: Any, model: Any = None) -> None:

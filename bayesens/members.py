@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -20,29 +22,9 @@ from bayesens.ensemble import Ensemble
 from bayesens.member_fits import FittedMembers, Job, MemberError, entropy, run, seed_of
 from bayesens.regions import Regions
 
-__all__ = ["FittedMembers", "MemberError", "Members", "cross_fit", "origin"]
+__all__ = ["FittedMembers", "MemberError", "Members", "cross_fit"]
 
 CROSS_FITTED, HELD_OUT, IN_SAMPLE = "cross-fitted", "held-out", "in-sample"
-
-
-def origin(ensemble: Ensemble) -> str:
-    """Say how the members of an ensemble came to their predictions.
-
-    Parameters
-    ----------
-    ensemble : Ensemble
-
-    Returns
-    -------
-    {"cross-fitted", "held-out", "in-sample", ""}
-        The first word of ``dataset["prediction"].attrs["trained"]``; empty for a table that was given.
-
-    Examples
-    --------
-    >>> origin(Ensemble.from_frame(pd.DataFrame({"rf": [0.1, 0.2]}), members=["rf"]))
-    ''
-    """
-    return str(ensemble.dataset["prediction"].attrs.get("trained", "")).partition(",")[0]
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)
@@ -140,6 +122,31 @@ class Members:
             f"<Members: {', '.join(self.names)}; {len(rows)} rows ({int(np.isfinite(rows.y).sum())} observed) of "
             f"{len(np.unique(rows.site))} stations, {n_covariates} covariate{'s' * (n_covariates != 1)}>"
         )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of estimators, settings and table: equal in every process for equal members."""
+        rows = self.rows
+        seal = sha256(f"{self.min_rows}|{self.min_sites}|{self.blend}|{rows.units}".encode())
+        for name, estimator in self.estimators.items():
+            seal.update(f"|{name}|{type(estimator).__module__}|{estimator!r}".encode())
+        columns = {"y": rows.y} | {
+            role: getattr(rows, role) for role in ("site", "group", "time", "lon", "lat", "region")
+        }
+        tables = [rows.X, pd.DataFrame({name: values for name, values in columns.items() if values is not None}),
+                  pd.DataFrame(rows.products), rows.membership]  # fmt: skip
+        for table in tables:
+            if table is not None and table.shape[1]:
+                seal.update(f"|{list(table.columns)}|".encode())
+                seal.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+        return seal.hexdigest()
+
+    def untrained(self) -> Ensemble:
+        """Return all rows with their observations and labels; the predictions of the members are missing."""
+        every = np.arange(len(self.rows))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="all members .* are missing", category=UserWarning)
+            return self._ensemble(np.full((len(every), len(self.names)), np.nan), every, "")
 
     def fit(self, *, random_seed: int | None = None, n_jobs: int = 1, progressbar: bool = True) -> FittedMembers:
         """Fit every estimator to all rows with an observation, for new stations and for maps.
@@ -305,7 +312,8 @@ class Members:
         table = pd.concat([labelled, pd.DataFrame(prediction[rows], columns=list(self.names))], axis=1)
         made = Ensemble.from_frame(table, members=self.names, units=self.rows.units or None, **roles)
         dataset = made.dataset
-        dataset["prediction"].attrs["trained"] = trained
+        if trained:
+            dataset["prediction"].attrs["trained"] = trained
         if fold is not None:
             dataset["fold"] = ("obs", fold[rows], {"long_name": "fold that held the row out, from 0"})
         return replace(made, dataset=dataset)

@@ -25,6 +25,7 @@ PUBLIC = [
     "SufficientStatistics",
     "add",
     "common_rows",
+    "compare",
     "cross_fit",
     "default_estimators",
     "draw",

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared_data import shared_data
 from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.compose import make_column_transformer
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.impute import SimpleImputer
@@ -20,10 +21,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
+import bayesens as be
 from bayesens.ensemble import Ensemble
 from bayesens.estimators import RowCap, default_estimators
 from bayesens.member_fits import FittedMembers, MemberError
-from bayesens.members import Members, cross_fit, origin
+from bayesens.members import Members, cross_fit
 from bayesens.regions import Regions
 
 QUIET = {"progressbar": False}
@@ -82,11 +84,33 @@ def test_a_member_that_memorises_is_perfect_in_sample_and_useless_out_of_fold():
     memory = {"memory": KNeighborsRegressor(1)}
     made = members(frame, memory, ("rain", "heat", "station_id"))
     inside, outside = made.insample(**QUIET), cross_fit(made, random_seed=1, **QUIET)
-    assert (origin(inside), origin(outside)) == ("in-sample", "cross-fitted")
+    assert (inside.origin, outside.origin) == ("in-sample", "cross-fitted")
     y = frame["sm"].to_numpy()
     np.testing.assert_allclose(inside.prediction[:, 0], y)
     # Another station's level is as far off as a draw from all levels: no skill over the mean.
     assert np.mean((outside.prediction[:, 0] - y) ** 2) > y.var()
+
+
+@pytest.mark.parametrize("model", [be.BMA(), be.BMA(sigma="shared")])
+def test_the_weight_of_a_member_that_memorises(model):
+    """Below .05 where it was cross-fitted, above .5 where it was fed the rows that it had seen."""
+    frame = table(n_sites=30)
+    frame["sm"] = 0.1 * frame["rain"] + np.random.default_rng(2).normal(0, 0.03, len(frame))
+    told = make_column_transformer(("passthrough", ["heat", "station_id"]))  # all that gives a row away, and no rain
+    both = {"memory": make_pipeline(told, KNeighborsRegressor(1)), "mlr": LinearRegression()}
+    made = members(frame, both, ("rain", "heat", "station_id"))
+
+    def weight(ensemble, **options):
+        tree = be.fit(model, ensemble, random_seed=1, progressbar=False, **options)
+        return float(tree["posterior"]["weight"].sel(member="memory").mean())
+
+    inside = made.insample(**QUIET)
+    # Its predictions are the observations to the last digit; a touch of noise makes it a member that can be fitted.
+    inside.dataset["prediction"].values[:, 0] += np.random.default_rng(1).normal(0, 1e-3, len(frame))
+    assert weight(cross_fit(made, random_seed=1, **QUIET)) < 0.05
+    with pytest.raises(ValueError, match=r"were trained on these very rows.*be.cross_fit.*allow_insample=True"):
+        be.fit(model, inside)
+    assert weight(inside, allow_insample=True) > 0.5
 
 
 def test_columns_may_be_named_and_are_then_no_covariates():
@@ -127,7 +151,7 @@ def test_stations_stay_whole_and_rows_carry_their_fold():
     fold = pd.Series(ensemble.dataset["fold"].values)
     assert (fold.groupby(ensemble.labels("site")).nunique() == 1).all()
     assert sorted(fold.unique()) == [0, 1, 2, 3]
-    assert origin(ensemble) == "cross-fitted"
+    assert ensemble.origin == "cross-fitted"
     assert ensemble.dataset["prediction"].attrs["trained"] == "cross-fitted, 4 folds by site"
     assert "trained" not in ensemble.dataset["observation"].attrs
     assert ensemble.columns == {
@@ -183,8 +207,8 @@ def test_split_shows_nothing_of_the_test_rows_to_the_training_rows():
     spoilt.loc[test, ["rain", "heat", "sm"]] += 50.0
     again, _ = members(spoilt, estimators).split(~test, np.flatnonzero(test), folds=3, random_seed=1, **QUIET)
     assert (inside.prediction == again.prediction).all()
-    assert origin(inside) == "cross-fitted"
-    assert origin(outside) == "held-out"
+    assert inside.origin == "cross-fitted"
+    assert outside.origin == "held-out"
     assert "fold" not in outside.dataset
     wanted = LinearRegression().fit(frame.loc[~test, ["rain", "heat"]], frame.loc[~test, "sm"])
     np.testing.assert_allclose(outside.prediction[:, 0], wanted.predict(frame.loc[test, ["rain", "heat"]]), rtol=1e-9)
@@ -431,12 +455,14 @@ def test_predict_names_missing_covariates_and_ignores_others():
 def test_what_an_ensemble_keeps_of_its_origin(tmp_path):
     ensemble = cross_fit(members(table()), folds=3, **QUIET)
     part = ensemble.select(rows=slice(0, 5))
-    assert origin(part) == "cross-fitted"
+    assert part.origin == "cross-fitted"
     assert (part.dataset["fold"].values == ensemble.dataset["fold"].values[:5]).all()
     ensemble.dataset.to_netcdf(tmp_path / "ensemble.nc", engine="h5netcdf")
     read = xr.load_dataset(tmp_path / "ensemble.nc", engine="h5netcdf")
-    assert origin(Ensemble(read)) == "cross-fitted"
-    assert Ensemble.from_dataset(read).digest == ensemble.digest
+    assert Ensemble.from_dataset(read).origin == "cross-fitted"
+    again = Ensemble.from_dataset(read)
+    assert again.digest == ensemble.digest
+    assert (again.dataset["fold"].values == ensemble.dataset["fold"].values).all()
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,432 @@
+"""Models compared on rows that none of them has seen: the same folds, members and rows for all."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from bayesens.bands import band_limits, threshold_crps
+from bayesens.checks import warn
+from bayesens.columns import listed
+from bayesens.ensemble import Ensemble
+from bayesens.inference import check_given, fit
+from bayesens.members import Members
+from bayesens.options import options_to_json
+from bayesens.prediction import distribution, predict, score
+from bayesens.scored_rows import common_rows
+from bayesens.splits import ESTIMANDS, Split, splits
+from bayesens.steps import Steps
+
+__all__ = ["HeldOut", "compare", "held_out"]
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
+UNSEEN = "that the fit has not seen"  # what every fold is about, and no news
+PER_ROW = ("sd", "pit", "covered", "quantile_value", "twcrps", "probability_below")
+COORDS = ("site", "group", "time", "lon", "lat")
+FAILURES = (ValueError, KeyError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)
+
+
+def compare(
+    models: Mapping[str, Any],
+    data: Ensemble | Members,
+    *,
+    estimand: str,
+    folds: int | None = None,
+    blocks: int = 2,
+    gap: Any = None,
+    method: str | Mapping[str, str] = "auto",
+    draws: int = 1000,
+    band: str | tuple[float, float] = "mid",
+    below: ArrayLike | None = None,
+    products: Mapping[str, ArrayLike] | None = None,
+    labels: Mapping[str, ArrayLike] | None = None,
+    inner_folds: int = 5,
+    random_seed: int | None = None,
+    n_jobs: int = 1,
+    cache: str | Path | None = None,
+    progressbar: bool = True,
+) -> xr.Dataset:
+    """Fit every model without some rows, and score p(y | f) there, fold after fold.
+
+    Parameters
+    ----------
+    models : mapping of str to model
+        Such as ``{"BMA": be.BMA(), "HBM": be.HBM()}``.
+    data : Ensemble or Members
+        Members that are trained are given as `Members`: they are cross-fitted within the training rows of every fold, and
+        the rows held out are predicted by fits to all training rows. An ensemble is taken as it is: its members must not
+        have seen the observations.
+    estimand : {"time", "site", "site-time", "group"}
+        What is new in the rows held out: times at known sites, sites, both (what a map is), or groups.
+    folds : int, optional
+        None: 5, or one for each group.
+    blocks : int
+        Blocks of time of ``"site-time"``.
+    gap : timedelta, str or float, optional
+        Of ``"time"`` and ``"site-time"``: rows so close to the block that is held out are not learnt from.
+    method : str or mapping of model name to str
+        Of `fit`.
+    draws : int
+        Of each of four chains.
+    band : str or (float, float)
+        Quantile levels of the observations between which the threshold-weighted CRPS counts.
+    below : array_like (obs), optional
+        Thresholds, for the probability of being below each (a drought).
+    products : mapping of name to array_like (obs), optional
+        Point predictions to set beside the models.
+    labels : mapping of name to array_like (obs), optional
+        Further labels to make groups by.
+    inner_folds : int
+        Of the cross-fitting within the training rows; by sites, or by times where the estimand is ``"time"``.
+    random_seed : int, optional
+        The same seed gives the same folds, members and draws.
+    n_jobs : int
+        Threads that train members.
+    cache : path, optional
+        Folder that keeps each fold of each model, so that a run that was stopped goes on from there.
+    progressbar : bool
+
+    Returns
+    -------
+    xarray.Dataset
+        As `common_rows` gives it: ``prediction``, ``crps``, ``log_score``, ``coverage90``, ``width90`` on ``(model, obs)``,
+        with ``twcrps`` and, for the models, ``sd``, ``pit``, ``covered (level)``, ``quantile_value (quantile)`` and
+        ``probability_below``; ``fold (obs)``; ``member_prediction (obs, member)``, which the models were given there.
+        ``attrs`` say the estimand, what was left out and why (``failed``) and what the fits warned of (``warned``), the
+        last two as JSON.
+
+    Raises
+    ------
+    ValueError
+        An ensemble that was cross-fitted or trained in-sample, folds that cannot be made, or no model that could be fitted.
+    MemberError
+        A member failed in a fold.
+
+    Warns
+    -----
+    UserWarning
+        For models that failed in a fold: they are left out, and the others go on.
+
+    Examples
+    --------
+    >>> import bayesens as be
+    >>> y = np.array([0.1, 0.4, 0.2, 0.5, 0.3, 0.6])
+    >>> frame = pd.DataFrame({"rf": y + [0.01, -0.01, 0.02, 0.0, -0.02, 0.01], "sm": y, "station": list("aabbcc")})
+    >>> ensemble = be.Ensemble.from_frame(frame, members=["rf"], observation="sm", site="station")
+    >>> models = {"RF": be.SingleMember(), "Climatology": be.Climatology()}
+    >>> rows = compare(models, ensemble, estimand="site", folds=3, method="em", progressbar=False)
+    >>> rows["fold"].values.tolist(), bool(rows["crps"].mean("obs")[0] < rows["crps"].mean("obs")[1])
+    ([0, 0, 1, 1, 2, 2], True)
+    """
+    return held_out(
+        models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws, band=band,
+        below=below, products=products, labels=labels, inner_folds=inner_folds, random_seed=random_seed, n_jobs=n_jobs,
+        cache=cache, progressbar=progressbar,
+    ).rows  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What models said of rows that they had not seen.
+
+    Attributes
+    ----------
+    rows : xarray.Dataset
+        Observed rows that all models and products have; see `compare`.
+    predictions : dict of str to xarray.Dataset
+        Of every model and row, observed or not: what `predict` gave, and the scores.
+    members : Ensemble
+        Every row, with the member predictions that the models were given there.
+    """
+
+    rows: xr.Dataset
+    predictions: dict[str, xr.Dataset]
+    members: Ensemble
+
+
+def held_out(
+    models: Mapping[str, Any],
+    data: Ensemble | Members,
+    *,
+    estimand: str,
+    folds: int | None = None,
+    blocks: int = 2,
+    gap: Any = None,
+    method: str | Mapping[str, str] = "auto",
+    draws: int = 1000,
+    band: str | tuple[float, float] = "mid",
+    below: ArrayLike | None = None,
+    products: Mapping[str, ArrayLike] | None = None,
+    labels: Mapping[str, ArrayLike] | None = None,
+    inner_folds: int = 5,
+    random_seed: int | None = None,
+    n_jobs: int = 1,
+    cache: str | Path | None = None,
+    progressbar: bool = True,
+) -> HeldOut:
+    """Do what `compare` does, and return the predictions of all rows as well.
+
+    Parameters
+    ----------
+    models, data, estimand, folds, blocks, gap, method, draws, band, below, products, labels
+        As in `compare`.
+    inner_folds, random_seed, n_jobs, cache, progressbar
+        As in `compare`.
+
+    Returns
+    -------
+    HeldOut
+
+    Raises
+    ------
+    ValueError, MemberError
+    """
+    source = _source(data)
+    for model in models.values():
+        check_given(source.table, model)
+    methods = {name: method if isinstance(method, str) else method.get(name, "auto") for name in models}
+    parts = splits(estimand, folds=folds, blocks=blocks, gap=gap, random_seed=random_seed, **source.columns())
+    steps = Steps(Path(cache) if cache is not None else None, _versions())
+    limits = band_limits(source.observations(), band)
+    cut = None if below is None else checked_column(below, len(source.table), "below")
+    inner = {"folds": inner_folds, "scheme": "time" if estimand == "time" else "site"}
+    found = _Found({name: [] for name in models}, [], {}, {})
+    with _progress(len(parts) * (len(models) + 1), ESTIMANDS[estimand], progressbar) as advance:
+        for k, part in enumerate(parts):
+            seed, name = _seed(random_seed, estimand, k), f"{estimand}-{k + 1}"
+            train, test = source.split(part, inner, seed, n_jobs, steps, name)
+            found.members.append(_placed(test.dataset, part.test).assign(fold=("obs", np.full(len(test), k))))
+            advance()
+            for label, model in models.items():
+                job = _Job(model, methods[label], draws, seed, limits, None if cut is None else cut[part.test])
+                if label not in found.failed:
+                    found.take(label, part, steps, f"{name}-{_plain(label)}", job, train, test)
+                advance()
+    return _joined(source, found, estimand, limits, products or {}, labels)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What the folds have given so far."""
+
+    results: dict[str, list[xr.Dataset]]
+    members: list[xr.Dataset]
+    failed: dict[str, str]
+    warned: dict[str, list[str]]
+
+    def take(
+        self, label: str, part: Split, steps: Steps, name: str, job: _Job, train: Ensemble, test: Ensemble
+    ) -> None:
+        try:
+            made = steps.dataset(name, job.key(train, test), lambda: job.run(train, test))
+        except FAILURES as error:
+            self.failed[label] = f"{part.name}: {error}"
+            return
+        self.results[label].append(_placed(made, part.test))
+        for text in json.loads(made.attrs["warned"]):
+            self.warned.setdefault(f"{label}: {text}", []).append(part.name)
+
+
+def _joined(
+    source: _Given,
+    found: _Found,
+    estimand: str,
+    limits: tuple[float, float],
+    products: Mapping[str, ArrayLike],
+    labels: Mapping[str, ArrayLike] | None,
+) -> HeldOut:
+    for label, text in found.failed.items():
+        warn(f"{label} failed and is left out: {text}")
+    full = {name: xr.concat(each, "obs").sortby("obs") for name, each in found.results.items()
+            if name not in found.failed}  # fmt: skip
+    if not full:
+        raise ValueError("no model could be fitted; " + "; ".join(f"{k}: {v}" for k, v in found.failed.items()))
+    observed = np.flatnonzero(source.table.observed)
+    rows = common_rows({name: one.sel(obs=observed) for name, one in full.items()}, source.table, estimand=estimand,
+                       products=products, labels=labels)  # fmt: skip
+    members = Ensemble.from_dataset(xr.concat(found.members, "obs").sortby("obs"))
+    where = rows["obs"].values
+    names = [name for name in PER_ROW if all(name in one for one in full.values())]
+    more = xr.concat([one[names].sel(obs=where).drop_vars([c for c in COORDS if c in one.coords]) for one in full.values()],
+                     pd.Index(list(full), name="model")).reindex(model=rows["model"].values)  # fmt: skip
+    y = rows["observation"].values
+    for name, values in products.items():
+        point = np.asarray(values, dtype=np.float64)[where]
+        more["twcrps"].loc[{"model": name}] = threshold_crps(point[None], y, lower=limits[0], upper=limits[1])
+    rows = rows.assign(more.data_vars)
+    rows["twcrps"].attrs = {"lower": limits[0], "upper": limits[1]}
+    rows["fold"] = "obs", members.dataset["fold"].values[where]
+    rows["member_prediction"] = ("obs", "member"), members.prediction[where]
+    names_of = {"model": np.array(rows["model"].values.tolist()), "member": np.array(members.members)}
+    rows = rows.assign_coords(names_of)  # NetCDF takes no other kind of text
+    rows.attrs |= {
+        "failed": json.dumps(found.failed),
+        "warned": json.dumps(found.warned),
+        "trained": int(bool(members.origin)),
+    }
+    return HeldOut(rows, full, members)
+
+
+# ---------------------------------------------------------------------------------------------------------- the two sources
+class _Given:
+    """A table of members that need no training."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        if ensemble.origin:
+            raise ValueError(
+                f"the members {listed(ensemble.members)} are {ensemble.origin}: they have learnt from rows that a fold would "
+                "hold out; wanted be.Members(estimators, X, y, ...), whose members are trained anew inside each fold, or "
+                "predictions that were made without these observations"
+            )
+        ensemble.require_observation()
+        self.table = ensemble
+
+    def columns(self) -> dict[str, Any]:
+        dataset = self.table.dataset
+        time = dataset["time"].values if "time" in dataset.coords else None
+        labels = {name: self.table.labels(name) for name in ("site", "group")}
+        return labels | {"time": time, "observed": self.table.observed}
+
+    def observations(self) -> xr.Dataset:
+        return xr.Dataset({"observation": ("obs", self.table.require_observation()[self.table.observed])})
+
+    def split(
+        self, part: Split, inner: Any, seed: int, n_jobs: int, steps: Steps, name: str
+    ) -> tuple[Ensemble, Ensemble]:
+        return self.table.select(rows=part.train), self.table.select(rows=part.test)
+
+
+class _Trained(_Given):
+    """Members that are trained in every fold."""
+
+    def __init__(self, members: Members) -> None:
+        self.members = members
+        super().__init__(members.untrained())
+
+    def split(
+        self, part: Split, inner: Any, seed: int, n_jobs: int, steps: Steps, name: str
+    ) -> tuple[Ensemble, Ensemble]:
+        made: dict[str, Ensemble] = {}  # both halves come of one call; a kept one needs none
+        key = {"members": self.members.digest, "inner": inner, "seed": seed,
+               "train": _digest(part.train), "test": _digest(part.test)}  # fmt: skip
+
+        def half(which: str) -> xr.Dataset:
+            if not made:
+                train, test = self.members.split(part.train, part.test, **inner, random_seed=seed, n_jobs=n_jobs,
+                                                 progressbar=False)  # fmt: skip
+                made.update(train=train, test=test)
+            return made[which].dataset
+
+        kept = [steps.dataset(f"{name}-members-{which}", key, partial(half, which)) for which in ("train", "test")]
+        train, test = (Ensemble.from_dataset(dataset) for dataset in kept)
+        return train, test
+
+
+def _source(data: Any) -> _Given:
+    if isinstance(data, Members):
+        return _Trained(data)
+    check_given(data)
+    return _Given(data)
+
+
+# ------------------------------------------------------------------------------------------------------ a model in a fold
+@dataclass(frozen=True)
+class _Job:
+    """One model, fitted to the training rows of a fold and scored in the others."""
+
+    model: Any
+    method: str
+    draws: int
+    seed: int
+    limits: tuple[float, float]
+    below: NDArray[np.float64] | None
+
+    def key(self, train: Ensemble, test: Ensemble) -> dict[str, Any]:
+        return {
+            "model": type(self.model).__name__, "options": options_to_json(self.model), "method": self.method,
+            "draws": self.draws, "seed": self.seed, "limits": self.limits, "train": train.digest, "test": test.digest,
+            "below": None if self.below is None else _digest(self.below),
+        }  # fmt: skip
+
+    def run(self, train: Ensemble, test: Ensemble) -> xr.Dataset:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            tree = fit(self.model, train, method=self.method, draws=self.draws, random_seed=self.seed,
+                       log_likelihood=False, progressbar=False)  # fmt: skip
+            out = predict(tree, test, quantiles=QUANTILES)
+            if test.observed.any():
+                out = out.assign(self._scores(tree, test).reindex(obs=out["obs"].values).data_vars)
+            if self.below is not None:
+                known = np.where(np.isnan(self.below), 0.0, self.below)
+                below = distribution(tree, test).cdf(known)
+                out["probability_below"] = "obs", np.where(np.isnan(self.below), np.nan, below)
+        news = {str(one.message) for one in caught if issubclass(one.category, UserWarning)}
+        texts = sorted(text for text in news if UNSEEN not in text)
+        out.attrs |= {"warned": json.dumps(texts), "seconds": tree.attrs["seconds"], "method": tree.attrs["method"]}
+        return out
+
+    def _scores(self, tree: xr.DataTree, test: Ensemble) -> xr.Dataset:
+        rows = test.select(rows=test.observed)
+        low, high = self.limits
+        weighted = threshold_crps(distribution(tree, rows), rows.require_observation(), lower=low, upper=high)
+        return score(tree, test, levels=LEVELS, random_seed=self.seed).assign(twcrps=("obs", weighted))
+
+
+# ------------------------------------------------------------------------------------------------------------------ tools
+def checked_column(values: ArrayLike, rows: int, name: str) -> NDArray[np.float64]:
+    """Return numbers, one for each row."""
+    column = np.asarray(values, dtype=np.float64)
+    if column.shape != (rows,):
+        raise ValueError(f"{name} has the shape {column.shape}; wanted one value for each of the {rows} rows")
+    return column
+
+
+def _placed(dataset: xr.Dataset, mask: NDArray[np.bool_]) -> xr.Dataset:
+    """Rows numbered as in the whole table."""
+    return dataset.assign_coords(obs=np.flatnonzero(mask))
+
+
+def _seed(random_seed: int | None, estimand: str, fold: int) -> int:
+    """One seed for each fold; None stays as random as it was."""
+    entropy = np.random.SeedSequence(random_seed).entropy
+    text = f"{entropy} {estimand} {fold}".encode()
+    return int.from_bytes(sha256(text).digest()[:4], "big")
+
+
+def _digest(values: NDArray[Any]) -> str:
+    return sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def _plain(name: str) -> str:
+    """A name as part of a file's name; what tells names apart is in the hash."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower() or "model"
+
+
+def _versions() -> str:
+    """What a kept result depends on beside its inputs."""
+    return " ".join(f"{name} {version(name)}" for name in ("bayesens", "numpy", "scikit-learn", "xgboost", "pymc"))
+
+
+@contextmanager
+def _progress(total: int, text: str, shown: bool) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,90 @@
+"""Finished steps of a long analysis, kept under a hash of all that went into them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from bayesens.atomic import remove
+from bayesens.files import read_fit, read_table, write_fit, write_table
+
+__all__ = ["Steps"]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Where the results of steps are kept, so that a run that was stopped goes on where it was.
+
+    Parameters
+    ----------
+    folder : Path or None
+        One file a step: a new result takes the place of the former one of that name. None keeps nothing.
+    version : str
+        Of the code and the libraries that the results depend on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> made = []
+    >>> def make():
+    ...     made.append(1)
+    ...     return xr.Dataset({"mean": ("obs", [0.5])})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     steps = Steps(Path(folder))
+    ...     first, again = (steps.dataset("scores", {"seed": 1}, make) for _ in range(2))
+    ...     other = steps.dataset("scores", {"seed": 2}, make)
+    >>> len(made), again.identical(first)
+    (2, True)
+    """
+
+    folder: Path | None = None
+    version: str = ""
+
+    def dataset(self, name: str, key: Mapping[str, Any], make: Callable[[], xr.Dataset]) -> xr.Dataset:
+        """Return the dataset of a step: as it is kept, or made now and kept.
+
+        Parameters
+        ----------
+        name : str
+            Of the step; part of the file's name.
+        key : mapping
+            All that the result depends on, as JSON takes it.
+        make : callable
+            Gives the result.
+
+        Returns
+        -------
+        xarray.Dataset
+        """
+        return self._step(name, key, make, read_table, write_table)
+
+    def fit(self, name: str, key: Mapping[str, Any], make: Callable[[], xr.DataTree]) -> xr.DataTree:
+        """Return the fit of a step, as `dataset` does."""
+        return self._step(name, key, make, read_fit, write_fit)
+
+    def _step(self, name: str, key: Mapping[str, Any], make: Any, read: Any, write: Any) -> Any:
+        if self.folder is None:
+            return make()
+        path = self.folder / f"{name}-{self._hash(key)}.nc"
+        if path.exists():
+            try:
+                return read(path)
+            except ValueError:  # a damaged file is made anew, like one that is not there
+                remove(path)
+        result = make()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write(result, path)
+        for former in self.folder.glob(f"{name}-{'?' * 16}.nc"):
+            if former != path:
+                remove(former)
+        return result
+
+    def _hash(self, key: Mapping[str, Any]) -> str:
+        text = json.dumps({"version": self.version} | dict(key), sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:16]
