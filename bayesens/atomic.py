@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["check_writable", "full_suffix", "move", "remove", "write_atomically"]
+__all__ = ["check_writable", "file_name", "full_suffix", "move", "remove", "write_atomically"]
+
+
+def file_name(name: str) -> str:
+    """Return a name, of a model or a station, as part of a file's name.
+
+    Examples
+    --------
+    >>> file_name("Equal weights (1/K)")
+    'equal_weights_1_k'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "unnamed"
 
 
 def full_suffix(path: Path) -> str:

@@ -8,6 +8,7 @@ exit status 1; a traceback only with ``--debug``.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -170,7 +171,7 @@ def fit(
     chosen = _model(MODELS[model], transform, option or [])
     columns = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat, units=units)
     if members is not None:
-        columns["members"] = [name.strip() for name in members.split(",") if name.strip()]
+        columns["members"] = _names(members)
     elif table.suffix not in (".nc", ".zarr"):  # these may have a dimension "member"
         raise ValueError("--members is missing; name the columns of predictions, such as --members rf,svr,xgb")
     ensemble = read_ensemble(table, **columns)
@@ -283,23 +284,86 @@ def describe(fit: FitPath) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="A new folder; that of a former demo is replaced.")] = Path("bayesens-demo"),
-    seed: Annotated[int, typer.Option(help="Of the simulated region and of the draws.")] = 1,
+    name: Annotated[Literal["region", "oznet"], typer.Argument(help="Which example.")] = "region",
+    out: Annotated[Path, typer.Option(help="A new folder, or that of a former study.")] = Path("bayesens-demo"),
+    seed: Annotated[int, typer.Option(help="Of the simulated region, folds, members and draws.")] = 1,
 ) -> None:
-    """Do the whole job on a simulated region.
+    """Do the whole job on example data: write a study file and run it.
 
-    28 soil-moisture stations in 3 networks and 4 members with correlated errors: fits, predictions, scores at stations
-    held out, and figures, in a folder. It takes a minute or two.
+    region: 28 simulated stations and 4 members with correlated errors, a minute or two. oznet: soil moisture of 26 stations,
+    whose members are trained here, ten minutes; it is downloaded, or read from the folder in BAYESENS_DATA.
     """
     from bayesens.demo import run_demo
 
-    result = run_demo(out, random_seed=seed, say=_say)
-    _show(_console(), f"Scores at the stations held out, in {result.units}", result.scores.reset_index())
-    typer.echo(result.findings)
-    typer.echo(f"{out}: {len(result.files)} files; start with {out / 'README.txt'}")
+    _show_study(run_demo(out, name=name, random_seed=seed, say=_say))
+
+
+@app.command()
+def init(
+    table: TablePath,
+    out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.toml"),
+    observation: Annotated[str | None, typer.Option(help="Column of observations.")] = None,
+    site: Site = None,
+    group: Group = None,
+    time: Time = None,
+    lon: Lon = None,
+    lat: Lat = None,
+    members: Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")] = None,
+) -> None:
+    """Write a commented study file for a table.
+
+    Columns that are not named are guessed from their names and values: check them before `bayesens run`.
+    """
+    import xarray as xr
+
+    from bayesens.atomic import write_atomically
+    from bayesens.files import read_table
+    from bayesens.study_template import study_template
+
+    if out.exists():
+        raise FileExistsError(f"{out} is there already; name another file: --out")
+    given = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
+    if members is not None:
+        given["members"] = _names(members)
+    data = read_table(table)
+    frame = data.to_dataframe().reset_index() if isinstance(data, xr.Dataset) else data
+    place = os.path.relpath(table.absolute(), out.absolute().parent)
+    text = study_template(frame, place, given=given)
+    with write_atomically(out) as aside:
+        aside.write_text(text, encoding="utf-8")
+    typer.echo(f"{out}: check the columns, then: bayesens run {out} --out results")
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (.toml); `bayesens init` writes one.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results: new, or that of a former run, which goes on.")],
+    progress: Annotated[bool, typer.Option(help="Show progress, in a terminal.")] = True,
+) -> None:
+    """Run a study: members, fits, scores on rows held out, tables, figures and the report.
+
+    A run that was stopped goes on where it was; finished steps are done again only if what they depend on has changed.
+    """
+    from bayesens.study import run_study
+
+    done = run_study(study, out, say=_say, progressbar=None if progress else False)
+    _show_study(done)
+
+
+def _show_study(done: Any) -> None:
+    wanted = ["model", "estimand", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]
+    table = done.scores.loc[done.scores["group"] == "all", wanted]
+    _show(_console(), "Scores on rows held out", table)
+    for text in done.findings:
+        typer.echo(f"- {text}")
+    typer.echo(f"{done.folder / 'report.html'}: the report")
 
 
 # --------------------------------------------------------------------------------------------------------------- input
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _given(**options: str | None) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 

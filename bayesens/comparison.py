@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from bayesens.atomic import file_name
 from bayesens.bands import band_limits, threshold_crps
 from bayesens.checks import warn
 from bayesens.columns import listed
@@ -31,7 +31,7 @@ from bayesens.scored_rows import common_rows
 from bayesens.splits import ESTIMANDS, Split, splits
 from bayesens.steps import Steps
 
-__all__ = ["HeldOut", "compare", "held_out"]
+__all__ = ["HeldOut", "compare", "held_out", "versions"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
@@ -201,7 +201,7 @@ def held_out(
         check_given(source.table, model)
     methods = {name: method if isinstance(method, str) else method.get(name, "auto") for name in models}
     parts = splits(estimand, folds=folds, blocks=blocks, gap=gap, random_seed=random_seed, **source.columns())
-    steps = Steps(Path(cache) if cache is not None else None, _versions())
+    steps = Steps(Path(cache) if cache is not None else None, versions())
     limits = band_limits(source.observations(), band)
     cut = None if below is None else checked_column(below, len(source.table), "below")
     inner = {"folds": inner_folds, "scheme": "time" if estimand == "time" else "site"}
@@ -215,7 +215,7 @@ def held_out(
             for label, model in models.items():
                 job = _Job(model, methods[label], draws, seed, limits, None if cut is None else cut[part.test])
                 if label not in found.failed:
-                    found.take(label, part, steps, f"{name}-{_plain(label)}", job, train, test)
+                    found.take(label, part, steps, f"{name}-{file_name(label)}", job, train, test)
                 advance()
     return _joined(source, found, estimand, limits, products or {}, labels)
 
@@ -412,12 +412,7 @@ def _digest(values: NDArray[Any]) -> str:
     return sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
-def _plain(name: str) -> str:
-    """A name as part of a file's name; what tells names apart is in the hash."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower() or "model"
-
-
-def _versions() -> str:
+def versions() -> str:
     """What a kept result depends on beside its inputs."""
     return " ".join(f"{name} {version(name)}" for name in ("bayesens", "numpy", "scikit-learn", "xgboost", "pymc"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,7 +238,7 @@ def seed_of(base: int, name: str, fold: str) -> int:
     return int(np.random.SeedSequence([base, crc32(name.encode()), crc32(fold.encode())]).generate_state(1)[0])
 
 
-def run[T](jobs: list[Callable[[], T]], text: str, n_jobs: int, progressbar: bool) -> list[T]:
+def run[T](jobs: Sequence[Callable[[], T]], text: str, n_jobs: int, progressbar: bool) -> list[T]:
     """Run jobs in threads (forests, boosted trees and support vectors let go of the interpreter), results in order."""
     from joblib import Parallel, delayed
     from rich.console import Console

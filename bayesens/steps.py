@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from bayesens.atomic import remove
@@ -64,14 +65,18 @@ class Steps:
         """
         return self._step(name, key, make, read_table, write_table)
 
+    def frame(self, name: str, key: Mapping[str, Any], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return the table of a step, as `dataset` does."""
+        return self._step(name, key, make, read_table, write_table, ".parquet")
+
     def fit(self, name: str, key: Mapping[str, Any], make: Callable[[], xr.DataTree]) -> xr.DataTree:
         """Return the fit of a step, as `dataset` does."""
         return self._step(name, key, make, read_fit, write_fit)
 
-    def _step(self, name: str, key: Mapping[str, Any], make: Any, read: Any, write: Any) -> Any:
+    def _step(self, name: str, key: Mapping[str, Any], make: Any, read: Any, write: Any, suffix: str = ".nc") -> Any:
         if self.folder is None:
             return make()
-        path = self.folder / f"{name}-{self._hash(key)}.nc"
+        path = self.folder / f"{name}-{self._hash(key)}{suffix}"
         if path.exists():
             try:
                 return read(path)
@@ -80,7 +85,7 @@ class Steps:
         result = make()
         self.folder.mkdir(parents=True, exist_ok=True)
         write(result, path)
-        for former in self.folder.glob(f"{name}-{'?' * 16}.nc"):
+        for former in self.folder.glob(f"{name}-{'?' * 16}{suffix}"):
             if former != path:
                 remove(former)
         return result

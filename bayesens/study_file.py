@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from bayesens.atomic import file_name
+
 __all__ = ["Study", "read_study", "study_from_text"]
 
 Label = Literal["rf", "mlr", "svr", "xgb"]
@@ -73,6 +75,10 @@ class Members(Part):
     columns: Words = Field((), description="Columns of predictions made elsewhere, without these observations.")
     train: tuple[Label, ...] = Field((), description="Members to train: rf, mlr, svr, xgb.")
     covariates: Words = Field((), description="Columns that the trained members learn from.")
+    sums: dict[str, tuple[Positive, ...]] = Field(
+        default_factory=dict,
+        description="Covariates to add, sums over so many days up to the row's own: {rain = [3, 10, 30]} gives rain_3d, ...",
+    )
     by: str | None = Field(None, description="Column of regions: one fit for each, beside the fit to all.")
     blend: float | None = Field(None, gt=0, description="Length [km] over which fits of neighbouring regions fade.")
     min_rows: Positive = Field(200, description="A region with fewer rows is left to the fit to all.")
@@ -89,6 +95,8 @@ class Members(Part):
             raise ValueError("there are no members: name columns, or train some from covariates")
         if self.train and not self.covariates:
             raise ValueError(f"covariates is empty; {', '.join(self.train)} learn from columns of the table: name them")
+        if self.sums and not self.train:
+            raise ValueError("sums makes covariates, and there is no member to train; name some, or leave sums out")
         if self.settings and (idle := set(self.settings) - set(self.train)):
             raise ValueError(f"settings has {', '.join(sorted(idle))}, which train does not name")
         return self
@@ -225,8 +233,15 @@ class Study(Part):
                 )
         if self.importance is not None and not self.members.train:
             raise ValueError("[importance] needs members.train: only members that are trained here have covariates")
-        if self.drought is not None and self.data.time is None:
-            raise ValueError("[drought] needs data.time: name the column")
+        for part in ("drought", "members.sums"):
+            there = self.drought if part == "drought" else self.members.sums
+            if there and self.data.time is None:
+                raise ValueError(f"[{part}] needs data.time: name the column")
+        names = [file_name(name) for name in self.models]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"two models have names that make the same file name ({', '.join(self.models)}); tell them apart"
+            )
         if both := set(self.models) & set(self.products):
             raise ValueError(f"{', '.join(sorted(both))} is a model and a product; give one another name")
         return self
@@ -297,7 +312,10 @@ def study_from_text(text: str, *, name: str = "study.toml", folder: str | Path =
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{name} is not TOML: {error}") from error
     try:
-        return Study(**(values | {"folder": Path(folder)})) if "folder" not in values else Study(**values)
+        # Where the file lies is no key of it: a key of that name is as unknown as any other.
+        return Study(
+            **{f"{key} " if key == "folder" else key: part for key, part in values.items()}, folder=Path(folder)
+        )
     except ValidationError as error:
         lines = list(dict.fromkeys(_mistakes(error)))
         head = f"{name}: {len(lines)} mistakes" if len(lines) > 1 else f"{name}: a mistake"

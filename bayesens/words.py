@@ -9,7 +9,7 @@ from typing import Any
 
 from bayesens.priors import Prior
 
-__all__ = ["option_from_words"]
+__all__ = ["option_from_words", "option_value"]
 
 
 def option_from_words(cls: type, text: str) -> tuple[str, Any]:
@@ -40,18 +40,53 @@ def option_from_words(cls: type, text: str) -> tuple[str, Any]:
     ('bias_prior', Prior("Normal", mu=0.0, sigma=0.5))
     """
     name, equals, word = text.partition("=")
-    kinds = {item.name: str(item.type) for item in dataclasses.fields(cls)}
-    if not equals or name not in kinds:
-        near = get_close_matches(name, kinds, n=1)
-        hint = f"did you mean {near[0]}=...?" if near else f"{cls.__name__} has {', '.join(kinds)}"
-        raise ValueError(f"--option got {text!r}; wanted NAME=VALUE with an option of {cls.__name__}: {hint}")
+    if not equals:
+        raise ValueError(
+            f"--option got {text!r}; wanted NAME=VALUE with an option of {cls.__name__}, such as group=true"
+        )
     try:
-        value = _value(json.loads(word))
+        value = json.loads(word)
     except json.JSONDecodeError:
         value = {"true": True, "false": False}.get(word.lower(), word)
-    if not _suits(value, kinds[name]):
-        raise ValueError(f"--option {name} got {word!r}; wanted a value of kind {kinds[name]}")
-    return name, value
+    return name, option_value(cls, name, value)
+
+
+def option_value(cls: type, name: str, value: Any) -> Any:
+    """Return the value of one option as the model has it, from a value as JSON or TOML have it.
+
+    Parameters
+    ----------
+    cls : type
+        The model.
+    name : str
+        Of the option.
+    value : bool, float, str, list or dict
+        A list becomes a tuple, a mapping with a ``family`` a prior.
+
+    Returns
+    -------
+    value
+
+    Raises
+    ------
+    ValueError
+        No such option, or a value of another kind.
+
+    Examples
+    --------
+    >>> from bayesens.models import BMA
+    >>> option_value(BMA, "bias_prior", {"family": "Normal", "mu": 0, "sigma": 0.5})
+    Prior("Normal", mu=0.0, sigma=0.5)
+    """
+    kinds = {item.name: str(item.type) for item in dataclasses.fields(cls)}
+    if name not in kinds:
+        near = get_close_matches(name, kinds, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(kinds)}"
+        raise ValueError(f"{cls.__name__} has no option {name!r}; {hint}")
+    made = _value(value)
+    if not _suits(made, kinds[name]):
+        raise ValueError(f"option {name} of {cls.__name__} got {value!r}; wanted a value of kind {kinds[name]}")
+    return made
 
 
 def _value(value: Any) -> Any:

@@ -334,9 +334,12 @@ BAD_FITS = {
         "'sm' has 2 of 140 values not above 0, .*: rows 3, 5 ",
     ),
     "another kind of file": (["train.xlsx"], "suffix '.xlsx'; wanted one of '.csv'"),
-    "no such option": (["train.csv", "--option", "sigm=shared"], r"did you mean sigma=\.\.\.\?"),
+    "no such option": (["train.csv", "--option", "sigm=shared"], "BMA has no option 'sigm'; did you mean 'sigma'"),
     "no value": (["train.csv", "--option", "sigma"], "wanted NAME=VALUE with an option of BMA"),
-    "wrong kind": (["train.csv", "--option", "site=maybe"], "--option site got 'maybe'; wanted a value of kind bool"),
+    "wrong kind": (
+        ["train.csv", "--option", "site=maybe"],
+        "option site of BMA got 'maybe'; wanted a value of kind bool",
+    ),
     "number for a word": (["train.csv", "--option", "sigma=1"], "wanted a value of kind str"),
     "no family": (
         ["train.csv", "--option", 'bias_prior={"mu": 0}'],

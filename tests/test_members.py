@@ -101,7 +101,7 @@ def test_the_weight_of_a_member_that_memorises(model):
     made = members(frame, both, ("rain", "heat", "station_id"))
 
     def weight(ensemble, **options):
-        tree = be.fit(model, ensemble, random_seed=1, progressbar=False, **options)
+        tree = be.fit(model, ensemble, draws=250, random_seed=1, progressbar=False, **options)
         return float(tree["posterior"]["weight"].sel(member="memory").mean())
 
     inside = made.insample(**QUIET)

@@ -1,0 +1,97 @@
+"""What was assumed: the models in words, their priors, the seeds and the versions."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+
+from bayesens.chapters.chapter import Chapter, Remark, Sheet
+from bayesens.priors import Prior
+from bayesens.study_results import StudyResults
+
+__all__ = ["assumptions", "priors_table"]
+
+WORDS = {
+    "BMA": "draws each observation from one member's kernel: a mixture around bias-corrected members. Given the parameters, "
+           "rows are independent. Members may be dependent; nothing in the likelihood says otherwise.",
+    "HBM": "takes observation and members as jointly normal: every member has a bias, a slope and an error, biases vary by group "
+           "and station, and errors of members are correlated through a common factor and the rest. Rows of one station "
+           "share its effects; errors of successive days are taken as independent.",
+    "EqualWeights": "gives every member the same weight, after bias correction.",
+    "SingleMember": "dresses one member, the best of the training rows unless named, with a normal error.",
+    "Climatology": "knows the distribution of the observations, and no member.",
+}  # fmt: skip
+LIBRARIES = (
+    "bayesens",
+    "numpy",
+    "scipy",
+    "pandas",
+    "xarray",
+    "scikit-learn",
+    "xgboost",
+    "pymc",
+    "pytensor",
+    "nutpie",
+    "arviz",
+)
+
+
+def assumptions(results: StudyResults) -> Chapter:
+    """Write the chapter.
+
+    Parameters
+    ----------
+    results : StudyResults
+
+    Returns
+    -------
+    Chapter
+    """
+    study = results.study
+    lines = [f"{name} ({type(model).__name__}) {WORDS[type(model).__name__]}" for name, model in results.models.items()]
+    parts: list[Any] = list(lines)
+    parts.append(
+        "Intervals of scores resample stations and blocks of "
+        f"{study.evaluation.block:g} days together; with fewer than about ten stations they are too short."
+        if study.data.time and study.evaluation.block else
+        "Intervals of scores resample stations; with fewer than about ten they are too short."
+    )  # fmt: skip
+    parts.append("Observations are taken as the truth: the error of the sensors, and of a point standing for a cell, is "
+                 "part of every member's error and of the predictive intervals.")  # fmt: skip
+    if study.report.priors and len(table := priors_table(results)):
+        parts.append(Sheet("priors", table, "Priors, on the scale of the model.",
+                           "The standard scale has the observations' mean and standard deviation as its centre and "
+                           "unit.", heads=2))  # fmt: skip
+    failed = {
+        name: held.rows.attrs["failed"] for name, held in results.held.items() if held.rows.attrs["failed"] != "{}"
+    }
+    parts += [Remark(f"Left out of {name}: {text}", "caution") for name, text in failed.items()]
+    versions = pd.DataFrame([{"name": "Python", "version": platform.python_version()},
+                             *({"name": name, "version": version(name)} for name in LIBRARIES)])  # fmt: skip
+    parts.append(Sheet("versions", versions, f"Versions. The random seed of everything is {study.study.random_seed}."))
+    return Chapter("What was assumed", tuple(parts), "assumptions")
+
+
+def priors_table(results: StudyResults) -> pd.DataFrame:
+    """Priors of every model, one line each.
+
+    Parameters
+    ----------
+    results : StudyResults
+
+    Returns
+    -------
+    DataFrame
+        ``model``, ``parameter``, ``prior``.
+    """
+    lines = []
+    for name, model in results.models.items():
+        for item in dataclasses.fields(model):
+            value = getattr(model, item.name)
+            if isinstance(value, Prior):
+                lines.append({"model": name, "parameter": item.name.removesuffix("_prior"), "prior": str(value)})
+    return pd.DataFrame(lines)

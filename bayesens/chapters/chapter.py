@@ -1,0 +1,87 @@
+"""What a chapter of the report is made of: words, tables and drawings, each with a name for its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Chapter", "Drawing", "Remark", "Sheet", "figure"]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A finding or a caution, set apart from the text."""
+
+    text: str
+    kind: str = "finding"
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A table: written whole to ``tables/NAME.csv``, shown in the report as `shown` (None: as it is).
+
+    Attributes
+    ----------
+    name : str
+    frame : pandas.DataFrame
+    caption, note : str
+    shown : pandas.DataFrame, optional
+        What the report shows in its place: fewer columns, intervals in brackets. An empty one shows nothing.
+    digits : int or mapping of column to int, optional
+        None: three significant digits of the median.
+    heads : int
+        Leading columns that say what a row is.
+    highlight : mapping of column to {"min", "max", "zero"}, optional
+        Whose best value is printed in bold.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    caption: str
+    note: str = ""
+    shown: pd.DataFrame | None = None
+    digits: int | Mapping[str, int] | None = None
+    heads: int = 1
+    highlight: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure: drawn when it is written, to ``figures/NAME.png`` and ``.svg``."""
+
+    name: str
+    draw: Callable[[], Figure]
+    caption: str
+    alt: str
+    wide: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Chapter:
+    """One chapter: text, remarks, tables and drawings in the order in which they are read."""
+
+    title: str
+    parts: tuple[str | Remark | Sheet | Drawing, ...]
+    key: str = field(default="")
+
+    def sheets(self) -> Iterator[Sheet]:
+        """Tables of the chapter."""
+        return (part for part in self.parts if isinstance(part, Sheet))
+
+    def drawings(self) -> Iterator[Drawing]:
+        """Figures of the chapter."""
+        return (part for part in self.parts if isinstance(part, Drawing))
+
+
+def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """Return a figure [inches] that no window system needs to know of, and its axes."""
+    from matplotlib.figure import Figure as Made
+
+    made = Made(figsize=(width, height), layout="constrained")
+    return made, made.subplots(rows, columns, **options)

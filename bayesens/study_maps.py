@@ -1,0 +1,131 @@
+"""The maps of a study: members and models on a grid."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesens.checks import check_known
+from bayesens.ensemble import Ensemble
+from bayesens.files import read_table
+from bayesens.members import Members
+from bayesens.prediction import predict
+from bayesens.study_data import StudyData
+from bayesens.study_file import Study
+
+__all__ = ["Maps", "study_maps"]
+
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What a study says of every cell of a grid.
+
+    Attributes
+    ----------
+    models : dict of name to Dataset
+        What `predict` gives, on the dimensions of the grid.
+    points : dict of name to DataArray
+        Members, and products to set beside the models.
+    cells : DataFrame
+        Covariates or member columns of every cell, in the order of the grid.
+    """
+
+    models: dict[str, xr.Dataset]
+    points: dict[str, xr.DataArray]
+    cells: pd.DataFrame
+
+
+def study_maps(study: Study, table: StudyData, fits: Mapping[str, xr.DataTree], *, progressbar: bool) -> Maps:
+    """Predict the grid of ``[map]`` by every model.
+
+    Parameters
+    ----------
+    study : Study
+    table : StudyData
+    fits : mapping of name to DataTree
+    progressbar : bool
+
+    Returns
+    -------
+    Maps
+
+    Raises
+    ------
+    OSError, ValueError
+        No such grid, variables that it lacks, more than two dimensions.
+    """
+    asked = study.map
+    assert asked is not None
+    grid = _grid(study, table)
+    cells = grid.to_dataframe().reset_index()
+    prediction = _members(study, table, cells, progressbar)
+    named = {"group": asked.group} if asked.group is not None else {}
+    frame = prediction.assign(**{name: cells[name] for name in named.values()})
+    with warnings.catch_warnings():  # cells without covariates, and places that no fit has seen: what a map is about
+        warnings.simplefilter("ignore", UserWarning)
+        rows = Ensemble.from_frame(
+            frame, members=[str(name) for name in prediction], units=study.data.units or None, **named
+        )
+        found = {name: predict(tree, rows, quantiles=QUANTILES) for name, tree in fits.items()}
+
+    def laid_out(values: np.ndarray) -> xr.DataArray:
+        return xr.DataArray(values.reshape(tuple(grid.sizes.values())), grid.coords, tuple(grid.sizes))
+
+    models = {name: _on_grid(one, grid) for name, one in found.items()}
+    points = {str(name): laid_out(prediction[name].to_numpy()) for name in prediction}
+    return Maps(models, points | {name: grid[name].astype(float) for name in asked.products}, cells)
+
+
+def _grid(study: Study, table: StudyData) -> xr.Dataset:
+    """The variables that are needed, all on the same two dimensions."""
+    asked = study.map
+    assert asked is not None
+    path = study.folder / asked.grid
+    data = read_table(path)
+    if not isinstance(data, xr.Dataset):
+        raise ValueError(f"map.grid is the table {path}; wanted a grid: .nc or .zarr")
+    if isinstance(table.source, Members):
+        needed = list(table.source.rows.X.columns) + list(table.source.rows.products)
+        needed += [study.members.by] if study.members.by and not study.members.blend else []
+        needed += [str(study.data.lon), str(study.data.lat)] if study.members.blend else []
+    else:
+        needed = list(table.source.members)
+    needed += [name for name in (asked.group, *asked.products) if name is not None]
+    check_known(needed, data.variables, kind="variable", where=f"the grid {asked.grid}")
+    (grid,) = xr.broadcast(data[list(dict.fromkeys(needed))])
+    if len(grid.sizes) != 2:
+        raise ValueError(
+            f"the grid {asked.grid} has the dimensions {tuple(grid.sizes)}; wanted two: take one time of it"
+        )
+    return grid
+
+
+def _members(study: Study, table: StudyData, cells: pd.DataFrame, progressbar: bool) -> pd.DataFrame:
+    if not isinstance(table.source, Members):
+        return cells[list(table.source.members)].astype(float)
+    fitted = table.source.fit(random_seed=study.study.random_seed, n_jobs=study.study.jobs, progressbar=progressbar)
+    if study.members.blend:
+        return fitted.predict(cells, lon=cells[str(study.data.lon)], lat=cells[str(study.data.lat)])
+    return fitted.predict(cells, region=cells[study.members.by] if study.members.by else None)
+
+
+def _on_grid(prediction: xr.Dataset, grid: xr.Dataset) -> xr.Dataset:
+    shape, dims = tuple(grid.sizes.values()), tuple(grid.sizes)
+    out = xr.Dataset(
+        coords={name: c for name, c in grid.coords.items() if set(c.dims) <= set(dims)}, attrs=prediction.attrs
+    )
+    for name, values in prediction.data_vars.items():
+        if "quantile" in values.dims:
+            level = values.transpose("quantile", "obs").values.reshape(-1, *shape)
+            out = out.assign_coords(quantile=prediction["quantile"].values)
+            out[name] = (("quantile", *dims), level, values.attrs)
+        else:
+            out[name] = (dims, values.values.reshape(shape), values.attrs)
+    return out

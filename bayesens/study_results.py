@@ -1,0 +1,74 @@
+"""What the steps of a study have found, before it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from bayesens.comparison import HeldOut
+from bayesens.ensemble import Ensemble
+from bayesens.study_data import StudyData
+from bayesens.study_file import Study
+from bayesens.study_maps import Maps
+
+__all__ = ["StudyResults"]
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResults:
+    """Everything that chapters of the report are written from.
+
+    Attributes
+    ----------
+    study : Study
+    data : StudyData
+    models : dict of name to model
+    held : dict of estimand to HeldOut
+        The first one is the headline.
+    ensemble : Ensemble
+        All rows, with members that have not seen them: what the fits were made to.
+    fits : dict of name to DataTree
+        Of every model, to all rows.
+    warned : dict of name to list of str
+        What these fits warned of.
+    importance : DataFrame, optional
+    correlations : DataFrame, optional
+        Of covariates.
+    inflation : Series, optional
+        Variance inflation factors of covariates.
+    maps : Maps, optional
+    applicability : Dataset, optional
+        Of the grid.
+    """
+
+    study: Study
+    data: StudyData
+    models: Mapping[str, Any]
+    held: Mapping[str, HeldOut]
+    ensemble: Ensemble
+    fits: Mapping[str, xr.DataTree]
+    warned: Mapping[str, list[str]]
+    importance: pd.DataFrame | None = None
+    correlations: pd.DataFrame | None = None
+    inflation: pd.Series | None = None
+    maps: Maps | None = None
+    applicability: xr.Dataset | None = None
+
+    @property
+    def units(self) -> str:
+        """Of observations and predictions."""
+        return self.ensemble.units
+
+    @property
+    def estimand(self) -> str:
+        """The estimand of the headline."""
+        return next(iter(self.held))
+
+    @property
+    def reference(self) -> str:
+        """The model or product that others are compared with."""
+        return self.study.evaluation.reference or next(iter(self.models))

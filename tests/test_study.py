@@ -1,0 +1,229 @@
+"""A study from its file to its report: what is written, that it is what the library gives, and that a run goes on."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+import bayesens as be
+from bayesens import simulate
+from bayesens.cli import app
+from bayesens.evaluation import score_table
+from bayesens.member_fits import MemberError
+from bayesens.study import run_study
+from bayesens.study_file import read_study
+
+pytestmark = pytest.mark.filterwarnings("ignore:EM found", "ignore:.*forecaster")
+
+TEXT = """
+[study]
+title = "A small study"
+text = "Six stations <b>& more</b>."
+
+[data]
+table = "t.csv"
+observation = "sm"
+site = "station"
+group = "network"
+time = "date"
+lon = "lon"
+lat = "lat"
+units = "m3 m-3"
+
+[members]
+columns = ["rf", "xgb"]
+
+[products]
+"Coarse input" = "mlr"
+
+[models.BMA]
+model = "bma"
+sigma = "shared"
+method = "em"
+
+[models."Equal weights"]
+model = "equal"
+method = "em"
+
+[evaluation]
+estimands = ["site", "time"]
+folds = 3
+by = ["group", "season"]
+replicates = 100
+"""
+COLUMNS = ["model", "estimand", "group", "n", "stations", "crps", "log_score", "rmse", "ubrmse", "mae", "bias", "r",
+           "coverage90", "width90"]  # fmt: skip
+
+
+def table(folder, **change):
+    frame = simulate.region(9, 3, 16, random_seed=1).frame.drop(columns="truth").assign(**change)
+    frame.to_csv(folder / "t.csv", index=False)
+    return frame
+
+
+def run(folder, text=TEXT, out="out"):
+    (folder / "study.toml").write_text(text, encoding="utf-8")
+    return run_study(folder / "study.toml", folder / out, say=lambda _: None, progressbar=False)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    table(folder)
+    return folder, run(folder)
+
+
+def test_all_that_is_listed_is_there_and_nothing_else(small):
+    folder, done = small
+    out = folder / "out"
+    there = {
+        path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file() and ".steps" not in path.parts
+    }
+    assert there == {*done.files, "study.json"}
+    assert {name.split("/")[0] for name in done.files} == {"fits", "predictions", "tables", "figures", "report.html"}
+    assert {Path(name).stem for name in done.files if name.endswith(".png")} == {
+        Path(name).stem for name in done.files if name.endswith(".svg")
+    }
+    assert json.loads((out / "study.json").read_text())["files"] == sorted(done.files)
+
+
+def test_the_table_of_scores_has_its_columns_and_the_numbers_of_the_library(small):
+    folder, done = small
+    scores = pd.read_csv(folder / "out" / "tables" / "scores.csv")
+    assert list(scores)[: len(COLUMNS)] == COLUMNS
+    assert set(scores["model"]) == {"BMA", "Equal weights", "Coarse input"}
+    assert {"all", "net1", "net2", "net3", "DJF", "macro"} <= set(scores["group"])
+    frame = pd.read_csv(folder / "t.csv", parse_dates=["date"])
+    ensemble = be.Ensemble.from_frame(frame, members=["rf", "xgb"], observation="sm", site="station", group="network",
+                                      time="date", units="m3 m-3")  # fmt: skip
+    models = {"BMA": be.BMA(sigma="shared"), "Equal weights": be.EqualWeights()}
+    for estimand in ("site", "time"):
+        rows = be.compare(models, ensemble, estimand=estimand, folds=3, method="em", random_seed=1, progressbar=False,
+                          products={"Coarse input": frame["mlr"]})  # fmt: skip
+        wanted = score_table(rows).query("group == 'all'").set_index("model")
+        found = scores.query(f"group == 'all' and estimand == '{estimand}'").set_index("model")
+        for name in COLUMNS[5:]:
+            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6, err_msg=name)
+    pd.testing.assert_frame_equal(done.scores.reset_index(drop=True), scores.fillna({"by": ""}), rtol=1e-12)
+
+
+def test_predictions_and_fits_are_those_of_the_models(small):
+    folder, _ = small
+    predicted = pd.read_parquet(folder / "out" / "predictions" / "bma-site.parquet")
+    assert {"station", "network", "date", "sm", "fold", "mean", "sd", "q05", "q50", "q95", "crps", "pit"} <= set(
+        predicted
+    )
+    assert len(predicted) == 144
+    tree = be.read_fit(folder / "out" / "fits" / "bma.nc")
+    frame = pd.read_csv(folder / "t.csv", parse_dates=["date"])
+    ensemble = be.Ensemble.from_frame(frame, members=["rf", "xgb"], observation="sm", site="station", group="network",
+                                      time="date", lon="lon", lat="lat", units="m3 m-3")  # fmt: skip
+    by_hand = be.fit(be.BMA(sigma="shared"), ensemble, method="em", random_seed=1)
+    xr.testing.assert_allclose(tree["posterior"].to_dataset(), by_hand["posterior"].to_dataset())
+    weights = pd.read_csv(folder / "out" / "tables" / "posterior.csv").query("model == 'BMA' and parameter == 'weight'")
+    np.testing.assert_allclose(weights["mean"], by_hand["posterior"]["weight"].values.ravel())
+
+
+def test_the_report_tells_it_and_escapes_what_it_was_given(small):
+    folder, done = small
+    page = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert "A small study" in page
+    assert "<b>&" not in page
+    assert "&lt;b&gt;" in page
+    for title in ("Data", "The members", "Scores", "Calibration", "Through time", "What was assumed"):
+        assert re.search(rf"<h2[^>]*>.*{title}", page), title
+    assert len(done.findings) == 2
+    assert re.search(
+        r"New sites .*: BMA has a mean CRPS of 0\.0\d+ m3 m-3, and its 90 % intervals hold \d", done.findings[0]
+    )
+    assert not re.search(r'(src|href)="https?://', page)
+    for name in re.findall(r'href="(tables/[^"]+)"', page):
+        assert (folder / "out" / name).exists()
+
+
+def test_a_second_run_does_nothing_twice_and_takes_away_what_is_no_longer_written(small, tmp_path, monkeypatch):
+    from bayesens import comparison, study
+
+    table(tmp_path)
+    first = run(tmp_path)
+    for module in (comparison, study):
+        monkeypatch.setattr(module, "fit", lambda *_, **__: pytest.fail("fitted again"))
+    again = run(tmp_path)
+    assert again.files == first.files
+    pd.testing.assert_frame_equal(again.scores, first.scores)
+    monkeypatch.undo()
+    less = run(tmp_path, TEXT.replace('estimands = ["site", "time"]', 'estimands = ["site"]'))
+    gone = set(first.files) - set(less.files)
+    assert "predictions/bma-time.parquet" in gone
+    assert not any((tmp_path / "out" / name).exists() for name in gone)
+
+
+def test_a_member_that_fails_is_named_and_finished_steps_are_kept(tmp_path, monkeypatch):
+    from sklearn.linear_model import LinearRegression
+
+    frame = table(tmp_path)
+    text = TEXT.replace('columns = ["rf", "xgb"]', 'train = ["mlr"]\ncovariates = ["rf", "svr"]').replace(
+        '"site", "time"', '"site"'
+    )
+    text = text.replace("[study]\n", "[study]\njobs = 1\n")
+    fitted, fit = [], LinearRegression.fit
+
+    def failing(self, X, y, *rest):
+        fitted.append(len(y))
+        if len(fitted) == 9:  # five inner folds and one fit to all in the first fold, then the third of the second
+            raise RuntimeError("singular")
+        return fit(self, X, y, *rest)
+
+    monkeypatch.setattr(LinearRegression, "fit", failing)
+    with pytest.raises(MemberError, match=r"'mlr'.* fold 3 of 5.*singular"):
+        run(tmp_path, text)
+    kept = sorted(path.name[:-20] for path in (tmp_path / "out" / ".steps").iterdir())
+    assert kept == ["site-1-bma", "site-1-equal_weights", "site-1-members-test", "site-1-members-train"]
+    monkeypatch.undo()
+    done = run(tmp_path, text)
+    assert done.scores.query("group == 'all' and model == 'BMA'")["n"].tolist() == [int(frame["sm"].notna().sum())]
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, monkeypatch):
+    table(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds 1 files that no study wrote, 'thesis.tex'"):
+        run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is the folder that you are in, or above it"):
+        run(tmp_path, out="..")
+    with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
+        run(tmp_path, out="no/where")
+    with pytest.raises(NotADirectoryError, match="is a file; a study writes a folder"):
+        run(tmp_path, out="t.csv")
+
+
+def test_the_command_line_writes_a_study_and_runs_it(tmp_path):
+    table(tmp_path)
+    runner = CliRunner()
+    made = runner.invoke(
+        app, ["init", str(tmp_path / "t.csv"), "--out", str(tmp_path / "study.toml"), "--members", "rf,xgb"]
+    )
+    assert made.exit_code == 0, made.output
+    assert "bayesens run" in made.stdout
+    assert read_study(tmp_path / "study.toml").data.table == Path("t.csv")
+    again = runner.invoke(app, ["init", str(tmp_path / "t.csv"), "--out", str(tmp_path / "study.toml")])
+    assert (again.exit_code, again.stderr) == (
+        1,
+        f"Error: {tmp_path / 'study.toml'} is there already; name another file: --out\n",
+    )
+    (tmp_path / "study.toml").write_text(TEXT.replace("rf", "rff"), encoding="utf-8")
+    wrong = runner.invoke(app, ["run", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out")])
+    assert wrong.exit_code == 1
+    assert "members.columns names 'rff'; did you mean 'rf'?" in wrong.stderr
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "study.toml").write_text(TEXT.replace('"site", "time"', '"site"'), encoding="utf-8")
+    done = runner.invoke(app, ["run", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "report.html" in done.stdout
