@@ -30,6 +30,7 @@ from bayesens.prediction import distribution, predict, score
 from bayesens.scored_rows import common_rows
 from bayesens.splits import ESTIMANDS, Split, splits
 from bayesens.steps import Steps
+from bayesens.thresholds import probability_below
 
 __all__ = ["HeldOut", "compare", "held_out", "versions"]
 
@@ -372,9 +373,7 @@ class _Job:
             if test.observed.any():
                 out = out.assign(self._scores(tree, test).reindex(obs=out["obs"].values).data_vars)
             if self.below is not None:
-                known = np.where(np.isnan(self.below), 0.0, self.below)
-                below = distribution(tree, test).cdf(known)
-                out["probability_below"] = "obs", np.where(np.isnan(self.below), np.nan, below)
+                out["probability_below"] = "obs", probability_below(distribution(tree, test), self.below).values
         news = {str(one.message) for one in caught if issubclass(one.category, UserWarning)}
         texts = sorted(text for text in news if UNSEEN not in text)
         out.attrs |= {"warned": json.dumps(texts), "seconds": tree.attrs["seconds"], "method": tree.attrs["method"]}

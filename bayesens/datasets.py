@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bayesens.columns import listed
@@ -111,7 +112,8 @@ def oznet(
     Notes
     -----
     The table is the concatenation of the files in ``0_ancillary`` of the repository yuyi13/OzNet_AOA, under the MIT
-    License, Copyright (c) 2025 Yi Yu. Please cite both references.
+    License, Copyright (c) 2025 Yi Yu. Please cite both references. The source states no units for `vpd`, `srad` and
+    `et_100m`; those here are inferred from the size of the values.
 
     References
     ----------
@@ -132,7 +134,7 @@ def oznet(
     if drop_copies:
         table = table[~table["insitu_is_copy_of_y7"]]
     if years is not None:
-        table = _of_years(table, [years] if isinstance(years, int) else list(years))
+        table = _of_years(table, [int(years)] if isinstance(years, int | np.integer) else list(years))
     table = table.reset_index(drop=True)
     table.attrs["units"] = dict(UNITS)
     return table
@@ -180,7 +182,7 @@ def _download(progressbar: bool) -> Path:
             store.registry, "OzNet", console=Console(stderr=True), transient=True, disable=not progressbar
         ):
             store.fetch(name)
-    except (RequestException, OSError) as error:
+    except RequestException as error:  # a full disk speaks for itself
         raise ConnectionError(
             f"could not download {name} from {ORIGIN} ({type(error).__name__}); wanted a network connection, or a folder with "
             "copies of the files: oznet(path=...) or the environment variable BAYESENS_DATA"
@@ -213,6 +215,8 @@ def _table(folder: Path) -> pd.DataFrame:
 
 
 def _of_years(table: pd.DataFrame, years: list[int]) -> pd.DataFrame:
+    if not years:
+        raise ValueError("years is empty; wanted years such as range(2016, 2020), or None for all")
     year = table["time"].dt.year
     if unknown := sorted(set(years) - set(year)):
         raise ValueError(f"years has {listed(unknown)}; wanted years from {year.min()} to {year.max()}")

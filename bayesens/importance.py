@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesens.checks import check_known, warn
 from bayesens.columns import listed
 from bayesens.covariates import Rows
-from bayesens.folds import custom_folds, given_labels, site_folds
+from bayesens.folds import custom_folds, site_folds
 from bayesens.member_fits import Job, blended, entropy, run, seed_of
 from bayesens.members import Members
 from bayesens.regions import Regions
@@ -100,6 +100,7 @@ def permutation_importance(
         ==================================== ===================================================================
 
         Sds of one repeat or fold, and intervals of one station, are NaN. The fits are not repeated in the bootstrap.
+        Rows that shuffling could leave without any covariate are passed over.
 
     Raises
     ------
@@ -126,14 +127,15 @@ def permutation_importance(
     0         x   2.0
     1     noise   0.0
     """
-    columns, names = _door(members, sets, n_repeats, combiners)
+    columns, names = _door(members, sets, n_repeats, combiners, level, replicates)
     rows, seed = members.rows, entropy(random_seed)
-    plan = _plan(members, _folds(members, folds, seed if random_seed is not None else None), _usable(rows))
+    fold = _folds(members, folds, seed if random_seed is not None else None)
+    plan = _plan(members, fold, _never_bare(rows, columns))
     strata = _strata(rows, within)
     if within is not None:
         _warn_unmoved(plan, columns, strata, rows)
     fits = _fitted(plan, seed, n_jobs, progressbar)
-    measure = _Measure(rows, _loss(loss), dict(combiners or {}))
+    measure = _Measure(rows, _stations(rows), _loss(loss), dict(combiners or {}))
     base = [measure(fold, fold.predicted(own, fold.X())) for fold, own in zip(plan, fits)]
 
     def shuffled(fold: _Fold, own: dict[str, Any], name: str) -> Array:
@@ -200,7 +202,7 @@ def drop_importance(
     0         x   1.0
     1     noise   0.0
     """
-    columns, names = _door(members, sets, 1, combiners)
+    columns, names = _door(members, sets, 1, combiners, level, replicates)
     rows, seed = members.rows, entropy(random_seed)
     everything = [name for name, used in columns.items() if set(used) == set(rows.X)]
     if everything:
@@ -212,7 +214,7 @@ def drop_importance(
     plans = [_plan(members, fold, counted, used, warned=bool(used)) for used in ([], *columns.values())]
     jobs = [partial(one.refitted, name, seed) for plan in plans for one in plan for name in members.estimators]
     values = iter(run(jobs, "Leaving covariates out", n_jobs, progressbar))
-    measure = _Measure(rows, _loss(loss), dict(combiners or {}))
+    measure = _Measure(rows, _stations(rows), _loss(loss), dict(combiners or {}))
     found = [[measure(one, {name: next(values) for name in members.estimators}) for one in plan] for plan in plans]
     changed = [found[1 + s][k][:, :, None] for k in range(len(plans[0])) for s in range(len(columns))]
     cells = _cells(plans[0], rows, found[0], changed, len(columns))
@@ -235,7 +237,7 @@ class _Fold:
     test: Index
     regions: Regions
 
-    @property
+    @cached_property
     def weight(self) -> Array:
         return self.regions.weight(len(self.test), **self.rows.where(self.test))
 
@@ -262,27 +264,35 @@ class _Measure:
     """Loss and squared error of every member and combination, summed by station."""
 
     rows: Rows
+    station: Index
     loss: Loss
     combiners: dict[str, Combiner]
 
     def __call__(self, fold: _Fold, predicted: dict[str, Array]) -> Array:
         """Sums (loss of each, then squared error of each; station)."""
-        y, where = self.rows.y[fold.test], _stations(self.rows)[fold.test]
+        y, where = self.rows.y[fold.test], self.station[fold.test]
         every = predicted | {name: values[fold.test] for name, values in self.rows.products.items()}
         outputs = [*predicted.values(), *(self._combined(name, every, len(y)) for name in self.combiners)]
         lost = [self._lost(y, mean) for mean in outputs] + [(mean - y) ** 2 for mean in outputs]
-        return np.stack([np.bincount(where, each, int(_stations(self.rows).max()) + 1) for each in lost])
+        return np.stack([np.bincount(where, each, int(self.station.max()) + 1) for each in lost])
 
     def _combined(self, name: str, every: dict[str, Array], n: int) -> Array:
         mean = np.asarray(self.combiners[name](every), dtype=np.float64)
         if mean.shape != (n,):
             raise ValueError(f"combiner {name!r} returned the shape {mean.shape}; wanted one prediction a row, ({n},)")
+        if missing := int((~np.isfinite(mean)).sum()):
+            raise ValueError(
+                f"combiner {name!r} returned {missing} of {n} predictions that are not finite; wanted a number in every "
+                "row, also where a product is missing (np.nanmean)"
+            )
         return mean
 
     def _lost(self, y: Array, mean: Array) -> Array:
         lost = np.asarray(self.loss(y, mean), dtype=np.float64)
         if lost.shape != y.shape:
             raise ValueError(f"loss returned the shape {lost.shape}; wanted the loss of every row, {y.shape}: no mean")
+        if missing := int((~np.isfinite(lost)).sum()):
+            raise ValueError(f"loss returned {missing} of {len(y)} values that are not finite; wanted numbers")
         return lost
 
 
@@ -297,7 +307,12 @@ class _Cells:
 
 
 def _door(
-    members: Members, sets: Mapping[str, Iterable[str]] | None, n_repeats: int, combiners: Mapping[str, Combiner] | None
+    members: Members,
+    sets: Mapping[str, Iterable[str]] | None,
+    n_repeats: int,
+    combiners: Mapping[str, Combiner] | None,
+    level: float,
+    replicates: int,
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Covariates of every set, single ones after them, and the names of members and combiners."""
     if not members.estimators:
@@ -306,9 +321,15 @@ def _door(
         )
     if n_repeats < 1 or n_repeats != int(n_repeats):
         raise ValueError(f"n_repeats is {n_repeats!r}; wanted a whole number of at least 1")
+    if replicates < 0 or replicates != int(replicates):
+        raise ValueError(f"replicates is {replicates!r}; wanted a whole number, 0 for no intervals")
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level!r}; wanted a share inside (0, 1), such as 0.9")
     if both := set(combiners or {}) & set(members.names):
         raise ValueError(f"combiners {listed(sorted(both))} have names of members; give them others")
     known = [str(name) for name in members.rows.X]
+    if texts := [name for name, used in (sets or {}).items() if isinstance(used, str)]:
+        raise TypeError(f"set {texts[0]!r} is a text; wanted a list of covariates: [{sets[texts[0]]!r}]")  # type: ignore[index]
     columns = {str(name): list(dict.fromkeys(used)) for name, used in (sets or {}).items()}
     for name, used in columns.items():
         check_known(used, known, kind="covariate", where=f"the members (set {name!r})")
@@ -327,6 +348,16 @@ def _usable(rows: Rows) -> NDArray[np.bool_]:
     return np.isfinite(rows.y) & ~rows.bare
 
 
+def _never_bare(rows: Rows, columns: dict[str, list[str]]) -> NDArray[np.bool_]:
+    """Usable rows, without those that would lose their only covariates to a row that lacks them."""
+    usable, there = _usable(rows), rows.X.notna()
+    counted = usable.copy()
+    for used in columns.values():
+        if (usable & ~there[used].any(axis=1).to_numpy()).any():
+            counted &= there.drop(columns=used).any(axis=1).to_numpy()
+    return counted
+
+
 def _loss(loss: str | Loss) -> Loss:
     if callable(loss):
         return loss
@@ -341,8 +372,17 @@ def _stations(rows: Rows) -> NDArray[np.intp]:
 def _folds(members: Members, folds: int | ArrayLike, seed: int | None) -> Index:
     rows = members.rows
     if np.ndim(folds) > 0:
-        return custom_folds(given_labels(folds, len(rows)))
-    return site_folds(rows.site, folds=int(folds), weight=_usable(rows), group=rows.group, random_seed=seed)  # type: ignore[arg-type]
+        return custom_folds(_given(folds, len(rows), "folds"))
+    return site_folds(rows.site, folds=folds, weight=_usable(rows), group=rows.group, random_seed=seed)  # type: ignore[arg-type]
+
+
+def _given(labels: ArrayLike, n_rows: int, name: str) -> NDArray[Any]:
+    given = np.asarray(labels)
+    if given.shape != (n_rows,):
+        raise ValueError(f"{name} has the shape {given.shape}; wanted one label for each of the {n_rows} rows")
+    if missing := int((np.asarray(pd.isna(given)) | (given == "")).sum()):
+        raise ValueError(f"{name} has no label in {missing} of {n_rows} rows; wanted one in every row")
+    return given.astype(str) if given.dtype == object else given
 
 
 def _plan(
@@ -363,7 +403,12 @@ def _plan(
         )
     if not warned:
         members._warn_thin([one.regions for one in plan])
-    return [one for one in plan if len(one.test)]
+    plan = [one for one in plan if len(one.test)]
+    if not plan:
+        raise ValueError(
+            f"none of {len(members.rows)} rows can be held out: every row has no observation, or covariates of one set only"
+        )
+    return plan
 
 
 def _fitted(plan: list[_Fold], seed: int, n_jobs: int, progressbar: bool) -> list[dict[str, dict[str, Any]]]:
@@ -378,7 +423,7 @@ def _strata(rows: Rows, within: str | ArrayLike | None) -> NDArray[np.intp] | No
     if within is None:
         return None
     if not isinstance(within, str):
-        return np.unique(given_labels(within, len(rows)), return_inverse=True)[1]
+        return np.unique(_given(within, len(rows), "within"), return_inverse=True)[1]
     check_known([within], ("site", "season", "site-season"), kind="stratum", where="what is known by name")
     parts = []
     for part in within.split("-"):
@@ -424,7 +469,9 @@ def _cells(plan: list[_Fold], rows: Rows, base: list[Array], done: list[Array], 
     by_fold = [np.stack(done[k * n_sets : (k + 1) * n_sets]) for k in range(len(plan))]
     rise = [(each.mean(axis=3) - one).sum(axis=2) / count for each, one, count in zip(by_fold, base, n, strict=True)]
     counted = np.concatenate([fold.test for fold in plan])
-    where, y, size = _stations(rows)[counted], rows.y[counted], int(_stations(rows).max()) + 1
+    station = _stations(rows)
+    where, size = station[counted], int(station.max()) + 1
+    y = rows.y[counted] - rows.y[counted].mean()  # sums of squares keep their digits where the mean is large
     sums = np.stack([np.bincount(where, values, size) for values in (np.ones(len(y)), y, y**2)])
     return _Cells(sum(base), sum(by_fold), np.stack(rise), sums)  # type: ignore[arg-type]
 

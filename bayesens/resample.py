@@ -11,6 +11,7 @@ Owen (2007), Ann. Appl. Stat. 1, 386: the pigeonhole bootstrap.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,7 +156,7 @@ def interval(values: Array, level: float) -> tuple[Array, Array]:
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"the level of an interval lies inside (0, 1), such as 0.9; got {level!r}")
-    flat = values.reshape(-1, values.shape[-1])
+    flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])  # -1 is not defined for 0 replicates
     out = np.full((len(flat), 2), np.nan)
     finite = np.isfinite(flat)
     for i in np.flatnonzero(finite.sum(axis=1) > (1.0 - MOST_UNDEFINED) * flat.shape[1]):

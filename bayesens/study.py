@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesens import __version__
 from bayesens.atomic import check_writable, file_name, remove, write_atomically
@@ -22,6 +24,7 @@ from bayesens.chapters.calibration import calibration
 from bayesens.chapters.data import data as data_chapter
 from bayesens.chapters.data import data_line
 from bayesens.chapters.drivers import drivers
+from bayesens.chapters.droughts import droughts
 from bayesens.chapters.maps import maps as maps_chapter
 from bayesens.chapters.members import members as members_chapter
 from bayesens.chapters.posterior import posterior
@@ -43,6 +46,7 @@ from bayesens.study_file import Study, read_study
 from bayesens.study_maps import study_maps
 from bayesens.study_results import StudyResults
 from bayesens.summary import prediction_table
+from bayesens.thresholds import threshold_at, thresholds
 
 __all__ = ["Finished", "begin_folder", "run_study"]
 
@@ -160,18 +164,19 @@ def _results(
 ) -> StudyResults:
     seed, asked = study.study.random_seed, study.evaluation
     methods = {name: one.method for name, one in study.models.items()}
+    below = _thresholds(study, table)
     held: dict[str, HeldOut] = {}
     for estimand in asked.estimands:
         say(f"Scoring {listed(models)} on rows held out: {estimand} ...")
         held[estimand] = held_out(
             models, table.source, estimand=estimand, folds=asked.folds, blocks=asked.blocks, gap=_gap(table, asked.gap)
-            if "time" in estimand else None, method=methods, draws=asked.draws, products=table.products,
+            if "time" in estimand else None, method=methods, draws=asked.draws, products=table.products, below=below,
             labels=table.labels, inner_folds=study.members.folds, random_seed=seed, n_jobs=study.study.jobs,
             cache=steps.folder, progressbar=shown,
         )  # fmt: skip
     ensemble = _whole(study, table, steps, say, shown)
     fits, warned = _fits(models, methods, ensemble, steps, seed, asked.draws, say)
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"drought_threshold": below}
     if study.importance is not None:
         say("Shuffling covariates at stations held out ...")
         more |= _drivers(study, table, steps, shown)
@@ -202,6 +207,18 @@ def _drivers(study: Study, table: StudyData, steps: Steps, shown: bool) -> dict[
         "correlations": covariate_correlations(rows.X, site=rows.site, products=beside),
         "inflation": inflation_factors(rows.X),
     }
+
+
+def _thresholds(study: Study, table: StudyData) -> NDArray[np.float64] | None:
+    """The threshold of drought of every row, from all observations of its station."""
+    asked = study.drought
+    if asked is None:
+        return None
+    rows = table.source.untrained() if isinstance(table.source, Members) else table.source
+    site, time = rows.labels("site"), rows.dataset["time"].values
+    found = thresholds(rows.require_observation(), percentile=asked.percentile, by=asked.by, min_count=asked.min_count,
+                       site=site, time=time)  # fmt: skip
+    return threshold_at(found, site=site, time=time).values
 
 
 def _gap(table: StudyData, days: float | None) -> Any:
@@ -299,6 +316,8 @@ def _chapters(results: StudyResults, table: pd.DataFrame, differences: pd.DataFr
     if results.study.data.time is not None:
         chapters.append(through_time(results))
     chapters.append(posterior(results))
+    if results.drought_threshold is not None:
+        chapters.append(droughts(results))
     if results.importance is not None:
         chapters.append(drivers(results))
     if results.study.representativeness is not None:

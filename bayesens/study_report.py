@@ -36,7 +36,7 @@ def write_report(
     made = report.Report(
         title=about.title,
         subtitle=line,
-        summary=tuple(report.literal(text) for text in findings),
+        summary=tuple(_text(text) for text in findings),
         sections=tuple(report.Section(one.title, tuple(_parts(one, folder)), one.key or None) for one in chapters),
         facts={"Members": ", ".join(results.ensemble.members), "Models": ", ".join(results.models),
                "Held out": ", ".join(results.held), "Random seed": about.random_seed},
@@ -45,23 +45,26 @@ def write_report(
     report.write(made, folder / "report.html")
 
 
+def _text(text: str) -> str:
+    """Text from data, its percent signs kept with their numbers."""
+    return report.literal(text).replace(" %", "\u00a0%")
+
+
 def _parts(chapter: Chapter, folder: Path) -> Iterator[Any]:
     for part in chapter.parts:
         if isinstance(part, str):
-            yield report.Paragraph(report.literal(part))
+            yield report.Paragraph(_text(part))
         elif isinstance(part, Remark):
-            yield report.Note(report.literal(part.text), part.kind)
+            yield report.Note(_text(part.text), part.kind)
         elif isinstance(part, Drawing):
-            yield report.Figure(
-                folder / "figures" / f"{part.name}.svg", report.literal(part.caption), part.alt, part.wide
-            )
+            yield report.Figure(folder / "figures" / f"{part.name}.svg", _text(part.caption), part.alt, part.wide)
         elif (frame := part.frame if part.shown is None else part.shown).shape[1]:
             yield _table(part, frame)
 
 
 def _table(sheet: Sheet, frame: Any) -> report.Table:
     return report.Table(
-        frame, report.literal(sheet.caption), report.literal(sheet.note), digits=sheet.digits, highlight=sheet.highlight,
+        frame, _text(sheet.caption), _text(sheet.note), digits=sheet.digits, highlight=sheet.highlight,
         head_columns=sheet.heads,
         fold=len(frame) > LONG, source=f"tables/{sheet.name}.csv",
     )  # fmt: skip

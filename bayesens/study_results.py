@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesens.comparison import HeldOut
 from bayesens.ensemble import Ensemble
+from bayesens.plots.axes import raised
 from bayesens.study_data import StudyData
 from bayesens.study_file import Study
 from bayesens.study_maps import Maps
@@ -40,6 +43,8 @@ class StudyResults:
         Of covariates.
     inflation : Series, optional
         Variance inflation factors of covariates.
+    drought_threshold : array (obs), optional
+        Of every row of the table [units].
     maps : Maps, optional
     applicability : Dataset, optional
         Of the grid.
@@ -55,13 +60,14 @@ class StudyResults:
     importance: pd.DataFrame | None = None
     correlations: pd.DataFrame | None = None
     inflation: pd.Series | None = None
+    drought_threshold: NDArray[np.float64] | None = None
     maps: Maps | None = None
     applicability: xr.Dataset | None = None
 
     @property
     def units(self) -> str:
-        """Of observations and predictions."""
-        return self.ensemble.units
+        """Of observations and predictions, as they are printed."""
+        return raised(self.ensemble.units)
 
     @property
     def estimand(self) -> str:

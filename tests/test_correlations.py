@@ -63,3 +63,40 @@ def test_bad_input():
         covariate_correlations(X, site=np.where(np.arange(120) < 4, "", site))
     with pytest.raises(TypeError, match="name"):
         covariate_correlations(X.assign(name="a"), site=site)
+
+
+def test_offsets_constants_and_few_stations():
+    X, site = table()
+    far = X.dropna().assign(heat=lambda t: 300.0 + 1e-3 * t["wet"] + 1e-3 * np.sin(np.arange(len(t))))
+    design = np.column_stack([np.ones(len(far)), (far - far.mean()).to_numpy()])
+    wanted = [variance_inflation_factor(design, k) for k in range(1, 5)]
+    np.testing.assert_allclose(inflation_factors(far), wanted, rtol=1e-6)
+    flat = X.assign(flat=0.1)
+    assert np.isnan(inflation_factors(flat)["flat"])
+    np.testing.assert_allclose(inflation_factors(flat).drop("flat"), inflation_factors(X))
+    assert inflation_factors(X[["rain"]]).tolist() == [1.0]
+    found = covariate_correlations(flat, site=site).set_index(["first", "second"])
+    assert found.loc[("rain", "flat"), ["pooled", "within", "between"]].isna().all()
+    assert found.loc[("rain", "clay"), "stations"] == 0  # clay does not vary within stations
+    two = covariate_correlations(X[site <= "s1"], site=site[site <= "s1"])
+    assert two["between"].isna().all()
+    assert two["stations"].max() == 2
+
+
+def test_site_may_be_a_column_and_is_then_no_covariate():
+    X, site = table()
+    pd.testing.assert_frame_equal(
+        covariate_correlations(X.assign(station=site), site="station"), covariate_correlations(X, site=site)
+    )
+
+
+def test_more_bad_input():
+    X, site = table()
+    with pytest.raises(ValueError, match="other row labels than X"):
+        covariate_correlations(X, site=site, products=pd.DataFrame({"cci": [1.0, 2.0]}))
+    with pytest.raises(ValueError, match="more than one column called 'wet'"):
+        covariate_correlations(X, site=site, products=X[["wet"]])
+    with pytest.raises(ValueError, match="there is 1 column to correlate"):
+        covariate_correlations(X[["wet"]], site=site)
+    with pytest.raises(ValueError, match=r"3 of 3 rows have all 3 covariates; wanted more rows than covariates"):
+        inflation_factors(X.dropna().head(3))

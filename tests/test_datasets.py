@@ -86,3 +86,9 @@ def test_another_file_or_none_in_its_place_is_said(server, raw):
     (server / "origin" / "OzNet_study_sites.csv").write_text("<html>sign in</html>")
     with pytest.raises(ValueError, match="is not the file that was published; try again"):
         oznet(progressbar=False)
+
+
+def test_years_may_be_numpy_integers_and_must_be_some(raw):
+    assert set(oznet(path=raw, years=pd.Series([2020]).iloc[0])["time"].dt.year) == {2020}
+    with pytest.raises(ValueError, match="years is empty; wanted years such as range"):
+        oznet(path=raw, years=[])

@@ -139,7 +139,7 @@ def test_the_report_tells_it_and_escapes_what_it_was_given(small):
         assert re.search(rf"<h2[^>]*>.*{title}", page), title
     assert len(done.findings) == 2
     assert re.search(
-        r"New sites .*: BMA has a mean CRPS of 0\.0\d+ m3 m-3, and its 90 % intervals hold \d", done.findings[0]
+        r"New sites .*: BMA has a mean CRPS of 0\.0\d+ m³ m⁻³, and its 90 % intervals hold \d", done.findings[0]
     )
     assert not re.search(r'(src|href)="https?://', page)
     for name in re.findall(r'href="(tables/[^"]+)"', page):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
+from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure, named
 from bayesens.study_results import StudyResults
 
 __all__ = ["calibration", "coverage_table"]
@@ -39,7 +39,7 @@ def calibration(results: StudyResults) -> Chapter:
                 "The band takes rows as independent, and rows of one station are not.",
                 f"Histograms of the PIT of {', '.join(names)}.", wide=True),
     ]  # fmt: skip
-    parts += [Remark(text) for text in _words(table, results.estimand)]
+    parts.append(Remark(" ".join(_words(table, results.estimand)[:2])))
     return Chapter("Calibration", tuple(parts), "calibration")
 
 
@@ -100,6 +100,6 @@ def _pit(rows: Any, names: list[str]) -> Any:
     made, axes = figure(2.2 * max(len(names), 2), 2.6, 1, len(names), sharey=True, squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         plots.pit(rows["pit"].sel(model=name).values, ax=ax)
-        ax.set_title(name)
-        ax.label_outer()
+        ax.set_xlabel("PIT")
+        named(ax, name, legend=False)
     return made

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Chapter", "Drawing", "Remark", "Sheet", "figure"]
+__all__ = ["Chapter", "Drawing", "Remark", "Sheet", "figure", "named"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,15 @@ class Chapter:
     def drawings(self) -> Iterator[Drawing]:
         """Figures of the chapter."""
         return (part for part in self.parts if isinstance(part, Drawing))
+
+
+def named(ax: Axes, name: str, *, legend: bool) -> Axes:
+    """Name a panel at its right end, where a legend at its left does not meet it; keep that legend or not."""
+    ax.set_title(name, loc="right", fontsize=10)
+    if not legend and (found := ax.get_legend()) is not None:
+        found.remove()
+    ax.label_outer()
+    return ax
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:

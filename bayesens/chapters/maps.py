@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesens.atomic import file_name
-from bayesens.chapters.chapter import Chapter, Drawing, Sheet, figure
+from bayesens.chapters.chapter import Chapter, Drawing, Sheet, figure, named
 from bayesens.spatial import map_table
 from bayesens.study_results import StudyResults
 
@@ -75,9 +75,7 @@ def _drawn(one: xr.Dataset, units: str) -> Any:
             _edge(field, x), _edge(field, y), field.values, cmap=colours, vmin=low, vmax=high, rasterized=True
         )
         made.colorbar(drawn, ax=ax, label=units, shrink=0.8)
-        ax.set_title(title)
-        ax.set_aspect("equal")
-        ax.label_outer()
+        named(ax, title, legend=False).set_aspect("equal")
     return made
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayesens.atomic import file_name
-from bayesens.chapters.chapter import Chapter, Drawing, figure
+from bayesens.chapters.chapter import Chapter, Drawing, figure, named
 from bayesens.checks import check_known
 from bayesens.study_results import StudyResults
 
@@ -77,6 +77,5 @@ def _drawn(results: StudyResults, station: str, names: list[str]) -> Any:
         one = held.predictions[name].sel(obs=order)["quantile_value"].sel(quantile=[0.05, 0.25, 0.5, 0.75, 0.95])
         plots.intervals(one, held.members.require_observation()[order], held.members.dataset["time"].values[order],
                         units=results.units, ax=ax)  # fmt: skip
-        ax.set_title(name)
-        ax.label_outer()
+        named(ax, name, legend=ax is axes[0, 0])
     return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bayesens.plots.matrices import correlations
 from bayesens.plots.posterior import biases, source_biases, weights
-from bayesens.plots.predictions import coverage, intervals, pit
+from bayesens.plots.predictions import coverage, intervals, pit, reliability
 from bayesens.plots.stations import representativeness, stations
 from bayesens.plots.tables import band_curve, differences, importance, scores
 
@@ -21,6 +21,7 @@ __all__ = [
     "importance",
     "intervals",
     "pit",
+    "reliability",
     "representativeness",
     "scores",
     "source_biases",

@@ -22,6 +22,7 @@ __all__ = [
     "forest",
     "labelled",
     "name_rows",
+    "raised",
     "with_legend",
 ]
 
@@ -95,6 +96,17 @@ def concise_dates(ax: Axes) -> None:
 
 def labelled(name: str, units: str) -> str:
     """Axis label with units in brackets, exponents raised: "m3 m-3" becomes m³ m⁻³."""
-    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-    units = re.sub(r"(?<=[A-Za-z])-?\d+", lambda found: found.group().translate(raised), units)
+    units = raised(units)
     return f"{name} [{units}]" if units else name
+
+
+def raised(units: str) -> str:
+    """Units with their exponents raised.
+
+    Examples
+    --------
+    >>> raised("m3 m-3")
+    'm³ m⁻³'
+    """
+    signs = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return re.sub(r"(?<=[A-Za-z])-?\d+", lambda found: found.group().translate(signs), units)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
@@ -14,7 +15,9 @@ from bayesens.plots.axes import COLOR, INK, LINE, MARKER, bare_axes, concise_dat
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["coverage", "intervals", "pit"]
+__all__ = ["coverage", "intervals", "pit", "reliability"]
+
+MANY = 150  # observations in a panel
 
 
 def intervals(
@@ -83,7 +86,9 @@ def intervals(
         ax.fill_between(x, value[p], value[round(1 - p, 10)], color=COLOR[0], alpha=alpha, lw=0, label=name, zorder=1)
     if observation is not None:
         y = np.asarray(observation, float)[order]
-        ax.plot(x, y, "o", ms=3.6, mfc="white", mec=INK, mew=0.9, label="observation", zorder=4)
+        # Open circles leave the median to be seen; of daily values through years only dots do.
+        style: dict[str, Any] = {"ms": 3.6, "mfc": "white", "mew": 0.9} if np.isfinite(y).sum() <= MANY else {"ms": 1.2}
+        ax.plot(x, y, "o", mec=INK, color=INK, **style, label="observation", zorder=4)
     ax.set_ylabel(labelled(label, units or str(quantile.attrs.get("units", ""))))
     if np.issubdtype(time.dtype, np.datetime64):
         concise_dates(ax)
@@ -208,6 +213,47 @@ def coverage(
     ax.set(xlabel="Nominal coverage [%]", ylabel="Observed coverage [%]", xlim=(0, 100), ylim=(0, 100))
     ax.set_aspect("equal")
     return with_legend(ax)
+
+
+def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Reliability curve of the probability of an event: how often it happened where a probability was forecast.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `bayesens.binary_scores.reliability`: ``forecast``, ``frequency``, ``n``, ``low``, ``high``.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+        The histogram of the forecasts stands at the bottom, its tallest bar a fifth of the height.
+
+    Raises
+    ------
+    KeyError
+        If the table lacks a column.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"forecast": [0.1, 0.9], "frequency": [0.2, 0.8], "n": [5, 5], "low": [0, 0.5], "high": [0.4, 1]})
+    >>> reliability(table).get_xlabel()
+    'Forecast probability'
+    """
+    ax = bare_axes(ax, (3.4, 3.4))
+    x, y = (table[name].to_numpy(float) for name in ("forecast", "frequency"))
+    share, edges = np.histogram(x, np.linspace(0, 1, 21), weights=table["n"].to_numpy(float))
+    ax.bar(edges[:-1], 0.2 * share / share.max(), width=0.05, align="edge", color="0.85", lw=0, zorder=0)
+    ax.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=(0, (4, 3)), zorder=2)
+    if table["low"].notna().any():
+        ax.fill_between(
+            x, table["low"].to_numpy(float), table["high"].to_numpy(float), color=COLOR[0], alpha=0.2, lw=0, zorder=1
+        )
+    ax.plot(x, y, color=COLOR[0], lw=1.5, zorder=3)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="Forecast probability", ylabel="Observed frequency")
+    ax.set_aspect("equal")
+    return ax
 
 
 def _quantiles(prediction: xr.Dataset | xr.DataArray) -> xr.DataArray:
