@@ -328,8 +328,12 @@ class _Trained(_Given):
 
         def half(which: str) -> xr.Dataset:
             if not made:
-                train, test = self.members.split(part.train, part.test, **inner, random_seed=seed, n_jobs=n_jobs,
-                                                 progressbar=False)  # fmt: skip
+                try:
+                    train, test = self.members.split(part.train, part.test, **inner, random_seed=seed, n_jobs=n_jobs,
+                                                     progressbar=False)  # fmt: skip
+                except ValueError as error:
+                    raise ValueError(f"{part.name}, cross-fitting the members within its training rows: {error} (of inner_folds, "
+                                     "which a study calls members.folds)") from error  # fmt: skip
                 made.update(train=train, test=test)
             return made[which].dataset
 
