@@ -181,3 +181,119 @@ def test_draws_into_given_axes(draw):
     assert draw(ax) is ax
     assert plt.get_fignums() == [figure.number]
     figure.canvas.draw()
+
+
+class TestTables:
+    def differences(self):
+        return pd.DataFrame({
+            "model": ["HBM", "Equal", "HBM"], "reference": "BMA", "estimand": ["site", "site", "time"], "metric": ["crps"] * 3,
+            "unit": "percent", "difference": [-2.0, 5.0, 1.0], "low": [-5.0, 3.0, -1.0], "high": [0.5, 7.0, 3.0],
+        })  # fmt: skip
+
+    def test_differences_show_intervals_and_which_leave_out_zero(self):
+        ax = plots.differences(self.differences())
+        segments = np.array(ax.collections[0].get_segments())
+        np.testing.assert_allclose(segments[:, :, 0], [[-5, 0.5], [3, 7], [-1, 3]])
+        clear, held = markers(ax)
+        np.testing.assert_allclose(clear, [[5, 1]])
+        np.testing.assert_allclose(held, [[-2, 0], [1, 2]])
+        assert texts(ax.get_yticklabels()) == ["HBM (site)", "Equal (site)", "HBM (time)"]
+        assert texts(ax.get_legend().get_texts()) == ["within 1 %", "interval leaves out 0", "interval holds 0"]
+        with pytest.raises(ValueError, match=r"no differences of 'r' in percent; it has \['crps'\]"):
+            plots.differences(self.differences(), metric="r")
+
+    def test_importance_is_ordered_by_its_mean_and_shows_sds(self):
+        table = pd.DataFrame({
+            "member": ["rf", "rf", "mlr", "mlr"], "covariate": ["dem", "rain", "dem", "rain"], "percent": [5.0, 40.0, 7.0, 20.0],
+            "loss": [0.5, 0.5, 1.0, 1.0], "rise_sd_fold": [0.01, 0.1, 0.02, 0.05],
+        })  # fmt: skip
+        ax = plots.importance(table)
+        assert texts(ax.get_yticklabels()) == ["rain", "dem"]
+        rf, mlr = markers(ax)
+        np.testing.assert_allclose(rf[:, 0], [5, 40])
+        assert (np.round(rf[:, 1]) == [1, 0]).all()
+        assert (rf[:, 1] < mlr[:, 1]).all()
+        np.testing.assert_allclose(np.array(ax.collections[0].get_segments())[:, :, 0], [[3, 7], [20, 60]])
+
+    def test_bands_are_side_by_side_with_their_intervals(self):
+        index = pd.MultiIndex.from_product([["Moran's I", "low", "high"], ["0-50 %", "50-100 %"]])
+        table = pd.DataFrame(
+            {"BMA": [0.9, 0.8, 0.85, 0.75, 0.95, 0.85], "rf": [0.7, 0.6, 0.6, 0.5, 0.8, 0.7]}, index=index
+        )
+        ax = plots.band_curve(table)
+        one, other = markers(ax)
+        np.testing.assert_allclose(one[:, 1], [0.9, 0.8])
+        assert (one[:, 0] < other[:, 0]).all()
+        np.testing.assert_allclose(np.array(ax.collections[1].get_segments())[:, :, 1], [[0.6, 0.8], [0.5, 0.7]])
+        with pytest.raises(KeyError):
+            plots.band_curve(table, statistic="Geary's C")
+
+
+class TestPlaces:
+    def test_stations_by_group_with_their_numbers_and_true_shape(self):
+        table = pd.DataFrame({"lon": [114.0, 115.0, 116.0], "lat": [60.0, 60.0, 60.0], "net": ["a", "b", "a"]})
+        ax = plots.stations(table, group="net")
+        np.testing.assert_allclose(markers(ax)[0], [[114, 60], [116, 60]])
+        assert texts(ax.get_legend().get_texts()) == ["a (2)", "b (1)"]
+        assert ax.get_aspect() == pytest.approx(2.0)  # at 60 degrees a degree of longitude is half one of latitude
+        assert plots.stations(table).get_legend() is None
+        with pytest.raises(KeyError, match="no column 'network'"):
+            plots.stations(table, group="network")
+
+    def test_error_of_a_cell_falls_with_the_root_of_the_stations(self):
+        from bayesens.representativeness import NAMES, Components
+
+        table = pd.DataFrame(
+            {"variance": [3.0, 1.0, 4.0], "low": [2.0, 1.0, 4.0], "high": [9.0, 1.0, np.inf]}, index=NAMES
+        )
+        ax = plots.representativeness(Components(table, (), 0.0, 1, 5, 9, 45, 0.9), units="m3 m-3")
+        curve = markers(ax)[0]
+        np.testing.assert_allclose(curve[:, 1], 2 / np.sqrt(curve[:, 0]))
+        assert ax.get_ylabel() == "Error of their mean [m³ m⁻³]"
+
+
+class TestMatrices:
+    def test_lower_triangle_with_its_numbers(self):
+        names = ["rf", "mlr", "svr"]
+        matrix = pd.DataFrame([[1, 0.8, -0.3], [0.8, 1, np.nan], [-0.3, np.nan, 1]], names, names)
+        ax = plots.correlations(matrix)
+        assert {(text.get_text(), *text.get_position()) for text in ax.texts} == {(".80", 0, 0), ("-.30", 0, 1)}
+        assert texts(ax.get_xticklabels()) == ["rf", "mlr"]
+        assert texts(ax.get_yticklabels()) == ["mlr", "svr"]
+        with pytest.raises(ValueError, match="wanted a square one"):
+            plots.correlations(matrix.iloc[:2])
+        with pytest.raises(ValueError, match="the largest is 3"):
+            plots.correlations(3 * matrix)
+
+
+def test_source_biases_add_the_shift_of_each_group():
+    rng = np.random.default_rng(1)
+    bias = xr.DataArray(rng.normal([0.1, -0.1], 0.01, (2, 200, 2)), dims=("chain", "draw", "member"))
+    shift = xr.DataArray(rng.normal(0, 0.01, (2, 200, 3, 2)), dims=("chain", "draw", "group", "member"))
+    data = xr.Dataset({"bias": bias, "bias_group": shift}, {"member": ["rf", "mlr"], "group": ["a", "b", "c"]})
+    ax = plots.source_biases(data)
+    found = markers(ax)
+    assert len(found) == 3
+    np.testing.assert_allclose(found[2][:, 0], (bias + shift[:, :, 2]).median(("chain", "draw")))
+    with pytest.raises(ValueError, match="no 'bias_group'"):
+        plots.source_biases(data[["bias"]])
+
+
+def test_a_reliability_curve_stands_over_the_histogram_of_its_forecasts():
+    table = pd.DataFrame(
+        {"forecast": [0.1, 0.9], "frequency": [0.2, 0.8], "n": [30, 10], "low": [0, 0.5], "high": [0.4, 1]}
+    )
+    ax = plots.reliability(table)
+    curve = next(line for line in ax.lines if line.get_linewidth() == 1.5)
+    np.testing.assert_allclose(curve.get_xydata(), [[0.1, 0.2], [0.9, 0.8]])
+    heights = [bar.get_height() for bar in ax.patches]
+    assert (max(heights), sorted(heights)[-2]) == (pytest.approx(0.2), pytest.approx(0.2 / 3))
+
+
+def test_daily_observations_through_years_are_dots():
+    quantile = xr.DataArray(
+        np.tile([0.1, 0.2, 0.3], (400, 1)), dims=("obs", "quantile"), coords={"quantile": [0.05, 0.5, 0.95]}
+    )
+    few, many = (plots.intervals(quantile[:n], np.full(n, 0.2)) for n in (100, 400))
+    size = [next(line.get_markersize() for line in ax.lines if line.get_label() == "observation") for ax in (few, many)]
+    assert size[0] > 2 * size[1]
