@@ -365,3 +365,36 @@ def test_what_a_grid_or_a_part_lacks_is_named(whole, tmp_path):
         run(tmp_path, PARTS.replace('["coarse"]', '["carse"]').replace("[importance]\nrepeats = 2\n", ""))
     with pytest.raises(ValueError, match=r"representativeness\.cell names 'cel'; did you mean 'cell'"):
         run(tmp_path, PARTS.replace('cell = "cell"', 'cell = "cel"'))
+
+
+@pytest.mark.filterwarnings("ignore:covariate.* are constant", "ignore:covariates are missing throughout")
+def test_a_network_of_one_station_a_constant_covariate_and_one_that_a_region_lacks(tmp_path):
+    frame = table(tmp_path)
+    frame["network"] = frame["network"].where(frame["station"] != "s01", "alone")
+    frame = frame.assign(flat=1.0, rain=frame["rf"].where(frame["network"] != "net2"))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    text = TEXT.replace(
+        'columns = ["rf", "xgb"]', 'train = ["mlr", "rf"]\ncovariates = ["flat", "rain", "svr"]\nfolds = 2'
+    )
+    text = text.replace('"site", "time"', '"site"').replace("folds = 3", "folds = 2")
+    done = run(tmp_path, text + "[members.settings]\nrf = {n_estimators = 5}\n")
+    scores = done.scores.set_index(["model", "group"])
+    assert scores.loc[("BMA", "alone"), "stations"] == 1
+    assert np.isnan(scores.loc[("BMA", "alone"), "crps_low"])
+    assert np.isfinite(scores.loc[("BMA", "all"), "crps_low"])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda f: f.assign(lon=np.arange(len(f), dtype=float)), r"9 station\(s\) stand in two places"),
+        (lambda f: pd.concat([f, f.iloc[:2]]), "repeat the station and time of an earlier row"),
+        (lambda f: f.assign(date=["2020-01-01T00:00+00:00", "2020-01-02T00:00"] * (len(f) // 2)), "zone"),
+        (lambda f: f.assign(sm=np.nan), "'sm' is missing in all 144 rows"),
+    ],
+)
+def test_tables_that_cannot_be_right_are_refused(tmp_path, change, text):
+    change(table(tmp_path)).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ValueError, match=text):
+        run(tmp_path)
+    assert not (tmp_path / "out").exists()

@@ -20,7 +20,8 @@ __all__ = ["all_differences", "all_scores", "scores", "verdicts"]
 
 # What the report shows, under which name, and whose size sets the number of decimals.
 SHOWN = {
-    "crps": ("CRPS", "crps"), "log_score": ("log score", "coverage90"), "rmse": ("RMSE", "rmse"), "bias": ("bias", "rmse"),
+    "crps": ("CRPS", "crps"), "twcrps": ("CRPS 15-85 %", "crps"),
+    "log_score": ("log score", "coverage90"), "rmse": ("RMSE", "rmse"), "bias": ("bias", "rmse"),
     "r": ("r", "coverage90"), "coverage90": ("coverage", "coverage90"), "width90": ("width", "width90"),
 }  # fmt: skip
 EQUIVALENT = 1.0  # percent of CRPS: nobody would change a model for less
@@ -144,7 +145,8 @@ def _note(results: StudyResults) -> str:
     folds = [
         f"{name}: {ESTIMANDS[name]}, {held.rows['fold'].values.max() + 1} folds" for name, held in results.held.items()
     ]
-    return "; ".join(folds) + ". Brackets hold 90 % intervals."
+    return "; ".join(folds) + (". Brackets hold 90 % intervals. CRPS 15-85 % counts only the part of it between these quantiles "
+                               "of the observations, whatever was observed.")  # fmt: skip
 
 
 def _pooled(table: pd.DataFrame) -> pd.DataFrame:
