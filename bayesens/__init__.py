@@ -23,6 +23,11 @@ _HOME = {
     "add": "prediction", "draw": "prediction", "predict": "prediction", "score": "prediction",
     "read_fit": "files",
 }  # fmt: skip
+# Files whose names are used as they stand: be.plots.weights, be.datasets.oznet.
+_FILES = (
+    "binary_scores", "correlations", "datasets", "events", "importance", "plots", "report", "representativeness",
+    "simulate", "spatial", "study", "thresholds", "trajectory", "variogram",
+)  # fmt: skip
 __all__ = [
     "BMA",
     "HBM",
@@ -68,6 +73,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FILES:
+        return import_module(f"bayesens.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'bayesens' has no attribute {name!r}")
     value = getattr(import_module(f"bayesens.{_HOME[name]}"), name)
@@ -76,4 +83,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_FILES})

@@ -58,6 +58,11 @@ def test_public_names():
     assert sorted(bayesens.__all__) == PUBLIC
 
 
+def test_files_are_found_by_their_names():
+    done = fresh("import bayesens as be; be.plots.weights; be.datasets.oznet; assert 'events' in dir(be)", ("pymc",))
+    assert done == []
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_name_resolves_is_documented_and_listed(name):
     assert getattr(bayesens, name).__doc__
