@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bayesens.bands import BANDS, band_shares, in_band, warn_dilemma
 from bayesens.checks import check_known, warn
 from bayesens.columns import listed
-from bayesens.resample import Replicates, interval, pigeonhole, time_blocks
+from bayesens.resample import Clusters, Replicates, cluster_interval, leave_out, pigeonhole, time_blocks
 from bayesens.scored_rows import SCORES, Predictive, add_threshold_crps
 from bayesens.skill import skill
 
@@ -62,8 +62,8 @@ def score_table(
         ``bias`` (prediction minus observation), ``r`` over all rows, ``coverage90``, ``width90``; ``kge``; ``r_temporal``
         (median over stations of the correlation over time, stations of 10 rows or more) and ``r_temporal_z`` (their mean
         after Fisher's z); ``r_spatial`` (of the means of stations, three or more); ``twcrps`` where `add_threshold_crps`
-        gave it; ``by``, the label that made the group; and ``..._low``, ``..._high`` of each metric. The prediction of a
-        model is its predictive mean.
+        gave it; ``by``, the label that made the group; and ``..._low``, ``..._high`` of each metric, with ``interval``, how
+        they were made or why there are none. The prediction of a model is its predictive mean.
 
     Raises
     ------
@@ -78,9 +78,10 @@ def score_table(
     Notes
     -----
     A correlation is NaN where either side is constant or a single row is left, and so is the mean over groups unless the
-    group is such for every model; then the group is left out of the mean for all. There is no interval for a group of one
-    station, nor where more than 5 % of the replicates have no value (the correlation over the means of five stations). An
-    interval from fewer than about ten stations or blocks is too short.
+    group is such for every model; then the group is left out of the mean for all. With 20 stations
+    and blocks of time or more, intervals are percentiles of the bootstrap (NaN where more than 5 % of the replicates have no
+    value); with fewer they would be too short, and are t intervals from leaving out one station, and one block, at a time;
+    with fewer than five there are none.
     ``r`` mixes what ``r_temporal`` and ``r_spatial`` keep apart. Differences of models: `paired_differences`.
 
     References
@@ -108,19 +109,20 @@ def score_table(
                    "stations": one.stations}  # fmt: skip
             metric = list(values)
             lines.append(key | {name: each[0] for name, each in values.items()} | {"by": one.by}
-                         | (_ends(values, level, one.resampled) if replicates else {}))  # fmt: skip
+                         | (_ends(one, values, level) if replicates else {}))  # fmt: skip
     rest = [name for name in metric if name not in FIRST]
     ends = [f"{name}_{end}" for name in (*FIRST, *rest) for end in ("low", "high")] if replicates else []
-    table = pd.DataFrame(lines)[["model", "estimand", "group", "n", "stations", *FIRST, *rest, "by", *ends]]
+    last = ["interval"] if replicates else []
+    table = pd.DataFrame(lines)[["model", "estimand", "group", "n", "stations", *FIRST, *rest, "by", *ends, *last]]
     order = {name: i for i, name in enumerate(rows["model"].values.tolist())}
     return table.sort_values("model", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
 
-def _ends(values: Mapping[str, Array], level: float, resampled: bool) -> dict[str, float]:
-    out: dict[str, float] = {}
+def _ends(one: _Group, values: Mapping[str, Array], level: float) -> dict[str, Any]:
+    out: dict[str, Any] = {"interval": one.clusters.how}
     for name, each in values.items():
-        low, high = interval(each[1:] if resampled else np.full(1, np.nan), level)
-        out |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+        low, high = one.ends(each, level)
+        out |= {f"{name}_low": low, f"{name}_high": high}
     return out
 
 
@@ -184,14 +186,16 @@ def paired_differences(
         for model, values in one.values.items():
             for name in (*FIRST, *(key for key in values if key not in FIRST)) if model != reference else ():
                 change = _change(name, values[name], base[name])
-                low, high = interval(change[1:] if one.resampled else np.full(1, np.nan), level)
-                several = one.name not in (POOLED, MACRO) and np.isfinite(low)
+                low, high = one.ends(change, level)
+                several = one.name not in (POOLED, MACRO) and one.stations > 1
+                boot = change[1 : 1 + one.design.replicates]
+                boot = boot[np.isfinite(boot)]
                 lines.append({
                     "model": model, "reference": reference, "estimand": rows.attrs.get("estimand", ""), "group": one.name,
                     "by": one.by, "metric": name, "value": values[name][0], "reference_value": base[name][0],
-                    "difference": change[0], "low": float(low), "high": float(high),
+                    "difference": change[0], "low": low, "high": high,
                     "unit": "percent" if name in RATIO else "absolute", "clear": bool(low > 0.0 or high < 0.0),
-                    "shrunk": np.var(change[1:][np.isfinite(change[1:])]) if several else np.nan,
+                    "shrunk": np.var(boot) if several and len(boot) else np.nan, "interval": one.clusters.how,
                 })  # fmt: skip
     table = pd.DataFrame(lines)
     for _, part in table.groupby(["model", "by", "metric"]):  # the column still holds variances here
@@ -335,9 +339,28 @@ class _Group:
     name: str
     by: str
     n: int
-    stations: int
-    resampled: bool
+    clusters: Clusters
+    design: _Design
     values: dict[str, dict[str, Array]]
+
+    @property
+    def stations(self) -> int:
+        return self.clusters.stations
+
+    def ends(self, values: Array, level: float) -> tuple[float, float]:
+        if not self.design.replicates:
+            return np.nan, np.nan
+        return cluster_interval(
+            values, level, self.clusters, replicates=self.design.replicates, stations=self.design.stations
+        )
+
+
+@dataclass(frozen=True)
+class _Design:
+    """How many replicates resample, and how many leave out a station."""
+
+    replicates: int
+    stations: int
 
 
 @dataclass(frozen=True)
@@ -379,7 +402,8 @@ def _groups(
     codes = _codes(rows, replicates, block)
     options: dict[str, Any] = {"replicates": int(replicates), "random_seed": random_seed}
     everything = np.arange(rows.sizes["obs"])
-    yield _group(rows, everything, POOLED, "", codes, pigeonhole(codes.station, codes.block, **options))
+    design = _Design(int(replicates), int(codes.station.max()) + 1)
+    yield _group(rows, everything, POOLED, "", codes, design, _drawn(codes, options))
     for name in names:
         label = rows[name].values
         levels = [str(level) for level in np.unique(label) if level != ""]
@@ -387,16 +411,31 @@ def _groups(
             raise ValueError(f"the labels of {name!r} hold {listed(taken)}, which the table uses itself; rename them")
         if missing := int((label == "").sum()):
             warn(f"{missing} of {len(label)} rows have no {name}: they count in '{POOLED}' alone")
-        drawn = pigeonhole(codes.station, codes.block, strata=label, **options)
-        groups = [_group(rows, np.flatnonzero(label == level), level, name, codes, drawn) for level in levels]
+        drawn = _drawn(codes, options | {"strata": label})
+        groups = [_group(rows, np.flatnonzero(label == level), level, name, codes, design, drawn) for level in levels]
         yield from groups
         if groups:
-            stations = len(np.unique(codes.station[label != ""])) if codes.has_site else 0
-            yield _Group(MACRO, name, sum(one.n for one in groups), stations, all(one.resampled for one in groups),
-                         _mean_over(groups))  # fmt: skip
+            clusters = _clusters(codes, np.flatnonzero(label != ""))
+            if min(one.clusters.least for one in groups) < 2:  # the mean over groups is no surer than its worst part
+                clusters = Clusters(min(clusters.stations, 1), clusters.blocks)
+            yield _Group(MACRO, name, sum(one.n for one in groups), clusters, design, _mean_over(groups))
 
 
-def _group(rows: xr.Dataset, where: NDArray[np.intp], name: str, by: str, codes: _Codes, drawn: Replicates) -> _Group:
+def _drawn(codes: _Codes, options: Mapping[str, Any]) -> Replicates:
+    """The sample, the bootstrap, and every station and block left out once."""
+    drawn = pigeonhole(codes.station, codes.block, **options)
+    return leave_out(drawn) if options["replicates"] else drawn
+
+
+def _clusters(codes: _Codes, where: NDArray[np.intp]) -> Clusters:
+    if not codes.has_site:
+        return Clusters(0)
+    return Clusters(len(np.unique(codes.station[where])), len(np.unique(codes.block[where])))
+
+
+def _group(
+    rows: xr.Dataset, where: NDArray[np.intp], name: str, by: str, codes: _Codes, design: _Design, drawn: Replicates
+) -> _Group:
     kept, station = np.unique(codes.station[where], return_inverse=True)
     some = Replicates(drawn.station[kept], drawn.block)
     y, values = rows["observation"].values[where], {}
@@ -411,8 +450,7 @@ def _group(rows: xr.Dataset, where: NDArray[np.intp], name: str, by: str, codes:
         values[model] = {
             key: found.get(key, nothing) for key in (*FIRST, *EXTRA, *(["twcrps"] if "twcrps" in mine else []))
         }
-    stations = len(kept) if codes.has_site else 0
-    return _Group(name, by, len(where), stations, stations > 1, values)
+    return _Group(name, by, len(where), _clusters(codes, where), design, values)
 
 
 def _mean_over(groups: Sequence[_Group]) -> dict[str, dict[str, Array]]:

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student_t
 
-__all__ = ["Replicates", "interval", "pigeonhole", "time_blocks"]
+__all__ = ["Clusters", "Replicates", "cluster_interval", "interval", "leave_out", "pigeonhole", "time_blocks"]
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
+ENOUGH, LEAST = 20, 5  # stations or blocks for percentiles of the bootstrap, and for any interval
 MOST_UNDEFINED = 0.05  # share of replicates without a value beyond which an interval would be one of the others only
 
 
@@ -163,3 +165,95 @@ def interval(values: Array, level: float) -> tuple[Array, Array]:
         out[i] = np.quantile(flat[i, finite[i]], [0.5 - 0.5 * level, 0.5 + 0.5 * level])
     low, high = out.T.reshape(2, *values.shape[:-1])
     return low, high
+
+
+# Few stations or blocks -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """What an interval rests on.
+
+    Attributes
+    ----------
+    stations, blocks : int
+        Stations and time blocks that have rows; one block stands for times that are not resampled.
+    """
+
+    stations: int
+    blocks: int = 1
+
+    @property
+    def least(self) -> int:
+        """The number in the direction that has fewer."""
+        return min(self.stations, self.blocks) if self.blocks > 1 else self.stations
+
+    @property
+    def how(self) -> str:
+        """How the interval is made, or why there is none."""
+        said = f"{self.stations} stations" + (f" and {self.blocks} time blocks" if self.blocks > 1 else "")
+        if self.least >= ENOUGH:
+            return f"bootstrap over {said}"
+        return f"t with {self.least - 1} degrees of freedom, {said}" if self.least >= LEAST else f"none: {said}"
+
+
+def leave_out(drawn: Replicates) -> Replicates:
+    """Append replicates that leave out one station each, then one block each.
+
+    Examples
+    --------
+    >>> drawn = leave_out(Replicates(np.ones((2, 1)), np.ones((2, 1))))
+    >>> drawn.station.tolist(), drawn.block.tolist()
+    ([[1.0, 0.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 1.0, 1.0]], [[1.0, 1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0, 0.0]])
+    """
+    stations, blocks = len(drawn.station), len(drawn.block)
+    station = [drawn.station, 1.0 - np.eye(stations), np.ones((stations, blocks))]
+    block = [drawn.block, np.ones((blocks, stations)), 1.0 - np.eye(blocks)]
+    return Replicates(np.concatenate(station, axis=1), np.concatenate(block, axis=1))
+
+
+def cluster_interval(
+    values: Array, level: float, clusters: Clusters, *, replicates: int, stations: int
+) -> tuple[float, float]:
+    """Interval of a statistic whose replicates `leave_out` made.
+
+    With 20 stations and blocks or more: percentiles of the bootstrap. With fewer they are too short (percentiles of three
+    clusters hold the truth 75 % of the time, of five 84 %), and a t interval is given whose variance comes from leaving out
+    one station, and one block, at a time, with one degree of freedom less than there are clusters in the direction that has
+    fewer. With fewer than five there is none.
+
+    Parameters
+    ----------
+    values : array (replicate)
+        Of the sample, the bootstrap, the stations left out and the blocks left out.
+    level : float
+        Inside (0, 1).
+    clusters : Clusters
+        Stations and blocks of these rows; the others change nothing when they are left out.
+    replicates, stations : int
+        How many columns are the bootstrap's, and the stations'.
+
+    Returns
+    -------
+    low, high : float
+        NaN where there is no interval.
+
+    Examples
+    --------
+    >>> values = np.arange(6.0)
+    >>> means = [values.mean(), *(np.delete(values, k).mean() for k in range(6)), values.mean()]
+    >>> low, high = cluster_interval(np.array(means), 0.9, Clusters(6), replicates=0, stations=6)
+    >>> round(low, 3), round(high, 3)  # 2.5 +- t(5 degrees of freedom) * sd / sqrt(6)
+    (0.961, 4.039)
+    """
+    if clusters.least < LEAST or not np.isfinite(values[0]):
+        return np.nan, np.nan
+    if clusters.least >= ENOUGH:
+        low, high = interval(values[1 : 1 + replicates], level)
+        return float(low), float(high)
+    apart = values[1 + replicates :]
+    parts = [(apart[:stations], clusters.stations)]
+    parts += [(apart[stations:], clusters.blocks)] if clusters.blocks > 1 else []
+    variance = sum((n - 1) / n * float(np.sum((each - values[0]) ** 2)) for each, n in parts)
+    half = float(student_t.ppf(0.5 + 0.5 * level, clusters.least - 1)) * np.sqrt(variance)
+    return float(values[0] - half), float(values[0] + half)

@@ -58,6 +58,7 @@ estimands = ["site", "time"]
 folds = 3
 by = ["group", "season"]
 replicates = 100
+block = 10
 """
 COLUMNS = ["model", "estimand", "group", "n", "stations", "crps", "log_score", "rmse", "ubrmse", "mae", "bias", "r",
            "coverage90", "width90"]  # fmt: skip

@@ -54,11 +54,11 @@ def assumptions(results: StudyResults) -> Chapter:
     study = results.study
     lines = [f"{name} ({type(model).__name__}) {WORDS[type(model).__name__]}" for name, model in results.models.items()]
     parts: list[Any] = list(lines)
+    blocks = study.data.time and study.evaluation.block
     parts.append(
-        "Intervals of scores resample stations and blocks of "
-        f"{study.evaluation.block:g} days together; with fewer than about ten stations they are too short."
-        if study.data.time and study.evaluation.block else
-        "Intervals of scores resample stations; with fewer than about ten they are too short."
+        "Intervals of scores resample stations" + (f" and blocks of {study.evaluation.block:g} days" if blocks else "")
+        + ", not rows: rows of one station and of one month share their errors. With fewer than 20 stations or blocks they are t "
+        "intervals from leaving out one at a time; with fewer than five there are none."
     )  # fmt: skip
     parts.append("Observations are taken as the truth: the error of the sensors, and of a point standing for a cell, is "
                  "part of every member's error and of the predictive intervals.")  # fmt: skip
