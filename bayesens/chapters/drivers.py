@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
+from bayesens.columns import listed
 from bayesens.study_results import StudyResults
 
 __all__ = ["drivers"]
@@ -61,7 +62,11 @@ def _importance(importance: pd.DataFrame) -> Any:
 def _correlations(results: StudyResults) -> list[Any]:
     pairs = results.correlations
     assert pairs is not None
-    matrix = _matrix(pairs, "within")
+    matrix = _matrix(pairs[pairs["within"].notna()], "within")
+    still = sorted({*pairs["first"], *pairs["second"]} - set(matrix))
+    without = f" Without {listed(still)}, which do not vary there." if still else ""
+    if len(matrix) < 2:
+        return []
 
     def draw() -> Any:
         from bayesens import plots
@@ -73,8 +78,8 @@ def _correlations(results: StudyResults) -> list[Any]:
 
     parts: list[Any] = [
         Sheet("covariate_correlations", pairs, "Correlations of covariates, observation and products.", shown=pd.DataFrame()),
-        Drawing("covariate_correlations", draw, "Correlations of the covariates, and with the observation and products, "
-                "over time at a station: means over stations.", f"Matrix of correlations of {len(matrix)} columns."),
+        Drawing("covariate_correlations", draw, f"Correlations of the covariates, and with the observation and products, over "
+                f"time at a station: means over stations.{without}", f"Matrix of correlations of {len(matrix)} columns."),
     ]  # fmt: skip
     if results.inflation is not None:
         factors = results.inflation.rename("factor").rename_axis("covariate").reset_index()

@@ -59,7 +59,7 @@ def droughts(results: StudyResults) -> Chapter:
         parts.append(Sheet("drought_events", events, "Observed droughts: onset, end, duration in days and severity (the sum "
                            "of what was lacking), with the mean probability of drought that was forecast while they lasted.",
                            "The twelve longest; all of them stand in the file. An open end is a missing value or the end of the "
-                           "record.", shown=events.nlargest(12, "duration"), heads=1))  # fmt: skip
+                           "record.", shown=events.nlargest(12, "duration").reset_index(drop=True), heads=1))  # fmt: skip
     return Chapter("Droughts", tuple(parts), "droughts")
 
 
