@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from bayesens.atomic import remove
+from bayesens.atomic import move, remove
 from bayesens.files import read_fit, read_table, write_fit, write_table
 
 __all__ = ["Steps"]
@@ -73,6 +73,37 @@ class Steps:
         """Return the fit of a step, as `dataset` does."""
         return self._step(name, key, make, read_fit, write_fit)
 
+    def place(self, name: str, key: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
+        """Return the folder of a step that writes its result itself.
+
+        Parameters
+        ----------
+        name, key
+            As in `dataset`.
+        write : callable
+            Writes into the new folder that it is given.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        ValueError
+            Nothing is kept here.
+        """
+        if self.folder is None:
+            raise ValueError("these steps keep nothing; give them a folder")
+        path = self.folder / f"{name}-{self._hash(key)}"
+        if not path.exists():
+            aside = self.folder / f".{name}"
+            remove(aside)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write(aside)
+            move(aside, path)
+            self._forget(name, path, "")
+        return path
+
     def _step(self, name: str, key: Mapping[str, Any], make: Any, read: Any, write: Any, suffix: str = ".nc") -> Any:
         if self.folder is None:
             return make()
@@ -85,10 +116,15 @@ class Steps:
         result = make()
         self.folder.mkdir(parents=True, exist_ok=True)
         write(result, path)
+        self._forget(name, path, suffix)
+        return result
+
+    def _forget(self, name: str, path: Path, suffix: str) -> None:
+        """Remove what the step kept under other hashes."""
+        assert self.folder is not None
         for former in self.folder.glob(f"{name}-{'?' * 16}{suffix}"):
             if former != path:
                 remove(former)
-        return result
 
     def _hash(self, key: Mapping[str, Any]) -> str:
         text = json.dumps({"version": self.version} | dict(key), sort_keys=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens import __version__
-from bayesens.atomic import check_writable, file_name, remove, write_atomically
+from bayesens.atomic import check_writable, file_name, move, remove, write_atomically
 from bayesens.chapters import Chapter
 from bayesens.chapters.assumptions import assumptions
 from bayesens.chapters.calibration import calibration
@@ -38,6 +39,7 @@ from bayesens.ensemble import Ensemble
 from bayesens.files import write_fit, write_table
 from bayesens.importance import permutation_importance
 from bayesens.inference import fit
+from bayesens.member_fits import FittedMembers
 from bayesens.members import Members, cross_fit
 from bayesens.options import options_to_json
 from bayesens.steps import Steps
@@ -175,15 +177,31 @@ def _results(
             cache=steps.folder, progressbar=shown,
         )  # fmt: skip
     ensemble = _whole(study, table, steps, say, shown)
-    fits, warned = _fits(models, methods, ensemble, steps, seed, asked.draws, say)
+    fits, warned = _fits(models, held, methods, ensemble, steps, seed, asked.draws, say)
     more: dict[str, Any] = {"drought_threshold": below}
     if study.importance is not None:
         say("Shuffling covariates at stations held out ...")
         more |= _drivers(study, table, steps, shown)
+    members = _final_members(study, table, steps, say, shown)
     if study.map is not None:
         say("Predicting the grid ...")
-        more["maps"] = study_maps(study, table, fits, progressbar=shown)
-    return StudyResults(study, table, models, held, ensemble, fits, warned, **more)
+        more["maps"] = study_maps(study, table, fits, None if members is None else FittedMembers.load(members))
+    return StudyResults(study, table, models, held, ensemble, fits, warned, final_members=members, **more)
+
+
+def _final_members(
+    study: Study, table: StudyData, steps: Steps, say: Callable[[str], None], shown: bool
+) -> Path | None:
+    """The folder of the members fitted to all rows: for maps, and for places that are yet to come."""
+    members, seed = table.source, study.study.random_seed
+    if not isinstance(members, Members):
+        return None
+
+    def write(folder: Path) -> None:
+        say("Fitting the members to all rows ...")
+        members.fit(random_seed=seed, n_jobs=study.study.jobs, progressbar=shown).save(folder)
+
+    return steps.place("final-members", {"members": members.digest, "seed": seed}, write)
 
 
 def _drivers(study: Study, table: StudyData, steps: Steps, shown: bool) -> dict[str, Any]:
@@ -246,12 +264,14 @@ def _whole(study: Study, table: StudyData, steps: Steps, say: Callable[[str], No
 
 
 def _fits(
-    models: Mapping[str, Any], methods: Mapping[str, str], ensemble: Ensemble, steps: Steps, seed: int, draws: int,
-    say: Callable[[str], None],
+    models: Mapping[str, Any], held: Mapping[str, HeldOut], methods: Mapping[str, str], ensemble: Ensemble, steps: Steps,
+    seed: int, draws: int, say: Callable[[str], None],
 ) -> tuple[dict[str, xr.DataTree], dict[str, list[str]]]:  # fmt: skip
     """Every model fitted to all rows, and what the fits warned of."""
     fits, warned = {}, {}
     for name, model in models.items():
+        if any(name not in one.predictions for one in held.values()):
+            continue  # it failed in a fold, and stands in no table
         say(f"Fitting {name} to {ensemble.n_observed:,} rows ...")
         key = {"model": type(model).__name__, "options": options_to_json(model), "method": methods[name], "seed": seed,
                "draws": draws, "data": ensemble.digest}  # fmt: skip
@@ -284,6 +304,8 @@ def _written(results: StudyResults, folder: Path, say: Callable[[str], None]) ->
     for name, tree in results.fits.items():
         files.append(f"fits/{file_name(name)}.nc")
         write_fit(tree, folder / files[-1])
+    if results.final_members is not None:
+        files += _copied(results.final_members, folder / "members")
     if results.maps is not None:
         (folder / "maps").mkdir(exist_ok=True)
         for name, one in results.maps.models.items():
@@ -347,6 +369,14 @@ def _drawn(drawing: Any, folder: Path) -> list[str]:
         with write_atomically(folder / files[-1]) as aside:
             made.savefig(aside, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
     return files
+
+
+def _copied(source: Path, target: Path) -> list[str]:
+    aside = target.with_name(f".{target.name}")
+    remove(aside)
+    shutil.copytree(source, aside)
+    move(aside, target)
+    return [f"{target.name}/{path.name}" for path in sorted(target.iterdir())]
 
 
 def _tidy(folder: Path, files: list[str]) -> None:

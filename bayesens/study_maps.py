@@ -13,6 +13,7 @@ import xarray as xr
 from bayesens.checks import check_known
 from bayesens.ensemble import Ensemble
 from bayesens.files import read_table
+from bayesens.member_fits import FittedMembers
 from bayesens.members import Members
 from bayesens.prediction import predict
 from bayesens.study_data import StudyData
@@ -42,7 +43,7 @@ class Maps:
     cells: pd.DataFrame
 
 
-def study_maps(study: Study, table: StudyData, fits: Mapping[str, xr.DataTree], *, progressbar: bool) -> Maps:
+def study_maps(study: Study, table: StudyData, fits: Mapping[str, xr.DataTree], members: FittedMembers | None) -> Maps:
     """Predict the grid of ``[map]`` by every model.
 
     Parameters
@@ -50,7 +51,8 @@ def study_maps(study: Study, table: StudyData, fits: Mapping[str, xr.DataTree], 
     study : Study
     table : StudyData
     fits : mapping of name to DataTree
-    progressbar : bool
+    members : FittedMembers, optional
+        Of members that are trained.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def study_maps(study: Study, table: StudyData, fits: Mapping[str, xr.DataTree], 
     assert asked is not None
     grid = _grid(study, table)
     cells = grid.to_dataframe().reset_index()
-    prediction = _members(study, table, cells, progressbar)
+    prediction = _members(study, table, cells, members)
     named = {"group": asked.group} if asked.group is not None else {}
     frame = prediction.assign(**{name: cells[name] for name in named.values()})
     with warnings.catch_warnings():  # cells without covariates, and places that no fit has seen: what a map is about
@@ -107,10 +109,9 @@ def _grid(study: Study, table: StudyData) -> xr.Dataset:
     return grid
 
 
-def _members(study: Study, table: StudyData, cells: pd.DataFrame, progressbar: bool) -> pd.DataFrame:
-    if not isinstance(table.source, Members):
-        return cells[list(table.source.members)].astype(float)
-    fitted = table.source.fit(random_seed=study.study.random_seed, n_jobs=study.study.jobs, progressbar=progressbar)
+def _members(study: Study, table: StudyData, cells: pd.DataFrame, fitted: FittedMembers | None) -> pd.DataFrame:
+    if fitted is None:
+        return cells[list(table.source.members)].astype(float)  # type: ignore[union-attr]
     if study.members.blend:
         return fitted.predict(cells, lon=cells[str(study.data.lon)], lat=cells[str(study.data.lat)])
     return fitted.predict(cells, region=cells[study.members.by] if study.members.by else None)

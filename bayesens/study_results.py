@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ class StudyResults:
         Of every model, to all rows.
     warned : dict of name to list of str
         What these fits warned of.
+    final_members : Path, optional
+        Folder of the members fitted to all rows, where some are trained.
     importance : DataFrame, optional
     correlations : DataFrame, optional
         Of covariates.
@@ -57,6 +60,7 @@ class StudyResults:
     ensemble: Ensemble
     fits: Mapping[str, xr.DataTree]
     warned: Mapping[str, list[str]]
+    final_members: Path | None = None
     importance: pd.DataFrame | None = None
     correlations: pd.DataFrame | None = None
     inflation: pd.Series | None = None
@@ -77,4 +81,6 @@ class StudyResults:
     @property
     def reference(self) -> str:
         """The model or product that others are compared with."""
-        return self.study.evaluation.reference or next(iter(self.models))
+        there = [str(name) for name in self.held[self.estimand].rows["model"].values]
+        asked = self.study.evaluation.reference
+        return asked if asked in there else there[0]

@@ -1,6 +1,4 @@
-"""Area of applicability against brute force, coverage against scipy, weights against known density ratios."""
-
-import warnings
+"""Area of applicability against brute force, the box plot of matplotlib, and the stations and grid of OzNet."""
 
 import numpy as np
 import pandas as pd
@@ -10,16 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.cbook import boxplot_stats
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import stats
+from scipy.spatial.distance import cdist, pdist
+from shared_data import shared_data
 
 from bayesens import applicability as module
-from bayesens.applicability import (
-    DomainWeights,
-    applicability,
-    covariate_coverage,
-    domain_weights,
-    weighted_scores,
-)
+from bayesens.applicability import applicability
 
 IMPORTANCE = {"dem": 2.0, "rain": 0.5, "clay": 1.0}
 
@@ -113,7 +106,7 @@ def test_grid_is_the_table_cell_by_cell(chunks):
     assert np.isnan(found["inside"].values[0, 1, 2])
     with pytest.raises(KeyError, match="no covariate 'rain' in the dataset"):
         area.grid(grid.drop_vars("rain"))
-    with pytest.raises(TypeError, match=r"'clay' hold.s. no numbers.*get_dummies"):
+    with pytest.raises(TypeError, match=r"'clay' hold no numbers.*get_dummies"):
         area.grid(grid.assign(clay=grid["clay"].astype(str)))
 
 
@@ -143,8 +136,14 @@ def test_bad_training_data_are_refused():
     fails(TypeError, "'soil' hold no numbers", train.assign(soil=pd.Categorical([1] * 12)))
     fails(TypeError, "'soil' hold no numbers", train.assign(soil=True))
     fails(ValueError, "'dem' is infinite in 12 of 12 rows", train.assign(dem=np.inf))
-    fails(ValueError, "lie in one fold", fold=np.zeros(12))
-    fails(ValueError, "fold has 3 labels; wanted one for each of the 12", fold=[1, 2, 3])
+    fails(ValueError, "the 12 complete training rows lie in one fold", fold=np.zeros(12))
+    with pytest.warns(UserWarning, match="12 of 12 training rows have a missing covariate"):
+        fails(ValueError, "the 0 complete training rows lie in one fold or none", train.assign(dem=np.nan))
+    fails(ValueError, "fold has 3 values and X 12 rows", fold=[1, 2, 3])
+    fails(ValueError, "fold has other row labels than X", fold=pd.Series(np.arange(12), index=np.arange(1, 13)))
+    fails(KeyError, "no column 'folds'", fold="folds")
+    fails(TypeError, "names that are no text; rename them", train.rename(columns={"dem": 3}))
+    fails(ValueError, "there are no covariates", covariates=[])
     fails(ValueError, "1 of 12 training rows have no fold", fold=[None, *"abcdabcdabc"])
     fails(KeyError, "no importance of covariate 'clay'", covariates=["clay"], importance={"dem": 1.0})
     fails(ValueError, "missing or infinite values", importance={"dem": np.nan})
@@ -160,118 +159,50 @@ def test_bad_training_data_are_refused():
     assert area.covariates == ("dem", "rain", "clay")
 
 
-# Coverage ------------------------------------------------------------------------------------------------------------
+def test_a_distributed_grid_is_not_computed_before_it_is_asked_for():
+    area = applicability(covariates(np.random.default_rng(6), 20), fold=np.arange(20) % 4, progressbar=False)
+    dask = pytest.importorskip("dask.array")
+
+    def refuse(block):
+        raise AssertionError("computed")
+
+    values = dask.ones((4, 4), chunks=2).map_blocks(refuse, dtype=float, meta=np.ones((0, 0)))
+    found = area.grid(xr.Dataset(dict.fromkeys(area.covariates, (("y", "x"), values))))
+    assert found["inside"].chunks == ((2, 2), (2, 2))
+    with pytest.raises(AssertionError, match="computed"):
+        found["inside"].compute()
 
 
-@given(st.lists(st.integers(-5, 5), min_size=1, max_size=30), st.lists(st.integers(-8, 8), min_size=1, max_size=30))
-@settings(derandomize=True, max_examples=50, deadline=None)
-def test_coverage_is_that_of_scipy(a, b):
-    stations, domain = (pd.DataFrame({"x": np.array(values, dtype=float) / 2}) for values in (a, b))
-    found = covariate_coverage(stations, domain).loc["x"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert_allclose(found["ks"], stats.ks_2samp(stations["x"], domain["x"]).statistic, atol=1e-12)
-    assert_allclose(found["wasserstein"], stats.wasserstein_distance(stations["x"], domain["x"]), atol=1e-12)
-    assert_allclose(found["outside"], np.mean([not min(a) <= value <= max(a) for value in b]))
-
-
-def test_coverage_passes_over_missing_values_and_names_what_is_empty():
-    stations, domain = pd.DataFrame({"x": [0.0, np.nan, 1.0]}), pd.DataFrame({"x": [0.0, 1.0, np.nan]})
-    assert covariate_coverage(stations, domain).loc["x"].tolist() == [0.0, 0.0, 0.0, 0.0]
-    with pytest.raises(ValueError, match="'x' is missing in the domain throughout"):
-        covariate_coverage(stations, domain * np.nan)
-
-
-# Weights -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("method", "worst"), [("logistic", 0.1), ("boosting", 0.35)])
-def test_weights_are_the_known_density_ratio(method, worst):
-    """N(0, 1) at 4,000 rows against N(.5, .8): mean absolute error of the weights, whose mean is 1. Over seeds 0 to 19 it stayed
-    below .06 (logistic) and .25 (boosting)."""
-    rng = np.random.default_rng(1)
-    stations, domain = pd.DataFrame({"x": rng.normal(size=4000)}), pd.DataFrame({"x": rng.normal(0.5, 0.8, 4000)})
-    found = domain_weights(stations, domain, method=method, random_seed=1)
-    truth = stats.norm.pdf(stations["x"], 0.5, 0.8) / stats.norm.pdf(stations["x"])
-    assert np.abs(found.weight - truth / truth.mean()).mean() < worst
-    assert_allclose(found.weight.mean(), 1.0)
-    assert_allclose(found.ess, found.weight.sum() ** 2 / (found.weight**2).sum())
-    # The weighted mean of x is that of the domain; unweighted it is 0.
-    score = weighted_scores(stations.rename(columns={"x": "score"}), found).loc["score"]
-    assert_allclose(score["weighted"], 0.5, atol=0.1)
-    assert_allclose(score["mean"], stations["x"].mean())
-    assert 0.6 < found.auc < 0.75
-
-
-def test_weights_are_repeatable_and_rows_of_a_station_stay_together():
-    rng = np.random.default_rng(2)
-    stations, domain = covariates(rng, 300), covariates(rng, 300)
-    stations["site"] = np.repeat([f"s{i}" for i in range(30)], 10)
-    first, again = (domain_weights(stations, domain, site="site", random_seed=4) for _ in range(2))
-    pd.testing.assert_series_equal(first.weight, again.weight)
-    assert first.n == 30
-    sums = first.weight.groupby(stations["site"]).sum()
-    assert_allclose(first.ess, sums.sum() ** 2 / (sums**2).sum())
-    folds = [
-        first.weight.to_numpy(),
-        domain_weights(stations, domain, random_seed=5, covariates=IMPORTANCE).weight.to_numpy(),
+def test_cells_of_oznet_are_those_of_brute_force():
+    """Every tenth day of the stations, the folds of the data's authors; a map of one day, with hills that no station sees."""
+    table = pd.read_csv(shared_data("oznet", "oznet_daily.csv.gz"), parse_dates=["time"])
+    table = table[
+        ~table["insitu_is_copy_of_y7"] & table["insitu_sm"].notna() & (table["time"].dt.day_of_year % 10 == 0)
     ]
-    assert not np.allclose(*folds)
+    table = table.rename(columns={"et_100m": "et", "lst_interp_1km": "lst"})
+    names = ["rain", "srad", "tavg", "vpd", "et", "lst", "awc", "dem"]
+    table = table.dropna(subset=names)
+    grid = xr.load_dataset(shared_data("oznet", "grid_20160205_1km.nc")).isel(lat=slice(None, None, 2))
+    weight = pd.Series([1.0, 2.0, 1.0, 0.5, 1.0, 3.0, 1.0, 4.0], index=names)
+    area = applicability(table, fold="spatial_fold", importance=weight, progressbar=False)
+    found = area.grid(grid.chunk(lat=20))
 
-
-def test_held_out_stations_are_unseen(monkeypatch):
-    """Each row's weight comes from a classifier that was fitted without its station."""
-    seen = []
-
-    class Spy:
-        def fit(self, x, y):
-            self.stations = set(x[y == 0, 0])
-
-        def decision_function(self, x):
-            seen.append(self.stations & set(x[:, 0]))
-            return np.zeros(len(x))
-
-    monkeypatch.setattr(module, "_classifier", lambda method, seed: Spy())
-    stations = pd.DataFrame({"x": np.repeat(np.arange(20.0), 5), "site": np.repeat(np.arange(20), 5)})
-    domain_weights(stations, pd.DataFrame({"x": 100.0 + np.arange(50)}), site="site", random_seed=1)
-    assert seen
-    assert not any(seen)
-
-
-def test_few_effective_rows_are_warned_of():
-    rng = np.random.default_rng(3)
-    stations, domain = pd.DataFrame({"x": rng.normal(size=200)}), pd.DataFrame({"x": rng.normal(1.7, 0.5, 400)})
-    with pytest.warns(UserWarning, match=r"effective \d+\.\d of 200 rows.*covariate_coverage"):
-        found = domain_weights(stations, domain, random_seed=1)
-    with pytest.warns(UserWarning, match=r"weighted mean.s. of 'crps' rest on an effective"):
-        weighted_scores(pd.DataFrame({"crps": np.ones(200)}), found)
-
-
-def test_a_domain_out_of_reach_is_warned_of_although_the_effective_number_is_large():
-    rng = np.random.default_rng(3)
-    with pytest.warns(UserWarning, match=r"told apart nearly always .AUC 1.00.*do not reach"):
-        found = domain_weights(covariates(rng, 200), covariates(rng, 200, shift=2.0), random_seed=1)
-    assert found.ess > 20
-
-
-def test_weighted_scores_by_hand():
-    weights = DomainWeights(pd.Series([1.0, 3.0, np.nan, 2.0]), np.array(["a", "a", "b", "b"]), 2.0, 2, 0.5)
-    with pytest.warns(UserWarning, match="take them for a rough hint"):
-        found = weighted_scores(pd.DataFrame({"crps": [1.0, 2.0, 9.0, 4.0], "mae": [1.0, np.nan, 1.0, 4.0]}), weights)
-    assert_allclose(found.loc["crps"], [7 / 3, (1 + 6 + 8) / 6, 3, 36 / (16 + 4)])
-    assert_allclose(found.loc["mae"], [2.5, 3.0, 2, 9 / 5])
-    with pytest.raises(ValueError, match="no row has both a score 'crps' and a weight"):
-        weighted_scores(pd.DataFrame({"crps": [np.nan, np.nan, 1.0, np.nan]}), weights)
-    with pytest.raises(ValueError, match="scores have 2 rows and weights 4"):
-        weighted_scores(pd.DataFrame({"crps": [1.0, 2.0]}), weights)
-
-
-def test_bad_domains_are_refused():
-    rng = np.random.default_rng(6)
-    table = covariates(rng, 8)
-    with pytest.raises(ValueError, match="method='forest'; wanted 'logistic' or 'boosting'"):
-        domain_weights(table, table, method="forest")
-    with pytest.raises(ValueError, match="8 rows and 8 rows of the domain are complete, for folds=9"):
-        domain_weights(table, table, folds=9)
-    with pytest.raises(TypeError, match="'soil' hold no numbers"):
-        domain_weights(table.assign(soil="loam"), table)
+    train, cells = (
+        table[names].to_numpy(float),
+        grid[names].to_dataframe(dim_order=["lat", "lon"])[names].to_numpy(float),
+    )
+    center, scale = train.mean(axis=0), weight.to_numpy() / train.std(axis=0, ddof=1)
+    train, cells = (train - center) * scale, (cells - center) * scale
+    mean, fold = pdist(train).mean(), table["spatial_fold"].to_numpy()
+    expected = np.concatenate([cdist(part, train).min(axis=1) for part in np.array_split(cells, 20)]) / mean
+    assert_allclose(found["dissimilarity"].values.ravel(), expected, rtol=1e-9, atol=1e-9)
+    own = np.array([cdist(train[i : i + 1], train[fold != fold[i]]).min() for i in range(len(train))]) / mean
+    assert_allclose(area.train_index, own, rtol=1e-9)
+    # Quartiles by hinges and by interpolation differ by less than one gap between neighbours among these many.
+    low, high = np.quantile(own, [0.25, 0.75])
+    assert_allclose(area.threshold, own[own <= high + 1.5 * (high - low)].max(), rtol=0.01)
+    assert_array_equal(np.isnan(expected), found["inside"].isnull().values.ravel())
+    highest = table["dem"].max()
+    assert highest < 140.0
+    assert not found["inside"].where(grid["dem"] > 250.0, 0.0).any()
+    assert 0.05 < float(found["inside"].mean()) < 0.6

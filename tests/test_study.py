@@ -14,7 +14,7 @@ import bayesens as be
 from bayesens import simulate
 from bayesens.cli import app
 from bayesens.evaluation import score_table
-from bayesens.member_fits import MemberError
+from bayesens.member_fits import FittedMembers, MemberError
 from bayesens.representativeness import variance_components
 from bayesens.spatial import morans_i
 from bayesens.study import run_study
@@ -193,6 +193,20 @@ def test_a_member_that_fails_is_named_and_finished_steps_are_kept(tmp_path, monk
     assert done.scores.query("group == 'all' and model == 'BMA'")["n"].tolist() == [int(frame["sm"].notna().sum())]
 
 
+def test_a_model_that_fails_is_reported_and_the_others_go_on(tmp_path):
+    table(tmp_path)
+    text = (
+        TEXT.replace('"site", "time"', '"site"')
+        + 'reference = "Lost"\n[models.Lost]\nmodel = "single"\nmember = "cci"\n'
+    )
+    with pytest.warns(UserWarning, match="Lost failed and is left out: fold 1 of 3"):
+        done = run(tmp_path, text)
+    assert set(done.scores["model"]) == {"BMA", "Equal weights", "Coarse input"}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Lost" in page
+    assert "fits/lost.nc" not in done.files
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path, monkeypatch):
     table(tmp_path)
     (tmp_path / "out").mkdir()
@@ -325,6 +339,8 @@ def test_maps_are_those_of_the_final_members_and_fits(whole):
     grid = xr.load_dataset(folder / "grid.nc", engine="h5netcdf")
     cells = grid.to_dataframe().reset_index()
     predicted = data.source.fit(random_seed=1, progressbar=False).predict(cells)
+    kept = FittedMembers.load(folder / "out" / "members").predict(cells)
+    pd.testing.assert_frame_equal(kept, predicted, check_exact=True)
     rows = be.Ensemble.from_frame(predicted, members=["mlr", "rf"], units="m3 m-3")
     tree = be.read_fit(folder / "out" / "fits" / "bma.nc")
     wanted = be.predict(tree, rows, quantiles=(0.05,))
