@@ -185,7 +185,9 @@ def _results(
     members = _final_members(study, table, steps, say, shown)
     if study.map is not None:
         say("Predicting the grid ...")
-        more["maps"] = study_maps(study, table, fits, None if members is None else FittedMembers.load(members))
+        folds = ensemble.dataset["fold"].values if "fold" in ensemble.dataset else None
+        final = None if members is None else FittedMembers.load(members)
+        more["maps"] = study_maps(study, table, fits, final, folds, more.get("importance"))
     return StudyResults(study, table, models, held, ensemble, fits, warned, final_members=members, **more)
 
 
@@ -311,6 +313,9 @@ def _written(results: StudyResults, folder: Path, say: Callable[[str], None]) ->
         for name, one in results.maps.models.items():
             files.append(f"maps/{file_name(name)}.nc")
             write_table(one, folder / files[-1])
+        if results.maps.applicability is not None:
+            files.append("maps/applicability.nc")
+            write_table(results.maps.applicability, folder / files[-1])
     for estimand, held in results.held.items():
         for name, one in held.predictions.items():
             files.append(f"predictions/{file_name(name)}-{estimand}.parquet")

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
+from bayesens.applicability import applicability
 from bayesens.checks import check_known
 from bayesens.ensemble import Ensemble
 from bayesens.files import read_table
@@ -36,14 +38,24 @@ class Maps:
         Members, and products to set beside the models.
     cells : DataFrame
         Covariates or member columns of every cell, in the order of the grid.
+    applicability : Dataset, optional
+        ``dissimilarity`` and ``inside`` of every cell, where members are trained on covariates.
     """
 
     models: dict[str, xr.Dataset]
     points: dict[str, xr.DataArray]
     cells: pd.DataFrame
+    applicability: xr.Dataset | None = None
 
 
-def study_maps(study: Study, table: StudyData, fits: Mapping[str, xr.DataTree], members: FittedMembers | None) -> Maps:
+def study_maps(
+    study: Study,
+    table: StudyData,
+    fits: Mapping[str, xr.DataTree],
+    members: FittedMembers | None,
+    folds: NDArray[np.int64] | None = None,
+    importance: pd.DataFrame | None = None,
+) -> Maps:
     """Predict the grid of ``[map]`` by every model.
 
     Parameters
@@ -53,6 +65,10 @@ def study_maps(study: Study, table: StudyData, fits: Mapping[str, xr.DataTree], 
     fits : mapping of name to DataTree
     members : FittedMembers, optional
         Of members that are trained.
+    folds : numpy.ndarray (obs), optional
+        That held out the rows of the table when the members were cross-fitted.
+    importance : DataFrame, optional
+        Of the covariates, for the dissimilarity of cells from the training rows. None: all equal.
 
     Returns
     -------
@@ -82,7 +98,25 @@ def study_maps(study: Study, table: StudyData, fits: Mapping[str, xr.DataTree], 
 
     models = {name: _on_grid(one, grid) for name, one in found.items()}
     points = {str(name): laid_out(prediction[name].to_numpy()) for name in prediction}
-    return Maps(models, points | {name: grid[name].astype(float) for name in asked.products}, cells)
+    beside = {name: grid[name].astype(float) for name in asked.products}
+    return Maps(models, points | beside, cells, _area(table, grid, folds, importance))
+
+
+def _area(
+    table: StudyData, grid: xr.Dataset, folds: NDArray[np.int64] | None, importance: pd.DataFrame | None
+) -> xr.Dataset | None:
+    """Where the training rows speak for the grid."""
+    if not isinstance(table.source, Members) or folds is None:
+        return None
+    rows = table.source.rows
+    seen = np.isfinite(rows.y)
+    weight = None
+    if importance is not None:
+        mean = importance.groupby("covariate")["rise"].mean()
+        known = mean.reindex(rows.X.columns).dropna().clip(lower=0)  # sets of covariates have one importance in common
+        weight = known if len(known) == rows.X.shape[1] and known.max() > 0 else None
+    area = applicability(rows.X[seen], fold=folds[seen], covariates=list(rows.X.columns), importance=weight, progressbar=False)
+    return area.grid(grid[list(rows.X)])
 
 
 def _grid(study: Study, table: StudyData) -> xr.Dataset:

@@ -49,8 +49,6 @@ class StudyResults:
     drought_threshold : array (obs), optional
         Of every row of the table [units].
     maps : Maps, optional
-    applicability : Dataset, optional
-        Of the grid.
     """
 
     study: Study
@@ -66,7 +64,6 @@ class StudyResults:
     inflation: pd.Series | None = None
     drought_threshold: NDArray[np.float64] | None = None
     maps: Maps | None = None
-    applicability: xr.Dataset | None = None
 
     @property
     def units(self) -> str:

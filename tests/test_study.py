@@ -334,6 +334,9 @@ def test_maps_are_those_of_the_final_members_and_fits(whole):
     made = xr.load_dataset(folder / "out" / "maps" / "bma.nc", engine="h5netcdf")
     assert made["mean"].dims == ("y", "x")
     assert made["mean"].shape == (12, 10)
+    area = xr.load_dataset(folder / "out" / "maps" / "applicability.nc", engine="h5netcdf")
+    assert area["dissimilarity"].dims == ("y", "x")
+    assert np.flatnonzero(area["dissimilarity"].isnull()).tolist() == [0]  # the cell without rain
     study = read_study(folder / "study.toml")
     data = study_data(study)
     grid = xr.load_dataset(folder / "grid.nc", engine="h5netcdf")

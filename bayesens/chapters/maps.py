@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesens.atomic import file_name
-from bayesens.chapters.chapter import Chapter, Drawing, Sheet, figure, named
+from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure, named
 from bayesens.spatial import map_table
 from bayesens.study_results import StudyResults
 
@@ -52,7 +52,32 @@ def maps(results: StudyResults) -> Chapter:
     if len(asked.bands) > 1:
         parts.append(Drawing("moran_by_band", lambda: _bands(table), "Moran's I by band of values, with 90 % intervals.",
                              "Moran's I by band and product."))  # fmt: skip
+    if found.applicability is not None:
+        parts += _where(found.applicability)
     return Chapter("Maps", tuple(parts), "maps")
+
+
+def _where(area: xr.Dataset) -> list[Any]:
+    share = float(area["inside"].mean())
+    kind = "finding" if share > 0.5 else "caution"
+
+    def draw() -> Any:
+        made, ax = figure(4.6, 3.4)
+        field, inside = area["dissimilarity"], area["inside"].values
+        y, x = field.dims
+        drawn = ax.pcolormesh(_edge(field, x), _edge(field, y), field.values, cmap="Greys", rasterized=True)
+        if 0 < share < 1:
+            ax.contour(_middle(field, x), _middle(field, y), inside, levels=[0.5], colors="#D55E00", linewidths=1)
+        made.colorbar(drawn, ax=ax, label="Dissimilarity index", shrink=0.8)
+        named(ax, "", legend=False).set_aspect("equal")
+        return made
+
+    return [
+        Remark(f"{100 * share:.0f} % of the cells lie in the area of applicability: their covariates are no stranger than those "
+               "of one station were to the others. Of the other cells no score in this report speaks.", kind),
+        Drawing("applicability", draw, "Dissimilarity of cells from the training rows, and the border of the area of "
+                "applicability.", "Map of the dissimilarity index."),
+    ]  # fmt: skip
 
 
 def _bands(table: pd.DataFrame) -> Any:
@@ -79,9 +104,13 @@ def _drawn(one: xr.Dataset, units: str) -> Any:
     return made
 
 
+def _middle(field: xr.DataArray, dim: Any) -> np.ndarray:
+    return field[dim].values.astype(float) if dim in field.coords else np.arange(field.sizes[dim], dtype=float)
+
+
 def _edge(field: xr.DataArray, dim: Any) -> np.ndarray:
     """Where cells begin and end, from their middles."""
-    middle = field[dim].values.astype(float) if dim in field.coords else np.arange(field.sizes[dim], dtype=float)
+    middle = _middle(field, dim)
     if len(middle) < 2:
         return np.array([middle[0] - 0.5, middle[0] + 0.5])
     half = np.diff(middle) / 2

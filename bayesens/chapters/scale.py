@@ -45,8 +45,9 @@ def scale(results: StudyResults) -> Chapter:
         Sheet("variance_components", table, f"Variance of stations about their cell, by REML [({results.units})²].",
               f"90 % intervals; autocorrelation of residuals one step apart {found.autocorrelation:.2f}.", digits=5),
         Sheet("upscaling", curve, f"Error of the mean of several stations, taken for the cell [{results.units}].", digits=4),
-        Drawing("representativeness", lambda: _drawn(found), "Error of the mean of n stations of a cell, with its 90 % "
-                "interval; dashed, what no averaging over time removes.", "Curve of the error of a cell's mean against "
+        Drawing("representativeness", lambda: _drawn(found, results.units), "Error of the mean of n stations of a cell, "
+                "with its 90 % interval; dashed, what no averaging over time "
+                "removes.", "Curve of the error of a cell's mean against "
                 "the number of stations."),
     ]  # fmt: skip
     if asked.errors:
@@ -72,9 +73,9 @@ def _spared(results: StudyResults, found: Components) -> pd.DataFrame:
                          "rmse to the cell": np.sqrt(left.where(left > 0)).to_numpy()})  # fmt: skip
 
 
-def _drawn(found: Components) -> Any:
+def _drawn(found: Components, units: str) -> Any:
     from bayesens import plots
 
     made, ax = figure(4.8, 3.4)
-    plots.representativeness(found, ax=ax)
+    plots.representativeness(found, units=units, ax=ax)
     return made

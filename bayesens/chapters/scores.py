@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayesens.atomic import file_name
 from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
 from bayesens.columns import listed
 from bayesens.comparison import HeldOut
@@ -24,6 +25,7 @@ SHOWN = {
     "log_score": ("log score", "coverage90"), "rmse": ("RMSE", "rmse"), "bias": ("bias", "rmse"),
     "r": ("r", "coverage90"), "coverage90": ("coverage", "coverage90"), "width90": ("width", "width90"),
 }  # fmt: skip
+MOST_GROUPS = 12  # in a figure
 EQUIVALENT = 1.0  # percent of CRPS: nobody would change a model for less
 
 
@@ -115,7 +117,7 @@ def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame
         parts += [Sheet("differences", differences, "Differences from the reference.", shown=pd.DataFrame()),
                   _forest(results, differences)]  # fmt: skip
     if len(results.data.by):
-        parts.append(_by_group(results, table))
+        parts += [_by_group(results, table), *_group_figures(results, table)]
     parts += list(_products(results))
     if first.attrs["rows_dropped"]:
         parts.append(
@@ -203,6 +205,23 @@ def _by_group(results: StudyResults, table: pd.DataFrame) -> Sheet:
     shown.columns.name = None
     return Sheet("scores_by_group", lines, f"Mean CRPS by group ({ESTIMANDS[results.estimand]}).",
                  "Of many groups one comes first by chance alone.", shown=shown, digits=4, heads=4)  # fmt: skip
+
+
+def _group_figures(results: StudyResults, table: pd.DataFrame) -> Iterator[Drawing]:
+    lines = table[(table["estimand"] == results.estimand) & ~table["model"].isin(["Climatology"])]
+    for by in results.data.by:
+        n = lines.loc[lines["by"] == by, "group"].nunique()
+        if 1 < n <= MOST_GROUPS:
+
+            def draw(by: str = by, n: int = n) -> Any:
+                from bayesens import plots
+
+                made, ax = figure(6.2, 1.4 + 0.22 * (n + 1) * max(lines["model"].nunique() / 2, 1))
+                plots.scores_by_group(lines, by=by, label="Mean CRPS", units=results.units, ax=ax)
+                return made
+
+            yield Drawing(f"crps_by_{file_name(by)}", draw, f"CRPS by {by}, with 90 % intervals where there are stations enough.",
+                          f"Mean CRPS of the models by {by}.")  # fmt: skip
 
 
 def _products(results: StudyResults) -> Iterator[Any]:

@@ -6,11 +6,12 @@ Okabe-Ito palette), lightness, marker and line, so that they stay apart in grey 
 
 from __future__ import annotations
 
+from bayesens.plots.calibration import coverage, pit, quantile_reliability, reliability
 from bayesens.plots.matrices import correlations
 from bayesens.plots.posterior import biases, source_biases, weights
-from bayesens.plots.predictions import coverage, intervals, pit, reliability
+from bayesens.plots.predictions import event_probability, intervals, intervals_by_station
 from bayesens.plots.stations import representativeness, stations
-from bayesens.plots.tables import band_curve, differences, importance, scores
+from bayesens.plots.tables import band_curve, differences, importance, scores, scores_by_group
 
 __all__ = [
     "band_curve",
@@ -18,12 +19,16 @@ __all__ = [
     "correlations",
     "coverage",
     "differences",
+    "event_probability",
     "importance",
     "intervals",
+    "intervals_by_station",
     "pit",
+    "quantile_reliability",
     "reliability",
     "representativeness",
     "scores",
+    "scores_by_group",
     "source_biases",
     "stations",
     "weights",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,11 +18,18 @@ __all__ = [
     "INK",
     "LINE",
     "MARKER",
+    "Look",
+    "axes_width",
     "bare_axes",
+    "blank_gaps",
     "concise_dates",
     "forest",
+    "gaps",
     "labelled",
+    "legend_columns",
+    "look",
     "name_rows",
+    "quantile_rows",
     "raised",
     "with_legend",
 ]
@@ -31,6 +39,27 @@ COLOR = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000
 MARKER = ("o", "s", "^", "D", "v", "P", "X")
 LINE = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 INK = "0.15"
+GAP = 10.0  # usual steps without a row that a line does not cross
+
+
+class Look(NamedTuple):
+    """Colour, marker and line of a series."""
+
+    color: str
+    marker: str
+    line: Any
+
+
+def look(i: int) -> Look:
+    """Look of the i-th series: 49 of them differ, the first seven in everything.
+
+    Examples
+    --------
+    >>> look(0), look(7)
+    (Look(color='#0072B2', marker='o', line='-'), Look(color='#0072B2', marker='s', line='--'))
+    """
+    turned = (i + i // 7) % 7
+    return Look(COLOR[i % 7], MARKER[turned], LINE[turned])
 
 
 def forest(series: Mapping[str, xr.DataArray], xlabel: str, ax: Axes | None) -> Axes:
@@ -43,10 +72,10 @@ def forest(series: Mapping[str, xr.DataArray], xlabel: str, ax: Axes | None) -> 
         y = np.array([member.index(str(name)) for name in draws["member"].to_numpy()], float)
         y += step * (i - (len(series) - 1) / 2)
         q05, q25, q50, q75, q95 = np.nanquantile(draws.to_numpy(), [0.05, 0.25, 0.5, 0.75, 0.95], axis=(0, 1))
-        color = COLOR[i % 7]
-        ax.hlines(y, q05, q95, color=color, lw=1.2, ls=LINE[i % 7], zorder=2)
+        color, marker, line = look(i)
+        ax.hlines(y, q05, q95, color=color, lw=1.2, ls=line, zorder=2)
         ax.hlines(y, q25, q75, color=color, lw=3.2, zorder=2)
-        ax.plot(q50, y, MARKER[i % 7], color=color, ms=7.5, mec="white", mew=0.9, label=label or "_", zorder=3)
+        ax.plot(q50, y, marker, color=color, ms=7.5, mec="white", mew=0.9, label=label or "_", zorder=3)
     ax.set_xlabel(xlabel)
     return with_legend(name_rows(ax, member))
 
@@ -77,12 +106,36 @@ def with_legend(ax: Axes) -> Axes:
     """Legend above the axes, where it covers nothing; none without names."""
     handles, labels = ax.get_legend_handles_labels()
     if labels:
-        ncols = min(len(labels), 2 if ax.get_window_extent().width < 330 else 4)
+        ncols = legend_columns(labels, axes_width(ax))
         place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "borderaxespad": 0}
         ax.legend(
             handles, labels, **place, ncols=ncols, frameon=False, fontsize=8.5, handlelength=1.8, columnspacing=1.2
         )
     return ax
+
+
+def legend_columns(labels: list[str], width: float) -> int:
+    """Columns of a legend that fit into a width [points], four at most.
+
+    Examples
+    --------
+    >>> legend_columns(["BMA", "HBM"], 240), legend_columns(["interval leaves out 0", "interval holds 0"], 180)
+    (2, 1)
+    """
+    for ncols in range(min(len(labels), 4), 1, -1):
+        longest = [max(len(label) for label in part) for part in np.array_split(labels, ncols)]
+        if (
+            sum(4.5 * n + 32 for n in longest) - 10 <= width
+        ):  # letters of 8.5 points, the handle, and what parts columns
+            return ncols
+    return 1
+
+
+def axes_width(ax: Axes) -> float:
+    """Width [points] that the axes will have: the layout comes later, and makes room for the names of rows."""
+    cell = 1.27 * ax.get_window_extent().width * 72 / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    names = max((len(tick.get_text()) for tick in ax.get_yticklabels()), default=0)
+    return cell - 5.0 * max(names, 6) - 15
 
 
 def concise_dates(ax: Axes) -> None:
@@ -92,6 +145,56 @@ def concise_dates(ax: Axes) -> None:
     locator = AutoDateLocator(maxticks=8)
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def gaps(time: NDArray[Any]) -> NDArray[np.intp]:
+    """Places in sorted times before which more than ten usual steps lack.
+
+    Examples
+    --------
+    >>> gaps(np.array([0.0, 1, 2, 3, 20, 21])).tolist()
+    [4]
+    """
+    if time.dtype.kind not in "iufM":  # names in a row have no distance
+        return np.empty(0, np.intp)
+    step = np.diff(time).astype(float)
+    usual = np.median(step[step > 0]) if (step > 0).any() else np.inf
+    return np.flatnonzero(step > GAP * usual) + 1
+
+
+def blank_gaps(time: NDArray[Any], *values: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
+    """Sorted times and their values with NaN inside every gap, so that no line crosses it.
+
+    Examples
+    --------
+    >>> time, value = blank_gaps(np.array([0.0, 1, 2, 22, 23]), np.array([5.0, 5, 5, 7, 7]))
+    >>> value.tolist()
+    [5.0, 5.0, 5.0, nan, 7.0, 7.0]
+    """
+    at = gaps(time)
+    return np.insert(time, at, time[at - 1] + (time[at] - time[at - 1]) / 2), *(
+        np.insert(v, at, np.nan) for v in values
+    )
+
+
+def quantile_rows(prediction: xr.Dataset | xr.DataArray) -> xr.DataArray:
+    """Quantiles (row, quantile) of a prediction of rows.
+
+    Raises
+    ------
+    ValueError
+        No quantiles, or not one dimension beside them.
+    """
+    if isinstance(prediction, xr.Dataset):
+        found = [v for v in prediction.data_vars.values() if "quantile" in v.dims]
+        if not found:
+            raise ValueError("the prediction has no quantiles; predict with quantiles=(0.05, 0.25, 0.5, 0.75, 0.95)")
+        prediction = found[0]
+    if "quantile" not in prediction.dims or prediction.ndim != 2:
+        raise ValueError(
+            f"quantiles have dimensions {prediction.dims}; select one station, so that one stands beside 'quantile'"
+        )
+    return prediction.transpose(..., "quantile")
 
 
 def labelled(name: str, units: str) -> str:

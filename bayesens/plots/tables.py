@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bayesens.plots.axes import COLOR, INK, LINE, MARKER, bare_axes, labelled, name_rows, with_legend
+from bayesens.checks import check_known
+from bayesens.plots.axes import COLOR, INK, axes_width, bare_axes, labelled, look, name_rows, with_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["band_curve", "differences", "importance", "scores"]
+__all__ = ["band_curve", "differences", "importance", "scores", "scores_by_group"]
+
+# Of the columns of `bayesens.score_table`: how the axis calls them.
+NAMES = {
+    "crps": "CRPS", "twcrps": "Threshold-weighted CRPS", "log_score": "Log score", "rmse": "RMSE", "ubrmse": "ubRMSE",
+    "mae": "MAE", "bias": "Bias", "r": "R", "coverage90": "Coverage of 90 % intervals", "kge": "KGE",
+    "width90": "Width of 90 % intervals", "r_temporal": "R over time", "r_spatial": "R over stations",
+}  # fmt: skip
+IN_UNITS = ("crps", "twcrps", "rmse", "ubrmse", "mae", "bias", "width90")
+SUMMARY = ("all", "macro")  # its groups that are none
+AIM = {"bias": 0.0, "coverage90": 0.9}
 
 
 def scores(
@@ -49,8 +60,7 @@ def scores(
     >>> ax.get_xlabel(), [tick.get_text() for tick in ax.get_yticklabels()]
     ('Mean CRPS [m³ m⁻³]', ['HBM', 'equal weights'])
     """
-    if score not in table:
-        raise KeyError(f"the table has no column {score!r}, only {list(table.columns)}; name one by score=")
+    check_known([score], table.columns, kind="column", where="the table")
     value, y = table[score].to_numpy(float), np.arange(len(table))
     ax = bare_axes(ax, (4.6, 0.8 + 0.32 * len(table)))
     if {"lower", "upper"} <= set(table):
@@ -62,6 +72,85 @@ def scores(
     return name_rows(ax, [str(name) for name in table.index])
 
 
+def scores_by_group(
+    table: pd.DataFrame,
+    *,
+    score: str = "crps",
+    by: str = "",
+    label: str = "",
+    units: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Dot plot of a score by group, models side by side, with intervals where the table has them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `bayesens.score_table` with ``by``: ``model``, ``group``, the score, and optionally its ``..._low`` and
+        ``..._high``, and ``stations``, whose number stands beside the name of the group. Groups and models are drawn in the
+        order of the table; "all" (all rows) and "macro" (mean over groups) stand below a line.
+    score : str, optional
+        Column to draw.
+    by : str, optional
+        Of a table with groups by several labels, the label whose groups are drawn.
+    label : str, optional
+        Of the axis.
+    units : str, optional
+        Of the values; not drawn for scores without units.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    KeyError
+        If the table lacks a column.
+    ValueError
+        Several lines of a model and group, as of two estimands; no group of that label.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"model": ["BMA"] * 3, "group": ["all", "a", "b"], "crps": [0.03, 0.02, 0.04]})
+    >>> ax = scores_by_group(table, units="m3 m-3")
+    >>> ax.get_xlabel(), [tick.get_text() for tick in ax.get_yticklabels()]
+    ('CRPS [m³ m⁻³]', ['a', 'b', 'all'])
+    """
+    check_known(["model", "group", score, *(["by"] if by else [])], table.columns, kind="column", where="the table")
+    if by:
+        table = table[(table["by"] == by) | (table["group"] == SUMMARY[0])]
+        if set(table["group"]) <= {SUMMARY[0]}:
+            raise ValueError(f"the table has no groups by {by!r}; make it with by={by!r}")
+    if (twice := table.duplicated(["model", "group"])).any():
+        line = table[twice].iloc[0]
+        raise ValueError(
+            f"model {line['model']!r} has several lines of group {line['group']!r}; select one estimand, and give by= one label"
+        )
+    named = list(dict.fromkeys(table["group"].astype(str)))
+    groups = [name for name in named if name not in SUMMARY] + [name for name in SUMMARY if name in named]
+    models = list(dict.fromkeys(table["model"].astype(str)))
+    ax = bare_axes(ax, (5.0, 0.9 + (0.16 + 0.14 * len(models)) * len(groups)))
+    step = min(0.16, 0.7 / len(models))
+    for i, model in enumerate(models):
+        own, (color, marker, line) = table[table["model"].astype(str) == model], look(i)
+        y = np.array([groups.index(str(name)) for name in own["group"]]) + step * (i - (len(models) - 1) / 2)
+        if {f"{score}_low", f"{score}_high"} <= set(table):
+            low, high = (own[f"{score}_{end}"].to_numpy(float) for end in ("low", "high"))
+            ax.hlines(y, low, high, color=color, lw=1.1, ls=line, zorder=2)
+        ax.plot(own[score].to_numpy(float), y, marker, color=color, ms=5.5, mec="white", mew=0.6, label=model, zorder=3)
+    if len(single := [name for name in groups if name not in SUMMARY]) < len(groups) and single:
+        ax.axhline(len(single) - 0.5, color="0.7", lw=0.8, zorder=1)
+    if score in AIM:
+        ax.axvline(AIM[score], color="0.5", lw=0.8, ls=(0, (4, 3)), zorder=1)
+    ax.locator_params(axis="x", nbins=5)  # small numbers have long labels
+    ax.set_xlabel(labelled(label or NAMES.get(score, score), units if score in IN_UNITS or score not in NAMES else ""))
+    stations = table.set_index(table["group"].astype(str))["stations"] if "stations" in table else pd.Series(dtype=int)
+    count = stations.groupby(level=0).max()
+    return with_legend(name_rows(ax, [f"{name} ({n})" if (n := count.get(name, 0)) else name for name in groups]))
+
+
 def differences(table: pd.DataFrame, *, metric: str = "crps", equivalent: float = 1.0, ax: Axes | None = None) -> Axes:
     """Forest of differences of a score from a reference in percent, with the region of practical equivalence.
 
@@ -69,7 +158,7 @@ def differences(table: pd.DataFrame, *, metric: str = "crps", equivalent: float 
     ----------
     table : DataFrame
         From `bayesens.paired_differences`: ``model``, ``reference``, ``estimand``, ``metric``, ``difference``, ``low``,
-        ``high``, in percent; one line a row of the figure, from top to bottom.
+        ``high``, ``unit``, and perhaps ``group``; one line a row of the figure, from top to bottom.
     metric : str, optional
         Which metric, if the table has several.
     equivalent : float, optional
@@ -99,28 +188,25 @@ def differences(table: pd.DataFrame, *, metric: str = "crps", equivalent: float 
         raise ValueError(
             f"the table has no differences of {metric!r} in percent; it has {sorted(set(table['metric']))}"
         )
-    several = lines["estimand"].nunique() > 1
-    names = [f"{one.model} ({one.estimand})" if several else str(one.model) for one in lines.itertuples()]
+    # What differs between lines, beside the model, is named.
+    told = [name for name in ("estimand", "group") if name in lines and lines[name].nunique() > 1]
+    names = [str(line["model"]) + (f" ({', '.join(str(line[name]) for name in told)})" if told else "")
+             for line in lines.to_dict("records")]  # fmt: skip
     ax, y = bare_axes(ax, (5.0, 0.9 + 0.32 * len(lines))), np.arange(len(lines))
     ax.axvspan(-equivalent, equivalent, color="0.88", lw=0, zorder=0, label=f"within {equivalent:g} %")
     ax.axvline(0, color="0.5", lw=0.8, zorder=1)
-    ax.hlines(y, lines["low"].to_numpy(float), lines["high"].to_numpy(float), color=COLOR[0], lw=1.4, zorder=2)
-    clear = ((lines["low"] > 0) | (lines["high"] < 0)).to_numpy()
-    for which, fill, label in ((clear, COLOR[0], "interval leaves out 0"), (~clear, "white", "interval holds 0")):
+    value, low, high = (lines[name].to_numpy(float) for name in ("difference", "low", "high"))
+    ax.hlines(y, low, high, color=COLOR[0], lw=1.4, zorder=2)
+    clear, none = (low > 0) | (high < 0), np.isnan(low) | np.isnan(high)
+    for which, marker, fill, label in ((clear, "o", COLOR[0], "interval leaves out 0"), (~clear & ~none, "o", "white",
+                                       "interval holds 0"), (none, "X", "0.6", "no interval")):  # fmt: skip
         if which.any():
-            ax.plot(
-                lines["difference"].to_numpy(float)[which],
-                y[which],
-                "o",
-                ms=6.5,
-                mfc=fill,
-                mec=COLOR[0],
-                label=label,
-                zorder=3,
-            )
+            ax.plot(value[which], y[which], marker, ms=6.5, mfc=fill, mec=COLOR[0], label=label, zorder=3)
     reference = " and ".join(dict.fromkeys(lines["reference"].astype(str)))
-    ax.set_xlabel(f"{metric.upper()} against {reference} [%], lower is better")
-    return with_legend(name_rows(ax, names))
+    name_rows(ax, names)
+    text = f"{metric.upper()} against {reference} [%], "
+    ax.set_xlabel(text + ("lower is better" if 5.2 * len(text) + 80 < axes_width(ax) else "\nlower is better"))
+    return with_legend(ax)
 
 
 def importance(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -150,30 +236,33 @@ def importance(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     >>> [text.get_text() for text in importance(table).get_yticklabels()]
     ['rain', 'dem']
     """  # fmt: skip
+    needed = ["member", "covariate", "percent", "loss", "rise_sd_fold"]
+    check_known(needed, table.columns, kind="column", where="the table")
     mean = table.groupby("covariate", sort=False)["percent"].mean().sort_values(ascending=False)
     names, members = [str(name) for name in mean.index], list(dict.fromkeys(table["member"]))
-    ax = bare_axes(ax, (5.4, 0.9 + 0.3 * len(names)))
+    ax = bare_axes(ax, (5.4, 0.9 + (0.14 + 0.07 * len(members)) * len(names)))
     step = min(0.2, 0.7 / len(members))
     for i, member in enumerate(members):
         own = table[table["member"] == member]
         y = np.array([names.index(str(name)) for name in own["covariate"]]) + step * (i - (len(members) - 1) / 2)
         value, sd = own["percent"].to_numpy(float), (100 * own["rise_sd_fold"] / own["loss"]).to_numpy(float)
-        ax.hlines(y, value - sd, value + sd, color=COLOR[i % 7], lw=1.1, ls=LINE[i % 7], zorder=2)
-        ax.plot(value, y, MARKER[i % 7], color=COLOR[i % 7], ms=5.5, mec="white", mew=0.6, label=str(member), zorder=3)
+        color, marker, line = look(i)
+        ax.hlines(y, value - sd, value + sd, color=color, lw=1.1, ls=line, zorder=2)
+        ax.plot(value, y, marker, color=color, ms=5.5, mec="white", mew=0.6, label=str(member), zorder=3)
     ax.axvline(0, color="0.6", lw=0.8, zorder=1)
     ax.set_xlabel("Rise of the squared error [%]")
     return with_legend(name_rows(ax, names))
 
 
 def band_curve(table: pd.DataFrame, *, statistic: str = "Moran's I", ax: Axes | None = None) -> Axes:
-    """Moran's I of maps by band of values, with intervals.
+    """Moran's I of maps by band of values, with intervals; or another statistic of theirs, without.
 
     Parameters
     ----------
     table : DataFrame (statistic and band, product)
         From `bayesens.spatial.map_table`.
     statistic : str, optional
-        Which of its statistics.
+        Which of its statistics; the table has intervals for Moran's I alone.
     ax : Axes, optional
         Where to draw.
 
@@ -193,18 +282,23 @@ def band_curve(table: pd.DataFrame, *, statistic: str = "Moran's I", ax: Axes | 
     >>> [text.get_text() for text in band_curve(table).get_xticklabels()]
     ['0-50 %', '50-100 %']
     """
+    known = list(dict.fromkeys(table.index.get_level_values(0)))
+    check_known([statistic], known, kind="statistic", where="the table")
     value = table.loc[statistic]
     bands = [str(band) for band in value.index]
     ax = bare_axes(ax, (5.0, 3.0))
     step = min(0.12, 0.6 / max(value.shape[1], 1))
     for i, name in enumerate(value.columns):
         x = np.arange(len(bands)) + step * (i - (value.shape[1] - 1) / 2)
-        if {"low", "high"} <= set(table.index.get_level_values(0)):
+        color, marker, line = look(i)
+        if statistic == "Moran's I" and {"low", "high"} <= set(known):
             low, high = (table.loc[end].loc[value.index, name].to_numpy(float) for end in ("low", "high"))
-            ax.vlines(x, low, high, color=COLOR[i % 7], lw=1.1, ls=LINE[i % 7], zorder=2)
-        ax.plot(x, value[name].to_numpy(float), MARKER[i % 7], color=COLOR[i % 7], ms=6, mec="white", mew=0.6,
-                label=str(name), zorder=3)  # fmt: skip
+            ax.vlines(x, low, high, color=color, lw=1.1, ls=line, zorder=2)
+        ax.plot(
+            x, value[name].to_numpy(float), marker, color=color, ms=6, mec="white", mew=0.6, label=str(name), zorder=3
+        )
     ax.axhline(0, color=INK, lw=0.6, zorder=1)
     ax.set_xticks(range(len(bands)), bands)
+    ax.set_xlim(-0.6, len(bands) - 0.4)
     ax.set_ylabel(statistic)
     return with_legend(ax)

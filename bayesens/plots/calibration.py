@@ -1,0 +1,249 @@
+"""Whether probabilities are frequencies: PIT, coverage, reliability of quantiles and of events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from bayesens.plots.axes import COLOR, INK, bare_axes, look, quantile_rows, with_legend
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["coverage", "pit", "quantile_reliability", "reliability"]
+
+
+def pit(values: ArrayLike, *, bins: int = 10, level: float = 0.95, ax: Axes | None = None) -> Axes:
+    """Histogram of the probability integral transform, with the band that a calibrated forecast keeps to.
+
+    Parameters
+    ----------
+    values : array
+        PIT values in [0, 1]; NaN is left out.
+    bins : int, optional
+        Number of bins.
+    level : float, optional
+        Probability of the band, binomial in each bin: it takes rows as independent.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If there is no value, or one outside [0, 1].
+
+    Examples
+    --------
+    >>> ax = pit(np.linspace(0, 1, 200), bins=4)
+    >>> [float(bar.get_height()) for bar in ax.patches[:4]]
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    from scipy.stats import binom
+
+    u = np.asarray(values, float).ravel()
+    u = u[~np.isnan(u)]
+    if not len(u) or u.min() < 0 or u.max() > 1:
+        span = f"from {u.min():.3g} to {u.max():.3g}" if len(u) else "none"
+        raise ValueError(f"PIT values must lie between 0 and 1, and there must be some; these are {span}")
+    ax = bare_axes(ax, (3.6, 3.0))
+    edges = np.linspace(0, 1, bins + 1)
+    share = np.histogram(u, edges)[0] / len(u)
+    ax.bar(edges[:-1], share, width=1 / bins, align="edge", color=COLOR[5], edgecolor="white", lw=0.8, zorder=2)
+    low, high = binom.ppf([(1 - level) / 2, (1 + level) / 2], len(u), 1 / bins) / len(u)
+    name = f"calibrated, {100 * level:.4g} % band"
+    # Behind the bars, whose colour it would change; its edges stand before them.
+    ax.axhspan(low, high, color="0.2", alpha=0.22, lw=0, zorder=1, label=name)
+    for edge in (low, high):
+        ax.axhline(edge, color="0.35", lw=0.8, zorder=3)
+    ax.axhline(1 / bins, color=INK, lw=1, ls="--", zorder=3)
+    ax.set(xlim=(0, 1), xlabel="Probability integral transform", ylabel="Share of observations")
+    ax.set_ylim(0, 1.05 * max(share.max(), high))
+    return with_legend(ax)
+
+
+def coverage(
+    nominal: ArrayLike,
+    observed: ArrayLike | Mapping[str, ArrayLike],
+    *,
+    n: int | None = None,
+    level: float = 0.95,
+    ax: Axes | None = None,
+) -> Axes:
+    """Share of observations inside central intervals against the share that was promised.
+
+    Parameters
+    ----------
+    nominal : array (level)
+        Nominal coverage, as fractions.
+    observed : array (level) or mapping of str to array (level)
+        Observed coverage, as fractions; a mapping draws several models under its names.
+    n : int, optional
+        Number of observations: draws the binomial band of a calibrated forecast, which takes rows as independent.
+    level : float, optional
+        Probability of that band.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If a series and ``nominal`` differ in length.
+
+    Examples
+    --------
+    >>> ax = coverage([0.5, 0.9], {"BMA": [0.48, 0.91], "HBM": [0.52, 0.88]}, n=100)
+    >>> [entry.get_text() for entry in ax.get_legend().get_texts()]
+    ['BMA', 'HBM', 'calibrated', '95 % band, n = 100']
+    """
+    x = np.asarray(nominal, float)
+    series = {
+        k: np.asarray(v, float) for k, v in (observed if isinstance(observed, Mapping) else {"": observed}).items()
+    }
+    wrong = {label: y.shape for label, y in series.items() if y.shape != x.shape}
+    if wrong:
+        raise ValueError(f"observed coverage has shapes {wrong} for {x.size} nominal levels; give one value a level")
+    order = np.argsort(x)
+    ax = bare_axes(ax, (3.6, 3.4))
+    for i, (label, y) in enumerate(series.items()):
+        color, marker, line = look(i)
+        ax.plot(100 * x[order], 100 * y[order], color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white", mew=0.6,
+                label=label or "_", zorder=3)  # fmt: skip
+    ax.plot([0, 100], [0, 100], color=INK, lw=0.8, ls=(0, (4, 3)), label="calibrated", zorder=2)
+    if n is not None:
+        from scipy.stats import binom
+
+        p = np.linspace(0.001, 0.999, 199)
+        low, high = binom.ppf([[(1 - level) / 2], [(1 + level) / 2]], n, p) / n
+        name = f"{100 * level:.4g} % band, n = {n}"
+        ax.fill_between(100 * p, 100 * low, 100 * high, color="0.85", lw=0, label=name, zorder=1)
+    ax.set(xlabel="Nominal coverage [%]", ylabel="Observed coverage [%]", xlim=(0, 100), ylim=(0, 100))
+    ax.set_aspect("equal")
+    return with_legend(ax)
+
+
+def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Reliability curve of the probability of an event: how often it happened where a probability was forecast.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `bayesens.binary_scores.reliability`: ``forecast``, ``frequency``, ``n``, ``low``, ``high``.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+        The histogram of the forecasts stands at the bottom, its tallest bar a fifth of the height.
+
+    Raises
+    ------
+    KeyError
+        If the table lacks a column.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"forecast": [0.1, 0.9], "frequency": [0.2, 0.8], "n": [5, 5], "low": [0, 0.5], "high": [0.4, 1]})
+    >>> reliability(table).get_xlabel()
+    'Forecast probability'
+    """
+    ax = bare_axes(ax, (3.4, 3.4))
+    x, y = (table[name].to_numpy(float) for name in ("forecast", "frequency"))
+    share, edges = np.histogram(x, np.linspace(0, 1, 21), weights=table["n"].to_numpy(float))
+    ax.bar(edges[:-1], 0.2 * share / share.max(), width=0.05, align="edge", color="0.85", lw=0, zorder=0)
+    ax.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=(0, (4, 3)), zorder=2)
+    if table["low"].notna().any():
+        ax.fill_between(
+            x, table["low"].to_numpy(float), table["high"].to_numpy(float), color=COLOR[0], alpha=0.2, lw=0, zorder=1
+        )
+    ax.plot(x, y, color=COLOR[0], lw=1.5, zorder=3)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="Forecast probability", ylabel="Observed frequency")
+    ax.set_aspect("equal")
+    return ax
+
+
+def quantile_reliability(
+    prediction: xr.Dataset | xr.DataArray | Mapping[str, xr.Dataset | xr.DataArray],
+    observation: ArrayLike,
+    *,
+    site: ArrayLike | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Share of observations below each predictive quantile, over all rows and, as bars, at the middle half of stations.
+
+    Parameters
+    ----------
+    prediction : Dataset or DataArray, or mapping of str to these
+        Quantiles with a coordinate ``quantile`` and one more dimension (row), as in `intervals`; a mapping draws several
+        models under its names.
+    observation : array (row)
+        In the units of the prediction. Rows without an observation or without quantiles are left out.
+    site : array (row), optional
+        Stations: bars from the first to the third quartile of the shares of single stations.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        Lengths that do not fit, no quantiles, no row with both.
+
+    Examples
+    --------
+    >>> quantile = xr.DataArray([[1.0, 2.0, 3.0]] * 4, dims=("obs", "quantile"), coords={"quantile": [0.25, 0.5, 0.75]})
+    >>> ax = quantile_reliability(quantile, [0.0, 1.5, 2.5, 4.0])
+    >>> ax.lines[0].get_ydata().tolist()
+    [25.0, 50.0, 75.0]
+    """
+    several = isinstance(prediction, Mapping) and not isinstance(prediction, xr.Dataset)
+    series: Mapping[str, xr.Dataset | xr.DataArray] = prediction if several else {"": prediction}  # type: ignore[assignment,dict-item]
+    y = np.asarray(observation, float)
+    shares = {label: _shares(quantile_rows(one), y, site, label) for label, one in series.items()}
+    ax = bare_axes(ax, (3.6, 3.4))
+    for i, (label, (level, share, low, high)) in enumerate(shares.items()):
+        color, marker, line = look(i)
+        ax.plot(level, share, color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white", mew=0.6,
+                label=label or "_", zorder=3)  # fmt: skip
+        if site is not None:
+            # Side by side: a percent to the right for every further model.
+            ax.vlines(level + 1.2 * (i - (len(shares) - 1) / 2), low, high, color=color, lw=1.3, zorder=2)
+    if site is not None:
+        ax.plot([], [], color="0.4", lw=1.3, label="middle half of stations")
+    ax.plot([0, 100], [0, 100], color=INK, lw=0.8, ls=(0, (4, 3)), label="calibrated", zorder=1)
+    ax.set(xlabel="Level of the quantile [%]", ylabel="Observations below it [%]", xlim=(0, 100), ylim=(0, 100))
+    ax.set_aspect("equal")
+    return with_legend(ax)
+
+
+def _shares(quantile: xr.DataArray, y: np.ndarray, site: ArrayLike | None, label: str) -> tuple[np.ndarray, ...]:
+    """Sorted levels, share below each of them, and its quartiles over stations [%]."""
+    of = f" of {label!r}" if label else ""
+    if y.shape != (len(quantile),) or (site is not None and np.shape(site) != y.shape):
+        raise ValueError(
+            f"the prediction{of} has {len(quantile)} rows, observation shape {y.shape}"
+            + ("" if site is None else f" and site {np.shape(site)}") + "; wanted one value a row"
+        )  # fmt: skip
+    quantile = quantile.sortby("quantile")
+    known = np.isfinite(y) & np.isfinite(quantile.values).all(axis=1)
+    if not known.any():
+        raise ValueError(f"none of {len(y)} rows has both an observation and quantiles{of}; do their rows match?")
+    below = pd.DataFrame(100.0 * (y[known, None] < quantile.values[known]))
+    each = below if site is None else below.groupby(np.asarray(site)[known]).mean()
+    return 100 * quantile["quantile"].to_numpy(), below.mean().to_numpy(), *each.quantile([0.25, 0.75]).to_numpy()
