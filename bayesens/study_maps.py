@@ -115,7 +115,9 @@ def _area(
         mean = importance.groupby("covariate")["rise"].mean()
         known = mean.reindex(rows.X.columns).dropna().clip(lower=0)  # sets of covariates have one importance in common
         weight = known if len(known) == rows.X.shape[1] and known.max() > 0 else None
-    area = applicability(rows.X[seen], fold=folds[seen], covariates=list(rows.X.columns), importance=weight, progressbar=False)
+    area = applicability(
+        rows.X[seen], fold=folds[seen], covariates=list(rows.X.columns), importance=weight, progressbar=False
+    )
     return area.grid(grid[list(rows.X)])
 
 
