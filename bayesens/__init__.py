@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 # Names resolve at first use: `import bayesens` loads nothing heavier than the standard library.
 _HOME = {
-    "Ensemble": "ensemble",
+    "Ensemble": "ensemble", "EnsembleRegressor": "regressor",
     "BMA": "models", "HBM": "models", "Climatology": "models", "EqualWeights": "models", "SingleMember": "models",
     "Prior": "priors",
     "FittedMembers": "member_fits", "Members": "members", "cross_fit": "members",
@@ -25,14 +25,15 @@ _HOME = {
 }  # fmt: skip
 # Files whose names are used as they stand: be.plots.weights, be.datasets.oznet.
 _FILES = (
-    "binary_scores", "correlations", "datasets", "events", "importance", "plots", "report", "representativeness",
-    "simulate", "spatial", "study", "thresholds", "trajectory", "variogram",
+    "applicability", "binary_scores", "correlations", "datasets", "domain", "events", "importance", "plots", "report",
+    "representativeness", "simulate", "spatial", "study", "thresholds", "trajectory", "variogram",
 )  # fmt: skip
 __all__ = [
     "BMA",
     "HBM",
     "Climatology",
     "Ensemble",
+    "EnsembleRegressor",
     "EqualWeights",
     "FittedMembers",
     "Members",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from bayesens.models import BMA, HBM, Climatology, EqualWeights, SingleMember
     from bayesens.prediction import add, draw, predict, score
     from bayesens.priors import Prior
+    from bayesens.regressor import EnsembleRegressor
     from bayesens.scored_rows import common_rows
     from bayesens.streaming import SufficientStatistics
 

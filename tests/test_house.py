@@ -16,6 +16,7 @@ PUBLIC = [
     "BMA",
     "Climatology",
     "Ensemble",
+    "EnsembleRegressor",
     "EqualWeights",
     "FittedMembers",
     "HBM",
