@@ -223,7 +223,8 @@ def domain_weights(
     if auc > APART:
         warn(
             f"unseen rows of stations and domain are told apart nearly always (AUC {auc:.2f}): the stations hardly ever see "
-            "the domain's conditions, so that no weights make them stand for it; see covariate_coverage and applicability"
+            f"the domain's conditions, so that no weights make them stand for it (an effective {ess:.1f} of {n} {what}, whatever "
+            "that is worth here); see covariate_coverage and applicability"
         )
     elif ess < max(FEW, 0.1 * n):
         warn(

@@ -211,3 +211,21 @@ def test_bad_domains_are_refused():
         domain_weights(table, table, clip=0.5)
     with pytest.raises(ValueError, match="1 of 8 rows have no station"):
         domain_weights(table.assign(site=[None, *"abcdefg"]), table, site="site")
+
+
+def test_folds_of_uneven_stations_have_their_own_prior(monkeypatch):
+    """A classifier that knows nothing but the shares of its training rows gives every row the same weight."""
+
+    class Shares:
+        def fit(self, x, y):
+            self.log_odds = np.log(y.sum() / (1 - y).sum())
+
+        def decision_function(self, x):
+            return np.full(len(x), self.log_odds)
+
+    monkeypatch.setattr(module, "_classifier", lambda method, seed: Shares())
+    size = np.arange(1, 13) ** 2  # rows of a station: 1 to 144
+    stations = pd.DataFrame({"x": np.arange(size.sum()), "site": np.repeat(np.arange(12), size)})
+    found = domain_weights(stations, pd.DataFrame({"x": np.arange(100.0)}), site="site", random_seed=1)
+    assert_allclose(found.weight, 1.0)
+    assert_allclose(found.auc, 0.5)
