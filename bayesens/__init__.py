@@ -11,14 +11,16 @@ __version__ = "0.1.0"
 _HOME = {
     "Ensemble": "ensemble", "EnsembleRegressor": "regressor",
     "BMA": "models", "HBM": "models", "Climatology": "models", "EqualWeights": "models", "SingleMember": "models",
+    "EMOS": "models", "LinearPool": "models",
     "Prior": "priors",
     "FittedMembers": "member_fits", "Members": "members", "cross_fit": "members",
     "default_estimators": "estimators",
     "common_rows": "scored_rows", "paired_differences": "evaluation", "product_table": "evaluation",
     "score_table": "evaluation",
     "SufficientStatistics": "streaming",
-    "compare": "comparison",
+    "compare": "comparison", "dependence": "member_dependence",
     "fit": "inference",
+    "ladder": "rungs", "ladder_effects": "rungs",
     "loo": "leave_one_out",
     "add": "prediction", "draw": "prediction", "predict": "prediction", "score": "prediction",
     "read_fit": "files",
@@ -30,12 +32,14 @@ _FILES = (
 )  # fmt: skip
 __all__ = [
     "BMA",
+    "EMOS",
     "HBM",
     "Climatology",
     "Ensemble",
     "EnsembleRegressor",
     "EqualWeights",
     "FittedMembers",
+    "LinearPool",
     "Members",
     "Prior",
     "SingleMember",
@@ -45,8 +49,11 @@ __all__ = [
     "compare",
     "cross_fit",
     "default_estimators",
+    "dependence",
     "draw",
     "fit",
+    "ladder",
+    "ladder_effects",
     "loo",
     "paired_differences",
     "predict",
@@ -64,12 +71,14 @@ if TYPE_CHECKING:
     from bayesens.files import read_fit
     from bayesens.inference import fit
     from bayesens.leave_one_out import loo
+    from bayesens.member_dependence import dependence
     from bayesens.member_fits import FittedMembers
     from bayesens.members import Members, cross_fit
-    from bayesens.models import BMA, HBM, Climatology, EqualWeights, SingleMember
+    from bayesens.models import BMA, EMOS, HBM, Climatology, EqualWeights, LinearPool, SingleMember
     from bayesens.prediction import add, draw, predict, score
     from bayesens.priors import Prior
     from bayesens.regressor import EnsembleRegressor
+    from bayesens.rungs import ladder, ladder_effects
     from bayesens.scored_rows import common_rows
     from bayesens.streaming import SufficientStatistics
 

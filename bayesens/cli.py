@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-MODELS = {"bma": "BMA", "hbm": "HBM", "equal": "EqualWeights", "single": "SingleMember", "climatology": "Climatology"}
+MODELS = {
+    "bma": "BMA", "hbm": "HBM", "linear_pool": "LinearPool", "emos": "EMOS", "equal": "EqualWeights",
+    "single": "SingleMember", "climatology": "Climatology",
+}  # fmt: skip
 REFUSALS = (ValueError, KeyError, TypeError, IndexError, OSError)
 # What these warn of is for programmers; what a fit is worth, bayesens says itself.
 OTHERS = r"(pytensor|pymc|nutpie|numba|arviz\w*|xarray|pandas|numpy|matplotlib)\b"
@@ -128,7 +131,7 @@ Time = Annotated[str | None, typer.Option(help="Column of times.")]
 Lon = Annotated[str | None, typer.Option(help="Column of longitudes.")]
 Lat = Annotated[str | None, typer.Option(help="Column of latitudes.")]
 Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
-ModelName = Literal["bma", "hbm", "equal", "single", "climatology"]
+ModelName = Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"]
 OPTION = (
     "Any option or prior of the model; repeat as needed. VALUE is a word or JSON: sigma=shared, errors=lkj, site=true, "
     'bias_prior={"family": "Normal", "mu": 0, "sigma": 0.5}.'

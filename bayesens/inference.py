@@ -71,7 +71,7 @@ def fit(
 
     Parameters
     ----------
-    model : BMA, HBM, Climatology, SingleMember, EqualWeights or a model of your own
+    model : BMA, HBM, LinearPool, EMOS, Climatology, SingleMember, EqualWeights or a model of your own
     ensemble : Ensemble or SufficientStatistics
         Rows without an observation are left out. Statistics of a table that does not fit in memory are enough for HBM.
     method : {"auto", "nuts", "laplace", "em"}

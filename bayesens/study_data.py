@@ -25,7 +25,10 @@ from bayesens.words import option_value
 
 __all__ = ["StudyData", "study_data", "study_models"]
 
-FAMILY = {"bma": "BMA", "hbm": "HBM", "equal": "EqualWeights", "single": "SingleMember", "climatology": "Climatology"}
+FAMILY = {
+    "bma": "BMA", "hbm": "HBM", "linear_pool": "LinearPool", "emos": "EMOS", "equal": "EqualWeights",
+    "single": "SingleMember", "climatology": "Climatology",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

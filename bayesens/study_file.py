@@ -22,7 +22,7 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 # TOML arrays are lists, and one value is easily written without its brackets.
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
-KINDS = ("bma", "hbm", "equal", "single", "climatology")
+KINDS = ("bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology")
 
 
 class Part(BaseModel):
@@ -106,7 +106,9 @@ class Model(BaseModel):
     """A model: its kind, the method of inference, and any option or prior of the model."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    model: Literal["bma", "hbm", "equal", "single", "climatology"] = Field(description="Kind of model.")
+    model: Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"] = Field(
+        description="Kind of model."
+    )
     method: Literal["auto", "nuts", "laplace", "em"] = Field("auto", description="Of inference.")
 
     @property

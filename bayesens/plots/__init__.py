@@ -7,6 +7,7 @@ Okabe-Ito palette), lightness, marker and line, so that they stay apart in grey 
 from __future__ import annotations
 
 from bayesens.plots.calibration import coverage, pit, quantile_reliability, reliability
+from bayesens.plots.dependence import dependence
 from bayesens.plots.matrices import correlations
 from bayesens.plots.posterior import biases, source_biases, weights
 from bayesens.plots.predictions import event_probability, intervals, intervals_by_station
@@ -18,6 +19,7 @@ __all__ = [
     "biases",
     "correlations",
     "coverage",
+    "dependence",
     "differences",
     "event_probability",
     "importance",

@@ -16,7 +16,7 @@ from pytensor.compile.mode import Mode
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
-from bayesens import BMA, HBM, Climatology, Ensemble, EqualWeights, Prior, SingleMember, models
+from bayesens import BMA, EMOS, HBM, Climatology, Ensemble, EqualWeights, LinearPool, Prior, SingleMember, models
 from bayesens.multilevel import effect_draws
 from bayesens.options import options_from_json, options_to_json
 from bayesens.target import compile_target
@@ -52,6 +52,17 @@ CASES = {
             bias_site_sd_prior=POSITIVE, correlation_prior=Prior("LKJCorr", eta=1)),
         HBM(errors="independent", site=False, transform="sqrt", truth_mean_prior=WIDE, truth_group_sd_prior=POSITIVE),
         HBM(site=False, group=False, common_prior=Prior("Uniform", lower=0, upper=0.9), bias_prior=WIDE),
+    ],
+    "LinearPool": [
+        LinearPool(),
+        LinearPool(bias="additive", transform="sqrt", weight_prior=Prior("Dirichlet", a=[1, 2, 3]), bias_prior=WIDE),
+        LinearPool(bias="none", transform="log", center=0.9, scale=0.5, sigma_scale=0.2, sigma_prior=POSITIVE),
+        LinearPool(weights="free", intercept_prior=WIDE, coefficient_prior=Prior("Laplace", mu=0, b=0.3)),
+    ],
+    "EMOS": [
+        EMOS(),
+        EMOS(transform="sqrt", center=1.0, coefficient_prior=WIDE, sd_prior=POSITIVE,
+             spread_share_prior=Prior("Beta", alpha=2, beta=3)),
     ],
 }  # fmt: skip
 ALL = [(name, i) for name in models.__all__ for i in range(len(CASES.get(name, [None])))]
@@ -92,6 +103,13 @@ def held_out():
     return ensemble_of(table(40, ["s0", "s1", "s5", "s8"], seed=2))
 
 
+def suited(model, ensemble):
+    """The rows that a model can be trained on: some need all members."""
+    if not getattr(model, "needs_all_members", False):
+        return ensemble
+    return ensemble.select(rows=ensemble.available.all(axis=1) | ~ensemble.available.any(axis=1))
+
+
 class Case:
     """A resolved model, its fused density, and draws of its parameters at random points."""
 
@@ -124,7 +142,7 @@ class Case:
 @pytest.fixture(scope="module", params=ALL, ids=[f"{name}-{i}" for name, i in ALL])
 def case(request, ensemble):
     name, i = request.param
-    return Case(CASES[name][i], ensemble)
+    return Case(CASES[name][i], suited(CASES[name][i], ensemble))
 
 
 # -------------------------------------------------------------------------------------------------------------- a value
@@ -147,7 +165,7 @@ def test_a_model_is_frozen_hashable_and_equal_to_its_copy(model):
 
 
 def test_options_survive_json_text(model, ensemble):
-    for each in (model, model.resolve(ensemble)):
+    for each in (model, model.resolve(suited(model, ensemble))):
         again = options_from_json(type(each), json.loads(json.dumps(options_to_json(each))))
         assert again == each
         assert hash(again) == hash(each)
@@ -163,6 +181,7 @@ def test_every_prior_can_be_replaced(model):
 
 
 def test_resolving_fills_in_what_the_data_say_and_is_idempotent(model, ensemble):
+    ensemble = suited(model, ensemble)
     resolved = model.resolve(ensemble)
     assert resolved.resolve(ensemble) == resolved
     # Resolved by other rows, nothing changes either: predictions of new tables use the centre of the fit.
@@ -355,9 +374,29 @@ def hbm_density(model, posterior, draw, y, f, group, site):
     return np.array(out)
 
 
+def pool_density(model, posterior, draw, y, f, group, site):
+    there = np.nonzero(np.isfinite(f))[0]
+    if model.weights == "free":
+        mean = model.center + draw["intercept"] + draw["linear_weight"] @ (f - model.center)
+        return norm.logpdf(y, mean, draw["sigma"]) if len(there) == len(f) else np.nan
+    if len(there) == 0:
+        return np.nan
+    slope = draw["slope"][:, None] if model.bias == "linear" else 1.0
+    bias = draw["bias"][:, there] if model.bias != "none" else 0.0
+    corrected = model.center - bias + slope * (f[there] - model.center)
+    weight = draw["weight"][:, there]
+    return norm.logpdf(y, (weight * corrected).sum(axis=1) / weight.sum(axis=1), draw["sigma"])
+
+
+def emos_density(model, posterior, draw, y, f, group, site):
+    mean = model.center + draw["intercept"] + draw["linear_weight"] @ (f - model.center)
+    variance = draw["sigma"] ** 2 + draw["spread"] ** 2 * np.var(f, ddof=1)
+    return norm.logpdf(y, mean, np.sqrt(variance)) if np.isfinite(f).all() else np.nan
+
+
 FORMULAS = {
     "BMA": bma_density, "EqualWeights": bma_density, "SingleMember": single_density, "Climatology": climatology_density,
-    "HBM": hbm_density,
+    "HBM": hbm_density, "LinearPool": pool_density, "EMOS": emos_density,
 }  # fmt: skip
 
 

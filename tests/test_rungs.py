@@ -1,0 +1,60 @@
+"""The ladder: one change a rung, and effects that are the paired differences of their rungs."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+import bayesens as be
+from bayesens.rungs import EFFECTS, ladder, ladder_effects
+
+
+def rows(rungs, stations=24, days=40):
+    rng = np.random.default_rng(3)
+    n = stations * days
+    y = rng.normal(size=n)
+    frame = pd.DataFrame({"y": y, "a": y, "station": np.repeat(np.arange(stations), days).astype(str)})
+    ensemble = be.Ensemble.from_frame(frame, members=["a"], observation="y", site="station")
+    noise = rng.normal(size=n)
+    products = {name: y + spread * noise * rng.choice([0.8, 1.2], size=n) for name, spread in rungs.items()}
+    return be.common_rows({}, ensemble, estimand="site", products=products)
+
+
+@pytest.mark.parametrize(("one", "other", "changed"), [
+    ("BMA", "BMA with effects", {"group", "site"}),
+    ("HBM without levels", "HBM independent", {"group", "site"}),
+    ("HBM independent", "HBM", {"errors"}),
+])  # fmt: skip
+def test_rungs_of_one_family_differ_in_what_the_effect_names(one, other, changed):
+    rungs = ladder()
+    before, after = (dataclasses.asdict(rungs[name]) for name in (one, other))
+    assert {key for key in before if before[key] != after[key]} == changed
+
+
+def test_rungs_without_labels_have_no_effects_of_them():
+    rungs = ladder(group=False, site=False)
+    assert not any(getattr(rungs[name], level) for name in ("BMA with effects", "HBM") for level in ("group", "site"))
+    assert {name for _, one, other, _ in EFFECTS for name in (one, other)} == set(rungs)
+
+
+def test_effects_are_paired_differences_of_their_rungs():
+    found = ladder_effects(rows({"Equal weights": 1.0, "BMA": 0.8, "HBM": 0.4, "BMA with effects": 0.8}), replicates=200,
+                           random_seed=1).set_index("effect")  # fmt: skip
+    assert list(found.index) == ["weights", "effects", "HBM or BMA"]
+    assert found.loc["weights", "difference"] == pytest.approx(-20, abs=1.5)
+    assert found.loc["HBM or BMA", "difference"] == pytest.approx(-50, abs=1.5)
+    assert found.loc[["weights", "HBM or BMA"], "clear"].all()
+    assert not found.loc["effects", "clear"]
+    same = rows({"Equal weights": 1.0, "BMA": 0.8})
+    wanted = be.paired_differences(same, "Equal weights", replicates=200, random_seed=3).set_index("metric").loc["rmse"]
+    got = ladder_effects(same, metric="rmse", replicates=200, random_seed=3).iloc[0]
+    assert_allclose([got["difference"], got["low"], got["high"]], [wanted["difference"], wanted["low"], wanted["high"]])
+
+
+def test_rows_without_two_rungs_and_unknown_metrics_are_refused():
+    with pytest.raises(KeyError, match="no rung 'BMA' in the rows"):
+        ladder_effects(rows({"Equal weights": 1.0, "RF": 0.8}))
+    with pytest.raises(KeyError, match=r"no metric 'crsp'.*did you mean 'crps'"):
+        ladder_effects(rows({"Equal weights": 1.0, "BMA": 0.8}), metric="crsp", replicates=10)
