@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.resample import interval, pigeonhole, time_blocks
+from bayesens.columns import labels
+from bayesens.resample import ENOUGH, Clusters, cluster_interval, interval, leave_out, pigeonhole, time_blocks
 
 __all__ = ["brier", "reliability", "roc", "warning_scores"]
 
@@ -79,9 +80,9 @@ def reliability(
     probability, event : array (obs)
         As in `brier`.
     site : array (obs), optional
-        Stations to resample as wholes, for the band. None: rows are independent.
+        Stations to resample as wholes, for the band. Without site and time rows are independent.
     time : array (obs), optional
-        With it blocks of time are resampled as well.
+        With it blocks of time are resampled, as well or alone.
     block : float, optional
         Days (or units of numeric times) of a block; None: stations alone.
     replicates : int
@@ -96,11 +97,13 @@ def reliability(
     pandas.DataFrame (forecast)
         One line a different forecast: ``forecast``, ``frequency``, ``n`` rows, and ``low``, ``high``: where the curve would lie
         (`level` of the replicates) if the forecasts were reliable, events drawn again with their probabilities where rows are
-        independent; with stations, the interval of the curve itself over resampled stations and blocks.
+        independent; with stations or blocks, the interval of the curve itself over these, by `cluster_interval` and so NaN
+        where there are fewer than five. ``attrs["band"]`` says which.
 
     Raises
     ------
     ValueError
+        As in `brier`; sites or times of another length, or missing; options out of range.
 
     Examples
     --------
@@ -108,11 +111,24 @@ def reliability(
     [[0.1, 0.5, 2.0], [0.9, 1.0, 2.0]]
     """
     p, y, keep = _checked_rows(probability, event)
+    if replicates < 0 or int(replicates) != replicates or not 0.0 < level < 1.0:
+        raise ValueError("replicates is a whole number, 0 for no band, and level lies inside (0, 1), such as 0.9; got "
+                         f"{replicates!r}, {level!r}")  # fmt: skip
+    station, blocks = _codes(np.shape(probability)[0], keep, site, time, block)
     value, code = np.unique(p, return_inverse=True)
     n, hits = np.bincount(code).astype(np.float64), np.bincount(code, y)
-    drawn = _replicated(value, code, y, keep, site, time, block, replicates, random_seed)
-    low, high = interval(drawn, level) if replicates else (np.full(len(value), np.nan),) * 2
-    return pd.DataFrame({"forecast": value, "frequency": _pav(hits, n), "n": n.astype(int), "low": low, "high": high})
+    options: dict[str, Any] = {"replicates": int(replicates), "level": level, "random_seed": random_seed}
+    if not replicates:
+        low = high = np.full(len(value), np.nan)
+        band = "none: no replicates"
+    elif station is None and blocks is None:
+        low, high = _of_reliable(value, n, **options)
+        band = "events drawn again, rows independent"
+    else:
+        low, high, band = _of_clusters(code, y, station, blocks, **options)
+    curve = pd.DataFrame({"forecast": value, "frequency": _pav(hits, n), "n": n.astype(int), "low": low, "high": high})
+    curve.attrs["band"] = band
+    return curve
 
 
 def roc(probability: ArrayLike, event: ArrayLike) -> pd.DataFrame:
@@ -207,7 +223,7 @@ def _checked_rows(probability: ArrayLike, event: ArrayLike) -> tuple[Array, Arra
     p, y = (np.asarray(values, dtype=np.float64) for values in (probability, event))
     if p.ndim != 1 or p.shape != y.shape:
         raise ValueError(f"probability has shape {p.shape} and event {y.shape}; wanted both (obs)")
-    keep = np.flatnonzero(np.isfinite(p) & np.isfinite(y))
+    keep = np.flatnonzero(~(np.isnan(p) | np.isnan(y)))
     if not len(keep):
         raise ValueError(f"none of {len(p)} rows has a probability and an event; there is nothing to score")
     p, y = p[keep], y[keep]
@@ -236,24 +252,49 @@ def _pav(hits: Array, n: Array) -> Array:
     return np.interp(place, place[there], fitted)
 
 
-def _replicated(
-    value: Array, code: NDArray[np.intp], y: Array, keep: NDArray[np.intp], site: Any, time: Any, block: float | None,
-    replicates: int, random_seed: int | None,
-) -> Array:  # fmt: skip
-    """Curves (forecast, replicate)."""
-    rng, n = np.random.default_rng(random_seed), np.bincount(code).astype(np.float64)
-    if not replicates:
-        return np.empty((len(value), 0))
-    if site is None:
-        drawn_hits = rng.binomial(n.astype(int)[:, None], value[:, None], size=(len(value), replicates))
-        return np.stack([_pav(hits.astype(np.float64), n) for hits in drawn_hits.T], axis=-1)
-    station = np.unique(np.asarray(site)[keep], return_inverse=True)[1]
-    blocks = (
-        time_blocks(np.asarray(time)[keep], block) if time is not None and block is not None else np.zeros_like(station)
-    )
-    drawn = pigeonhole(station, blocks, replicates=replicates, random_seed=random_seed)
-    curves = []
-    for r in range(1, replicates + 1):
-        weight = drawn.station[station, r] * drawn.block[blocks, r]
-        curves.append(_pav(np.bincount(code, weight * y, len(value)), np.bincount(code, weight, len(value))))
-    return np.stack(curves, axis=-1)
+def _codes(
+    size: int, keep: NDArray[np.intp], site: ArrayLike | None, time: ArrayLike | None, block: float | None
+) -> tuple[NDArray[np.intp] | None, NDArray[np.intp] | None]:
+    """Numbers of the station and of the time block of the rows kept; None for what is not resampled."""
+    for name, given in (("site", site), ("time", time)):
+        if given is not None and np.shape(given) != (size,):
+            raise ValueError(f"{name} has shape {np.shape(given)} for {size} rows; wanted one entry a row")
+    station = blocks = None
+    if site is not None:
+        names = labels(pd.Series(np.asarray(site)[keep], name="site"))
+        if missing := int((names == "").sum()):
+            raise ValueError(f"{missing} of {len(keep)} rows have no site, and would count as one; drop them")
+        station = np.unique(names, return_inverse=True)[1]
+    if time is not None and block is not None:
+        blocks = time_blocks(np.asarray(time)[keep], block)
+    return station, blocks
+
+
+def _of_reliable(
+    value: Array, n: Array, *, replicates: int, level: float, random_seed: int | None
+) -> tuple[Array, Array]:
+    """Ends of the band of a reliable forecast whose rows are independent."""
+    rng = np.random.default_rng(random_seed)
+    hits = rng.binomial(n.astype(int)[:, None], value[:, None], size=(len(value), replicates)).astype(np.float64)
+    return interval(np.stack([_pav(each, n) for each in hits.T], axis=-1), level)
+
+
+def _of_clusters(
+    code: NDArray[np.intp], y: Array, station: NDArray[np.intp] | None, blocks: NDArray[np.intp] | None, *,
+    replicates: int, level: float, random_seed: int | None,
+) -> tuple[Array, Array, str]:  # fmt: skip
+    """Ends of the curve's interval over stations and blocks, and how it is made."""
+    first = blocks if station is None else station  # blocks alone take the place of stations
+    assert first is not None
+    second = np.zeros_like(first) if blocks is None or station is None else blocks
+    clusters, size = Clusters(int(first.max()) + 1, int(second.max()) + 1), int(code.max()) + 1
+    how = clusters.how if station is not None else clusters.how.replace("stations", "time blocks")
+    drawn = pigeonhole(first, second, replicates=replicates, random_seed=random_seed)
+    drawn = drawn if clusters.least >= ENOUGH else leave_out(drawn)
+    curves = np.empty((size, drawn.station.shape[1]))
+    for r in range(curves.shape[1]):
+        weight = drawn.station[first, r] * drawn.block[second, r]
+        curves[:, r] = _pav(np.bincount(code, weight * y, size), np.bincount(code, weight, size))
+    options: dict[str, int] = {"replicates": replicates, "stations": clusters.stations}
+    low, high = np.clip(np.transpose([cluster_interval(each, level, clusters, **options) for each in curves]), 0.0, 1.0)
+    return low, high, how

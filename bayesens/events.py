@@ -8,6 +8,7 @@ Tallaksen, Madsen & Clausen (1997), Hydrol. Sci. J. 42, 15: pooling of dependent
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +55,7 @@ def runs(deficit: ArrayLike, *, min_duration: int = 1, pool: int = 0, bridge: in
     Raises
     ------
     ValueError
-        Options out of range.
+        Options out of range, one number in place of a series.
 
     Examples
     --------
@@ -67,10 +68,12 @@ def runs(deficit: ArrayLike, *, min_duration: int = 1, pool: int = 0, bridge: in
     0      1    4         4       6.0
     """
     for name, value, least in (("min_duration", min_duration, 1), ("pool", pool, 0), ("bridge", bridge, 0)):
-        if value < least or int(value) != value:
+        if not value >= least or int(value) != value:
             raise ValueError(f"{name} is a whole number of steps, at least {least}; got {value!r}")
     x = np.asarray(deficit, dtype=np.float64)
-    x = x.reshape(-1, x.shape[-1])
+    if x.ndim == 0:
+        raise ValueError(f"deficit is the number {x}; wanted an array (..., step)")
+    x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # -1 is not defined for 0 steps
     width = x.shape[1] + 2
     # A missing step before and after every trajectory: runs then never touch, and all lie inside one flat array.
     flat = np.pad(x, ((0, 0), (1, 1)), constant_values=np.nan).ravel()

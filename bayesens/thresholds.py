@@ -93,6 +93,8 @@ def thresholds(
             f"half_window lies in 0 to 182 days and min_count is at least 1; got {half_window!r}, {min_count!r}"
         )
     y = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if y.ndim != 2:
+        raise ValueError(f"values have shape {y.shape}; wanted (obs) or (sample, obs)")
     series = site_series(values, site, time)
     period, known = _period(series, by), PERIODS.get(by)
     shape = (len(series.sites), 1 if known is None else len(known))

@@ -119,8 +119,9 @@ def persistence(
     (0.0, [3])
     """
     u = np.asarray(pit, dtype=np.float64)
-    if u.ndim != 1 or np.any((u < 0.0) | (u > 1.0)):
-        raise ValueError(f"pit has shape {u.shape} and values from {np.min(u)} to {np.max(u)}; wanted (obs) in [0, 1]")
+    if u.ndim != 1 or (outside := int(((u < 0.0) | (u > 1.0)).sum())):
+        raise ValueError(f"pit has shape {u.shape}" + (f" and {outside} values outside [0, 1]" if u.ndim == 1 else "")
+                         + "; wanted (obs) in [0, 1]")  # fmt: skip
     series = site_series(pit, site, time)
     z = ndtri(np.clip(u, FURTHEST, 1.0 - FURTHEST))
     elapsed = series.elapsed()
@@ -187,7 +188,7 @@ def trajectories(
     marginal : array (sample, obs), or a distribution of shape (obs)
         Draws, such as those of ``be.draw``, which are put in another order within each row; or an object with ``quantile(p)``,
         such as ``bayesens.prediction.distribution`` gives, of which each row takes the quantiles at
-        ``(i + 1/2) / size``. Either way the values of a row are kept exactly; a row with NaN stays as it is.
+        ``(i + 1/2) / size``. Either way the values of a row are kept exactly; a row without a prediction (all NaN) has none.
     persistence : float or Persistence
         Autocorrelation of the errors' normal scores per day (per unit of numeric times), inside [0, 1); a `Persistence`
         gives each of its sites its own, and other sites the pooled one.
@@ -208,7 +209,8 @@ def trajectories(
     Raises
     ------
     ValueError
-        An autocorrelation outside [0, 1), fewer than two draws, another ``size`` than there are draws, repeated site-days.
+        An autocorrelation outside [0, 1), fewer than two draws, another ``size`` than there are draws, draws missing from
+        part of a row, repeated site-days.
 
     Examples
     --------
@@ -241,7 +243,10 @@ def trajectories(
         """Sorted values (row, sample) of some rows."""
         if law:
             return np.asarray(marginal[rows].quantile(level))  # type: ignore[index, union-attr]
-        return np.sort(np.asarray(like[:, rows], dtype=np.float64), axis=0).T
+        found = np.sort(np.asarray(like[:, rows], dtype=np.float64), axis=0).T
+        if partly := int((np.isnan(found[:, -1]) & ~np.isnan(found[:, 0])).sum()):  # NaN is sorted last
+            raise ValueError(f"{partly} rows lack some of their draws; wanted all draws of a row, or none")
+        return found
 
     out = np.empty(shape[::-1])
     for rows, start in _batches(series, shape[0], progressbar):
@@ -255,10 +260,13 @@ def trajectories(
 
 def _checked(persistence: float | Persistence, series: SiteSeries) -> Array:
     if isinstance(persistence, Persistence):
-        return persistence.of(series.sites)[series.code]
-    if not 0.0 <= persistence < 1.0:
-        raise ValueError(f"persistence is an autocorrelation in [0, 1) per day or unit of time; got {persistence!r}")
-    return np.full(len(series.site), float(persistence))
+        rho = persistence.of(series.sites)
+    else:
+        rho = np.full(len(series.sites), float(persistence))
+    if (outside := ~((rho >= 0.0) & (rho < 1.0))).any():
+        raise ValueError("persistence is an autocorrelation in [0, 1) per day or unit of time; got "
+                         f"{float(rho[outside][0])!r} for site {str(series.sites[outside][0])!r}")  # fmt: skip
+    return rho[series.code]
 
 
 def _batches(series: SiteSeries, size: int, progressbar: bool) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:

@@ -1,17 +1,15 @@
-"""Droughts: thresholds and runs against loops by hand, trajectories that keep their marginals, durations that are calibrated."""
+"""Droughts: thresholds against pandas, runs against a loop by hand, events and areas against counting."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import kstest, norm, rankdata
+from scipy.stats import norm
 
 from bayesens.distributions import NormalMixture
 from bayesens.events import area_below, find_events, runs
 from bayesens.thresholds import probability_below, threshold_at, thresholds
-from bayesens.trajectory import Persistence, persistence, trajectories
 
 QUIET = {"progressbar": False}
 DAYS = pd.date_range("2017-01-01", "2020-12-31", freq="D").to_numpy()
@@ -80,6 +78,8 @@ def test_too_few_rows_give_no_threshold_and_say_so():
         thresholds(values, percentile=20, site=site, time=time)
     with pytest.raises(ValueError, match=r"(?i)repeat|twice|same"):
         thresholds(np.r_[values, values[:1]], site=np.r_[site, site[:1]], time=np.r_[time, time[:1]])
+    with pytest.raises(ValueError, match=r"values have shape \(2, 3, 4\); wanted \(obs\) or \(sample, obs\)"):
+        thresholds(np.zeros((2, 3, 4)), by="all", site="a", time=range(4))
 
 
 def test_probability_below_is_that_of_the_distribution_and_of_draws():
@@ -128,6 +128,16 @@ def test_runs_are_those_of_a_walk_by_hand(deficit, min_duration, pool, bridge):
     assert twice["trajectory"].tolist() == [0] * len(found) + [1] * len(found)
 
 
+def test_runs_of_no_steps_and_bad_options():
+    assert runs([]).empty
+    assert runs(np.empty((0, 5))).empty
+    with pytest.raises(ValueError, match=r"deficit is the number 1.0; wanted an array \(..., step\)"):
+        runs(1.0)
+    for name, value in (("pool", -1), ("bridge", 0.5), ("min_duration", 0), ("pool", np.nan)):
+        with pytest.raises(ValueError, match=f"{name} is a whole number of steps"):
+            runs([1.0], **{name: value})
+
+
 def test_events_of_sites_in_any_order_with_units_of_time():
     time = DAYS[[3, 0, 1, 2, 4]]
     found = find_events([0.3, 0.3, 0.1, 0.15, 0.1], 0.2, site="y1", time=time, **QUIET)
@@ -150,82 +160,53 @@ def test_area_below_is_the_share_of_sites():
     found = area_below(draws, 0.2, site=["a", "b", "a", "b"], time=[1, 1, 2, 2])
     np.testing.assert_allclose(found["mean"], [0.75, 0.25])
     assert found["sites"].values.tolist() == [2, 2]
+    by_site = {"site": ["a", "a", "b", "b"], "time": [1, 2, 1, 2], "weight": [3.0, 3.0, 1.0, 1.0]}
+    np.testing.assert_allclose(area_below([[0.3, 0.1, 0.1, 0.3]], 0.2, **by_site)["mean"], [0.25, 0.75])
 
 
-# Trajectories ---------------------------------------------------------------------------------------------------------
+def test_area_and_summary_are_those_of_counting():
+    """40 trajectories of three sites, one of which is never dry."""
+    rng = np.random.default_rng(2)
+    site, time = np.repeat(["a", "b", "c"], 20), np.tile(DAYS[:20], 3)
+    draws = rng.random((40, 60)) + (site == "c")
+    area = area_below(draws, 0.4, site=site, time=time, quantiles=[0.1, 0.5])
+    share = (draws < 0.4).reshape(40, 3, 20).mean(axis=1)
+    np.testing.assert_allclose(area["mean"], share.mean(axis=0))
+    np.testing.assert_allclose(area["fraction"].T, np.quantile(share, [0.1, 0.5], axis=0))
+    found = find_events(draws, 0.4, site=site, time=time, **QUIET)
+    first, longest, several = [], [], 0
+    for one in draws[:, site == "b"]:
+        events = by_hand(0.4 - one, 1, 0, 0)
+        several += len(events)
+        first += [events[0][0]]
+        longest += [max(duration for _, _, duration, _ in events)]
+    level = [0.05, 0.5, 0.9]
+    table = found.summary(level).sel(site="b")
+    np.testing.assert_array_equal(table["duration"], np.quantile(longest, level, method="inverted_cdf"))
+    np.testing.assert_array_equal(table["onset"], DAYS[np.quantile(first, level, method="inverted_cdf").astype(int)])
+    assert table["number"].item() == pytest.approx(several / 40)
+    assert found.probability(duration=3)["b"] == pytest.approx(np.mean(np.array(longest) >= 3))
+    assert found.probability()["c"] == 0.0
+    assert found.summary([0.5])["onset"].sel(site="c").isnull().all()
 
 
-def test_trajectories_keep_every_row_and_the_autocorrelation():
-    """20,000 draws: correlations within .03, four standard errors."""
-    rng = np.random.default_rng(1)
-    draws = rng.gamma(2.0, [1.0, 2.0, 0.5, 1.0], size=(20_000, 4))
-    joint = trajectories(draws, persistence=0.8, site=["a", "a", "a", "b"], time=[0, 1, 3, 0], random_seed=1, **QUIET)
-    np.testing.assert_array_equal(np.sort(joint.values, axis=0), np.sort(draws, axis=0))
-    score = norm.ppf((rankdata(joint.values, axis=0) - 0.5) / 20_000)
-    found = np.corrcoef(score.T)
-    np.testing.assert_allclose(found[0, 1:], [0.8, 0.8**3, 0.0], atol=0.03)
-    assert found[1, 2] == pytest.approx(0.8**2, abs=0.03)
+def test_thresholds_of_a_table_are_those_of_its_rows():
+    values, site, time = climatology()
+    table = thresholds(values, by="month", site=site, time=time)
+    by_row = threshold_at(table, site=site, time=time).values
+    one, other = (find_events(values, limit, site=site, time=time, **QUIET).table for limit in (table, by_row))
+    pd.testing.assert_frame_equal(one, other)
+    assert one["open_end"].any()  # missing days end an event, which then lasted at least so long
+    with pytest.raises(KeyError, match="no threshold for site 'elsewhere'"):
+        find_events([0.1], table, site="elsewhere", time=DAYS[:1], **QUIET)
 
 
-def test_a_distribution_gives_its_quantiles():
-    law = normal([0.2, 0.3], [0.05, 0.1])
-    joint = trajectories(law, persistence=0.5, site=["a", "a"], time=[0, 1], size=100, random_seed=1, **QUIET)
-    level = (np.arange(100) + 0.5) / 100
-    np.testing.assert_allclose(np.sort(joint.values, axis=0)[:, 1], norm.ppf(level, 0.3, 0.1), atol=1e-6)
-
-
-def test_persistence_is_found_with_gaps_and_is_that_of_all_where_rows_are_few():
-    """4,000 days with a third missing: rho within .03 of .8 (standard error below .01)."""
-    rng = np.random.default_rng(1)
-    z = np.empty(4000)
-    z[0] = rng.normal()
-    for i in range(1, 4000):
-        z[i] = 0.8 * z[i - 1] + 0.6 * rng.normal()
-    keep = rng.random(4000) > 1 / 3
-    pit = norm.cdf(z[keep])
-    found = persistence(
-        np.r_[pit, 0.4, 0.6], site=["a"] * keep.sum() + ["b"] * 2, time=np.r_[np.flatnonzero(keep), 0, 1]
-    )
-    assert found.table.loc["a", "rho"] == pytest.approx(0.8, abs=0.03)
-    assert not found.table.loc["b", "own"]
-    assert found.of(["b", "new"]).tolist() == [found.pooled] * 2
-    with pytest.raises(ValueError, match=r"wanted \(obs\) in \[0, 1\]"):
-        persistence([1.2, 0.1], site="a", time=[0, 1])
-    with pytest.raises(ValueError, match="nothing tells how errors persist"):
-        persistence([0.2, 0.1], site=["a", "b"], time=[0, 0])
-    with pytest.raises(ValueError, match="persistence is an autocorrelation"):
-        trajectories(np.ones((3, 2)), persistence=1.0, site="a", time=[0, 1])
-
-
-@pytest.mark.parametrize(("rho", "calibrated"), [(0.9, True), (0.0, False)])
-def test_durations_of_an_autoregressive_truth_are_calibrated(rho, calibrated):
-    """Longest event of 60 days at 200 sites: its randomised rank among 199 trajectories is uniform.
-
-    The truth is an AR(1) of .9 around a known forecast. Kolmogorov and Smirnov at .5 %: a correct program fails with a
-    chance of .5 % over seeds, and with this one it does not; independent days make every duration too short.
-    """
-    rng = np.random.default_rng(5)
-    sites, days, size = 200, 60, 199
-    site, time = np.repeat([f"s{i:03d}" for i in range(sites)], days), np.tile(np.arange(days), sites)
-    error = np.empty((sites, days))
-    error[:, 0] = rng.normal(size=sites)
-    for t in range(1, days):
-        error[:, t] = 0.9 * error[:, t - 1] + np.sqrt(1 - 0.81) * rng.normal(size=sites)
-    mean = rng.normal(0, 0.5, sites * days)
-    truth = mean + error.ravel()
-    law = normal(mean, np.ones(len(mean)))
-    drawn = trajectories(law, persistence=rho or 1e-9, site=site, time=time, size=size, random_seed=6, **QUIET)
-    both = xr.concat([xr.DataArray(truth[None], dims=("sample", "obs")), drawn.drop_vars(["site", "time"])], "sample")
-    found = find_events(both, -0.5, site=site, time=time, **QUIET).table
-    longest = (
-        found.groupby(["site", "sample"])["duration"].max().unstack("sample").reindex(columns=range(size + 1)).fillna(0)
-    )
-    own, others = longest[0].to_numpy(), longest.drop(columns=0).to_numpy()
-    lower, ties = (others < own[:, None]).sum(axis=1), (others == own[:, None]).sum(axis=1)
-    rank = (lower + rng.random(sites) * (ties + 1)) / (size + 1)
-    assert bool(kstest(rank, "uniform").pvalue > 0.005) is calibrated
-
-
-def test_persistence_is_a_value():
-    table = pd.DataFrame({"rho": [0.5], "pairs": [90], "own": [True]}, index=pd.Index(["y1"], name="site"))
-    assert Persistence(table, 0.7).of(["y1", "z"]).tolist() == [0.5, 0.7]
+def test_bad_rows_of_events():
+    with pytest.raises(ValueError, match="1 of 2 rows repeat the site and time of another"):
+        find_events([0.1, 0.1], 0.2, site="a", time=DAYS[[0, 0]], **QUIET)
+    with pytest.raises(ValueError, match="threshold has shape"):
+        find_events([0.1, 0.1], [0.2, 0.2, 0.2], site="a", time=DAYS[:2], **QUIET)
+    with pytest.raises(ValueError, match=r"time has shape \(3,\) for 2 rows"):
+        find_events([0.1, 0.1], 0.2, site="a", time=DAYS[:3], **QUIET)
+    with pytest.raises(ValueError, match="none negative or missing"):
+        area_below([[0.1]], 0.2, site="a", time=DAYS[:1], weight=[-1.0])

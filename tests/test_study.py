@@ -21,7 +21,7 @@ from bayesens.study import run_study
 from bayesens.study_data import study_data
 from bayesens.study_file import read_study
 
-pytestmark = pytest.mark.filterwarnings("ignore:EM found", "ignore:.*forecaster")
+pytestmark = pytest.mark.filterwarnings("ignore:EM found")
 
 TEXT = """
 [study]

@@ -49,7 +49,8 @@ def droughts(results: StudyResults) -> Chapter:
               "droughts.", shown=table[["model", "n", "rate", "brier", "skill", "miscalibration", "discrimination", "auc",
                                                  "hit_rate", "false_alarm_ratio"]], digits=3, highlight={"brier": "min"}),
         Drawing("drought_reliability", partial(_drawn, results, probability, event), "How often there was a drought where a "
-                "probability was forecast, by isotonic regression, with 90 % intervals over stations and blocks of time.",
+                "probability was forecast, by isotonic regression, with 90 % intervals where there are stations and "
+                "blocks of time enough.",
                 f"Reliability curves of {', '.join(names)}.", wide=True),
     ]  # fmt: skip
     if best is not None:

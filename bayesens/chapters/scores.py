@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -229,8 +230,10 @@ def _products(results: StudyResults) -> Iterator[Any]:
     asked = results.study.evaluation
     for estimand, held in results.held.items():
         rows = _with_members(results, held)
-        wide = product_table(rows, by="group" if results.study.data.group else None, bands=asked.bands, band_by=asked.band_by,
-                             **options(results))  # fmt: skip
+        with warnings.catch_warnings():  # of bands by observation the note below the table speaks
+            warnings.filterwarnings("ignore", message="rows are selected by their observation", category=UserWarning)
+            wide = product_table(rows, by="group" if results.study.data.group else None, bands=asked.bands,
+                                 band_by=asked.band_by, **options(results))  # fmt: skip
         flat = wide.set_axis([" ".join(column) for column in wide.columns], axis=1).reset_index()
         suffix = "" if len(results.held) == 1 else f"_{estimand}"
         yield Sheet(
