@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
@@ -29,7 +30,9 @@ def members(results: StudyResults) -> Chapter:
     """
     held = results.held[results.estimand].members
     point = {name: held.prediction[:, k] for k, name in enumerate(held.members)}
-    rows = common_rows({}, held, estimand=results.estimand, products=point, labels=results.data.labels)
+    with warnings.catch_warnings():  # the table has the number of rows
+        warnings.filterwarnings("ignore", message=".* observed rows are left out for all", category=UserWarning)
+        rows = common_rows({}, held, estimand=results.estimand, products=point, labels=results.data.labels)
     table = score_table(rows, by=results.data.by, **options(results))
     pooled = table.loc[table["group"] == "all", ["model", "n", "stations", "rmse", "ubrmse", "mae", "bias", "r", "r_temporal",
                                                  "r_spatial"]].rename(columns={"model": "member"})  # fmt: skip

@@ -238,7 +238,7 @@ def _products(results: StudyResults) -> Iterator[Any]:
         suffix = "" if len(results.held) == 1 else f"_{estimand}"
         yield Sheet(
             f"products{suffix}", flat, f"Correlation, RMSE and MAE of members, products and models ({ESTIMANDS[estimand]}).",
-            "Only rows that all of them have. "
+            f"Only rows that all of them have; {rows.attrs['rows_dropped']} lack one. "
             + ("Bands by observation flatter forecasts that avoid extremes (the forecaster's dilemma): compare the "
                "threshold-weighted CRPS. " if asked.band_by == "observation" and set(asked.bands) != {"all"} else "")
             + "Intervals stand in the file.",
@@ -253,9 +253,11 @@ def _with_members(results: StudyResults, held: HeldOut) -> Any:
     taken = {*scored, *results.data.products}
     members = {(name if name not in taken else f"{name} (member)"): held.members.prediction[:, k]
                for k, name in enumerate(held.members.members)}  # fmt: skip
-    return common_rows(
-        scored, held.members, estimand=held.rows.attrs["estimand"], products=members | results.data.products
-    )
+    with warnings.catch_warnings():  # the note below the table has their number
+        warnings.filterwarnings("ignore", message=".* observed rows are left out for all", category=UserWarning)
+        return common_rows(
+            scored, held.members, estimand=held.rows.attrs["estimand"], products=members | results.data.products
+        )
 
 
 def _estimates(wide: pd.DataFrame) -> pd.DataFrame:
