@@ -63,6 +63,9 @@ def fit(
     target_accept: float = 0.9,
     starts: int = 3,
     select: str = "standard",
+    likelihood_power: float = 1.0,
+    prior_power: float = 1.0,
+    warm: xr.DataTree | None = None,
     log_likelihood: bool | None = None,
     allow_insample: bool = False,
     progressbar: bool = True,
@@ -89,6 +92,13 @@ def fit(
         Starts of the optimiser, or of EM (four times as many), beside the standard one.
     select : {"standard", "best"}
         Which optimum ``method="em"`` returns where the starts find several.
+    likelihood_power, prior_power : float
+        Powers above zero that the likelihood, and the top-level priors, are raised to. A likelihood power below one says that
+        rows which share their errors tell less than their number: `bayesens.clustered.effective_rows` finds it. Other
+        powers serve to see what a posterior rests on. Not for ``method="em"``.
+    warm : DataTree, optional
+        A fit of the same kind of model to similar rows, such as another fold: the search for the optimum begins at its
+        optimum, without other starts. The posterior that is sampled is the same.
     log_likelihood : bool, optional
         Store log p(y_i | f_i, draw). None stores it up to 2e7 values. Not possible for statistics, which have no rows.
     allow_insample : bool
@@ -125,6 +135,7 @@ def fit(
     0.632
     """
     _check_arguments(method, select, draws, tune, chains, target_accept)
+    powers = _checked_powers(method, likelihood_power, prior_power)
     begin = time.perf_counter()
     _check_data(model, ensemble, log_likelihood)
     _check_origin(ensemble, allow_insample)
@@ -140,8 +151,10 @@ def fit(
             posterior, attrs, stats = _fit_em(resolved, data, starts=4 * starts, select=select)
             groups = {"posterior": posterior, "sample_stats": stats}
         else:
-            groups, attrs = _fit_posterior(resolved, data, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
-                                           target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
+            groups, attrs = _fit_posterior(
+                resolved, data, powers=powers, warm=_optimum(warm, resolved), method=method, draws=draws, tune=tune,
+                chains=chains, rng=rng, target_accept=target_accept, starts=starts, progressbar=progressbar,
+            )  # fmt: skip
     attrs["seconds"] = time.perf_counter() - begin
     if getattr(resolved, "needs_history", False):
         groups["history"] = resolved.history(data)
@@ -269,16 +282,20 @@ def _digests(ensemble: Ensemble) -> Iterator[str]:
 
 
 # ------------------------------------------------------------------------------------------------------------- methods
-def _fit_posterior(model: Any, ensemble: Any, *, method: str, draws: int, tune: int, chains: int,
-                   rng: np.random.Generator, target_accept: float, starts: int,
+def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], warm: dict[str, list[float]] | None,
+                   method: str, draws: int, tune: int, chains: int, rng: np.random.Generator, target_accept: float, starts: int,
                    progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
     from bayesens.target import compile_target, lean
 
     with lean():
         built = model.build(ensemble)
-    target = compile_target(built)
-    sampled = _sample(target, method=method, draws=draws, tune=tune, chains=chains, rng=rng,
-                      target_accept=target_accept, starts=starts, progressbar=progressbar)  # fmt: skip
+    target = compile_target(built, likelihood_power=powers[0], prior_power=powers[1])
+    sampled = _sample(target, start=target.start if warm is None else target.begin(warm), method=method, draws=draws,
+                      tune=tune, chains=chains, rng=rng, target_accept=target_accept,
+                      starts=starts if warm is None else 0, progressbar=progressbar)  # fmt: skip
+    sampled.attrs["warm"] = int(warm is not None)
+    if powers != (1.0, 1.0):
+        sampled.attrs.update(likelihood_power=powers[0], prior_power=powers[1])
     posterior, log_prior = target.expand(sampled.x)
     if sampled.attrs["method"] == "nuts":
         sampled.attrs.update(_convergence(posterior, sampled.stats, tune=tune, draws=draws))
@@ -293,15 +310,17 @@ def _fit_posterior(model: Any, ensemble: Any, *, method: str, draws: int, tune: 
     return {"posterior": posterior, "sample_stats": stats, "log_prior": log_prior}, sampled.attrs
 
 
-def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng: np.random.Generator,
-            target_accept: float, starts: int, progressbar: bool) -> _Sampled:  # fmt: skip
+def _sample(target: Any, *, start: np.ndarray, method: str, draws: int, tune: int, chains: int,
+            rng: np.random.Generator, target_accept: float, starts: int, progressbar: bool) -> _Sampled:  # fmt: skip
     """Laplace with importance weights where it holds, NUTS otherwise."""
     from bayesens.laplace import curvature, find_modes, laplace
     from bayesens.nuts import nuts
 
-    modes = find_modes(target, start=target.start, starts=starts, rng=rng)
+    modes = find_modes(target, start=start, starts=starts, rng=rng)
     root = curvature(target, modes[0].x) if modes else None
     attrs: dict[str, Any] = {"modes": _json(_optima(target, modes))}
+    if modes:
+        attrs["optimum"] = _json(target.named(modes[0].x))
     rivals = [m for m in modes[1:] if modes[0].logp - m.logp < 8.0]
     reason = "asked for"
     if method in ("auto", "laplace"):
@@ -330,6 +349,21 @@ def _sample(target: Any, *, method: str, draws: int, tune: int, chains: int, rng
                     target_accept=target_accept, progressbar=progressbar)  # fmt: skip
     loglik = target.logp_and_loglik(x.reshape(-1, x.shape[-1]))[1].reshape(x.shape[:2])
     return _Sampled(x, loglik, attrs | {"method": "nuts", "reason": reason}, stats)
+
+
+def _optimum(warm: xr.DataTree | None, model: Any) -> dict[str, list[float]] | None:
+    """The one optimum of another fit; None where it has several, because all are looked for anew then."""
+    if warm is None:
+        return None
+    check_fit_tree(warm)
+    if (name := str(warm.attrs["bayesens_model"])) != type(model).__name__:
+        raise ValueError(
+            f"warm is a fit of {name}, and the model is {type(model).__name__}; pass a fit of the same kind."
+        )
+    if "optimum" not in warm.attrs or len(json.loads(warm.attrs["modes"])) != 1:
+        return None
+    found: dict[str, list[float]] = json.loads(warm.attrs["optimum"])
+    return found
 
 
 def _optima(target: Any, modes: list[Any]) -> list[dict[str, Any]]:
@@ -462,6 +496,16 @@ def _json(value: Any) -> str:
 
 def _text(value: Any) -> str:
     return "none" if value is None else str(value)
+
+
+def _checked_powers(method: str, likelihood: float, prior: float) -> tuple[float, float]:
+    for name, power in (("likelihood_power", likelihood), ("prior_power", prior)):
+        if not (np.isfinite(power) and power > 0.0):
+            raise ValueError(f"{name} is a power above zero, 1 for none; got {power!r}.")
+        if method == "em" and power != 1.0:
+            raise ValueError(f"method='em' maximises the likelihood, and {name}={power!r} changes posteriors only; use "
+                             "method='auto' or 'nuts'.")  # fmt: skip
+    return float(likelihood), float(prior)
 
 
 def _check_arguments(method: str, select: str, draws: int, tune: int, chains: int, target_accept: float) -> None:

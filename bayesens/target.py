@@ -11,7 +11,7 @@ import threading
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,6 +108,17 @@ class Target:
         ]
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
+    def named(self, x: np.ndarray) -> dict[str, list[float]]:
+        """The parts of one point in the units of the data, by the names of their variables."""
+        parts = np.split(x * self.unit, np.cumsum(self._graph.sizes)[:-1])
+        return {str(rv.name): part.tolist() for rv, part in zip(self.model.free_RVs, parts, strict=True)}
+
+    def begin(self, named: Mapping[str, Sequence[float]]) -> np.ndarray:
+        """A point from the parts of another density's; parts that lack or have another size are those of the start."""
+        own = self.named(self.start)
+        parts = [named[name] if len(named.get(name, ())) == len(part) else part for name, part in own.items()]
+        return np.concatenate([np.asarray(part, dtype=float) for part in parts]) / self.unit
+
     def unconstrained(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """PyMC's unconstrained parameters (point, parameter), and the log determinant of their derivative by ``x`` in units.
 
@@ -162,13 +173,15 @@ def _labels(values: Any) -> np.ndarray:
     return np.array([str(v) for v in values])
 
 
-def compile_target(model: pm.Model) -> Target:
+def compile_target(model: pm.Model, *, likelihood_power: float = 1.0, prior_power: float = 1.0) -> Target:
     """Prepare the density of a model, its gradient, and the way back to the natural scale.
 
     Parameters
     ----------
     model : pymc.Model
         All of its free variables are continuous.
+    likelihood_power, prior_power : float
+        Powers that the likelihood and the top-level priors are raised to; priors given other parameters stay as they are.
 
     Returns
     -------
@@ -176,15 +189,18 @@ def compile_target(model: pm.Model) -> Target:
         While it lives, its graph is its own; afterwards another model of the same structure may have it.
     """
     structure, shared = _structure(model)
+    scaled = prior_power != 1.0  # a power of one would turn a prior density of zero into NaN
+    structure = structure, scaled
     graph = _POOL.take(structure)
     if graph is None:
         with lean():
-            graph = _Graph(model, shared)
+            graph = _Graph(model, shared, scaled)
     else:
         for old, new in zip(graph.shared, shared, strict=True):
             old.set_value(new.get_value(borrow=True), borrow=True)
     unit = np.repeat([_unit(model, rv) for rv in model.free_RVs], graph.sizes)
     graph.unit.set_value(unit)
+    graph.powers.set_value(np.array([likelihood_power, prior_power]))
     target = Target(model, graph.start() / unit, unit, graph.functions(), graph)
     weakref.finalize(target, _POOL.put, structure, graph).atexit = False
     return target
@@ -219,7 +235,7 @@ _POOL = _Pool()
 class _Graph:
     """The graph of one structure as a function of one vector of parameters, for one user at a time."""
 
-    def __init__(self, model: pm.Model, shared: list[Any]) -> None:
+    def __init__(self, model: pm.Model, shared: list[Any], scaled: bool) -> None:
         self.model, self.shared = model, shared
         self._start = make_initial_point_expression(
             free_rvs=model.free_RVs, rvs_to_transforms=model.rvs_to_transforms,
@@ -233,6 +249,7 @@ class _Graph:
         shapes = [np.shape(value) for value in self._started]
         sizes = [int(np.prod(shape)) for shape in shapes]
         self.sizes, self.unit = sizes, pytensor.shared(np.ones(sum(sizes)), shape=(sum(sizes),))
+        self.powers = pytensor.shared(np.ones(2), shape=(2,))  # of the likelihood, and of the top-level priors
         variables = [*model.free_RVs, *model.deterministics]
         likelihood = [model.logp(vars=[v], sum=True) for v in model.observed_RVs]
         [*potentials] = model.replace_rvs_by_values([pt.sum(v) for v in model.potentials])
@@ -245,7 +262,9 @@ class _Graph:
         ]  # fmt: skip
         self.variables, self.priors = tuple(str(v.name) for v in variables), tuple(str(v.name) for v in top)
         priors = model.logp(vars=top, jacobian=False, sum=False)
-        logp = total + model.logp(vars=model.free_RVs)
+        logp = self.powers[0] * total + model.logp(vars=model.free_RVs)
+        for prior in priors if scaled else []:  # the change of variables keeps its power of one
+            logp = logp + (self.powers[1] - 1.0) * prior.sum()
         wanted = [logp, total, *model.replace_rvs_by_values(variables), *priors]
         # Known sizes keep the shapes of all parts known, and the graph small.
         self.x = pt.tensor("x", dtype="float64", shape=(sum(sizes),))

@@ -387,3 +387,71 @@ def test_optima_are_reported_with_their_likelihood_and_weights():
         assert optimum["loglik"] < 0.0
         assert optimum["logp"] < optimum["loglik"] + 50.0
         assert sum(optimum["weight"]) == pytest.approx(1.0)
+
+
+def test_a_likelihood_to_the_power_of_two_is_that_of_every_row_twice():
+    frame = simulate.region(8, 2, 12, random_seed=4).frame
+    columns = {"members": ["rf", "mlr"], "observation": "sm"}
+    once = be.Ensemble.from_frame(frame, **columns)
+    twice = be.Ensemble.from_frame(pd.concat([frame, frame]), **columns)
+    options = {"method": "laplace", "random_seed": 1, "progressbar": False, "log_likelihood": False}
+    squared = be.fit(be.LinearPool(), once, likelihood_power=2.0, **options)
+    doubled = be.fit(be.LinearPool(), twice, **options)
+    for name in ("weight", "bias", "slope", "sigma"):
+        np.testing.assert_allclose(squared["posterior"][name], doubled["posterior"][name], rtol=1e-5, atol=1e-7)
+    assert squared.attrs["likelihood_power"] == 2.0
+    # What is kept is the log likelihood itself, whatever power was sampled.
+    np.testing.assert_allclose(
+        2.0 * squared["sample_stats"]["log_joint"], doubled["sample_stats"]["log_joint"], rtol=1e-7
+    )
+
+
+def test_priors_to_a_power_are_those_of_that_density():
+    """N(m, s) to the power of four is N(m, s / 2); LogNormal(0, s) is LogNormal(-3 s^2 / 4, s / 2), its 1 / x included."""
+    frame = simulate.region(8, 2, 12, random_seed=4).frame
+    ens = be.Ensemble.from_frame(frame, members=["rf"], observation="sm")
+    options = {"method": "laplace", "random_seed": 1, "progressbar": False, "log_likelihood": False}
+    wide = be.BMA(bias_prior=be.Prior("Normal", mu=0, sigma=0.02), slope_prior=be.Prior("Normal", mu=1, sigma=0.2),
+                  sigma_prior=be.Prior("LogNormal", mu=0, sigma=0.5))  # fmt: skip
+    tight = be.BMA(bias_prior=be.Prior("Normal", mu=0, sigma=0.01), slope_prior=be.Prior("Normal", mu=1, sigma=0.1),
+                   sigma_prior=be.Prior("LogNormal", mu=-0.1875, sigma=0.25))  # fmt: skip
+    raised, given = be.fit(wide, ens, prior_power=4.0, **options), be.fit(tight, ens, **options)
+    for name in ("bias", "slope", "sigma"):  # draw by draw, but for ties that rounding may break in another way
+        one, other = raised["posterior"][name].values, given["posterior"][name].values
+        assert np.mean(np.abs(one - other) > 1e-4 * other.std()) < 0.01
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    ({"likelihood_power": 0.0}, "likelihood_power is a power above zero, 1 for none; got 0.0"),
+    ({"prior_power": float("nan")}, "prior_power is a power above zero"),
+    ({"likelihood_power": 0.5, "method": "em"}, "method='em' maximises the likelihood, and likelihood_power=0.5"),
+])  # fmt: skip
+def test_powers_that_are_none_are_refused(options, text):
+    ens = be.Ensemble.from_frame(simulate.region(4, 1, 5, random_seed=1).frame, members=["rf"], observation="sm")
+    with pytest.raises(ValueError, match=text):
+        be.fit(be.BMA(), ens, **options)
+
+
+@pytest.mark.parametrize("site", [False, True])  # with effects there is a parameter a site
+def test_a_warm_start_finds_the_same_posterior(site):
+    frame = simulate.region(12, 3, 15, random_seed=5).frame
+    ens = be.Ensemble.from_frame(frame, members=["rf", "mlr", "xgb"], observation="sm", site="station")
+    some = ens.select(rows=ens.labels("site") != ens.labels("site")[0])
+    options = {"random_seed": 1, "progressbar": False, "log_likelihood": False}
+    model = be.BMA(sigma="shared", site=site)
+    first = be.fit(model, ens, **options)
+    warm, cold = be.fit(model, some, warm=first, **options), be.fit(model, some, **options)
+    assert (warm.attrs["warm"], cold.attrs["warm"]) == (1, 0)
+    if not site:
+        found, wanted = (json.loads(tree.attrs["optimum"]) for tree in (warm, cold))
+        for name in wanted:
+            np.testing.assert_allclose(found[name], wanted[name], atol=1e-3)
+    for name in ("weight", "bias"):
+        close(warm, cold, name)
+
+
+def test_a_warm_start_of_another_model_is_refused():
+    ens = be.Ensemble.from_frame(simulate.region(4, 1, 9, random_seed=1).frame, members=["rf"], observation="sm")
+    first = be.fit(be.BMA(), ens, random_seed=1, progressbar=False)
+    with pytest.raises(ValueError, match="warm is a fit of BMA, and the model is LinearPool"):
+        be.fit(be.LinearPool(), ens, warm=first)
