@@ -18,7 +18,7 @@ _HOME = {
     "common_rows": "scored_rows", "paired_differences": "evaluation", "product_table": "evaluation",
     "score_table": "evaluation",
     "SufficientStatistics": "streaming",
-    "compare": "comparison", "dependence": "member_dependence",
+    "OnMembers": "comparison", "compare": "comparison", "dependence": "member_dependence",
     "fit": "inference",
     "ladder": "rungs", "ladder_effects": "rungs",
     "loo": "leave_one_out",
@@ -41,6 +41,7 @@ __all__ = [
     "FittedMembers",
     "LinearPool",
     "Members",
+    "OnMembers",
     "Prior",
     "SingleMember",
     "SufficientStatistics",
@@ -64,7 +65,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from bayesens.comparison import compare
+    from bayesens.comparison import OnMembers, compare
     from bayesens.ensemble import Ensemble
     from bayesens.estimators import default_estimators
     from bayesens.evaluation import paired_differences, product_table, score_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,19 +20,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.atomic import file_name
 from bayesens.bands import band_limits, threshold_crps
-from bayesens.checks import warn
+from bayesens.checks import check_known, warn
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
-from bayesens.inference import check_given, fit
+from bayesens.inference import check_given, fit, optimum
 from bayesens.members import Members
 from bayesens.options import options_to_json
+from bayesens.parallel import in_processes
 from bayesens.prediction import distribution, predict, score
 from bayesens.scored_rows import common_rows
 from bayesens.splits import ESTIMANDS, Split, splits
 from bayesens.steps import Steps
 from bayesens.thresholds import probability_below
 
-__all__ = ["HeldOut", "compare", "held_out", "versions"]
+__all__ = ["HeldOut", "OnMembers", "compare", "held_out", "versions"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
@@ -59,6 +60,7 @@ def compare(
     inner_folds: int = 5,
     random_seed: int | None = None,
     n_jobs: int = 1,
+    workers: int = 1,
     cache: str | Path | None = None,
     progressbar: bool = True,
 ) -> xr.Dataset:
@@ -67,7 +69,7 @@ def compare(
     Parameters
     ----------
     models : mapping of str to model
-        Such as ``{"BMA": be.BMA(), "HBM": be.HBM()}``.
+        Such as ``{"BMA": be.BMA(), "HBM": be.HBM()}``; `OnMembers` gives a model some of the members only.
     data : Ensemble or Members
         Members that are trained are given as `Members`: they are cross-fitted within the training rows of every fold, and
         the rows held out are predicted by fits to all training rows. An ensemble is taken as it is: its members must not
@@ -98,6 +100,9 @@ def compare(
         The same seed gives the same folds, members and draws.
     n_jobs : int
         Threads that train members.
+    workers : int
+        Processes that share the folds and models; 1: this process. Each takes some seconds to start, so that they pay for
+        long fits. The result is the same.
     cache : path, optional
         Folder that keeps each fold of each model, so that a run that was stopped goes on from there.
     progressbar : bool
@@ -137,7 +142,7 @@ def compare(
     return held_out(
         models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws, band=band,
         below=below, products=products, labels=labels, inner_folds=inner_folds, random_seed=random_seed, n_jobs=n_jobs,
-        cache=cache, progressbar=progressbar,
+        workers=workers, cache=cache, progressbar=progressbar,
     ).rows  # fmt: skip
 
 
@@ -177,6 +182,7 @@ def held_out(
     inner_folds: int = 5,
     random_seed: int | None = None,
     n_jobs: int = 1,
+    workers: int = 1,
     cache: str | Path | None = None,
     progressbar: bool = True,
 ) -> HeldOut:
@@ -186,7 +192,7 @@ def held_out(
     ----------
     models, data, estimand, folds, blocks, gap, method, draws, band, below, products, labels
         As in `compare`.
-    inner_folds, random_seed, n_jobs, cache, progressbar
+    inner_folds, random_seed, n_jobs, workers, cache, progressbar
         As in `compare`.
 
     Returns
@@ -199,26 +205,111 @@ def held_out(
     """
     source = _source(data)
     for model in models.values():
-        check_given(source.table, model)
-    methods = {name: method if isinstance(method, str) else method.get(name, "auto") for name in models}
+        _check_model(source.table, model)
+    if workers != int(workers) or workers < 1:
+        raise ValueError(f"workers is the number of processes, 1 for this one alone; got {workers!r}")
     parts = splits(estimand, folds=folds, blocks=blocks, gap=gap, random_seed=random_seed, **source.columns())
-    steps = Steps(Path(cache) if cache is not None else None, versions())
     limits = band_limits(source.observations(), band)
-    cut = None if below is None else checked_column(below, len(source.table), "below")
-    inner = {"folds": inner_folds, "scheme": "time" if estimand == "time" else "site"}
-    found = _Found({name: [] for name in models}, [], {}, {})
+    run = _Run(
+        source, parts, dict(models), estimand, limits, Steps(Path(cache) if cache is not None else None, versions()),
+        methods={name: method if isinstance(method, str) else method.get(name, "auto") for name in models},
+        cut=None if below is None else checked_column(below, len(source.table), "below"),
+        inner={"folds": inner_folds, "scheme": "time" if estimand == "time" else "site"},
+        seeds=[_seed(random_seed, estimand, k) for k in range(len(parts))], draws=draws, n_jobs=n_jobs,
+    )  # fmt: skip
     with _progress(len(parts) * (len(models) + 1), ESTIMANDS[estimand], progressbar) as advance:
-        for k, part in enumerate(parts):
-            seed, name = _seed(random_seed, estimand, k), f"{estimand}-{k + 1}"
-            train, test = source.split(part, inner, seed, n_jobs, steps, name)
-            found.members.append(_placed(test.dataset, part.test).assign(fold=("obs", np.full(len(test), k))))
-            advance()
-            for label, model in models.items():
-                job = _Job(model, methods[label], draws, seed, limits, None if cut is None else cut[part.test])
-                if label not in found.failed:
-                    found.take(label, part, steps, f"{name}-{file_name(label)}", job, train, test)
-                advance()
+        found = run.here(advance) if workers == 1 else run.shared_out(int(workers), advance)
     return _joined(source, found, estimand, limits, products or {}, labels)
+
+
+@dataclass(frozen=True)
+class OnMembers:
+    """A model that `compare` gives some of the members only.
+
+    Parameters
+    ----------
+    model : model
+    members : tuple of str
+        Names.
+
+    Examples
+    --------
+    >>> from bayesens import BMA
+    >>> OnMembers(BMA(), ["mlr", "svr"]).members
+    ('mlr', 'svr')
+    """
+
+    model: Any
+    members: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "members", tuple(self.members))  # a list is taken as well
+
+
+def _check_model(table: Ensemble, model: Any) -> None:
+    if isinstance(model, OnMembers):
+        check_known(model.members, table.members, kind="member", where=f"the ensemble ({len(table)} rows)")
+        model = model.model
+    check_given(table, model)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """Everything that the folds and models of a comparison share."""
+
+    source: _Given
+    parts: list[Split]
+    models: dict[str, Any]
+    estimand: str
+    limits: tuple[float, float]
+    steps: Steps
+    methods: dict[str, str]
+    cut: NDArray[np.float64] | None
+    inner: dict[str, Any]
+    seeds: list[int]
+    draws: int
+    n_jobs: int
+
+    def here(self, advance: Callable[[], None]) -> _Found:
+        """Fold after fold, in this process."""
+        found = _Found({name: [] for name in self.models}, [], {}, {})
+        for k in range(len(self.parts)):
+            train, test = self.split(k)
+            found.add_members(self.parts[k], k, test)
+            advance()
+            for label in self.models:
+                if label not in found.failed:
+                    found.take(label, self.parts[k], _tried(self.job(label, k, found), train, test))
+                advance()
+        return found
+
+    def shared_out(self, workers: int, advance: Callable[[], None]) -> _Found:
+        """The same in several processes: the models of the first fold, and then all others, warm from there."""
+        found = _Found({name: [] for name in self.models}, [], {}, {})
+        folds = range(len(self.parts))
+        halves = dict(in_processes(workers, ((k, self.split, (k,)) for k in folds), lambda _: advance()))
+        for k in folds:
+            found.add_members(self.parts[k], k, halves[k][1])
+        for some in (folds[:1], folds[1:]):
+            jobs = (
+                ((k, label), _tried, (self.job(label, k, found), *halves[k]))
+                for k in some for label in self.models if label not in found.failed
+            )  # fmt: skip
+            made = dict(in_processes(workers, jobs, lambda _: advance()))
+            for k, label in sorted(made, key=lambda key: (key[0], list(self.models).index(key[1]))):
+                found.take(label, self.parts[k], made[k, label])
+        return found
+
+    def split(self, k: int) -> tuple[Ensemble, Ensemble]:
+        """Rows to learn from and rows held out."""
+        name = f"{self.estimand}-{k + 1}"
+        return self.source.split(self.parts[k], self.inner, self.seeds[k], self.n_jobs, self.steps, name)
+
+    def job(self, label: str, k: int, found: _Found) -> _Job:
+        """One model in one fold, begun where it ended in the first fold."""
+        cut = None if self.cut is None else self.cut[self.parts[k].test]
+        return _Job(self.models[label], self.methods[label], self.draws, self.seeds[k], self.limits, cut, self.steps,
+                    f"{self.estimand}-{k + 1}-{file_name(label)}", found.optimum(label))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,17 +321,30 @@ class _Found:
     failed: dict[str, str]
     warned: dict[str, list[str]]
 
-    def take(
-        self, label: str, part: Split, steps: Steps, name: str, job: _Job, train: Ensemble, test: Ensemble
-    ) -> None:
-        try:
-            made = steps.dataset(name, job.key(train, test), lambda: job.run(train, test))
-        except FAILURES as error:
-            self.failed[label] = f"{part.name}: {error}"
+    def add_members(self, part: Split, k: int, test: Ensemble) -> None:
+        self.members.append(_placed(test.dataset, part.test).assign(fold=("obs", np.full(len(test), k))))
+
+    def take(self, label: str, part: Split, made: xr.Dataset | str) -> None:
+        if isinstance(made, str):
+            self.failed.setdefault(label, f"{part.name}: {made}")
             return
         self.results[label].append(_placed(made, part.test))
         for text in json.loads(made.attrs["warned"]):
             self.warned.setdefault(f"{label}: {text}", []).append(part.name)
+
+    def optimum(self, label: str) -> dict[str, list[float]] | None:
+        """Where the fit of the first fold ended, if that is a place to begin the others."""
+        first = self.results[label]
+        found: dict[str, list[float]] | None = json.loads(first[0].attrs["optimum"]) if first else None
+        return found
+
+
+def _tried(job: _Job, train: Ensemble, test: Ensemble) -> xr.Dataset | str:
+    """What a job gives, or why it failed: the other models go on."""
+    try:
+        return job.kept(train, test)
+    except FAILURES as error:
+        return str(error)
 
 
 def _joined(
@@ -360,18 +464,27 @@ class _Job:
     seed: int
     limits: tuple[float, float]
     below: NDArray[np.float64] | None
+    steps: Steps
+    name: str
+    warm: Mapping[str, Sequence[float]] | None
 
-    def key(self, train: Ensemble, test: Ensemble) -> dict[str, Any]:
-        return {
-            "model": type(self.model).__name__, "options": options_to_json(self.model), "method": self.method,
-            "draws": self.draws, "seed": self.seed, "limits": self.limits, "train": train.digest, "test": test.digest,
-            "below": None if self.below is None else _digest(self.below),
+    def kept(self, train: Ensemble, test: Ensemble) -> xr.Dataset:
+        """The result as it was kept, or made now."""
+        model, members = self.model, None
+        if isinstance(model, OnMembers):
+            model, members = model.model, model.members
+            train, test = train.select(members=members), test.select(members=members)
+        key = {
+            "model": type(model).__name__, "options": options_to_json(model), "method": self.method, "draws": self.draws,
+            "seed": self.seed, "limits": self.limits, "train": train.digest, "test": test.digest,
+            "below": None if self.below is None else _digest(self.below), "warm": self.warm,
         }  # fmt: skip
+        return self.steps.dataset(self.name, key, partial(self.run, model, train, test))
 
-    def run(self, train: Ensemble, test: Ensemble) -> xr.Dataset:
+    def run(self, model: Any, train: Ensemble, test: Ensemble) -> xr.Dataset:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            tree = fit(self.model, train, method=self.method, draws=self.draws, random_seed=self.seed,
+            tree = fit(model, train, method=self.method, draws=self.draws, random_seed=self.seed, warm=self.warm,
                        log_likelihood=False, progressbar=False)  # fmt: skip
             out = predict(tree, test, quantiles=QUANTILES)
             if test.observed.any():
@@ -380,7 +493,8 @@ class _Job:
                 out["probability_below"] = "obs", probability_below(distribution(tree, test), self.below).values
         news = {str(one.message) for one in caught if issubclass(one.category, UserWarning)}
         texts = sorted(text for text in news if UNSEEN not in text)
-        out.attrs |= {"warned": json.dumps(texts), "seconds": tree.attrs["seconds"], "method": tree.attrs["method"]}
+        out.attrs |= {"warned": json.dumps(texts), "seconds": tree.attrs["seconds"], "method": tree.attrs["method"],
+                      "optimum": json.dumps(optimum(tree))}  # fmt: skip
         return out
 
     def _scores(self, tree: xr.DataTree, test: Ensemble) -> xr.Dataset:

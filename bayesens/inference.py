@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -33,6 +33,7 @@ __all__ = [
     "log_likelihood_of",
     "model_of",
     "on_model_scale",
+    "optimum",
 ]
 
 METHODS = ("auto", "nuts", "laplace", "em")
@@ -65,7 +66,7 @@ def fit(
     select: str = "standard",
     likelihood_power: float = 1.0,
     prior_power: float = 1.0,
-    warm: xr.DataTree | None = None,
+    warm: xr.DataTree | Mapping[str, Sequence[float]] | None = None,
     log_likelihood: bool | None = None,
     allow_insample: bool = False,
     progressbar: bool = True,
@@ -96,9 +97,9 @@ def fit(
         Powers above zero that the likelihood, and the top-level priors, are raised to. A likelihood power below one says that
         rows which share their errors tell less than their number: `bayesens.clustered.effective_rows` finds it. Other
         powers serve to see what a posterior rests on. Not for ``method="em"``.
-    warm : DataTree, optional
-        A fit of the same kind of model to similar rows, such as another fold: the search for the optimum begins at its
-        optimum, without other starts. The posterior that is sampled is the same.
+    warm : DataTree, or mapping of variable to values, optional
+        A fit of the same kind of model to similar rows, such as another fold, or what `optimum` gives of it: the search for
+        the optimum begins there, without other starts. The posterior that is sampled is the same.
     log_likelihood : bool, optional
         Store log p(y_i | f_i, draw). None stores it up to 2e7 values. Not possible for statistics, which have no rows.
     allow_insample : bool
@@ -152,7 +153,7 @@ def fit(
             groups = {"posterior": posterior, "sample_stats": stats}
         else:
             groups, attrs = _fit_posterior(
-                resolved, data, powers=powers, warm=_optimum(warm, resolved), method=method, draws=draws, tune=tune,
+                resolved, data, powers=powers, warm=_warm_start(warm, resolved), method=method, draws=draws, tune=tune,
                 chains=chains, rng=rng, target_accept=target_accept, starts=starts, progressbar=progressbar,
             )  # fmt: skip
     attrs["seconds"] = time.perf_counter() - begin
@@ -282,7 +283,7 @@ def _digests(ensemble: Ensemble) -> Iterator[str]:
 
 
 # ------------------------------------------------------------------------------------------------------------- methods
-def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], warm: dict[str, list[float]] | None,
+def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], warm: Mapping[str, Sequence[float]] | None,
                    method: str, draws: int, tune: int, chains: int, rng: np.random.Generator, target_accept: float, starts: int,
                    progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
     from bayesens.target import compile_target, lean
@@ -351,18 +352,37 @@ def _sample(target: Any, *, start: np.ndarray, method: str, draws: int, tune: in
     return _Sampled(x, loglik, attrs | {"method": "nuts", "reason": reason}, stats)
 
 
-def _optimum(warm: xr.DataTree | None, model: Any) -> dict[str, list[float]] | None:
-    """The one optimum of another fit; None where it has several, because all are looked for anew then."""
-    if warm is None:
+def optimum(tree: xr.DataTree) -> dict[str, list[float]] | None:
+    """Where the posterior density of a fit is highest, for a warm start of another.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+
+    Returns
+    -------
+    dict of variable to list of float, or None
+        On the unconstrained scale. None where there was no search, or where it found several optima: all of them are to
+        be looked for anew then.
+    """
+    check_fit_tree(tree)
+    if "optimum" not in tree.attrs or len(json.loads(tree.attrs["modes"])) != 1:
         return None
-    check_fit_tree(warm)
+    found: dict[str, list[float]] = json.loads(tree.attrs["optimum"])
+    return found
+
+
+def _warm_start(
+    warm: xr.DataTree | Mapping[str, Sequence[float]] | None, model: Any
+) -> Mapping[str, Sequence[float]] | None:
+    if not isinstance(warm, xr.DataTree):
+        return warm
+    found = optimum(warm)
     if (name := str(warm.attrs["bayesens_model"])) != type(model).__name__:
         raise ValueError(
             f"warm is a fit of {name}, and the model is {type(model).__name__}; pass a fit of the same kind."
         )
-    if "optimum" not in warm.attrs or len(json.loads(warm.attrs["modes"])) != 1:
-        return None
-    found: dict[str, list[float]] = json.loads(warm.attrs["optimum"])
     return found
 
 

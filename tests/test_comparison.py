@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.comparison import compare, held_out
+from bayesens.comparison import OnMembers, compare, held_out
 from bayesens.evaluation import score_table
 from bayesens.files import write_table
 from bayesens.steps import Steps
@@ -187,3 +187,45 @@ def test_the_digest_of_members_is_that_of_their_contents(frame, members):
 
     assert made() == made()
     assert len({made(), made(site=frame["station"] + "x"), made(min_rows=7), members.digest}) == 4
+
+
+@pytest.mark.slow  # each process imports everything
+def test_several_processes_give_the_same(members, ensemble, tmp_path):
+    models = {"BMA": be.BMA(sigma="shared"), "Best": be.SingleMember(member="cci"), "Pool": be.LinearPool()}
+    options = {"estimand": "site", "folds": 3, "random_seed": 1, "progressbar": False, "draws": 200}
+    for data in (ensemble, members):
+        with pytest.warns(UserWarning, match="Best failed and is left out: fold 1 of 3"):
+            one = compare(models, data, **options)
+        with pytest.warns(UserWarning, match="Best failed and is left out: fold 1 of 3"):
+            two = compare(models, data, workers=2, cache=tmp_path, **options)
+        xr.testing.assert_identical(one, two)
+
+
+def test_folds_begin_where_the_first_one_ended(ensemble, monkeypatch):
+    from bayesens import comparison as module
+
+    warm, fit = [], module.fit
+
+    def seen(*args, **kwargs):
+        tree = fit(*args, **kwargs)
+        warm.append((kwargs["warm"], json.loads(tree.attrs["optimum"])))
+        return tree
+
+    monkeypatch.setattr(module, "fit", seen)
+    options = {"estimand": "site", "folds": 3, "random_seed": 1, "progressbar": False, "draws": 100}
+    compare({"Pool": be.LinearPool()}, ensemble, **options)
+    (first, optimum), *others = warm
+    assert first is None
+    assert [begun for begun, _ in others] == [optimum, optimum]
+
+
+def test_a_model_on_some_members_is_that_of_an_ensemble_with_these(ensemble):
+    options = QUICK | {"estimand": "site", "folds": 3}
+    model, some = be.BMA(sigma="shared"), ["xgb", "rf"]
+    mine = compare({"some": OnMembers(model, some)}, ensemble, **options)
+    wanted = compare({"some": model}, ensemble.select(members=some), **options)
+    np.testing.assert_array_equal(mine["crps"].values, wanted["crps"].values)
+    with pytest.raises(KeyError, match=r"no member 'rg' in the ensemble .*did you mean 'rf'"):
+        compare({"some": OnMembers(model, ("rg",))}, ensemble, **options)
+    with pytest.raises(ValueError, match="workers is the number of processes, 1 for this one alone; got 0"):
+        compare({"some": model}, ensemble, workers=0, **options)

@@ -1,0 +1,48 @@
+"""Calls in several processes, each with its own name, as they finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
+
+__all__ = ["in_processes"]
+
+Call = tuple[Hashable, Callable[..., Any], tuple[Any, ...]]
+
+
+def in_processes(
+    workers: int, calls: Iterable[Call], finished: Callable[[Hashable], None]
+) -> Iterator[tuple[Any, Any]]:
+    """Make calls in other processes.
+
+    Parameters
+    ----------
+    workers : int
+        Processes, which stay for the next use.
+    calls : iterable of (name, function, arguments)
+        Taken as processes become free; functions and arguments are sent to them.
+    finished : callable
+        Gets the name of each call that has ended.
+
+    Yields
+    ------
+    name, result
+        In the order in which they end.
+
+    Examples
+    --------
+    >>> calls = (("two", max, (1, 2)), ("three", max, (3, 2)))
+    >>> sorted(in_processes(1, calls, lambda name: None))
+    [('three', 3), ('two', 2)]
+    """
+    from joblib import Parallel, delayed
+
+    # loky's processes do not run the caller's script again, and know functions and models that are defined there.
+    parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", pre_dispatch=2 * workers)
+    for name, result in parallel(delayed(_named)(*call) for call in calls):
+        finished(name)
+        yield name, result
+
+
+def _named(name: Hashable, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Hashable, Any]:
+    return name, function(*arguments)
