@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from bayesens.bands import BANDS, band_shares, in_band, warn_dilemma
 from bayesens.checks import check_known, warn
 from bayesens.columns import listed
-from bayesens.resample import Clusters, Replicates, cluster_interval, leave_out, pigeonhole, time_blocks
+from bayesens.resample import (
+    Clusters,
+    Replicates,
+    cluster_interval,
+    cluster_probability,
+    leave_out,
+    pigeonhole,
+    time_blocks,
+)
 from bayesens.scored_rows import SCORES, Predictive, add_threshold_crps
 from bayesens.skill import skill
 
@@ -23,6 +31,8 @@ __all__ = ["paired_differences", "product_table", "score_table"]
 Array = NDArray[np.float64]
 FIRST = ("crps", "log_score", "rmse", "ubrmse", "mae", "bias", "r", "coverage90", "width90")
 EXTRA = ("kge", "r_temporal", "r_temporal_z", "r_spatial")
+LOWER = ("crps", "log_score", "rmse", "ubrmse", "mae", "twcrps")  # better the lower they are
+HIGHER = ("r", "kge", "r_temporal", "r_temporal_z", "r_spatial")
 RATIO = ("crps", "rmse", "ubrmse", "mae", "width90", "twcrps")  # positive quantities in units of y: percent make sense
 POOLED, MACRO = "all", "macro"
 
@@ -134,6 +144,7 @@ def paired_differences(
     replicates: int = 2000,
     block: float | None = 30.0,
     level: float = 0.9,
+    equivalent: float = 1.0,
     random_seed: int | None = None,
 ) -> pd.DataFrame:
     """Differences of all others from one model or product, with intervals from the same resampled rows.
@@ -146,6 +157,8 @@ def paired_differences(
         The model or product to compare with, such as the coarse input.
     by, replicates, block, level, random_seed
         As in `score_table`.
+    equivalent : float
+        Percent on either side of zero within which a difference is of no practical importance.
 
     Returns
     -------
@@ -153,9 +166,12 @@ def paired_differences(
         One line a model, group and metric: ``model``, ``reference``, ``estimand``, ``group``, ``by``, ``metric``, ``value``
         and ``reference_value``; ``difference``, ``low``, ``high`` and their ``unit``: "percent" of the reference for CRPS,
         RMSE, ubRMSE, MAE and interval width, and the plain difference ("absolute") for all others: a percentage of a
-        correlation means nothing. ``clear`` says whether the interval leaves out zero. ``shrunk`` is the difference of a
-        group drawn towards the mean of all groups, as far as its variance over replicates asks for: of three groups or
-        more, look at these before naming the best one.
+        correlation means nothing. ``clear`` says whether the interval leaves out zero; ``p_better`` is the probability
+        that the model is better than the reference (NaN for bias, coverage and width, of which neither more nor less is
+        better), and ``equivalent`` whether the whole interval lies within the range of no importance (differences in
+        percent only). ``verdict`` is the word that the interval allows: "better", "worse", "equivalent", "not told apart",
+        "no interval" ("lower" and "higher" where none is better). ``shrunk`` is the difference of a group
+        drawn towards the mean of all groups, as far as its variance over replicates asks for: of three groups or more, look at these before naming the best one.
 
     Raises
     ------
@@ -178,6 +194,8 @@ def paired_differences(
     1.0 0.5 100.0 percent
     """
     check_known([reference], rows["model"].values.tolist(), kind="model or product", where="the rows")
+    if not equivalent >= 0.0:
+        raise ValueError(f"equivalent is a number of percent, such as 1; got {equivalent!r}")
     if rows.sizes["model"] < 2:
         raise ValueError(f"there is nothing to compare with {reference!r}; give common_rows another model or product")
     lines = []
@@ -187,6 +205,7 @@ def paired_differences(
             for name in (*FIRST, *(key for key in values if key not in FIRST)) if model != reference else ():
                 change = _change(name, values[name], base[name])
                 low, high = one.ends(change, level)
+                equal = name in RATIO and low > -equivalent and high < equivalent
                 several = one.name not in (POOLED, MACRO) and one.stations > 1
                 boot = change[1 : 1 + one.design.replicates]
                 boot = boot[np.isfinite(boot)]
@@ -195,12 +214,32 @@ def paired_differences(
                     "by": one.by, "metric": name, "value": values[name][0], "reference_value": base[name][0],
                     "difference": change[0], "low": low, "high": high,
                     "unit": "percent" if name in RATIO else "absolute", "clear": bool(low > 0.0 or high < 0.0),
+                    "p_better": _better(one, name, change), "equivalent": bool(equal),
+                    "verdict": _verdict(name, low, high, equal),
                     "shrunk": np.var(boot) if several and len(boot) else np.nan, "interval": one.clusters.how,
                 })  # fmt: skip
     table = pd.DataFrame(lines)
     for _, part in table.groupby(["model", "by", "metric"]):  # the column still holds variances here
         table.loc[part.index, "shrunk"] = _shrunk(part["difference"].to_numpy(), part["shrunk"].to_numpy())
     return table
+
+
+def _better(one: _Group, name: str, change: Array) -> float:
+    if name not in (*LOWER, *HIGHER):
+        return np.nan
+    return one.probability(change, high=0.0) if name in LOWER else one.probability(change, low=0.0)
+
+
+def _verdict(name: str, low: float, high: float, equal: bool) -> str:
+    if not np.isfinite(low):
+        return "no interval"
+    if equal:
+        return "equivalent"
+    if low <= 0.0 <= high:
+        return "not told apart"
+    if name not in (*LOWER, *HIGHER):
+        return "lower" if high < 0.0 else "higher"
+    return "better" if (high < 0.0) == (name in LOWER) else "worse"
 
 
 def _shrunk(difference: Array, variance: Array) -> Array:
@@ -352,6 +391,13 @@ class _Group:
             return np.nan, np.nan
         return cluster_interval(
             values, level, self.clusters, replicates=self.design.replicates, stations=self.design.stations
+        )
+
+    def probability(self, values: Array, *, low: float = -np.inf, high: float = np.inf) -> float:
+        if not self.design.replicates:
+            return np.nan
+        return cluster_probability(
+            values, self.clusters, low=low, high=high, replicates=self.design.replicates, stations=self.design.stations
         )
 
 

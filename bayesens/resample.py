@@ -19,7 +19,16 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
-__all__ = ["Clusters", "Replicates", "cluster_interval", "interval", "leave_out", "pigeonhole", "time_blocks"]
+__all__ = [
+    "Clusters",
+    "Replicates",
+    "cluster_interval",
+    "cluster_probability",
+    "interval",
+    "leave_out",
+    "pigeonhole",
+    "time_blocks",
+]
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -251,9 +260,56 @@ def cluster_interval(
     if clusters.least >= ENOUGH:
         low, high = interval(values[1 : 1 + replicates], level)
         return float(low), float(high)
+    half = float(student_t.ppf(0.5 + 0.5 * level, clusters.least - 1)) * _leave_out_error(
+        values, clusters, replicates, stations
+    )
+    return float(values[0] - half), float(values[0] + half)
+
+
+def cluster_probability(
+    values: Array, clusters: Clusters, *, low: float = -np.inf, high: float = np.inf, replicates: int, stations: int
+) -> float:
+    """Probability that a statistic lies between two values, from the replicates that `cluster_interval` takes.
+
+    The share of the bootstrap's replicates, or with fewer than 20 stations or blocks the t distribution about the sample's
+    value: what a flat prior makes of them.
+
+    Parameters
+    ----------
+    values, clusters, replicates, stations
+        As in `cluster_interval`.
+    low, high : float
+
+    Returns
+    -------
+    float
+        NaN where there is no interval.
+
+    Examples
+    --------
+    >>> values = np.arange(6.0)
+    >>> means = [values.mean(), *(np.delete(values, k).mean() for k in range(6)), values.mean()]
+    >>> cluster_probability(np.array(means), Clusters(6), low=2.5, replicates=0, stations=6)
+    0.5
+    """
+    if clusters.least < LEAST or not np.isfinite(values[0]):
+        return np.nan
+    if clusters.least >= ENOUGH:
+        boot = values[1 : 1 + replicates]
+        boot = boot[np.isfinite(boot)]
+        if len(boot) <= (1.0 - MOST_UNDEFINED) * replicates:
+            return np.nan
+        return float(np.mean((boot > low) & (boot < high)))
+    error = _leave_out_error(values, clusters, replicates, stations)
+    if error == 0.0:
+        return float(low < values[0] < high)
+    below = student_t.cdf((np.array([low, high]) - values[0]) / error, clusters.least - 1)
+    return float(below[1] - below[0])
+
+
+def _leave_out_error(values: Array, clusters: Clusters, replicates: int, stations: int) -> float:
+    """Standard error from leaving out one station, and one block, at a time."""
     apart = values[1 + replicates :]
     parts = [(apart[:stations], clusters.stations)]
     parts += [(apart[stations:], clusters.blocks)] if clusters.blocks > 1 else []
-    variance = sum((n - 1) / n * float(np.sum((each - values[0]) ** 2)) for each, n in parts)
-    half = float(student_t.ppf(0.5 + 0.5 * level, clusters.least - 1)) * np.sqrt(variance)
-    return float(values[0] - half), float(values[0] + half)
+    return float(np.sqrt(sum((n - 1) / n * float(np.sum((each - values[0]) ** 2)) for each, n in parts)))

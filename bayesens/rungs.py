@@ -24,6 +24,8 @@ EFFECTS = (
     ("HBM or BMA", "BMA with effects", "HBM", "the fair comparison: both with group and site effects"),
 )  # fmt: skip
 
+KEPT = ("difference", "low", "high", "unit", "clear", "p_better", "equivalent", "verdict", "interval")
+
 
 def ladder(*, group: bool = True, site: bool = True) -> dict[str, Any]:
     """Return the rungs, as `compare` takes them.
@@ -77,8 +79,8 @@ def ladder_effects(
     -------
     DataFrame
         One line an effect: ``effect``, ``change`` in words, ``before`` and ``after``, the rungs; ``difference`` of the second
-        from the first, ``low``, ``high``, ``unit``; ``clear``; ``interval``, how it was made. Below zero the change helps,
-        where lower scores are better.
+        from the first, ``low``, ``high``, ``unit``; ``clear``, ``p_better``, ``equivalent`` and ``verdict`` as in
+        `paired_differences`; ``interval``, how it was made. Below zero the change helps, where lower scores are better.
 
     Raises
     ------
@@ -111,6 +113,6 @@ def ladder_effects(
         line = found[found["metric"] == metric]
         if not len(line):
             check_known([metric], found["metric"].unique(), kind="metric", where="the differences")
-        kept = line.iloc[0][["difference", "low", "high", "unit", "clear", "interval"]].to_dict()
+        kept = line.iloc[0][list(KEPT)].to_dict()
         lines.append({"effect": effect, "change": change, "before": before, "after": after} | kept)
     return pd.DataFrame(lines)

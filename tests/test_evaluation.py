@@ -21,7 +21,16 @@ from bayesens.bands import band_limits, in_band, select_band, threshold_crps
 from bayesens.distributions import LogNormalMixture, NormalMixture, SquaredNormalMixture
 from bayesens.evaluation import _shrunk, paired_differences, product_table, score_table
 from bayesens.prediction import distribution
-from bayesens.resample import Clusters, Replicates, cluster_interval, interval, leave_out, pigeonhole, time_blocks
+from bayesens.resample import (
+    Clusters,
+    Replicates,
+    cluster_interval,
+    cluster_probability,
+    interval,
+    leave_out,
+    pigeonhole,
+    time_blocks,
+)
 from bayesens.scored_rows import add_threshold_crps, common_rows, season
 from bayesens.skill import _weighted_median, skill
 from bayesens.summary import mean_scores
@@ -710,3 +719,49 @@ def test_replicates_of_one_are_the_sample():
     one = Replicates(np.ones((1, 1)), np.ones((1, 1)))
     got = skill(np.array([1.0, 3.0]), np.array([1.0, 2.0]), {}, np.zeros(2, dtype=int), np.zeros(2, dtype=int), one)
     assert got["r"][0] == pytest.approx(1.0)
+
+
+def test_probabilities_are_shares_of_the_bootstrap_or_of_the_t_distribution():
+    rng = np.random.default_rng(2)
+    for stations in (8, 30):
+        values = rng.normal(0.3, 1.0, stations)
+        station = np.arange(stations)
+        drawn = leave_out(pigeonhole(station, np.zeros(stations, int), replicates=4000, random_seed=1))
+        means = values @ drawn.station / drawn.station.sum(axis=0)
+        design = {"replicates": 4000, "stations": stations}
+        found = cluster_probability(means, Clusters(stations), low=0.0, **design)
+        error = values.std(ddof=1) / np.sqrt(stations)
+        by_t = student_t.sf(-values.mean() / error, stations - 1)
+        if stations < 20:
+            assert found == pytest.approx(by_t, abs=1e-12)
+        else:
+            assert found == np.mean(means[1:4001] > 0.0)
+            assert found == pytest.approx(by_t, abs=0.03)  # 4,000 replicates, and a t with 29 degrees of freedom
+    assert np.isnan(cluster_probability(means, Clusters(4), low=0.0, **design))
+    assert cluster_probability(np.ones(10), Clusters(8), low=0.0, replicates=0, stations=8) == 1.0
+
+
+def test_differences_say_what_their_interval_allows():
+    """Products whose errors are known multiples of one another, at 24 stations."""
+    rng = np.random.default_rng(5)
+    station = np.repeat(np.arange(24), 30)
+    y, error = rng.normal(size=720), rng.normal(size=720)
+    frame = pd.DataFrame({"good": y + error, "bad": y, "sm": y, "station": station.astype(str)})
+    ensemble = be.Ensemble.from_frame(frame, members=["good"], observation="sm", site="station")
+    products = {"base": y + error, "half": y + 0.5 * error, "same": y + 1.004 * error, "worse": y + 1.3 * error,
+                "like": y + error[::-1]}  # fmt: skip
+    rows = common_rows({}, ensemble, estimand="site", products=products)
+    table = paired_differences(rows, "base", replicates=400, random_seed=1).set_index(["model", "metric"])
+    crps = table.xs("crps", level="metric")
+    assert crps["verdict"].to_dict() == {
+        "half": "better", "same": "equivalent", "worse": "worse", "like": "not told apart"
+    }  # fmt: skip
+    assert crps.loc[["half", "same", "worse"], "p_better"].tolist() == [1.0, 0.0, 0.0]
+    assert 0.02 < crps.loc["like", "p_better"] < 0.98
+    assert crps["equivalent"].tolist() == [False, True, False, False]
+    assert table.loc[("half", "r"), ["verdict", "p_better"]].tolist() == ["better", 1.0]
+    assert np.isnan(table.loc[("half", "bias"), "p_better"])
+    none = paired_differences(rows.sel(obs=station < 4), "base", replicates=100).set_index(["model", "metric"])
+    assert none.loc[("half", "crps"), "verdict"] == "no interval"
+    with pytest.raises(ValueError, match="equivalent is a number of percent, such as 1; got -1"):
+        paired_differences(rows, "base", equivalent=-1)
