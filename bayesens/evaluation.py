@@ -171,7 +171,8 @@ def paired_differences(
         better), and ``equivalent`` whether the whole interval lies within the range of no importance (differences in
         percent only). ``verdict`` is the word that the interval allows: "better", "worse", "equivalent", "not told apart",
         "no interval" ("lower" and "higher" where none is better). ``shrunk`` is the difference of a group
-        drawn towards the mean of all groups, as far as its variance over replicates asks for: of three groups or more, look at these before naming the best one.
+        drawn towards the mean of all groups, as far as its variance over replicates asks for: of three groups or more,
+        look at these before naming the best one.
 
     Raises
     ------
