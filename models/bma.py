@@ -12,6 +12,15 @@ For row i, with members k = 1..K present in the set A_i and a common centre c,
     sigma_mean   ~ s0 LogNormal(0, .5)          s0: residual sd of the best member
     offset_group ~ Normal(0, offset_group_sd)   offset_group_sd ~ HalfNormal(.5 h); offset_site alike
 
+With ``weights="group"`` row i has the weights w_g of its group g, drawn towards those of a typical group,
+
+    w            = softmax(mu)                  mu      ~ ZeroSumNormal(1)
+    w_g          = softmax(mu + delta_g)        delta_g ~ ZeroSumNormal(weight_spread)   weight_spread ~ HalfNormal(.5)
+
+A ZeroSumNormal of the logits, which sums to zero over members, prefers no member and no order of them: its softmax is that
+of as many independent normals. Without spread the weights are pooled, with a large one every group has its own fit. A
+group that the fit has not seen has new draws of delta, one a posterior draw.
+
 Weights are parameters of this mixture, estimated by its likelihood; they are no probabilities that a member is true.
 """
 
@@ -43,11 +52,13 @@ _PRESETS = {
         "bias_prior": Prior("Normal", mu=0, sigma=1), "slope_prior": Prior("Normal", mu=1, sigma=1),
         "sigma_prior": Prior("LogNormal", mu=0, sigma=1), "sigma_spread": 1.0,
         "group_sd_prior": Prior("HalfNormal", sigma=1), "site_sd_prior": Prior("HalfNormal", sigma=1),
+        "weight_logit_prior": Prior("ZeroSumNormal", sigma=1.5), "weight_spread_prior": Prior("HalfNormal", sigma=1.5),
     },
     "sceptical": {
         "weight_prior": Prior("Dirichlet", a=5), "bias_prior": Prior("Normal", mu=0, sigma=0.1),
         "slope_prior": Prior("Normal", mu=1, sigma=0.1), "sigma_spread": 0.1,
         "group_sd_prior": Prior("HalfNormal", sigma=0.2), "site_sd_prior": Prior("HalfNormal", sigma=0.2),
+        "weight_logit_prior": Prior("ZeroSumNormal", sigma=0.5), "weight_spread_prior": Prior("HalfNormal", sigma=0.2),
     },
 }  # fmt: skip
 
@@ -66,8 +77,10 @@ class BMA:
         Standard deviation of the logarithms of the members' sigmas about their mean. A number fixes it: a few members
         hardly tell it, and the posterior stays close to normal. A Prior, such as ``Prior("HalfNormal", sigma=0.25)``,
         has it learned.
-    weights : {"global", "equal"}
-        Estimated, or fixed at one over the number of members.
+    weights : {"global", "equal", "group"}
+        Estimated, fixed at one over the number of members, or estimated by group with partial pooling: ``weight`` is then
+        that of a typical group, ``weight_group`` that of each, and ``weight_new`` a draw for groups that the fit has not
+        seen. Independent of ``group``, which shifts the means.
     group, site : bool
         Random effects of group and site in the kernel means.
     effects : {"common", "source"}
@@ -81,9 +94,13 @@ class BMA:
         and the standard deviation of the observations and the residual standard deviation of the best member.
     weight_prior, bias_prior, slope_prior, sigma_prior, group_sd_prior, site_sd_prior : Prior
         Priors; those of bias and of standard deviations are in units of ``scale``, that of sigma of ``sigma_scale``.
+    weight_logit_prior, weight_spread_prior : Prior
+        Of ``weights="group"``, in place of ``weight_prior``: of the logits of a typical group's weights, and of the
+        standard deviation of groups' logits about them. A spread of 1 is an odds ratio of 2.7.
 
     References
     ----------
+    Yao, Pirs, Vehtari and Gelman (2022), Bayesian Analysis 17, 1043-1071, pool weights by group in stacking.
     Raftery, Gneiting, Balabdaoui and Polakowski (2005), Monthly Weather Review 133, 1155-1174.
     Fraley, Raftery and Gneiting (2010), Monthly Weather Review 138, 190-202.
 
@@ -111,10 +128,12 @@ class BMA:
     sigma_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
     group_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=0.5))
     site_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=0.5))
+    weight_logit_prior: Prior = field(default=Prior("ZeroSumNormal", sigma=1))
+    weight_spread_prior: Prior = field(default=Prior("HalfNormal", sigma=0.5))
 
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        "bias": ("linear", "additive", "none"), "sigma": ("member", "shared"), "weights": ("global", "equal"),
-        "effects": ("common", "source"), "transform": ("identity", "sqrt", "log"),
+        "bias": ("linear", "additive", "none"), "sigma": ("member", "shared"),
+        "weights": ("global", "equal", "group"), "effects": ("common", "source"), "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip
     levels: ClassVar[tuple[str, ...]] = ("group", "site")
     needs_member: ClassVar[bool] = True
@@ -169,9 +188,9 @@ class BMA:
                      f"{len(rows.y)} training rows: only the sum of their weights is identified. Leave one out.")  # fmt: skip
 
     def n_parameters(self, ensemble: Ensemble) -> int:
-        """Number of parameters, effects aside."""
+        """Number of parameters, effects and the groups' own departures from the typical weights aside."""
         clusters = int(self._cluster(ensemble.members).max()) + 1
-        per_cluster = {"linear": 2, "additive": 1, "none": 0}[self.bias] + (self.weights == "global")
+        per_cluster = {"linear": 2, "additive": 1, "none": 0}[self.bias] + (self.weights != "equal")
         return clusters * (per_cluster + (self.sigma == "member")) + (self.sigma == "shared")
 
     def _rows(self, ensemble: Ensemble) -> Rows:
@@ -218,6 +237,12 @@ class BMA:
         codes_of: dict[str, np.ndarray] = {}
         for level in self._effects:
             coords[level], codes_of[level] = level_rows(ensemble, level, rows.index)
+        alike: list[Any] = [slice(None)]  # rows of the same weights
+        by_group = self.weights == "group" and len(first) > 1
+        if by_group:
+            _check_groups(ensemble, rows.index)
+            coords["group"], group = level_rows(ensemble, "group", rows.index)
+            alike = [np.flatnonzero(group == g) for g in range(len(coords["group"]))]
 
         def by_member(name: str, make: Any) -> Any:
             """One variable a member, or one a set of exchangeable members, expanded."""
@@ -226,7 +251,11 @@ class BMA:
             return pm.Deterministic(name, make(f"{name}_exchangeable", "exchangeable")[cluster], dims="member")
 
         with pm.Model(coords=coords) as pymc_model:
-            weight = self._weight(by_member, cluster)
+            if by_group:
+                weight, log_weight = self._group_weight(cluster)
+            else:
+                weight = self._weight(by_member, cluster)
+                log_weight = pt.log(weight)
             bias, slope = pt.zeros(len(cluster)), pt.ones(len(cluster))
             if self.bias != "none":
                 bias = by_member("bias", lambda n, d: self.bias_prior.create(n, scale=model.scale, dims=d))
@@ -247,14 +276,19 @@ class BMA:
                 offset = shift if offset.type.shape[0] == 0 else offset + shift
             c = pytensor.shared(np.float64(model.center))  # a constant would be compiled anew for every table
             if likelihood == "rows":
+                weight = weight[group] if by_group else weight
                 self._observe(rows, weight, c - bias + slope * (rows.f - c), sigma, offset if codes_of else None)
             elif likelihood == "fused":
                 from bayesens.likelihoods import mixture_loglik
 
-                pm.Potential("loglik", mixture_loglik(
-                    pt.log(weight), c * (1.0 - slope) - bias, slope, pt.log(sigma), offset,
-                    y=rows.y, f=rows.f, available=rows.available,
-                ))  # fmt: skip
+                parts = [
+                    mixture_loglik(
+                        log_weight[g] if by_group else log_weight, c * (1.0 - slope) - bias, slope, pt.log(sigma),
+                        offset[some] if codes_of else offset, y=rows.y[some], f=rows.f[some], available=rows.available[some],
+                    )
+                    for g, some in enumerate(alike)
+                ]  # fmt: skip
+                pm.Potential("loglik", sum(parts[1:], parts[0]))
             else:
                 raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
         return pymc_model
@@ -287,6 +321,32 @@ class BMA:
 
         total = prior.create("weight_exchangeable", dims="exchangeable")
         return pm.Deterministic("weight", (total / size)[cluster], dims="member")
+
+    def _group_weight(self, cluster: np.ndarray) -> tuple[Any, Any]:
+        """Weights of the typical group and of each; returns the latter and their logarithms, (group, member)."""
+        import pymc as pm
+        import pytensor.tensor as pt
+        from pymc.distributions.transforms import Chain, ZeroSumTransform
+        from pymc.logprob.transforms import ScaleTransform
+        from pytensor.tensor.special import log_softmax
+
+        size = np.bincount(cluster)
+        logit = self.weight_logit_prior.create("weight_logit", shape=len(size))
+        spread = self.weight_spread_prior.create("weight_spread")
+        # Sampled in units of the spread (not centred): where it is small, so are the departures.
+        unit = Chain([ZeroSumTransform([-1]), ScaleTransform(lambda *inputs: 1.0 / inputs[2])])
+        groups = len(pm.modelcontext(None).coords["group"])
+        own = pm.ZeroSumNormal("weight_logit_group", sigma=spread, shape=(groups, len(size)), default_transform=unit)
+
+        def shared_out(logits: Any) -> Any:
+            """Log weights of members, which share those of their sets."""
+            return (log_softmax(logits, axis=-1) - np.log(size))[..., cluster]
+
+        if len(size) < len(cluster):
+            pm.Deterministic("weight_exchangeable", pt.exp(log_softmax(logit, axis=-1)), dims="exchangeable")
+        pm.Deterministic("weight", pt.exp(shared_out(logit)), dims="member")
+        log_weight = shared_out(logit + own)
+        return pm.Deterministic("weight_group", pt.exp(log_weight), dims=("group", "member")), log_weight
 
     @staticmethod
     def _observe(rows: Rows, weight: Any, mean: Any, sigma: Any, offset: Any) -> None:
@@ -328,8 +388,10 @@ class BMA:
         Raises
         ------
         ValueError
-            If the model has effects, which this fit does not know.
+            If the model has effects or weights by group, which this fit does not know.
         """
+        if self.weights == "group":
+            raise ValueError("method='em' has no weights by group; use method='auto' or 'nuts', or weights='global'.")
         if self._effects:
             raise ValueError(f"method='em' has no {' or '.join(self._effects)} effects; use method='auto' or 'nuts'.")
         model, rows = self.resolve(ensemble), self._rows(ensemble)
@@ -343,6 +405,32 @@ class BMA:
         return xr.Dataset({"bias": ("member", bias), "slope": ("member", slope)}), optima
 
     # ------------------------------------------------------------------------------------------------------- prediction
+    def complete(self, posterior: xr.Dataset, ensemble: Ensemble, rng: np.random.Generator) -> xr.Dataset:
+        """Draw weights of a group that the fit has not seen, once a posterior draw, so that predictions are the same each time.
+
+        Parameters
+        ----------
+        posterior : Dataset
+            Draws of the parameters.
+        ensemble : Ensemble
+            The training rows.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        Dataset
+            ``posterior`` with ``weight_new (member)`` where weights are by group.
+        """
+        if "weight_group" not in posterior:
+            return posterior
+        cluster = self._cluster(ensemble.members)
+        chain, draw, sets = posterior.sizes["chain"], posterior.sizes["draw"], int(cluster.max()) + 1
+        # Independent normals stand for zero-sum ones: a shift common to all members changes no weight.
+        apart = flat(posterior["weight_spread"])[:, None] * rng.standard_normal((chain * draw, sets))
+        odds = flat(posterior["weight"]) * np.exp(apart - apart.max(axis=1, keepdims=True))[:, cluster]
+        new = (odds / odds.sum(axis=1, keepdims=True)).reshape(chain, draw, -1)
+        return posterior.assign(weight_new=(("chain", "draw", "member"), new))
+
     def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
         """Return p(y | f) for every row, on the transformed scale; rows without any member have none.
 
@@ -352,7 +440,7 @@ class BMA:
             Draws with the dimensions ``chain`` and ``draw``; the model must be resolved.
         ensemble : Ensemble
             With the members of the fit, in its order. Sites and groups that the fit has not seen are new draws of
-            their effect.
+            their effect, and such groups have new draws of their weights.
 
         Returns
         -------
@@ -370,17 +458,22 @@ class BMA:
         level_codes = {
             level: codes(ensemble.labels(level), posterior[level].values, len(rows.y)) for level in self._effects
         }
+        own, group = weight[:, None], np.zeros(len(rows.y), dtype=int)
+        if "weight_group" in draw:  # groups that the fit has not seen have the code -1: the last weights
+            own = np.concatenate([draw["weight_group"], draw["weight_new"][:, None]], axis=1)
+            group = codes(ensemble.labels("group"), posterior["group"].values, len(rows.y))
         patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
 
         def blocks() -> Iterator[Block]:
-            for index, key in row_classes(pattern.ravel(), *level_codes.values()):
+            for index, key in row_classes(pattern.ravel(), group, *level_codes.values()):
                 present = np.nonzero(patterns[key[0]])[0]
                 if len(present) == 0:
                     continue
-                share = weight[:, present] / weight[:, present].sum(axis=1, keepdims=True)
+                share = own[:, key[1], present]
+                share = share / share.sum(axis=1, keepdims=True)
                 intercept = c * (1.0 - slope[:, present]) - bias[:, present]
                 spread = variance[:, present]
-                for level, code in zip(level_codes, key[1:], strict=True):
+                for level, code in zip(level_codes, key[2:], strict=True):
                     if code < 0:
                         spread = spread + draw[f"offset_{level}_sd"][:, None] ** 2
                     else:
@@ -392,6 +485,17 @@ class BMA:
                 yield Block(index, share, coefficient, spread)
 
         return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)
+
+
+def _check_groups(ensemble: Ensemble, index: np.ndarray) -> None:
+    """Refuse weights by group without labels."""
+    labels = ensemble.labels("group")
+    if labels is None:
+        raise ValueError("weights='group' needs the rows' groups and the ensemble has no group column; name one with "
+                         "Ensemble.from_frame(..., group=...) or use weights='global'.")  # fmt: skip
+    if blank := int(np.sum(labels[index] == "")):
+        raise ValueError(f"{blank} of {len(index)} training rows have no group label, and weights='group' needs one; "
+                         "label these rows, drop them, or use weights='global'.")  # fmt: skip
 
 
 def _shifted(pair: np.ndarray, *, exactly: bool) -> bool:

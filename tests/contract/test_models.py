@@ -38,6 +38,11 @@ CASES = {
             group_sd_prior=Prior("Exponential", lam=2)),
         BMA(bias="none", site=True, effects="source", weights="equal", site_sd_prior=Prior("ChiSquared", nu=2)),
         BMA(exchangeable=(("a", "c"),), transform="log", center=0.9, scale=0.5, sigma_scale=0.2, group=True),
+        BMA(weights="group"),
+        BMA(weights="group", group=True, site=True, transform="sqrt", sigma="shared", bias="additive",
+            weight_logit_prior=Prior("StudentT", nu=4, mu=0, sigma=1),
+            weight_spread_prior=Prior("Exponential", lam=2)),
+        BMA(weights="group", exchangeable=(("a", "c"),), site=True, effects="source"),
     ],
     "EqualWeights": [EqualWeights(), EqualWeights(sigma="shared", group=True, group_sd_prior=POSITIVE)],
     "SingleMember": [SingleMember(), SingleMember(member="b", site=True, transform="sqrt", slope_prior=WIDE)],
@@ -318,6 +323,9 @@ def bma_density(model, posterior, draw, y, f, group, site):
     slope = draw["slope"][:, there] if model.bias == "linear" else 1.0
     bias = draw["bias"][:, there] if model.bias != "none" else 0.0
     weight = draw["weight"][:, there] if "weight" in draw else np.ones(len(there))
+    if model.weights == "group":
+        at = place(posterior, "group", group)
+        weight = (draw["weight_group"][:, at] if at is not None else posterior["weight_new"].values[0])[:, there]
     mean = model.center - bias + slope * (f[there] - model.center) + shift
     sd = np.sqrt(draw["sigma"][:, there] ** 2 + extra[..., None])
     share = weight / weight.sum(axis=-1, keepdims=True)
