@@ -20,20 +20,38 @@ import typer
 from typer.core import TyperGroup
 
 from bayesens import __version__
+from bayesens.cli_answers import compare, dependence
+from bayesens.cli_parts import (
+    METHOD,
+    MODELS,
+    OPTION,
+    FitPath,
+    Group,
+    Lat,
+    Lon,
+    ModelName,
+    Site,
+    TablePath,
+    Time,
+    Units,
+    check_out,
+    ensemble_from,
+    model_from_words,
+    names_in,
+    new_console,
+    numbers_in,
+    say,
+    show,
+    those_given,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
-    from rich.console import Console
 
     from bayesens.ensemble import Ensemble
 
 __all__ = ["app", "main"]
 
-MODELS = {
-    "bma": "BMA", "hbm": "HBM", "linear_pool": "LinearPool", "emos": "EMOS", "equal": "EqualWeights",
-    "single": "SingleMember", "climatology": "Climatology",
-}  # fmt: skip
 REFUSALS = (ValueError, KeyError, TypeError, IndexError, OSError)
 # What these warn of is for programmers; what a fit is worth, bayesens says itself.
 OTHERS = r"(pytensor|pymc|nutpie|numba|arviz\w*|xarray|pandas|numpy|matplotlib)\b"
@@ -54,28 +72,21 @@ def _plain(debug: bool) -> Iterator[None]:
         def show(message: Warning | str, *_: Any, **__: Any) -> None:
             if (text := str(message)) not in shown:
                 shown.add(text)
-                _say(text, "Warning:", "yellow")
+                say(text, "Warning:", "yellow")
 
         warnings.showwarning = show
         try:
             yield
         except KeyboardInterrupt:
-            _say("no output was written.", "Interrupted:", "red")
+            say("no output was written.", "Interrupted:", "red")
             raise typer.Exit(130) from None
         except BrokenPipeError:  # `bayesens describe fit.nc | head` is no mistake
             raise
         except REFUSALS as error:
             # A plain KeyError prints its text in quotes.
             text = error.args[0] if type(error) is KeyError and error.args else error
-            _say(str(text) or type(error).__name__, "Error:", "red")
+            say(str(text) or type(error).__name__, "Error:", "red")
             raise typer.Exit(1) from error
-
-
-def _say(text: str, head: str = "", color: str | None = None) -> None:
-    """One line on the standard error."""
-    if head:
-        typer.secho(f"{head} ", err=True, fg=color, bold=True, nl=False)
-    typer.echo(text, err=True)
 
 
 class _Commands(TyperGroup):
@@ -122,23 +133,6 @@ def _options(
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
-TABLE = "Rows: .csv or .tsv (also .gz), .parquet, .nc or .zarr."
-TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help=TABLE)]
-FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A file that `bayesens fit` wrote (.nc).")]
-Site = Annotated[str | None, typer.Option(help="Column of site labels (stations, gauges).")]
-Group = Annotated[str | None, typer.Option(help="Column of group labels (networks, basins).")]
-Time = Annotated[str | None, typer.Option(help="Column of times.")]
-Lon = Annotated[str | None, typer.Option(help="Column of longitudes.")]
-Lat = Annotated[str | None, typer.Option(help="Column of latitudes.")]
-Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
-ModelName = Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"]
-OPTION = (
-    "Any option or prior of the model; repeat as needed. VALUE is a word or JSON: sigma=shared, errors=lkj, site=true, "
-    'bias_prior={"family": "Normal", "mu": 0, "sigma": 0.5}.'
-)
-METHOD = "auto takes Laplace where it can be trusted, and NUTS elsewhere; em gives point estimates."
-
-
 @app.command()
 def fit(
     table: TablePath,
@@ -168,21 +162,17 @@ def fit(
     Example: bayesens fit train.csv --members rf,svr,xgb --observation sm --site station --group network --model hbm
     --out fit.nc
     """
-    from bayesens.files import read_ensemble, write_fit
+    from bayesens.files import write_fit
 
-    _check_out(out, [table], (".nc",))
-    chosen = _model(MODELS[model], transform, option or [])
-    columns = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat, units=units)
-    if members is not None:
-        columns["members"] = _names(members)
-    elif table.suffix not in (".nc", ".zarr"):  # these may have a dimension "member"
-        raise ValueError("--members is missing; name the columns of predictions, such as --members rf,svr,xgb")
-    ensemble = read_ensemble(table, **columns)
+    check_out(out, [table], (".nc",))
+    chosen = model_from_words(MODELS[model], transform, option or [])
+    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
+                             units=units)  # fmt: skip
 
     from bayesens.inference import fit as run
 
     steps = "" if method == "em" else "; it is compiled first, which takes longest the first time"
-    _say(f"Fitting {MODELS[model]} to {int(ensemble.observed.sum())} observed rows, method {method}{steps} ...")
+    say(f"Fitting {MODELS[model]} to {int(ensemble.observed.sum())} observed rows, method {method}{steps} ...")
     tree = run(
         chosen, ensemble, method=method, draws=draws, tune=tune, chains=chains, random_seed=seed,
         progressbar=progress and sys.stderr.isatty(),
@@ -211,10 +201,10 @@ def predict(
     """
     from bayesens.files import read_fit, write_table
 
-    _check_out(out, [fit, table])
-    levels = _numbers(quantiles, "--quantiles")
+    check_out(out, [fit, table])
+    levels = numbers_in(quantiles, "--quantiles")
     tree = read_fit(fit)
-    rows = _new_rows(tree, table, _given(site=site, group=group, time=time, lon=lon, lat=lat, units=units))
+    rows = _new_rows(tree, table, those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units))
 
     from bayesens.prediction import predict as run
     from bayesens.summary import prediction_table
@@ -244,10 +234,10 @@ def score(
     from bayesens.files import read_fit, write_table
 
     if out is not None:
-        _check_out(out, [fit, table], (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
-    asked = _numbers(levels, "--levels")
+        check_out(out, [fit, table], (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
+    asked = numbers_in(levels, "--levels")
     tree = read_fit(fit)
-    given = _given(observation=observation, site=site, group=group, units=units)
+    given = those_given(observation=observation, site=site, group=group, units=units)
     rows = _new_rows(tree, table, given, observed=True)
     if by is not None and rows.labels(by) is None:
         raise ValueError(
@@ -261,7 +251,7 @@ def score(
     if out is not None:
         write_table(means, out)
     units = f", in {tree.attrs['units']}" if tree.attrs["units"] else ""
-    _show(_console(), f"{tree.attrs['bayesens_model']}: mean scores{units}", means)
+    show(new_console(), f"{tree.attrs['bayesens_model']}: mean scores{units}", means)
     if out is not None:
         typer.echo(f"{out}: this table")
 
@@ -278,11 +268,11 @@ def describe(fit: FitPath) -> None:
 
     from bayesens.summary import facts, parameter_tables
 
-    console = _console()
+    console = new_console()
     console.print(f"{fit}\n" + "\n".join(f"  {name:<10} {text}" for name, text in facts(tree).items()), soft_wrap=True)
     for title, frame in parameter_tables(tree).items():
         console.print()
-        _show(console, title, frame)
+        show(console, title, frame)
 
 
 @app.command()
@@ -298,7 +288,7 @@ def demo(
     """
     from bayesens.demo import run_demo
 
-    _show_study(run_demo(out, name=name, random_seed=seed, say=_say))
+    _show_study(run_demo(out, name=name, random_seed=seed, say=say))
 
 
 @app.command()
@@ -325,9 +315,9 @@ def init(
 
     if out.exists():
         raise FileExistsError(f"{out} is there already; name another file: --out")
-    given = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
+    given = those_given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
     if members is not None:
-        given["members"] = _names(members)
+        given["members"] = names_in(members)
     data = read_table(table)
     frame = data.to_dataframe().reset_index() if isinstance(data, xr.Dataset) else data
     place = os.path.relpath(table.absolute(), out.absolute().parent)
@@ -349,55 +339,21 @@ def run(
     """
     from bayesens.study import run_study
 
-    done = run_study(study, out, say=_say, progressbar=None if progress else False)
+    done = run_study(study, out, say=say, progressbar=None if progress else False)
     _show_study(done)
+
+
+for command in (compare, dependence):
+    app.command()(command)
 
 
 def _show_study(done: Any) -> None:
     wanted = ["model", "estimand", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]
     table = done.scores.loc[done.scores["group"] == "all", wanted]
-    _show(_console(), "Scores on rows held out", table)
+    show(new_console(), "Scores on rows held out", table)
     for text in done.findings:
         typer.echo(f"- {text}")
     typer.echo(f"{done.folder / 'report.html'}: the report")
-
-
-# --------------------------------------------------------------------------------------------------------------- input
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _given(**options: str | None) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _numbers(text: str, option: str) -> list[float]:
-    try:
-        return [float(word) for word in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{option} got {text!r}; wanted numbers separated by commas, such as .05,.5,.95") from None
-
-
-def _check_out(out: Path, inputs: list[Path], suffixes: tuple[str, ...] = ()) -> None:
-    """Refuse an output that could not be written, or that would replace an input, before the work."""
-    from bayesens.files import TABLES, check_writable, full_suffix
-
-    wanted = suffixes or TABLES
-    if full_suffix(out).lower() not in wanted:
-        raise ValueError(f"--out {out} has the suffix {full_suffix(out)!r}; wanted {' or '.join(wanted)}")
-    check_writable(out)
-    for path in inputs:
-        if out.exists() and path.exists() and out.samefile(path):
-            raise ValueError(f"--out {out} is an input of this command and would be replaced; name another file")
-
-
-def _model(name: str, transform: str | None, options: list[str]) -> Any:
-    from bayesens import models
-    from bayesens.words import option_from_words
-
-    cls = getattr(models, name)
-    values = dict(option_from_words(cls, text) for text in options)
-    return cls(**values | _given(transform=transform))
 
 
 def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed: bool = False) -> Ensemble:
@@ -437,27 +393,3 @@ def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed:
         )
     make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame
     return make(data, members=found, **given)
-
-
-# -------------------------------------------------------------------------------------------------------------- output
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 140  # a pipe has no width of its own, and 80 would cut tables
-    return console
-
-
-def _show(console: Console, title: str, frame: pd.DataFrame) -> None:
-    """A table in the terminal, its title on a line of its own: a narrow table would wrap it."""
-    from rich.table import Table
-
-    grid = Table()
-    for i, name in enumerate(map(str, frame)):
-        head = {"crps": "CRPS", "rmse": "RMSE"}.get(name, name.replace("_", " "))
-        grid.add_column(head, justify="left" if i == 0 and name != "rows" else "right", no_wrap=i == 0)
-    for row in frame.itertuples(index=False):
-        grid.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
-    console.print(title, style="bold", soft_wrap=True)
-    console.print(grid)

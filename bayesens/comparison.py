@@ -62,6 +62,7 @@ def compare(
     n_jobs: int = 1,
     workers: int = 1,
     cache: str | Path | None = None,
+    part: str = "",
     progressbar: bool = True,
 ) -> xr.Dataset:
     """Fit every model without some rows, and score p(y | f) there, fold after fold.
@@ -105,6 +106,8 @@ def compare(
         long fits. The result is the same.
     cache : path, optional
         Folder that keeps each fold of each model, so that a run that was stopped goes on from there.
+    part : str
+        Name of this comparison among several that share a cache: they share the trained members, and nothing else.
     progressbar : bool
 
     Returns
@@ -142,7 +145,7 @@ def compare(
     return held_out(
         models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws, band=band,
         below=below, products=products, labels=labels, inner_folds=inner_folds, random_seed=random_seed, n_jobs=n_jobs,
-        workers=workers, cache=cache, progressbar=progressbar,
+        workers=workers, cache=cache, part=part, progressbar=progressbar,
     ).rows  # fmt: skip
 
 
@@ -184,6 +187,7 @@ def held_out(
     n_jobs: int = 1,
     workers: int = 1,
     cache: str | Path | None = None,
+    part: str = "",
     progressbar: bool = True,
 ) -> HeldOut:
     """Do what `compare` does, and return the predictions of all rows as well.
@@ -192,7 +196,7 @@ def held_out(
     ----------
     models, data, estimand, folds, blocks, gap, method, draws, band, below, products, labels
         As in `compare`.
-    inner_folds, random_seed, n_jobs, workers, cache, progressbar
+    inner_folds, random_seed, n_jobs, workers, cache, part, progressbar
         As in `compare`.
 
     Returns
@@ -216,6 +220,7 @@ def held_out(
         cut=None if below is None else checked_column(below, len(source.table), "below"),
         inner={"folds": inner_folds, "scheme": "time" if estimand == "time" else "site"},
         seeds=[_seed(random_seed, estimand, k) for k in range(len(parts))], draws=draws, n_jobs=n_jobs,
+        part=f"{file_name(part)}-" if part else "",
     )  # fmt: skip
     with _progress(len(parts) * (len(models) + 1), ESTIMANDS[estimand], progressbar) as advance:
         found = run.here(advance) if workers == 1 else run.shared_out(int(workers), advance)
@@ -269,6 +274,7 @@ class _Run:
     seeds: list[int]
     draws: int
     n_jobs: int
+    part: str
 
     def here(self, advance: Callable[[], None]) -> _Found:
         """Fold after fold, in this process."""
@@ -309,7 +315,7 @@ class _Run:
         """One model in one fold, begun where it ended in the first fold."""
         cut = None if self.cut is None else self.cut[self.parts[k].test]
         return _Job(self.models[label], self.methods[label], self.draws, self.seeds[k], self.limits, cut, self.steps,
-                    f"{self.estimand}-{k + 1}-{file_name(label)}", found.optimum(label))  # fmt: skip
+                    f"{self.part}{self.estimand}-{k + 1}-{file_name(label)}", found.optimum(label))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -229,3 +229,12 @@ def test_a_model_on_some_members_is_that_of_an_ensemble_with_these(ensemble):
         compare({"some": OnMembers(model, ("rg",))}, ensemble, **options)
     with pytest.raises(ValueError, match="workers is the number of processes, 1 for this one alone; got 0"):
         compare({"some": model}, ensemble, workers=0, **options)
+
+
+def test_comparisons_of_several_names_share_a_cache(ensemble, tmp_path):
+    options = QUICK | {"estimand": "site", "folds": 3, "cache": tmp_path}
+    compare({"BMA": be.BMA(sigma="shared")}, ensemble, **options)
+    before = sorted(tmp_path.iterdir())
+    compare({"BMA": be.BMA(sigma="shared", bias="none")}, ensemble, part="the ladder", **options)
+    assert set(before) < set(tmp_path.iterdir())
+    assert len(list(tmp_path.glob("the_ladder-site-*-bma-*"))) == 3

@@ -1,0 +1,216 @@
+"""Commands that answer questions: which model is better, whether members are independent, what a result rests on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from bayesens.cli_parts import (
+    METHOD,
+    MODELS,
+    Group,
+    Lat,
+    Lon,
+    Site,
+    TablePath,
+    Time,
+    Units,
+    check_out,
+    ensemble_from,
+    names_in,
+    new_console,
+    say,
+    show,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from bayesens.ensemble import Ensemble
+
+__all__ = ["compare", "dependence"]
+
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+FIGURES = (".png", ".svg", ".pdf")
+Observation = Annotated[str, typer.Option(help="Column of observations; rows without one are left out.")]
+Members = Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")]
+Estimand = Annotated[
+    Literal["time", "site", "site-time", "group"],
+    typer.Option(help="What is new in the rows held out: times at known sites, sites, both (a map), or groups."),
+]
+Folds = Annotated[int | None, typer.Option(help="Left out: 5, or one for each group.")]
+Transform = Annotated[
+    Literal["identity", "sqrt", "log"] | None, typer.Option(help="Of observations and members alike.")
+]
+Method = Annotated[Literal["auto", "nuts", "laplace", "em"], typer.Option(help=METHOD)]
+Draws = Annotated[int, typer.Option(help="Draws of each of four chains.")]
+Seed = Annotated[int, typer.Option(help="Of folds, draws and bootstrap: equal seeds, equal results.")]
+Workers = Annotated[int, typer.Option(help="Processes that share folds and models.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder that keeps finished folds: a run that was stopped goes on.")]
+Progress = Annotated[bool, typer.Option(help="Show progress, in a terminal.")]
+Figure = Annotated[Path | None, typer.Option(help="Draw it: .png, .svg or .pdf.")]
+
+
+def compare(
+    table: TablePath,
+    observation: Observation,
+    members: Members = None,
+    site: Site = None,
+    group: Group = None,
+    time: Time = None,
+    lon: Lon = None,
+    lat: Lat = None,
+    units: Units = None,
+    models: Annotated[
+        str, typer.Option(help=f"Kinds, separated by commas, the first one the reference: {', '.join(MODELS)}.")
+    ] = "bma,hbm,equal",
+    ladder: Annotated[
+        bool,
+        typer.Option(
+            "--ladder", help="The ladder from equal weights to HBM in place of --models: what each change does."
+        ),
+    ] = False,
+    transform: Transform = None,
+    estimand: Estimand = "site",
+    folds: Folds = None,
+    method: Method = "auto",
+    draws: Draws = 1000,
+    seed: Seed = 1,
+    workers: Workers = 1,
+    cache: Cache = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table of differences: .csv, .tsv or .parquet.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="Write every row's scores (.nc).")] = None,
+    figure: Figure = None,
+    progress: Progress = True,
+) -> None:
+    """Fit models without some rows and score them there, such as HBM against BMA.
+
+    Members must be predictions that have not seen the observations; to train members, use a study (`bayesens init`).
+
+    Example: bayesens compare table.csv --members rf,svr,xgb --observation sm --site station --time date --ladder
+    """
+    for path, suffixes in ((out, TABLES), (rows, (".nc",)), (figure, FIGURES)):
+        if path is not None:
+            check_out(path, [table], suffixes)
+    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
+                             units=units)  # fmt: skip
+    import sys
+
+    from bayesens.comparison import compare as run
+    from bayesens.evaluation import score_table
+    from bayesens.files import write_table
+
+    chosen = _rungs(ensemble, transform) if ladder else _models(models, transform)
+    found = run(chosen, ensemble, estimand=estimand, folds=folds, method=method, draws=draws, random_seed=seed, workers=workers,
+                cache=cache, progressbar=progress and sys.stderr.isatty())  # fmt: skip
+    console = new_console()
+    shown = ["model", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]
+    show(console, f"Scores on rows held out ({estimand})", score_table(found)[shown])
+    differences = _effects(found, seed) if ladder else _differences(found, seed)
+    show(console, "What each change does" if ladder else f"Against {found['model'].values[0]}", _short(differences))
+    if ladder:
+        from bayesens.rungs import ladder_words
+
+        typer.echo(ladder_words(differences))
+    for path, what in ((out, differences), (rows, found)):
+        if path is not None:
+            write_table(what, path)
+            typer.echo(f"{path}: written")
+    if figure is not None:
+        from bayesens import plots
+
+        _drawn(plots.ladder(differences) if ladder else plots.differences(differences), figure)
+
+
+def _models(text: str, transform: str | None) -> dict[str, Any]:
+    from bayesens import models
+    from bayesens.checks import check_known
+
+    names = names_in(text)
+    check_known(names, MODELS, kind="model", where="--models")
+    options = {} if transform is None else {"transform": transform}
+    return {MODELS[name]: getattr(models, MODELS[name])(**options) for name in names}
+
+
+def _rungs(ensemble: Ensemble, transform: str | None) -> dict[str, Any]:
+    """The rungs that the table's labels allow."""
+    from bayesens.rungs import ladder
+
+    options = {} if transform is None else {"transform": transform}
+    return ladder(group=ensemble.labels("group") is not None, site=ensemble.labels("site") is not None, **options)
+
+
+def _effects(found: xr.Dataset, seed: int) -> pd.DataFrame:
+    from bayesens.rungs import ladder_effects
+
+    return ladder_effects(found, random_seed=seed)
+
+
+def _differences(found: xr.Dataset, seed: int) -> pd.DataFrame:
+    from bayesens.evaluation import paired_differences
+
+    table = paired_differences(found, str(found["model"].values[0]), random_seed=seed)
+    return table[table["metric"] == "crps"].reset_index(drop=True)
+
+
+def _short(table: pd.DataFrame) -> pd.DataFrame:
+    heads = ["effect", "before", "after"] if "effect" in table else ["model", "metric"]
+    return table[[*heads, "difference", "low", "high", "unit", "p_better", "verdict"]]
+
+
+def dependence(
+    table: TablePath,
+    observation: Observation,
+    members: Members = None,
+    site: Site = None,
+    group: Group = None,
+    time: Time = None,
+    units: Units = None,
+    seed: Seed = 1,
+    out: Annotated[Path | None, typer.Option(help="Write all of it as a table: .csv, .tsv or .parquet.")] = None,
+    figure: Figure = None,
+) -> None:
+    """Say how far the members' errors are one, and what that means.
+
+    Example: bayesens dependence table.csv --members rf,svr,xgb --observation sm --site station
+    """
+    for path, suffixes in ((out, TABLES), (figure, FIGURES)):
+        if path is not None:
+            check_out(path, [table], suffixes)
+    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, units=units)
+
+    from bayesens.dependence_text import dependence_table, dependence_words
+    from bayesens.member_dependence import dependence as run
+
+    found = run(ensemble, random_seed=seed)
+    whole = dependence_table(found)
+    some = whole[
+        (whole["group"] == "all") & whole["measure"].isin(["error_correlation", "output_correlation", "k_eff"])
+    ]
+    console = new_console()
+    for measure, lines in some.groupby("measure", sort=False):
+        shown = lines[
+            [name for name in ("part", "member", "other", "kind", "value", "low", "high") if (lines[name] != "").any()]
+        ]
+        show(console, str(measure).replace("_", " ").capitalize(), shown)
+    typer.echo(dependence_words(found))
+    if out is not None:
+        from bayesens.files import write_table
+
+        write_table(whole, out)
+        typer.echo(f"{out}: {len(whole)} numbers")
+    if figure is not None:
+        from bayesens import plots
+
+        _drawn(plots.dependence(found)[0], figure)
+
+
+def _drawn(ax: Any, path: Path) -> None:
+    from bayesens.atomic import write_atomically
+
+    with write_atomically(path) as aside:
+        ax.get_figure(root=True).savefig(aside, dpi=200, format=path.suffix[1:])
+    say(f"{path}: drawn")

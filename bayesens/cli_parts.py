@@ -1,0 +1,146 @@
+"""What all commands share: options, the way from words to values, and how tables and messages are printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+__all__ = [
+    "METHOD",
+    "MODELS",
+    "OPTION",
+    "TABLE",
+    "FitPath",
+    "Group",
+    "Lat",
+    "Lon",
+    "ModelName",
+    "Site",
+    "TablePath",
+    "Time",
+    "Units",
+    "check_out",
+    "ensemble_from",
+    "model_from_words",
+    "names_in",
+    "new_console",
+    "numbers_in",
+    "say",
+    "show",
+    "those_given",
+]
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from bayesens.ensemble import Ensemble
+
+MODELS = {
+    "bma": "BMA", "hbm": "HBM", "linear_pool": "LinearPool", "emos": "EMOS", "equal": "EqualWeights",
+    "single": "SingleMember", "climatology": "Climatology",
+}  # fmt: skip
+
+TABLE = "Rows: .csv or .tsv (also .gz), .parquet, .nc or .zarr."
+TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help=TABLE)]
+FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A file that `bayesens fit` wrote (.nc).")]
+Site = Annotated[str | None, typer.Option(help="Column of site labels (stations, gauges).")]
+Group = Annotated[str | None, typer.Option(help="Column of group labels (networks, basins).")]
+Time = Annotated[str | None, typer.Option(help="Column of times.")]
+Lon = Annotated[str | None, typer.Option(help="Column of longitudes.")]
+Lat = Annotated[str | None, typer.Option(help="Column of latitudes.")]
+Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
+ModelName = Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"]
+OPTION = (
+    "Any option or prior of the model; repeat as needed. VALUE is a word or JSON: sigma=shared, errors=lkj, site=true, "
+    'bias_prior={"family": "Normal", "mu": 0, "sigma": 0.5}.'
+)
+METHOD = "auto takes Laplace where it can be trusted, and NUTS elsewhere; em gives point estimates."
+
+
+def say(text: str, head: str = "", color: str | None = None) -> None:
+    """One line on the standard error."""
+    if head:
+        typer.secho(f"{head} ", err=True, fg=color, bold=True, nl=False)
+    typer.echo(text, err=True)
+
+
+# --------------------------------------------------------------------------------------------------------------- input
+def names_in(text: str) -> list[str]:
+    """Names that stand between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def those_given(**options: str | None) -> dict[str, Any]:
+    """Options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def numbers_in(text: str, option: str) -> list[float]:
+    """Numbers that stand between commas."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{option} got {text!r}; wanted numbers separated by commas, such as .05,.5,.95") from None
+
+
+def check_out(out: Path, inputs: list[Path], suffixes: tuple[str, ...] = ()) -> None:
+    """Refuse an output that could not be written, or that would replace an input, before the work."""
+    from bayesens.files import TABLES, check_writable, full_suffix
+
+    wanted = suffixes or TABLES
+    if full_suffix(out).lower() not in wanted:
+        raise ValueError(f"--out {out} has the suffix {full_suffix(out)!r}; wanted {' or '.join(wanted)}")
+    check_writable(out)
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise ValueError(f"--out {out} is an input of this command and would be replaced; name another file")
+
+
+def model_from_words(name: str, transform: str | None, options: list[str]) -> Any:
+    """Make a model from its class's name and ``NAME=VALUE`` options."""
+    from bayesens import models
+    from bayesens.words import option_from_words
+
+    cls = getattr(models, name)
+    values = dict(option_from_words(cls, text) for text in options)
+    return cls(**values | those_given(transform=transform))
+
+
+def ensemble_from(table: Path, members: str | None, **columns: str | None) -> Ensemble:
+    """Read a table with the columns that options name; a dataset may have a dimension of members."""
+    from bayesens.files import read_ensemble
+
+    named: dict[str, Any] = those_given(**columns)
+    if members is not None:
+        named["members"] = names_in(members)
+    elif table.suffix not in (".nc", ".zarr"):
+        raise ValueError("--members is missing; name the columns of predictions, such as --members rf,svr,xgb")
+    return read_ensemble(table, **named)
+
+
+# -------------------------------------------------------------------------------------------------------------- output
+def new_console() -> Console:
+    """Where tables are printed."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 140  # a pipe has no width of its own, and 80 would cut tables
+    return console
+
+
+def show(console: Console, title: str, frame: pd.DataFrame) -> None:
+    """A table in the terminal, its title on a line of its own: a narrow table would wrap it."""
+    from rich.table import Table
+
+    grid = Table()
+    for i, name in enumerate(map(str, frame)):
+        head = {"crps": "CRPS", "rmse": "RMSE"}.get(name, name.replace("_", " "))
+        grid.add_column(head, justify="left" if i == 0 and name != "rows" else "right", no_wrap=i == 0)
+    for row in frame.itertuples(index=False):
+        grid.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    console.print(title, style="bold", soft_wrap=True)
+    console.print(grid)
