@@ -590,3 +590,38 @@ def test_version():
 def test_main_is_the_entry_point():
     text = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert 'bayesens = "bayesens.cli:main"' in text
+
+
+def test_compare_prints_scores_and_differences_and_writes_them(folder, tmp_path):
+    said = run("compare", folder / "train.csv", *COLUMNS, "--models", "bma,equal", "--method", "em", "--folds", "3",
+               "--estimand", "site", "--out", tmp_path / "d.csv", "--rows", tmp_path / "r.nc", "--figure",
+               tmp_path / "d.png")  # fmt: skip
+    assert "Scores on rows held out (site)" in said.stdout
+    assert "Against BMA" in said.stdout
+    table = pd.read_csv(tmp_path / "d.csv")
+    rows = xr.load_dataset(tmp_path / "r.nc", engine="h5netcdf")
+    bma, equal = rows["crps"].mean("obs").values
+    assert table["difference"].tolist() == pytest.approx([100 * (equal / bma - 1)])
+    assert (tmp_path / "d.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    (["--models", "bma,hmb"], "no model 'hmb' in --models; did you mean 'hbm'?"),
+    (["--estimand", "time", "--time", "never"], "no column 'never'"),
+    (["--folds", "40"], "40 folds of 7 sites with observations; wanted at most as many folds"),
+    (["--workers", "0"], "workers is the number of processes"),
+    (["--out", "d.docx"], "--out d.docx has the suffix '.docx'"),
+])  # fmt: skip
+def test_compare_refuses_in_words(folder, options, text):
+    said = run("compare", folder / "train.csv", *COLUMNS, "--method", "em", *options, code=1)
+    assert text in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_dependence_says_it_in_words_and_numbers(folder, tmp_path):
+    said = run("dependence", folder / "train.csv", *COLUMNS, "--out", tmp_path / "d.csv", "--figure", tmp_path / "d.svg")
+    assert "Correlated members do not break BMA" in said.stdout
+    assert set(pd.read_csv(tmp_path / "d.csv")["measure"]) >= {"error_correlation", "k_eff", "vif"}
+    assert (tmp_path / "d.svg").exists()
+    alone = run("dependence", folder / "train.csv", "--members", "rf", "--observation", "sm", code=1)
+    assert "the ensemble has one member, 'rf'; dependence takes two or more" in alone.stderr
