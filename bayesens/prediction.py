@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from bayesens.columns import listed
 from bayesens.distributions import Distribution, NormalMixture, transformed
 from bayesens.ensemble import Ensemble
 from bayesens.inference import check_given, check_training_rows, log_likelihood_of, model_of, on_model_scale
-from bayesens.predictive import PosteriorMixture
+from bayesens.predictive import Block, PosteriorMixture
 from bayesens.transforms import transform
 
 __all__ = ["add", "distribution", "draw", "predict", "score"]
@@ -105,7 +105,8 @@ def score(
     tree : DataTree
         A fit.
     new : Ensemble
-        Rows with observations; those without are left out.
+        Rows with observations; those without are left out, but for what their members say of a new site
+        (``HBM(series=True)``).
     levels : sequence of float
         Central intervals whose coverage, width and interval score are given.
     random_seed : int
@@ -148,7 +149,7 @@ def score(
             f"Column {column!r} has no value in any of the {new.n_obs} rows, so there is nothing to score."
         )
     transform(model_of(tree, model).transform).check(values, column=column)
-    prepared = _prepare(tree, new.select(rows=new.observed), model)
+    prepared = _prepare(tree, new, model, new.observed)
     y = prepared.ensemble.require_observation()
     rng = np.random.default_rng(random_seed)
     sides = np.concatenate([0.5 - asked / 2.0, 0.5 + asked / 2.0])
@@ -203,7 +204,7 @@ def draw(
     -------
     DataArray (sample, obs)
         In the units of the observations. Each sample uses one posterior draw for all rows; effects of new sites are drawn
-        row by row.
+        row by row, also where ``HBM(series=True)`` has conditioned them on the site's members.
 
     Examples
     --------
@@ -226,7 +227,9 @@ def draw(
     )
 
 
-def distribution(tree: xr.DataTree, new: Ensemble, *, model: Any = None) -> Distribution:
+def distribution(
+    tree: xr.DataTree, new: Ensemble, *, rows: np.ndarray | None = None, model: Any = None
+) -> Distribution:
     """Return the predictive distribution of every row as one object with pdf, cdf, quantile, crps and sample.
 
     Parameters
@@ -235,13 +238,21 @@ def distribution(tree: xr.DataTree, new: Ensemble, *, model: Any = None) -> Dist
         A fit.
     new : Ensemble
         Rows to predict.
+    rows : bool array (obs), optional
+        Rows that are wanted, such as ``new.observed``; None for all. Not the same as leaving the others out of ``new``
+        where a model predicts a new site from all its rows, as ``HBM(series=True)`` does.
     model : optional
         The model object, if it is one of your own.
 
     Returns
     -------
     NormalMixture, SquaredNormalMixture or LogNormalMixture
-        Few components that match the mixture over all posterior draws; shape (obs).
+        Few components that match the mixture over all posterior draws; shape (obs), of the rows that are wanted.
+
+    Raises
+    ------
+    ValueError
+        If ``rows`` are not one truth value for each row.
 
     Examples
     --------
@@ -253,7 +264,12 @@ def distribution(tree: xr.DataTree, new: Ensemble, *, model: Any = None) -> Dist
     >>> distribution(tree, ens).cdf(frame["a"]).tolist()
     [0.5, 0.5, 0.5, 0.5, 0.5]
     """
-    prepared = _prepare(tree, new, model)
+    check_given(new, model)
+    wanted = None if rows is None else np.asarray(rows)
+    if wanted is not None and (wanted.dtype != bool or wanted.shape != (new.n_obs,)):
+        raise ValueError(f"rows must be True or False for each of the {new.n_obs} rows, such as table.observed; got "
+                         f"{wanted.dtype} values of shape {wanted.shape}.")  # fmt: skip
+    prepared = _prepare(tree, new, model, wanted)
     return transformed(prepared.mixture.matched(), prepared.model.transform)
 
 
@@ -317,9 +333,12 @@ def add(
 
 
 # ------------------------------------------------------------------------------------------------------------ the parts
-def _prepare(tree: xr.DataTree, new: Ensemble, model: Any) -> _Prepared:
+def _prepare(tree: xr.DataTree, new: Ensemble, model: Any, rows: np.ndarray | None = None) -> _Prepared:
+    """Bring a table to a fit; of these rows alone, if they are given (bool)."""
     check_given(new, model)
     fitted = model_of(tree, model)
+    if rows is not None and not getattr(fitted, "series", False):
+        new, rows = new.select(rows=rows), None  # no row tells of another: the rest need not be looked at
     ensemble = _with_members(new, tuple(json.loads(tree.attrs["bayesens_members"])), str(tree.attrs["units"]))
     posterior = tree["posterior"].to_dataset()
     _warn_rows(fitted, posterior, ensemble)
@@ -327,7 +346,23 @@ def _prepare(tree: xr.DataTree, new: Ensemble, model: Any) -> _Prepared:
     if getattr(fitted, "needs_history", False) and not history:
         raise ValueError("The fit has no group 'history', which predictions at known sites and groups need: it was dropped "
                          "from the tree, or an older version wrote the file. Keep the whole tree, or fit again.")  # fmt: skip
-    return _Prepared(fitted, posterior, ensemble, fitted.predictive(posterior, ensemble, *history))
+    mixture = fitted.predictive(posterior, ensemble, *history)
+    if rows is not None:
+        ensemble, mixture = ensemble.select(rows=rows), _restricted(mixture, rows)
+    return _Prepared(fitted, posterior, ensemble, mixture)
+
+
+def _restricted(mixture: PosteriorMixture, rows: np.ndarray) -> PosteriorMixture:
+    """The same predictions, of some rows."""
+    place = np.where(rows, np.cumsum(rows) - 1, -1)
+
+    def blocks() -> Iterator[Block]:
+        for block in mixture.blocks():
+            kept = place[block.rows]
+            if np.any(kept >= 0):
+                yield replace(block, rows=kept[kept >= 0])
+
+    return replace(mixture, f=mixture.f[rows], blocks=blocks)
 
 
 def _with_members(new: Ensemble, members: tuple[str, ...], units: str) -> Ensemble:

@@ -19,6 +19,17 @@ where members that share their inputs usually stand, which LKJ alone, centred on
 
 The joint Gaussian makes p(y | f) a regression on the members with negative weights allowed, linear_weight = V_ff^-1 V_fy.
 Effects are integrated out exactly for sampling and drawn back from their conditional distribution afterwards.
+
+A site that the fit has not seen, with the mean m of z = (y, f) in its group and the covariances B of its effect h (with what
+is open of the group's) and W within it, is predicted row by row, V = B + W, so that its rows never learn from each other:
+
+    y_i | f_i ~ Normal(m_y + V_yf V_ff^-1 (f_i - m_f), V_yy - V_yf V_ff^-1 V_fy)
+
+With ``series=True`` the members of all its rows, here J complete ones of mean fbar, first tell what h is: the members' level
+enters by B, their changes by W, which one regression on a row cannot tell apart. With S = B_ff + W_ff / J and c = W_ff^-1 W_fy,
+
+    h | fbar  ~ Normal(B_zf S^-1 (fbar - m_f), H),   H = B - B_zf S^-1 B_fz
+    y_i | all f ~ Normal(m_y + E h_y + c' (f_i - m_f - E h_f), W_yy - W_yf c + (1, -c)' H (1, -c))
 """
 
 from __future__ import annotations
@@ -34,6 +45,7 @@ import xarray as xr
 from bayesens.checks import degenerate
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
+from bayesens.member_series import given_members, left_open, new_sites
 from bayesens.options import check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior
@@ -77,6 +89,10 @@ class HBM:
         Correlation of the members' errors at every level.
     group, site : bool, optional
         Levels of the hierarchy; None takes those that the ensemble has with at least two labels.
+    series : bool
+        Whether a site that the fit has not seen is predicted from the members of all rows that are given of it at once, or
+        row by row. It changes predictions alone, no fit. A site's rows then belong together in one table: what is said of
+        a row depends on the others of its site, whether they have an observation or not.
     transform : {"identity", "sqrt", "log"}
         Applied to the observation and to all members; predictions come back in the observation's units.
     center, scale : float, optional
@@ -98,6 +114,7 @@ class HBM:
     errors: str = "factor"
     group: bool | None = None
     site: bool | None = None
+    series: bool = False
     transform: str = "identity"
     center: float | None = None
     scale: float | None = None
@@ -122,6 +139,11 @@ class HBM:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if not isinstance(self.series, bool):
+            raise TypeError(f"HBM(series=...) is True or False; got {self.series!r}.")
+        if self.series and self.site is False:
+            raise ValueError("HBM(series=True) predicts a new site from all its rows and needs the site level, which is off: "
+                             "site=False, or fewer than two site labels in the training rows. Set series=False.")  # fmt: skip
 
     @classmethod
     def preset(cls, name: str, **options: Any) -> HBM:
@@ -403,6 +425,10 @@ class HBM:
         sites and groups that the fit has not seen are predicted as new ones. Missing members are integrated out; a row
         without any has the climatology of its level.
 
+        With ``series=True`` a row at a new site with a label is conditioned on the members of all rows of that label; new
+        rows' observations are never used. All these rows are of one group, the known one that any of them has. Each site
+        is taken alone: several new sites of a group would say more of the group together.
+
         Parameters
         ----------
         posterior : Dataset
@@ -429,17 +455,28 @@ class HBM:
         if history is not None and self.group and self.site:  # a known site keeps its group whatever the table says
             known = history["site_group"].values[history["place"].values]
             code["group"] = np.where(code["site"] >= 0, known[code["site"]], code["group"])
+        new = np.full(len(rows.y), -1)
+        if self.series:
+            new, code["group"] = new_sites(ensemble.labels("site"), code["site"], code["group"])
         patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
         effect = _drawn_effects(draw) if history is None else _integrated_effects(m, history, site=bool(self.site))
 
         def blocks() -> Iterator[Block]:
-            for (g, s), members in _by_effect(row_classes(code["group"], code["site"], pattern.ravel())):
+            for (g, s, series), members in _by_effect(row_classes(code["group"], code["site"], new, pattern.ravel())):
                 mean, covariance = effect(g, s)
                 mean = m["mean"] + mean
-                covariance = m["within"] + covariance + (s < 0) * m["site"] + (g < 0) * m["group"]
+                covariance = covariance + (s < 0) * m["site"] + (g < 0) * m["group"]
+                if series >= 0:
+                    cells = [(1 + np.nonzero(patterns[q])[0], len(index), rows.f[index][:, patterns[q]].mean(axis=0))
+                             for q, index in members]  # fmt: skip
+                    mean, covariance = given_members(mean, covariance, m["within"], cells)
                 for q, index in members:
                     present = 1 + np.nonzero(patterns[q])[0]
-                    linear, variance = _regression(covariance, present)
+                    if series >= 0:  # the row's own members have told of the site already
+                        linear, variance = _regression(m["within"], present)
+                        variance = variance + left_open(linear, present, covariance)
+                    else:
+                        linear, variance = _regression(m["within"] + covariance, present)
                     coefficient = np.zeros((len(mean), 1, mean.shape[1]))
                     coefficient[:, 0, 0] = mean[:, 0] - np.sum(linear * mean[:, present], axis=1)
                     coefficient[:, 0, present] = linear
@@ -510,10 +547,10 @@ def _integrated_effects(m: dict[str, np.ndarray], history: xr.Dataset, *, site: 
 
 def _by_effect(
     classes: Iterable[tuple[np.ndarray, tuple[int, ...]]],
-) -> Iterator[tuple[tuple[int, int], list[tuple[int, np.ndarray]]]]:
-    """Gather classes of rows, sorted by (group, site, pattern), that share their effects."""
-    for key, members in groupby(classes, key=lambda item: item[1][:2]):
-        yield (key[0], key[1]), [(at[2], index) for index, at in members]
+) -> Iterator[tuple[tuple[int, ...], list[tuple[int, np.ndarray]]]]:
+    """Gather classes of rows, sorted by (group, site, new site, pattern), that share their effects."""
+    for key, members in groupby(classes, key=lambda item: item[1][:-1]):
+        yield key, [(at[-1], index) for index, at in members]
 
 
 def _regression(covariance: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
