@@ -10,9 +10,13 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Prior"]
+if TYPE_CHECKING:
+    import pymc as pm
+    import xarray as xr
+
+__all__ = ["Prior", "prior_draws"]
 
 # How a family's parameters move when its variable is multiplied by `scale` (and shifted, for families of the whole
 # line). Families that are not listed here go through a change of variables in PyMC, which costs more compilation.
@@ -134,6 +138,49 @@ class Prior:
         except (TypeError, ValueError) as error:
             raise ValueError(f"The prior of {name!r}, {self!r}, cannot be built: {error}. "
                              f"Use the parameter names of pymc.{self.family}.") from error  # fmt: skip
+
+
+def prior_draws(model: pm.Model, *, draws: int, random_seed: int | None = None) -> xr.Dataset:
+    """Draw the variables of a model from their priors; its data do not count.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        As `build` returns it.
+    draws : int
+    random_seed : int, optional
+
+    Returns
+    -------
+    xarray.Dataset
+        Free variables and deterministic ones with their labels, (chain, draw, ...); without those that only serve the
+        parametrisation.
+
+    Examples
+    --------
+    >>> import pymc as pm
+    >>> with pm.Model() as model:
+    ...     sd = Prior("HalfNormal", sigma=1).create("sd", scale=2.0)
+    >>> prior_draws(model, draws=500, random_seed=1)["sd"].sizes["draw"]
+    500
+    """
+    import numpy as np
+    import pymc as pm
+    import xarray as xr
+    from pytensor.compile.mode import Mode
+
+    variables = [*model.free_RVs, *model.deterministics]
+    # Compiled, so small a graph would take minutes longer than its draws save.
+    arrays = pm.draw(variables, draws=draws, random_seed=random_seed, mode=Mode(linker="py", optimizer=None))
+    found: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
+    for variable, array in zip(variables, arrays, strict=True):
+        values = np.asarray(array).reshape(draws, *np.shape(array)[1 if draws > 1 else 0 :])
+        own = tuple(str(dim) for dim in model.named_vars_to_dims.get(variable.name) or ())
+        if len(own) == values.ndim - 1:
+            found[str(variable.name)] = (("chain", "draw", *own), values[None])
+            labels |= {dim: np.array([str(label) for label in model.coords[dim] or ()]) for dim in own}
+    return xr.Dataset(found, labels | {"chain": np.arange(1), "draw": np.arange(draws)})
 
 
 def _double(parameters: dict[str, Any]) -> dict[str, Any]:
