@@ -11,48 +11,63 @@ from bayesens.checks import check_known
 from bayesens.evaluation import paired_differences
 from bayesens.models import BMA, HBM, EqualWeights, LinearPool
 
-__all__ = ["EFFECTS", "ladder", "ladder_effects"]
+__all__ = ["EFFECTS", "ladder", "ladder_effects", "ladder_words"]
 
 # What changes from one rung to another, and nothing else does.
 EFFECTS = (
     ("weights", "Equal weights", "BMA", "weights and widths learnt from the data"),
     ("mixture", "BMA", "Linear pool", "one kernel around a weighted mean in place of a mixture of kernels"),
     ("effects", "BMA", "BMA with effects", "group and site effects in the kernels' means"),
+    (
+        "group weights",
+        "BMA with effects",
+        "BMA with group weights",
+        "weights that vary with the group, partially pooled",
+    ),
     ("joint", "Linear pool", "HBM without levels", "members and observation jointly normal, errors independent"),
     ("levels", "HBM without levels", "HBM independent", "biases of every source by group and site"),
     ("dependence", "HBM independent", "HBM", "errors of members correlated"),
     ("HBM or BMA", "BMA with effects", "HBM", "the fair comparison: both with group and site effects"),
-)  # fmt: skip
+    ("whole series", "HBM", "HBM on whole series", "a new site predicted from the members of all its days at once"),
+)
 
 KEPT = ("difference", "low", "high", "unit", "clear", "p_better", "equivalent", "verdict", "interval")
 
 
-def ladder(*, group: bool = True, site: bool = True) -> dict[str, Any]:
+def ladder(*, group: bool = True, site: bool = True, **options: Any) -> dict[str, Any]:
     """Return the rungs, as `compare` takes them.
 
     Parameters
     ----------
     group, site : bool
-        Whether rungs with effects have those of groups and of sites; False where the table has no such labels.
+        Whether rungs with effects have those of groups and of sites; False where the table has no such labels. Without
+        groups there is no rung with weights by group.
+    **options
+        Of every rung, such as ``transform="sqrt"``.
 
     Returns
     -------
     dict of str to model
 
+    Notes
+    -----
+    All rungs predict row by row, but for the last: "HBM on whole series" learns the offset of a new site from the members of
+    all rows that are given of it, which no other rung may use, so that it is a rung of its own and no part of the
+    comparison with BMA.
+
     Examples
     --------
-    >>> list(ladder())
-    ['Equal weights', 'BMA', 'Linear pool', 'BMA with effects', 'HBM without levels', 'HBM independent', 'HBM']
+    >>> list(ladder())[:4]
+    ['Equal weights', 'BMA', 'Linear pool', 'BMA with effects']
     """
-    return {
-        "Equal weights": EqualWeights(),
-        "BMA": BMA(),
-        "Linear pool": LinearPool(),
-        "BMA with effects": BMA(group=group, site=site),
-        "HBM without levels": HBM(errors="independent", group=False, site=False),
-        "HBM independent": HBM(errors="independent", group=group, site=site),
-        "HBM": HBM(group=group, site=site),
-    }
+    effects: dict[str, Any] = {"group": group, "site": site} | options
+    rungs = {"Equal weights": EqualWeights(**options), "BMA": BMA(**options), "Linear pool": LinearPool(**options),
+             "BMA with effects": BMA(**effects)}  # fmt: skip
+    if group:
+        rungs["BMA with group weights"] = BMA(weights="group", **effects)
+    rungs["HBM without levels"] = HBM(errors="independent", group=False, site=False, **options)
+    rungs |= {"HBM independent": HBM(errors="independent", **effects), "HBM": HBM(**effects)}
+    return rungs | ({"HBM on whole series": HBM(series=True, **effects)} if site else {})
 
 
 def ladder_effects(
@@ -116,3 +131,50 @@ def ladder_effects(
         kept = line.iloc[0][list(KEPT)].to_dict()
         lines.append({"effect": effect, "change": change, "before": before, "after": after} | kept)
     return pd.DataFrame(lines)
+
+
+def ladder_words(effects: pd.DataFrame) -> str:
+    """Say which changes of the ladder matter, and how HBM and BMA compare when both have the same effects.
+
+    Parameters
+    ----------
+    effects : DataFrame
+        From `ladder_effects`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"effect": ["HBM or BMA"], "before": ["BMA with effects"], "after": ["HBM"], "unit": ["percent"],
+    ...                       "difference": [2.0], "low": [-1.0], "high": [5.0], "verdict": ["not told apart"]})
+    >>> print(ladder_words(table))
+    With the same group and site effects, HBM against BMA: +2.0 % (-1.0 to +5.0): not told apart. No change of the ladder is told
+    apart from none.
+    """
+    lines = effects.to_dict("records")
+    fair = [line for line in lines if line["effect"] == "HBM or BMA"]
+    said = [f"With the same group and site effects, HBM against BMA: {_said(line)}." for line in fair]
+    clear = [line for line in lines if line["verdict"] in ("better", "worse")]
+    if not clear:
+        return " ".join([*said, "No change of the ladder is told apart from none."])
+    for verdict, head in (("better", "What helps"), ("worse", "What hurts")):
+        some = sorted((line for line in clear if line["verdict"] == verdict), key=lambda line: -abs(line["difference"]))
+        named = [
+            f"{line['effect']} ({line['before']} to {line['after']}, {_said(line, verdict=False)})" for line in some
+        ]
+        said += [f"{head}, the largest first: {'; '.join(named)}."] if named else []
+    rest = [line["effect"] for line in lines if line not in clear]
+    return " ".join(
+        [*said, f"Not told apart from no change, or of no importance: {', '.join(rest)}."] if rest else said
+    )
+
+
+def _said(line: dict[Any, Any], *, verdict: bool = True) -> str:
+    unit = " %" if line["unit"] == "percent" else ""
+    digits = ".1f" if unit else ".3f"
+    text = f"{line['difference']:+{digits}}{unit}"
+    if line["low"] == line["low"]:
+        text += f" ({line['low']:+{digits}} to {line['high']:+{digits}})"
+    return f"{text}: {line['verdict']}" if verdict else text

@@ -26,6 +26,7 @@ from bayesens.chapters.data import data as data_chapter
 from bayesens.chapters.data import data_line
 from bayesens.chapters.drivers import drivers
 from bayesens.chapters.droughts import droughts
+from bayesens.chapters.ladder import ladder as ladder_chapter
 from bayesens.chapters.maps import maps as maps_chapter
 from bayesens.chapters.members import members as members_chapter
 from bayesens.chapters.posterior import posterior
@@ -42,6 +43,7 @@ from bayesens.inference import fit
 from bayesens.member_fits import FittedMembers
 from bayesens.members import Members, cross_fit
 from bayesens.options import options_to_json
+from bayesens.rungs import ladder
 from bayesens.steps import Steps
 from bayesens.study_data import StudyData, study_data, study_models
 from bayesens.study_file import Study, read_study
@@ -171,14 +173,12 @@ def _results(
     for estimand in asked.estimands:
         say(f"Scoring {listed(models)} on rows held out: {estimand} ...")
         held[estimand] = held_out(
-            models, table.source, estimand=estimand, folds=asked.folds, blocks=asked.blocks, gap=_gap(table, asked.gap)
-            if "time" in estimand else None, method=methods, draws=asked.draws, products=table.products, below=below,
-            labels=table.labels, inner_folds=study.members.folds, random_seed=seed, n_jobs=study.study.jobs,
-            cache=steps.folder, progressbar=shown,
+            models, table.source, method=methods, products=table.products, below=below, labels=table.labels,
+            **_folds(study, table, estimand, steps, shown),
         )  # fmt: skip
     ensemble = _whole(study, table, steps, say, shown)
     fits, warned = _fits(models, held, methods, ensemble, steps, seed, asked.draws, say)
-    more: dict[str, Any] = {"drought_threshold": below}
+    more: dict[str, Any] = {"drought_threshold": below, "ladder": _ladder(study, table, steps, say, shown)}
     if study.importance is not None:
         say("Shuffling covariates at stations held out ...")
         more |= _drivers(study, table, steps, shown)
@@ -189,6 +189,30 @@ def _results(
         final = None if members is None else FittedMembers.load(members)
         more["maps"] = study_maps(study, table, fits, final, folds, more.get("importance"))
     return StudyResults(study, table, models, held, ensemble, fits, warned, final_members=members, **more)
+
+
+def _folds(study: Study, table: StudyData, estimand: str, steps: Steps, shown: bool) -> dict[str, Any]:
+    """How rows are held out, the same for every comparison of the study."""
+    asked = study.evaluation
+    gap = _gap(table, asked.gap) if "time" in estimand else None
+    return {"estimand": estimand, "folds": asked.folds, "blocks": asked.blocks, "gap": gap, "draws": asked.draws,
+            "inner_folds": study.members.folds, "random_seed": study.study.random_seed, "n_jobs": study.study.jobs,
+            "cache": steps.folder, "progressbar": shown}  # fmt: skip
+
+
+def _ladder(
+    study: Study, table: StudyData, steps: Steps, say: Callable[[str], None], shown: bool
+) -> dict[str, xr.Dataset]:
+    """Rows held out as the rungs of the ladder predict them, by estimand."""
+    if study.ladder is None:
+        return {}
+    rungs = ladder(group=study.data.group is not None, transform=study.ladder.transform)
+    out: dict[str, xr.Dataset] = {}
+    for estimand in study.ladder.estimands or study.evaluation.estimands:
+        say(f"Climbing the ladder of {len(rungs)} models on rows held out: {estimand} ...")
+        held = held_out(rungs, table.source, part="ladder", **_folds(study, table, estimand, steps, shown))
+        out[estimand] = held.rows
+    return out
 
 
 def _final_members(
@@ -340,6 +364,8 @@ def _chapters(results: StudyResults, table: pd.DataFrame, differences: pd.DataFr
         scores(results, table, differences),
         calibration(results),
     ]
+    if results.ladder:
+        chapters.append(ladder_chapter(results))
     if results.study.data.time is not None:
         chapters.append(through_time(results))
     chapters.append(posterior(results))

@@ -159,6 +159,29 @@ class Importance(Part):
     )
 
 
+class Ladder(Part):
+    """The ladder from equal weights to HBM: one change a rung, and what each does on rows held out."""
+
+    estimands: tuple[Estimand, ...] = Field((), description="Left out: those of [evaluation].")
+    transform: Literal["identity", "sqrt", "log"] = Field("identity", description="Of observations and members alike.")
+
+
+class Sensitivity(Part):
+    """What the results rest on: members, stations, priors."""
+
+    models: Words = Field((), description="Names from [models]; left out: the first one.")
+    members: tuple[Literal["member", "cluster"], ...] = Field(
+        ("member",), description="Leave out each member, or each cluster of members whose errors are nearly one."
+    )
+    shapley: bool = Field(False, description="Share the gain out to the members, over all their subsets (8 at most).")
+    stations: tuple[Share, ...] = Field(
+        (), description="Shares of the stations to remove before training, such as [0.1, 0.2, 0.3, 0.4]."
+    )
+    replicates: Positive = Field(20, description="Random removals of stations.")
+    validation: Share = Field(0.25, description="Share of the stations that all of them are scored at.")
+    priors: bool = Field(True, description="Scale priors and likelihood, and say what the priors imply.")
+
+
 class Representativeness(Part):
     """How far a station stands for its cell, from cells with several stations."""
 
@@ -198,7 +221,7 @@ class Study(Part):
         Predictions to compare with that no model uses, such as the coarse input.
     models : dict of name to Model
     evaluation : Evaluation
-    drought, importance, representativeness, map : optional
+    drought, importance, ladder, sensitivity, representativeness, map : optional
         Parts that are done where the file has them.
     report : Report
     folder : Path
@@ -215,6 +238,8 @@ class Study(Part):
     evaluation: Evaluation = Field(default_factory=Evaluation)
     drought: Drought | None = None
     importance: Importance | None = None
+    ladder: Ladder | None = None
+    sensitivity: Sensitivity | None = None
     representativeness: Representativeness | None = None
     map: Map | None = None
     report: Report = Field(default_factory=Report)
@@ -228,11 +253,14 @@ class Study(Part):
                 f"evaluation.reference is {reference!r}; wanted one of {', '.join([*self.models, *self.products])}"
             )
         needs = {"time": self.data.time, "site": self.data.site, "group": self.data.group}
-        for estimand in self.evaluation.estimands:
+        asked = self.ladder.estimands if self.ladder is not None else ()
+        for key, estimand in [("evaluation", e) for e in self.evaluation.estimands] + [("ladder", e) for e in asked]:
             if lacking := [part for part in estimand.split("-") if needs[part] is None]:
-                raise ValueError(
-                    f"evaluation.estimands has {estimand!r}, which needs data.{lacking[0]}: name the column"
-                )
+                raise ValueError(f"{key}.estimands has {estimand!r}, which needs data.{lacking[0]}: name the column")
+        if self.sensitivity is not None and (unknown := set(self.sensitivity.models) - set(self.models)):
+            raise ValueError(
+                f"sensitivity.models has {', '.join(sorted(unknown))}; wanted names of {', '.join(self.models)}"
+            )
         if self.importance is not None and not self.members.train:
             raise ValueError("[importance] needs members.train: only members that are trained here have covariates")
         for part in ("drought", "members.sums"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class StudyResults:
     drought_threshold : array (obs), optional
         Of every row of the table [units].
     maps : Maps, optional
+    ladder : dict of estimand to Dataset
+        Rows held out as the rungs of the ladder predict them; empty where it was not asked for.
     """
 
     study: Study
@@ -64,6 +66,7 @@ class StudyResults:
     inflation: pd.Series | None = None
     drought_threshold: NDArray[np.float64] | None = None
     maps: Maps | None = None
+    ladder: Mapping[str, xr.Dataset] = field(default_factory=dict)
 
     @property
     def units(self) -> str:

@@ -63,7 +63,8 @@ model = "climatology"
 method = "em"
 """
 EXAMPLES = {
-    "drought": "percentile = 0.2", "importance": "repeats = 5", "representativeness": 'cell = "cell"',
+    "drought": "percentile = 0.2", "importance": "repeats = 5", "ladder": 'transform = "identity"',
+    "sensitivity": 'members = ["member", "cluster"]', "representativeness": 'cell = "cell"',
     "map": 'grid = "grid.nc"',
 }  # fmt: skip
 

@@ -8,7 +8,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesens as be
-from bayesens.rungs import EFFECTS, ladder, ladder_effects
+from bayesens import plots
+from bayesens.rungs import EFFECTS, ladder, ladder_effects, ladder_words
 
 
 def rows(rungs, stations=24, days=40):
@@ -26,6 +27,8 @@ def rows(rungs, stations=24, days=40):
     ("BMA", "BMA with effects", {"group", "site"}),
     ("HBM without levels", "HBM independent", {"group", "site"}),
     ("HBM independent", "HBM", {"errors"}),
+    ("BMA with effects", "BMA with group weights", {"weights"}),
+    ("HBM", "HBM on whole series", {"series"}),
 ])  # fmt: skip
 def test_rungs_of_one_family_differ_in_what_the_effect_names(one, other, changed):
     rungs = ladder()
@@ -36,7 +39,9 @@ def test_rungs_of_one_family_differ_in_what_the_effect_names(one, other, changed
 def test_rungs_without_labels_have_no_effects_of_them():
     rungs = ladder(group=False, site=False)
     assert not any(getattr(rungs[name], level) for name in ("BMA with effects", "HBM") for level in ("group", "site"))
-    assert {name for _, one, other, _ in EFFECTS for name in (one, other)} == set(rungs)
+    assert {"BMA with group weights", "HBM on whole series"}.isdisjoint(rungs)
+    assert {name for _, one, other, _ in EFFECTS for name in (one, other)} == set(ladder())
+    assert {model.transform for model in ladder(transform="sqrt").values()} == {"sqrt"}
 
 
 def test_effects_are_paired_differences_of_their_rungs():
@@ -58,3 +63,36 @@ def test_rows_without_two_rungs_and_unknown_metrics_are_refused():
         ladder_effects(rows({"Equal weights": 1.0, "RF": 0.8}))
     with pytest.raises(KeyError, match=r"no metric 'crsp'.*did you mean 'crps'"):
         ladder_effects(rows({"Equal weights": 1.0, "BMA": 0.8}), metric="crsp", replicates=10)
+
+
+def test_words_and_figure_say_what_the_intervals_allow():
+    found = ladder_effects(
+        rows({"Equal weights": 1.0, "BMA": 0.8, "HBM": 0.9, "BMA with effects": 0.8}), replicates=200, random_seed=1
+    )
+    text = ladder_words(found)
+    assert text.startswith("With the same group and site effects, HBM against BMA: +1")
+    assert "What helps, the largest first: weights (Equal weights to BMA, -" in text
+    assert "What hurts, the largest first: HBM or BMA" in text
+    assert text.endswith("Not told apart from no change, or of no importance: effects.")
+    ax = plots.ladder({"site": found, "time": found})
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names[0] == "weights: Equal weights → BMA"
+    drawn = np.concatenate([line.get_xdata() for line in ax.lines if line.get_marker() not in ("None", "x")])
+    assert set(np.round(found["difference"], 6)) <= set(np.round(np.asarray(drawn, float), 6))
+    with pytest.raises(KeyError, match="no column 'before'"):
+        plots.ladder(found.drop(columns="before"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The fit has not converged", "ignore:.*that the fit has not seen")
+def test_the_whole_ladder_is_climbed():
+    """Every rung is fitted and scored on the same rows, and every effect is in the table."""
+    frame = be.simulate.region(9, 3, 12, random_seed=2).frame
+    ensemble = be.Ensemble.from_frame(
+        frame, members=["rf", "mlr", "xgb"], observation="sm", site="station", group="network"
+    )
+    found = be.compare(ladder(), ensemble, estimand="site", folds=3, draws=100, random_seed=1, progressbar=False)
+    assert found["model"].values.tolist() == list(ladder())
+    assert found["crps"].notnull().all()
+    effects = ladder_effects(found, replicates=50, random_seed=1)
+    assert effects["effect"].tolist() == [effect for effect, *_ in EFFECTS]

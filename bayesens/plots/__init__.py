@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bayesens.plots.calibration import coverage, pit, quantile_reliability, reliability
 from bayesens.plots.dependence import dependence
+from bayesens.plots.ladder import ladder
 from bayesens.plots.matrices import correlations
 from bayesens.plots.posterior import biases, source_biases, weights
 from bayesens.plots.predictions import event_probability, intervals, intervals_by_station
@@ -25,6 +26,7 @@ __all__ = [
     "importance",
     "intervals",
     "intervals_by_station",
+    "ladder",
     "pit",
     "quantile_reliability",
     "reliability",
