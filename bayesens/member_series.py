@@ -13,12 +13,15 @@ noise W_yy - W_yf c, and what h leaves open, (1, -c)' C (1, -c).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["given_members", "left_open", "new_sites"]
+__all__ = ["Inside", "given_members", "inside", "left_open", "new_sites"]
 
-Cell = tuple[np.ndarray, int, np.ndarray]  # columns of z, number of rows that have just these, and their averages
+Cell = tuple[
+    np.ndarray, int, np.ndarray
+]  # precision of one pattern of missing members, its number of rows, their averages
 
 
 def new_sites(labels: np.ndarray | None, site: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,9 +60,50 @@ def new_sites(labels: np.ndarray | None, site: np.ndarray, group: np.ndarray) ->
     return new, group
 
 
-def given_members(
-    mean: np.ndarray, prior: np.ndarray, within: np.ndarray, cells: Iterable[Cell]
-) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Inside:
+    """Rows about their site's mean that have the same members.
+
+    Attributes
+    ----------
+    linear : array (draw, present)
+        Coefficients of y on the members.
+    variance : array (draw)
+        Of y, that they leave.
+    precision : array (draw, column, column)
+        Inverse of the members' covariance; zero in the columns of y and of missing members.
+    """
+
+    linear: np.ndarray
+    variance: np.ndarray
+    precision: np.ndarray
+
+
+def inside(within: np.ndarray, columns: np.ndarray) -> Inside:
+    """Return what is the same for all rows with some members, at whatever site.
+
+    Parameters
+    ----------
+    within : array (draw, column, column)
+        Covariance of the rows about their site's mean; that of the members must be regular.
+    columns : int array (present)
+        Columns of ``z`` that the members have: 1 is the first.
+
+    Examples
+    --------
+    >>> found = inside(np.array([[[1.0, 1.0], [1.0, 2.0]]]), np.array([1]))
+    >>> found.linear.tolist(), found.variance.tolist(), found.precision.tolist()
+    ([[0.5]], [0.5], [[[0.0, 0.0], [0.0, 0.5]]])
+    """
+    block = np.ix_(np.arange(len(within)), columns, columns)
+    inverse, cross = np.linalg.inv(within[block]), within[:, columns, 0]
+    precision = np.zeros_like(within)
+    precision[block] = inverse
+    linear = np.einsum("sij,sj->si", inverse, cross)
+    return Inside(linear, within[:, 0, 0] - np.sum(linear * cross, axis=1), precision)
+
+
+def given_members(mean: np.ndarray, prior: np.ndarray, cells: Iterable[Cell]) -> tuple[np.ndarray, np.ndarray]:
     """Mean of ``z = (y, f)`` at a site and the covariance of the site's effect, given the members of its rows.
 
     Parameters
@@ -68,11 +112,9 @@ def given_members(
         Before the members are seen.
     prior : array (draw, column, column)
         Covariance of the site's effect before the members are seen; positive semi-definite.
-    within : array (draw, column, column)
-        Covariance of the rows about their site's mean; that of the members must be regular.
-    cells : iterable of (columns, n, average)
-        For each pattern of missing members the columns of ``z`` that are there (int array, 1 is the first member), the
-        number of rows, and their averages (column).
+    cells : iterable of (precision, n, average)
+        For each pattern of missing members the precision from :func:`inside`, the number of rows, and their averages
+        (column); those of missing members, and of y, may be anything finite.
 
     Returns
     -------
@@ -84,22 +126,19 @@ def given_members(
     1 + (1 + 1) / 2 = 2, and half of it is the site's.
 
     >>> one = np.ones((1, 2, 2))
-    >>> rows = (np.array([1]), 2, np.array([3.0]))
-    >>> mean, covariance = given_members(np.zeros((1, 2)), one, one + np.diag([0.0, 1.0]), [rows])
+    >>> rows = inside(one + np.diag([0.0, 1.0]), np.array([1]))
+    >>> mean, covariance = given_members(np.zeros((1, 2)), one, [(rows.precision, 2, np.array([0.0, 3.0]))])
     >>> mean.round(9).tolist(), covariance.round(9).tolist()
     ([[1.5, 1.5]], [[[0.5, 0.5], [0.5, 0.5]]])
     """
-    p = within.shape[-1]
-    precision, information = np.zeros((len(within), p, p)), np.zeros((len(within), p))
-    for columns, n, average in cells:
-        block = np.ix_(np.arange(len(within)), columns, columns)
-        inverse = np.linalg.inv(within[block])
-        precision[block] += n * inverse
-        information[:, columns] += n * np.einsum("sij,sj->si", inverse, average - mean[:, columns])
+    total, information = np.zeros_like(prior), np.zeros_like(mean)
+    for precision, n, average in cells:
+        total += n * precision
+        information += n * np.einsum("sij,sj->si", precision, average - mean)
     root = _root(prior)
     across = root.swapaxes(1, 2)
-    left = root @ np.linalg.solve(np.eye(p) + across @ precision @ root, across)
-    return mean + np.einsum("sij,sj->si", left, information), left
+    covariance = root @ np.linalg.solve(np.eye(prior.shape[-1]) + across @ total @ root, across)
+    return mean + np.einsum("sij,sj->si", covariance, information), covariance
 
 
 def left_open(linear: np.ndarray, columns: np.ndarray, covariance: np.ndarray) -> np.ndarray:
@@ -126,7 +165,7 @@ def left_open(linear: np.ndarray, columns: np.ndarray, covariance: np.ndarray) -
     contrast = np.zeros(covariance.shape[:2])
     contrast[:, 0] = 1.0
     contrast[:, columns] = -linear
-    variance: np.ndarray = np.einsum("si,sij,sj->s", contrast, covariance, contrast, optimize=True)
+    variance: np.ndarray = np.sum(contrast * np.einsum("sij,sj->si", covariance, contrast), axis=1)
     return variance
 
 

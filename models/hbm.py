@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,7 +46,7 @@ import xarray as xr
 from bayesens.checks import degenerate
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
-from bayesens.member_series import given_members, left_open, new_sites
+from bayesens.member_series import given_members, inside, left_open, new_sites
 from bayesens.options import check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior
@@ -141,9 +142,6 @@ class HBM:
         check_options(self)
         if not isinstance(self.series, bool):
             raise TypeError(f"HBM(series=...) is True or False; got {self.series!r}.")
-        if self.series and self.site is False:
-            raise ValueError("HBM(series=True) predicts a new site from all its rows and needs the site level, which is off: "
-                             "site=False, or fewer than two site labels in the training rows. Set series=False.")  # fmt: skip
 
     @classmethod
     def preset(cls, name: str, **options: Any) -> HBM:
@@ -173,6 +171,9 @@ class HBM:
         for level in self.levels:
             if found[level] is None:
                 found[level] = len(np.unique(getattr(rows.tally, level))) > 1
+        if self.series and not found["site"]:
+            raise ValueError("HBM(series=True) predicts a new site from all its rows and needs the site level, which is off: "
+                             "site=False, or fewer than two site labels in the training rows. Set series=False.")  # fmt: skip
         return replace(
             self, **found,
             center=rows.mean if self.center is None else self.center,
@@ -460,6 +461,7 @@ class HBM:
             new, code["group"] = new_sites(ensemble.labels("site"), code["site"], code["group"])
         patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
         effect = _drawn_effects(draw) if history is None else _integrated_effects(m, history, site=bool(self.site))
+        common = lru_cache(maxsize=64)(lambda q: inside(m["within"], 1 + np.nonzero(patterns[q])[0]))
 
         def blocks() -> Iterator[Block]:
             for (g, s, series), members in _by_effect(row_classes(code["group"], code["site"], new, pattern.ravel())):
@@ -467,14 +469,14 @@ class HBM:
                 mean = m["mean"] + mean
                 covariance = covariance + (s < 0) * m["site"] + (g < 0) * m["group"]
                 if series >= 0:
-                    cells = [(1 + np.nonzero(patterns[q])[0], len(index), rows.f[index][:, patterns[q]].mean(axis=0))
+                    cells = [(common(q).precision, len(index), np.append(0.0, rows.f[index].mean(axis=0)))
                              for q, index in members]  # fmt: skip
-                    mean, covariance = given_members(mean, covariance, m["within"], cells)
+                    mean, covariance = given_members(mean, covariance, cells)
                 for q, index in members:
                     present = 1 + np.nonzero(patterns[q])[0]
                     if series >= 0:  # the row's own members have told of the site already
-                        linear, variance = _regression(m["within"], present)
-                        variance = variance + left_open(linear, present, covariance)
+                        linear = common(q).linear
+                        variance = common(q).variance + left_open(linear, present, covariance)
                     else:
                         linear, variance = _regression(m["within"] + covariance, present)
                     coefficient = np.zeros((len(mean), 1, mean.shape[1]))

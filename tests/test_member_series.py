@@ -11,7 +11,7 @@ import xarray as xr
 import bayesens as be
 from bayesens.ensemble import Ensemble
 from bayesens.inference import _describe
-from bayesens.member_series import given_members
+from bayesens.member_series import given_members, inside
 from bayesens.options import options_from_json, options_to_json
 from bayesens.prediction import distribution
 
@@ -216,8 +216,8 @@ def test_the_covariance_of_a_site_is_symmetric_and_positive_however_many_rows():
     """A covariance of rank one, and rows enough to leave nothing open of what it says."""
     line = np.array([1.0, 0.5, 2.0])
     prior, within = np.outer(line, line)[None], np.diag([1.0, 1e-4, 1e-4])[None]
-    cell = np.array([1, 2]), 10**6, np.array([1.0, 4.0])
-    mean, left = given_members(np.zeros((1, 3)), prior, within, [cell])
+    cell = inside(within, np.array([1, 2])).precision, 10**6, np.array([0.0, 1.0, 4.0])
+    mean, left = given_members(np.zeros((1, 3)), prior, [cell])
     agree(mean[0], 2.0 * line, rel=1e-7)
     agree(left, left.swapaxes(1, 2), rel=1e-20)
     assert 0.0 < left[0, 0, 0] == pytest.approx(1.0 / (1.0 + 10**10 * (0.25 + 4.0)), rel=1e-9)
@@ -366,7 +366,7 @@ def test_another_value_than_true_or_false_is_an_error(value):
 def test_a_series_needs_the_level_of_sites(train):
     text = "needs the site level, which is off: site=False, or fewer than two site labels.* Set series=False"
     with pytest.raises(ValueError, match=text):
-        be.HBM(series=True, site=False)
+        be.HBM(series=True, site=False).resolve(train)
     with pytest.raises(ValueError, match=text):
         be.HBM(series=True).resolve(train.select(rows=train.labels("site") == "s3"))
     assert be.HBM(series=True).resolve(train).site is True
