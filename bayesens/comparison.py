@@ -504,9 +504,9 @@ class _Job:
         return out
 
     def _scores(self, tree: xr.DataTree, test: Ensemble) -> xr.Dataset:
-        rows = test.select(rows=test.observed)
         low, high = self.limits
-        weighted = threshold_crps(distribution(tree, rows), rows.require_observation(), lower=low, upper=high)
+        y = test.require_observation()[test.observed]
+        weighted = threshold_crps(distribution(tree, test, rows=test.observed), y, lower=low, upper=high)
         return score(tree, test, levels=LEVELS, random_seed=self.seed).assign(twcrps=("obs", weighted))
 
 
