@@ -53,6 +53,7 @@ def compare(
     gap: Any = None,
     method: str | Mapping[str, str] = "auto",
     draws: int = 1000,
+    likelihood_power: float = 1.0,
     band: str | tuple[float, float] = "mid",
     below: ArrayLike | None = None,
     products: Mapping[str, ArrayLike] | None = None,
@@ -87,6 +88,8 @@ def compare(
         Of `fit`.
     draws : int
         Of each of four chains.
+    likelihood_power : float
+        Of `fit`, for models that are not fitted by EM.
     band : str or (float, float)
         Quantile levels of the observations between which the threshold-weighted CRPS counts.
     below : array_like (obs), optional
@@ -143,7 +146,8 @@ def compare(
     ([0, 0, 1, 1, 2, 2], True)
     """
     return held_out(
-        models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws, band=band,
+        models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws,
+        likelihood_power=likelihood_power, band=band,
         below=below, products=products, labels=labels, inner_folds=inner_folds, random_seed=random_seed, n_jobs=n_jobs,
         workers=workers, cache=cache, part=part, progressbar=progressbar,
     ).rows  # fmt: skip
@@ -178,6 +182,7 @@ def held_out(
     gap: Any = None,
     method: str | Mapping[str, str] = "auto",
     draws: int = 1000,
+    likelihood_power: float = 1.0,
     band: str | tuple[float, float] = "mid",
     below: ArrayLike | None = None,
     products: Mapping[str, ArrayLike] | None = None,
@@ -194,7 +199,7 @@ def held_out(
 
     Parameters
     ----------
-    models, data, estimand, folds, blocks, gap, method, draws, band, below, products, labels
+    models, data, estimand, folds, blocks, gap, method, draws, likelihood_power, band, below, products, labels
         As in `compare`.
     inner_folds, random_seed, n_jobs, workers, cache, part, progressbar
         As in `compare`.
@@ -219,7 +224,7 @@ def held_out(
         methods={name: method if isinstance(method, str) else method.get(name, "auto") for name in models},
         cut=None if below is None else checked_column(below, len(source.table), "below"),
         inner={"folds": inner_folds, "scheme": "time" if estimand == "time" else "site"},
-        seeds=[_seed(random_seed, estimand, k) for k in range(len(parts))], draws=draws, n_jobs=n_jobs,
+        seeds=[_seed(random_seed, estimand, k) for k in range(len(parts))], draws=draws, power=likelihood_power, n_jobs=n_jobs,
         part=f"{file_name(part)}-" if part else "",
     )  # fmt: skip
     with _progress(len(parts) * (len(models) + 1), ESTIMANDS[estimand], progressbar) as advance:
@@ -273,6 +278,7 @@ class _Run:
     inner: dict[str, Any]
     seeds: list[int]
     draws: int
+    power: float
     n_jobs: int
     part: str
 
@@ -314,7 +320,7 @@ class _Run:
     def job(self, label: str, k: int, found: _Found) -> _Job:
         """One model in one fold, begun where it ended in the first fold."""
         cut = None if self.cut is None else self.cut[self.parts[k].test]
-        return _Job(self.models[label], self.methods[label], self.draws, self.seeds[k], self.limits, cut, self.steps,
+        return _Job(self.models[label], self.methods[label], self.draws, self.power, self.seeds[k], self.limits, cut, self.steps,
                     f"{self.part}{self.estimand}-{k + 1}-{file_name(label)}", found.optimum(label))  # fmt: skip
 
 
@@ -467,6 +473,7 @@ class _Job:
     model: Any
     method: str
     draws: int
+    power: float
     seed: int
     limits: tuple[float, float]
     below: NDArray[np.float64] | None
@@ -482,7 +489,7 @@ class _Job:
             train, test = train.select(members=members), test.select(members=members)
         key = {
             "model": type(model).__name__, "options": options_to_json(model), "method": self.method, "draws": self.draws,
-            "seed": self.seed, "limits": self.limits, "train": train.digest, "test": test.digest,
+            "power": self.power, "seed": self.seed, "limits": self.limits, "train": train.digest, "test": test.digest,
             "below": None if self.below is None else _digest(self.below), "warm": self.warm,
         }  # fmt: skip
         return self.steps.dataset(self.name, key, partial(self.run, model, train, test))
@@ -490,8 +497,8 @@ class _Job:
     def run(self, model: Any, train: Ensemble, test: Ensemble) -> xr.Dataset:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            tree = fit(model, train, method=self.method, draws=self.draws, random_seed=self.seed, warm=self.warm,
-                       log_likelihood=False, progressbar=False)  # fmt: skip
+            tree = fit(model, train, method=self.method, draws=self.draws, likelihood_power=self.power,
+                       random_seed=self.seed, warm=self.warm, log_likelihood=False, progressbar=False)  # fmt: skip
             out = predict(tree, test, quantiles=QUANTILES)
             if test.observed.any():
                 out = out.assign(self._scores(tree, test).reindex(obs=out["obs"].values).data_vars)
