@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Inside", "given_members", "inside", "left_open", "new_sites"]
+__all__ = ["Inside", "given_members", "inside", "left_open", "new_sites", "root"]
 
 Cell = tuple[
     np.ndarray, int, np.ndarray
@@ -103,15 +103,34 @@ def inside(within: np.ndarray, columns: np.ndarray) -> Inside:
     return Inside(linear, within[:, 0, 0] - np.sum(linear * cross, axis=1), precision)
 
 
-def given_members(mean: np.ndarray, prior: np.ndarray, cells: Iterable[Cell]) -> tuple[np.ndarray, np.ndarray]:
+def root(covariance: np.ndarray) -> np.ndarray:
+    """L with L L' = covariance, which a Cholesky root would need to be regular.
+
+    Parameters
+    ----------
+    covariance : array (draw, column, column)
+        Positive semi-definite.
+
+    Examples
+    --------
+    >>> one = root(np.ones((1, 2, 2)))
+    >>> (one @ one.swapaxes(1, 2)).round(9).tolist()
+    [[[1.0, 1.0], [1.0, 1.0]]]
+    """
+    value, vector = np.linalg.eigh(covariance)
+    out: np.ndarray = vector * np.sqrt(np.maximum(value, 0.0))[:, None, :]
+    return out
+
+
+def given_members(mean: np.ndarray, prior_root: np.ndarray, cells: Iterable[Cell]) -> tuple[np.ndarray, np.ndarray]:
     """Mean of ``z = (y, f)`` at a site and the covariance of the site's effect, given the members of its rows.
 
     Parameters
     ----------
     mean : array (draw, column)
         Before the members are seen.
-    prior : array (draw, column, column)
-        Covariance of the site's effect before the members are seen; positive semi-definite.
+    prior_root : array (draw, column, column)
+        A :func:`root` of the covariance of the site's effect before the members are seen.
     cells : iterable of (precision, n, average)
         For each pattern of missing members the precision from :func:`inside`, the number of rows, and their averages
         (column); those of missing members, and of y, may be anything finite.
@@ -127,17 +146,17 @@ def given_members(mean: np.ndarray, prior: np.ndarray, cells: Iterable[Cell]) ->
 
     >>> one = np.ones((1, 2, 2))
     >>> rows = inside(one + np.diag([0.0, 1.0]), np.array([1]))
-    >>> mean, covariance = given_members(np.zeros((1, 2)), one, [(rows.precision, 2, np.array([0.0, 3.0]))])
+    >>> mean, covariance = given_members(np.zeros((1, 2)), root(one), [(rows.precision, 2, np.array([0.0, 3.0]))])
     >>> mean.round(9).tolist(), covariance.round(9).tolist()
     ([[1.5, 1.5]], [[[0.5, 0.5], [0.5, 0.5]]])
     """
-    total, information = np.zeros_like(prior), np.zeros_like(mean)
+    total, information = np.zeros_like(prior_root), np.zeros_like(mean)
     for precision, n, average in cells:
         total += n * precision
         information += n * np.einsum("sij,sj->si", precision, average - mean)
-    root = _root(prior)
-    across = root.swapaxes(1, 2)
-    covariance = root @ np.linalg.solve(np.eye(prior.shape[-1]) + across @ total @ root, across)
+    across = prior_root.swapaxes(1, 2)
+    inner = np.eye(prior_root.shape[-1]) + across @ total @ prior_root
+    covariance = prior_root @ np.linalg.solve(inner, across)
     return mean + np.einsum("sij,sj->si", covariance, information), covariance
 
 
@@ -167,10 +186,3 @@ def left_open(linear: np.ndarray, columns: np.ndarray, covariance: np.ndarray) -
     contrast[:, columns] = -linear
     variance: np.ndarray = np.sum(contrast * np.einsum("sij,sj->si", covariance, contrast), axis=1)
     return variance
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """L with L L' = covariance, which a Cholesky root would need to be regular."""
-    value, vector = np.linalg.eigh(covariance)
-    root: np.ndarray = vector * np.sqrt(np.maximum(value, 0.0))[:, None, :]
-    return root

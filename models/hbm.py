@@ -46,7 +46,7 @@ import xarray as xr
 from bayesens.checks import degenerate
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
-from bayesens.member_series import given_members, inside, left_open, new_sites
+from bayesens.member_series import given_members, inside, left_open, new_sites, root
 from bayesens.options import check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior
@@ -461,17 +461,23 @@ class HBM:
             new, code["group"] = new_sites(ensemble.labels("site"), code["site"], code["group"])
         patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
         effect = _drawn_effects(draw) if history is None else _integrated_effects(m, history, site=bool(self.site))
+
+        def before(g: int, s: int) -> tuple[np.ndarray, np.ndarray]:
+            """Mean at a place and covariance of its effect, before members are seen."""
+            mean, covariance = effect(g, s)
+            return m["mean"] + mean, covariance + (s < 0) * m["site"] + (g < 0) * m["group"]
+
+        # What new sites share: the rows' law inside, by pattern, and what is open of a site, by group.
         common = lru_cache(maxsize=64)(lambda q: inside(m["within"], 1 + np.nonzero(patterns[q])[0]))
+        open_root = lru_cache(maxsize=1)(lambda g: root(before(g, -1)[1]))
 
         def blocks() -> Iterator[Block]:
             for (g, s, series), members in _by_effect(row_classes(code["group"], code["site"], new, pattern.ravel())):
-                mean, covariance = effect(g, s)
-                mean = m["mean"] + mean
-                covariance = covariance + (s < 0) * m["site"] + (g < 0) * m["group"]
+                mean, covariance = before(g, s)
                 if series >= 0:
                     cells = [(common(q).precision, len(index), np.append(0.0, rows.f[index].mean(axis=0)))
                              for q, index in members]  # fmt: skip
-                    mean, covariance = given_members(mean, covariance, cells)
+                    mean, covariance = given_members(mean, open_root(g), cells)
                 for q, index in members:
                     present = 1 + np.nonzero(patterns[q])[0]
                     if series >= 0:  # the row's own members have told of the site already

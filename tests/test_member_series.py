@@ -11,7 +11,7 @@ import xarray as xr
 import bayesens as be
 from bayesens.ensemble import Ensemble
 from bayesens.inference import _describe
-from bayesens.member_series import given_members, inside
+from bayesens.member_series import given_members, inside, root
 from bayesens.options import options_from_json, options_to_json
 from bayesens.prediction import distribution
 
@@ -217,7 +217,7 @@ def test_the_covariance_of_a_site_is_symmetric_and_positive_however_many_rows():
     line = np.array([1.0, 0.5, 2.0])
     prior, within = np.outer(line, line)[None], np.diag([1.0, 1e-4, 1e-4])[None]
     cell = inside(within, np.array([1, 2])).precision, 10**6, np.array([0.0, 1.0, 4.0])
-    mean, left = given_members(np.zeros((1, 3)), prior, [cell])
+    mean, left = given_members(np.zeros((1, 3)), root(prior), [cell])
     agree(mean[0], 2.0 * line, rel=1e-7)
     agree(left, left.swapaxes(1, 2), rel=1e-20)
     assert 0.0 < left[0, 0, 0] == pytest.approx(1.0 / (1.0 + 10**10 * (0.25 + 4.0)), rel=1e-9)
