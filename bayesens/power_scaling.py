@@ -16,7 +16,14 @@ from bayesens.files import check_fit_tree
 from bayesens.inference import check_training_rows, log_likelihood_of, model_of
 from bayesens.psis import good_k
 
-__all__ = ["importance_weights", "power_scaling", "power_words", "scaled_draws", "weighted_moments"]
+__all__ = [
+    "importance_weights",
+    "power_scaling",
+    "power_words",
+    "scaled_draws",
+    "smoothed_log_weights",
+    "weighted_moments",
+]
 
 SAMPLE = ("chain", "draw")
 COMPONENTS = ("prior", "likelihood")
@@ -104,7 +111,7 @@ def power_scaling(
     best = good_k(quantity.sizes["chain"] * quantity.sizes["draw"])
     shapes: dict[str, float] = {}
     for name in COMPONENTS:
-        k = [_smoothed((alpha - 1.0) * log_density[name].values)[1] for alpha in ALPHAS]
+        k = [smoothed_log_weights((alpha - 1.0) * log_density[name].values)[1] for alpha in ALPHAS]
         shapes |= {f"k_{name}_low": k[0], f"k_{name}_high": k[1]}
         if max(k) == NO_TAIL:
             table[name] = 0.0  # flat: raised to any power it is the same
@@ -305,7 +312,7 @@ def importance_weights(log_ratio: xr.DataArray, *, otherwise: str = "fit again")
     if not np.isfinite(log_ratio.values).all():
         raise ValueError(f"{int((~np.isfinite(log_ratio.values)).sum())} of {log_ratio.size} draws have no finite density under "
                          f"one of the two posteriors, so no weights can be given; {otherwise}")  # fmt: skip
-    log_weight, k = _smoothed(log_ratio.values)
+    log_weight, k = smoothed_log_weights(log_ratio.values)
     if not k <= good_k(log_ratio.size):
         raise ValueError(f"the importance weights cannot be trusted: Pareto k is {k:.2f}, wanted at most "
                          f"{good_k(log_ratio.size):.2f} for {log_ratio.size} draws; {otherwise}")  # fmt: skip
@@ -343,8 +350,26 @@ def weighted_moments(posterior: xr.Dataset, weight: xr.DataArray) -> xr.Dataset:
     return xr.concat(statistics, pd.Index(["mean", "sd"], name="statistic"))
 
 
-def _smoothed(log_ratio: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Smoothed log weights and Pareto k: minus infinity of equal weights, infinity where the tail has no Pareto form."""
+def smoothed_log_weights(log_ratio: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Smooth the tail of importance weights, whatever its shape.
+
+    Parameters
+    ----------
+    log_ratio : array (chain, draw)
+        Up to a constant.
+
+    Returns
+    -------
+    array (chain, draw)
+        Log weights, up to a constant.
+    float
+        Pareto k: minus infinity of equal weights, infinity where the tail has no Pareto form.
+
+    Examples
+    --------
+    >>> smoothed_log_weights(np.zeros((1, 40)))[1]
+    -inf
+    """
     from arviz_stats.base import array_stats
 
     if np.ptp(log_ratio) < 1e-12:
