@@ -576,8 +576,8 @@ def power_law(
 def _note(one: _Curve, found: Array, flat: bool, change: tuple[float, float], missing: float, given: bool) -> str:
     first, last = one.n_stations[[0, -1]]
     if flat:
-        return (f"no fit: the curve is flat, with {last:.0f} of {first:.0f} stations the score changes by {change[0]:+.1f} to "
-                f"{change[1]:+.1f} %")  # fmt: skip
+        return (f"no fit: the curve is flat, with {last:.0f} of {first:.0f} stations the score changes by {change[0]:+z.1f} to "
+                f"{change[1]:+z.1f} %")  # fmt: skip
     if np.isnan(found[0, 0]) and one.score[-1, 0] > one.score[0, 0]:
         return (f"no fit: the best exponent lies outside {FLATTEST} to {STEEPEST:g}, so the scores do not say how the curve goes "
                 "on")  # fmt: skip
@@ -668,7 +668,7 @@ def reduction_words(
 
 def _said(line: Mapping[Any, Any], level: float, full: int, by_group: bool) -> str:
     unit = " %" if line["unit"] == "percent" else ""
-    form = "+.1f" if unit else "+.3f"
+    form = "+z.1f" if unit else "+z.3f"
     left = f"without group {line['removed']!r}, from {line['n_stations']}" if by_group else f"from {line['n_stations']}"
     name = {"crps": "CRPS", "rmse": "RMSE", "coverage90": "coverage of 90 % intervals"}[line["metric"]]
     stations = f"{line['validation']} validation station{'s' * (line['validation'] != 1)}"
@@ -681,7 +681,7 @@ def _said(line: Mapping[Any, Any], level: float, full: int, by_group: bool) -> s
     else:
         text += f" (no interval, {line['interval'].removeprefix('none: ')})"
     if np.isfinite(line["removal_low"]) and not by_group:
-        text += (f"; of {100 * level:g} % of the {line['removals']} removals, depending on which stations went, by "
+        text += (f"; in {100 * level:g} % of the {line['removals']} removals, depending on which stations went, by "
                  f"{line['removal_low']:{form}} to {line['removal_high']:{form}}{unit}")  # fmt: skip
     return text + "."
 
