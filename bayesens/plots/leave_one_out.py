@@ -88,11 +88,8 @@ def loo_pit(tree: xr.DataTree, *, coverage: bool = False, level: float = 0.95, *
     looks |= options.pop("visuals", {})
     options = {"backend": "matplotlib", "envelope_prob": level} | options
     if "plot_collection" not in options:
-        options["figure_kwargs"] = {
-            "figsize": (4.8, 3.2),
-            "figsize_units": "inches",
-            "layout": "constrained",
-        } | options.get("figure_kwargs", {})
+        figure: dict[str, Any] = {"figsize": (4.8, 3.2), "figsize_units": "inches", "layout": "constrained"}
+        options["figure_kwargs"] = figure | dict(options.get("figure_kwargs", {}))
     # What arviz_plots.plot_loo_pit does; that function has no say in how the marked points look.
     values = arviz_loo_pit(tree, var_names=["y"], pareto_pit=True)
     return plot_ecdf_pit(
