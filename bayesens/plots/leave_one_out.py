@@ -86,10 +86,11 @@ def loo_pit(tree: xr.DataTree, *, coverage: bool = False, level: float = 0.95, *
         "ylabel": {"text": "Observed less promised share", "color": INK, "size": 10},
     }  # fmt: skip
     looks |= options.pop("visuals", {})
-    options = {"backend": "matplotlib", "envelope_prob": level} | options
+    given: dict[str, Any] = {"backend": "matplotlib", "envelope_prob": level}
+    options = given | options
     if "plot_collection" not in options:
         figure: dict[str, Any] = {"figsize": (4.8, 3.2), "figsize_units": "inches", "layout": "constrained"}
-        options["figure_kwargs"] = figure | dict(options.get("figure_kwargs", {}))
+        options["figure_kwargs"] = figure | options.get("figure_kwargs", {})
     # What arviz_plots.plot_loo_pit does; that function has no say in how the marked points look.
     values = arviz_loo_pit(tree, var_names=["y"], pareto_pit=True)
     return plot_ecdf_pit(
