@@ -540,7 +540,8 @@ def power_law(
 
     Notes
     -----
-    Numbers of stations that differ by less than a factor of two say little about c, and less about a: read the intervals.
+    Numbers of stations that differ by less than a factor of two say little about c, and less about a: read the intervals, which
+    are cut off at zero. Where a itself is zero, the scores fall ever on as far as they can say.
 
     References
     ----------
@@ -567,7 +568,8 @@ def power_law(
         missing = float(np.isnan(found[0, 1 : 1 + replicates]).mean()) if replicates else np.nan
         for name, values in zip("abc", found, strict=True):
             ends = (np.nan, np.nan) if flat else one.ends(values, -1)
-            line |= {name: np.nan if flat else values[0], f"{name}_low": ends[0], f"{name}_high": ends[1]}
+            low_end, high_end = np.maximum(ends, 0.0)  # a t interval knows no bounds
+            line |= {name: np.nan if flat else values[0], f"{name}_low": low_end, f"{name}_high": high_end}
         note = _note(one, found, flat, (low, high), missing, np.isfinite(line["c_low"]))
         lines.append(line | {"unfitted": missing, "note": note, "interval": one.how(-1)})
     return pd.DataFrame(lines)
