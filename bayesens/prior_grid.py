@@ -22,7 +22,7 @@ from bayesens.checks import check_known
 from bayesens.comparison import FAILURES, compare
 from bayesens.ensemble import Ensemble
 from bayesens.evaluation import paired_differences
-from bayesens.inference import IMPORTANCE_ESS, check_given, fit, model_of
+from bayesens.inference import IMPORTANCE_ESS, RHAT, check_given, fit, model_of
 from bayesens.members import Members
 from bayesens.power_scaling import importance_weights, smoothed_log_weights, weighted_moments
 from bayesens.priors import Prior
@@ -44,6 +44,7 @@ def prior_grid(
     estimand: str | None = None,
     against: Any = None,
     full: bool = False,
+    reweight: bool = True,
     folds: int | None = None,
     blocks: int = 2,
     gap: Any = None,
@@ -81,6 +82,9 @@ def prior_grid(
         Another model, such as `HBM()` beside `BMA()`, whose difference from the first is followed through the grid.
     full : bool
         All combinations of values. False changes one option at a time.
+    reweight : bool
+        Let the draws of the base stand for the posterior given all rows where their weights allow it. They know nothing of
+        another optimum that these draws never visit, as a mixture may have under tighter priors; False fits every point.
     folds, blocks, gap, inner_folds, n_jobs, workers, cache
         As in `compare`.
     method, draws
@@ -148,7 +152,7 @@ def prior_grid(
         "likelihood_power": likelihood_power,
         "random_seed": random_seed,
     }
-    out = out.assign(_posteriors(points, rows, fits, progressbar))
+    out = out.assign(_posteriors(points, rows, fits, reweight, progressbar))
     failed = json.loads(held_out.attrs["failed"]) if held_out is not None else {}
     why = [
         failed.get(label) or own
@@ -372,7 +376,9 @@ def _paired(rows: xr.Dataset, reference: str, options: dict[str, Any]) -> pd.Dat
 
 
 # ------------------------------------------------------------------------------------------ the posterior given all rows
-def _posteriors(points: list[_Point], rows: Ensemble, fits: dict[str, Any], progressbar: bool) -> dict[str, Any]:
+def _posteriors(
+    points: list[_Point], rows: Ensemble, fits: dict[str, Any], reweight: bool, progressbar: bool
+) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -384,7 +390,7 @@ def _posteriors(points: list[_Point], rows: Ensemble, fits: dict[str, Any], prog
             line: dict[str, Any] = {"how": "failed", "pareto_k": np.nan, "failed": "", "warned": "", "moments": None}
             try:
                 moments = None
-                if base is not None:
+                if base is not None and reweight and _converged(base):
                     moments, line["pareto_k"] = _reweighted(base, point)
                 if moments is not None:
                     line |= {"how": "reweighted", "moments": moments}
@@ -399,7 +405,7 @@ def _posteriors(points: list[_Point], rows: Ensemble, fits: dict[str, Any], prog
             lines.append(line)
             bar.advance(task)
     out: dict[str, Any] = {
-        name: ("point", np.array([line[name] for line in lines])) for name in ("how", "pareto_k", "failed")
+        name: ("point", np.array([line[name] for line in lines])) for name in ("how", "pareto_k", "failed", "warned")
     }
     first = lines[0]["moments"]
     if first is None:
@@ -417,6 +423,11 @@ def _heard_fit(model: Any, rows: Ensemble, fits: dict[str, Any]) -> tuple[xr.Dat
         warnings.simplefilter("always", UserWarning)
         tree = fit(model, rows, log_likelihood=False, progressbar=False, **fits)
     return tree, " ".join(dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning)))
+
+
+def _converged(tree: xr.DataTree) -> bool:
+    """Whether draws are worth reweighting; `fit` has warned where they are not."""
+    return not float(tree.attrs.get("rhat_max", 1.0)) > RHAT and int(tree.attrs.get("divergences", 0)) == 0
 
 
 def _moments(tree: xr.DataTree, weight: xr.DataArray | None) -> xr.DataArray | None:
@@ -620,3 +631,5 @@ def _difference_words(table: pd.DataFrame, result: xr.Dataset) -> Iterator[str]:
 def _failure_words(others: pd.DataFrame) -> Iterator[str]:
     if "failed" in others and (bad := others[others["failed"] != ""])["point"].size:
         yield f"{len(bad)} failed and say nothing: {', '.join(bad['point'])}."
+    if "warned" in others and (bad := others[others["warned"].str.contains("not converged")])["point"].size:
+        yield f"{len(bad)} did not converge, and their weights should not be believed: {', '.join(bad['point'])}."

@@ -64,7 +64,7 @@ CASES = [
     (be.BMA(), mixture, {"weight_prior": [Prior("Dirichlet", a=3.0)]}),
     (be.BMA(), mixture, {"bias_prior": [Prior("Normal", mu=0.1, sigma=0.2)], "slope_prior": [Prior("Normal", mu=1, sigma=0.15)],
                          "sigma_prior": [Prior("LogNormal", mu=0.3, sigma=0.4)]}),
-    (be.BMA(site=True), hierarchy, {"site_sd_prior": [Prior("HalfNormal", sigma=0.3)]}),
+    (be.BMA(site=True), hierarchy, {"site_sd_prior": [Prior("HalfNormal", sigma=1.0)]}),
     (be.HBM(), hierarchy, {"correlation_prior": [Prior("LKJCorr", eta=3.0)], "common_prior": [Prior("Beta", alpha=3, beta=2)]}),
     (be.HBM(errors="lkj"), hierarchy, {"correlation_prior": [Prior("LKJCorr", eta=3.0)],
                                        "truth_mean_prior": [Prior("Normal", mu=0.3, sigma=0.8)],
@@ -91,7 +91,7 @@ def test_ratios_of_priors_are_those_that_pymc_gives_two_models(model, data, opti
             posterior, eta = tree["posterior"].to_dataset(), dict(model.correlation_prior.parameters)["eta"]
             pymc = 0.0
             for part in ("residual", "bias_site"):
-                common = posterior[f"{part}_common"] if f"{part}_common" in posterior else 0.0
+                common = posterior.get(f"{part}_common", 0.0)
                 r = (posterior[f"{part}_corr"][..., 0, 1] - common) / (1.0 - common)
                 pymc = pymc + (eta - 1.0) * np.log1p(-(r**2))
         difference = (mine - pymc).values
@@ -125,6 +125,18 @@ def test_priors_too_far_away_are_fitted_again_and_say_so():
     assert np.isnan(float(result["pareto_k"][0]))
     other = grid(be.BMA(), mixture(), {"sigma": ["shared"], "bias_prior": [Prior("Laplace", mu=0, b=0.3)]}, draws=300)
     assert other["how"].values.tolist() == ["base", "refit", "refit"]
+
+
+def test_every_point_can_be_fitted_and_draws_that_have_not_converged_are_not_reweighted(monkeypatch):
+    values = {"weight_prior": [Prior("Dirichlet", a=2)]}
+    assert grid(be.BMA(), mixture(), values, draws=200, reweight=False)["how"].values.tolist() == ["base", "refit"]
+    monkeypatch.setattr(prior_grid, "RHAT", 0.5)
+    result = grid(be.BMA(), mixture(), values, draws=200, method="nuts")
+    assert result["how"].values.tolist() == ["base", "refit"]
+    result["warned"][1] = "The fit has not converged: ..."
+    assert "1 did not converge, and their weights should not be believed: weight_prior = Dirichlet(a=2)" in grid_words(
+        result
+    )
 
 
 def test_the_likelihood_can_be_tempered_as_in_fit():
