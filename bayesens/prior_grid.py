@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import math
 import warnings
@@ -141,7 +140,7 @@ def prior_grid(
         held_out = compare(
             models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws,
             inner_folds=inner_folds, random_seed=random_seed, n_jobs=n_jobs, workers=workers, cache=cache,
-            progressbar=progressbar, part="priors", **_tempered(likelihood_power),
+            progressbar=progressbar, part="priors", likelihood_power=likelihood_power,
         )  # fmt: skip
         options: dict[str, Any] = {"replicates": replicates, "block": block, "level": level, "random_seed": random_seed}
         out = out.assign(_scores(held_out, out["point"].values.tolist(), options))
@@ -163,14 +162,6 @@ def prior_grid(
                   "estimand": estimand or "", "level": level, "likelihood_power": likelihood_power,
                   "full": int(full)}  # fmt: skip
     return out
-
-
-def _tempered(power: float) -> dict[str, Any]:
-    if power == 1.0:
-        return {}
-    if "likelihood_power" not in inspect.signature(compare).parameters:
-        raise ValueError("compare takes no likelihood_power; leave the estimand out, for the posterior alone")
-    return {"likelihood_power": power}
 
 
 def _rows(held_out: xr.Dataset, table: Ensemble) -> Ensemble:

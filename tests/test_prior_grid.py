@@ -183,6 +183,16 @@ def test_scores_and_differences_are_those_of_compare(scored):
     assert_allclose([wide["difference_low"], wide["difference_high"]], [line["low"], line["high"]], atol=1e-9)
 
 
+def test_folds_are_tempered_too():
+    """The same folds with a tempered likelihood have the scores that compare gives them."""
+    options = {"estimand": "site", "folds": 2, "draws": 200, "likelihood_power": 0.3, "method": "laplace"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        result = grid(be.BMA(), hierarchy(), {"sigma_spread": [1.0]}, replicates=50, **options)
+        rows = be.compare({"base": be.BMA(), "wide": be.BMA(sigma_spread=1.0)}, hierarchy(), **options, **QUIET)
+    assert_allclose(result["crps"], rows["crps"].mean("obs"), rtol=1e-9)
+
+
 def test_words_set_the_effect_on_weights_beside_that_on_predictions(scored):
     words = grid_words(scored[0])
     assert words.startswith("Over 2 other priors of BMA, mean weights move by up to 0.0")
