@@ -20,15 +20,15 @@ _HOME = {
     "SufficientStatistics": "streaming",
     "OnMembers": "comparison", "compare": "comparison", "dependence": "member_dependence",
     "fit": "inference",
-    "ladder": "rungs", "ladder_effects": "rungs",
-    "loo": "leave_one_out",
+    "ladder": "rungs", "ladder_effects": "rungs", "ladder_words": "rungs",
+    "loo": "leave_one_out", "loo_table": "loo_comparison",
     "add": "prediction", "draw": "prediction", "predict": "prediction", "score": "prediction",
     "read_fit": "files",
 }  # fmt: skip
 # Files whose names are used as they stand: be.plots.weights, be.datasets.oznet.
 _FILES = (
     "applicability", "binary_scores", "correlations", "datasets", "domain", "events", "importance", "plots", "report",
-    "representativeness", "simulate", "spatial", "study", "thresholds", "trajectory", "variogram",
+    "representativeness", "sensitivity", "simulate", "spatial", "study", "thresholds", "trajectory", "variogram", "worlds",
 )  # fmt: skip
 __all__ = [
     "BMA",
@@ -55,7 +55,9 @@ __all__ = [
     "fit",
     "ladder",
     "ladder_effects",
+    "ladder_words",
     "loo",
+    "loo_table",
     "paired_differences",
     "predict",
     "product_table",
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from bayesens.files import read_fit
     from bayesens.inference import fit
     from bayesens.leave_one_out import loo
+    from bayesens.loo_comparison import loo_table
     from bayesens.member_dependence import dependence
     from bayesens.member_fits import FittedMembers
     from bayesens.members import Members, cross_fit
@@ -79,7 +82,7 @@ if TYPE_CHECKING:
     from bayesens.prediction import add, draw, predict, score
     from bayesens.priors import Prior
     from bayesens.regressor import EnsembleRegressor
-    from bayesens.rungs import ladder, ladder_effects
+    from bayesens.rungs import ladder, ladder_effects, ladder_words
     from bayesens.scored_rows import common_rows
     from bayesens.streaming import SufficientStatistics
 

@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from bayesens import __version__
-from bayesens.cli_answers import compare, dependence
+from bayesens.cli_answers import compare, dependence, sensitivity
 from bayesens.cli_parts import (
     METHOD,
     MODELS,
@@ -343,7 +343,7 @@ def run(
     _show_study(done)
 
 
-for command in (compare, dependence):
+for command in (compare, dependence, sensitivity):
     app.command()(command)
 
 

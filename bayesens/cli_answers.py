@@ -10,15 +10,18 @@ import typer
 from bayesens.cli_parts import (
     METHOD,
     MODELS,
+    OPTION,
     Group,
     Lat,
     Lon,
+    ModelName,
     Site,
     TablePath,
     Time,
     Units,
     check_out,
     ensemble_from,
+    model_from_words,
     names_in,
     new_console,
     say,
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from bayesens.ensemble import Ensemble
 
-__all__ = ["compare", "dependence"]
+__all__ = ["compare", "dependence", "sensitivity"]
 
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 FIGURES = (".png", ".svg", ".pdf")
@@ -206,6 +209,65 @@ def dependence(
         from bayesens import plots
 
         _drawn(plots.dependence(found)[0], figure)
+
+
+Part = Literal["members", "clusters", "shapley", "stations", "priors", "weights"]
+
+
+def sensitivity(
+    table: TablePath,
+    observation: Observation,
+    members: Members = None,
+    site: Site = None,
+    group: Group = None,
+    time: Time = None,
+    units: Units = None,
+    model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
+    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=OPTION)] = None,
+    transform: Transform = None,
+    what: Annotated[
+        list[Part] | None,
+        typer.Option(
+            help="members and clusters: left out, one after the other; shapley: all subsets; stations: removed before fitting; "
+            "priors: scaled, and what they imply; weights: with the spread that stations give them. Repeat; left out: "
+            "members, priors and weights."
+        ),
+    ] = None,
+    estimand: Estimand = "site",
+    folds: Folds = None,
+    method: Method = "auto",
+    draws: Draws = 1000,
+    seed: Seed = 1,
+    workers: Workers = 1,
+    cache: Cache = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables (.csv), new or empty.")] = None,
+    progress: Progress = True,
+) -> None:
+    """Say what a result rests on: members, stations, priors.
+
+    Example: bayesens sensitivity table.csv --members rf,svr,xgb --observation sm --site station --what members --what priors
+    """
+    chosen = model_from_words(MODELS[model], transform, option or [])
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"--out {out} is there already and not an empty folder; name a new one")
+    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, units=units)
+    import sys
+
+    from bayesens.cli_sensitivity import answers
+    from bayesens.files import write_table
+
+    shown = progress and sys.stderr.isatty()
+    asked = tuple(dict.fromkeys(what or ("members", "priors", "weights")))
+    console = new_console()
+    for answer in answers(chosen, ensemble, asked, estimand=estimand, folds=folds, method=method, draws=draws, random_seed=seed,
+                          workers=workers, cache=cache, progressbar=shown):  # fmt: skip
+        show(console, answer.title, answer.shown)
+        if answer.words:
+            typer.echo(answer.words)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            write_table(answer.frame, out / f"{answer.name}.csv")
+            typer.echo(f"{out / answer.name}.csv: written")
 
 
 def _drawn(ax: Any, path: Path) -> None:

@@ -118,7 +118,7 @@ def members_left_out(
     options: dict[str, Any] = {
         "estimand": estimand, "folds": folds, "blocks": blocks, "gap": gap, "method": method, "draws": draws,
         "inner_folds": inner_folds, "random_seed": entropy(random_seed), "n_jobs": n_jobs, "workers": workers,
-        "progressbar": progressbar,
+        "progressbar": progressbar, "part": f"members of {type(model).__name__}",
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as aside:
         options["cache"] = cache
@@ -367,6 +367,7 @@ def shapley(
     rows = compare(
         models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws, inner_folds=inner_folds,
         random_seed=random_seed, n_jobs=n_jobs, workers=workers, cache=cache, progressbar=progressbar,
+        part=f"subsets of {type(model).__name__}",
     )  # fmt: skip
     for name, text in json.loads(rows.attrs["failed"]).items():
         whose = "of climatology" if name == EMPTY else f"of {listed(_subset(names, int(name.split()[1])), limit=MOST)}"

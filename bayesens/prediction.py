@@ -423,6 +423,7 @@ def _parts(prepared: _Prepared, matched: dict[str, np.ndarray]) -> dict[str, tup
     names = ("within kernels", "between members", "left open by the posterior")
     out = {"mean": (mean, "predictive mean"), "sd": (np.sqrt(variance), "predictive standard deviation")}
     for key, part, text in zip(("within", "between", "parameter"), parts, names, strict=True):
+        part = np.maximum(part, 0.0)  # members that are copies of each other leave a rounding error between them
         out[f"sd_{key}"] = (np.sqrt(part), f"standard deviation {text}")
     return out
 

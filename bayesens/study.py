@@ -32,6 +32,7 @@ from bayesens.chapters.members import members as members_chapter
 from bayesens.chapters.posterior import posterior
 from bayesens.chapters.scale import scale
 from bayesens.chapters.scores import all_differences, all_scores, scores, verdicts
+from bayesens.chapters.sensitivity import sensitivity
 from bayesens.chapters.through_time import through_time
 from bayesens.columns import listed
 from bayesens.comparison import HeldOut, held_out, versions
@@ -49,6 +50,7 @@ from bayesens.study_data import StudyData, study_data, study_models
 from bayesens.study_file import Study, read_study
 from bayesens.study_maps import study_maps
 from bayesens.study_results import StudyResults
+from bayesens.study_sensitivity import study_sensitivity
 from bayesens.summary import prediction_table
 from bayesens.thresholds import threshold_at, thresholds
 
@@ -182,6 +184,9 @@ def _results(
     if study.importance is not None:
         say("Shuffling covariates at stations held out ...")
         more |= _drivers(study, table, steps, shown)
+    if study.sensitivity is not None:
+        way = _folds(study, table, asked.estimands[0], steps, shown)
+        more["sensitivity"] = study_sensitivity(study, table, models, fits, ensemble, way, steps, say)
     members = _final_members(study, table, steps, say, shown)
     if study.map is not None:
         say("Predicting the grid ...")
@@ -369,6 +374,8 @@ def _chapters(results: StudyResults, table: pd.DataFrame, differences: pd.DataFr
     if results.study.data.time is not None:
         chapters.append(through_time(results))
     chapters.append(posterior(results))
+    if results.study.sensitivity is not None:
+        chapters.append(sensitivity(results))
     if results.drought_threshold is not None:
         chapters.append(droughts(results))
     if results.importance is not None:

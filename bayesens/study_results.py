@@ -18,6 +18,7 @@ from bayesens.plots.axes import raised
 from bayesens.study_data import StudyData
 from bayesens.study_file import Study
 from bayesens.study_maps import Maps
+from bayesens.study_sensitivity import Sensitivities
 
 __all__ = ["StudyResults"]
 
@@ -51,6 +52,8 @@ class StudyResults:
     maps : Maps, optional
     ladder : dict of estimand to Dataset
         Rows held out as the rungs of the ladder predict them; empty where it was not asked for.
+    sensitivity : Sensitivities
+        Empty where it was not asked for.
     """
 
     study: Study
@@ -67,6 +70,7 @@ class StudyResults:
     drought_threshold: NDArray[np.float64] | None = None
     maps: Maps | None = None
     ladder: Mapping[str, xr.Dataset] = field(default_factory=dict)
+    sensitivity: Sensitivities = field(default_factory=Sensitivities)
 
     @property
     def units(self) -> str:

@@ -619,9 +619,30 @@ def test_compare_refuses_in_words(folder, options, text):
 
 
 def test_dependence_says_it_in_words_and_numbers(folder, tmp_path):
-    said = run("dependence", folder / "train.csv", *COLUMNS, "--out", tmp_path / "d.csv", "--figure", tmp_path / "d.svg")
+    said = run(
+        "dependence", folder / "train.csv", *COLUMNS, "--out", tmp_path / "d.csv", "--figure", tmp_path / "d.svg"
+    )
     assert "Correlated members do not break BMA" in said.stdout
     assert set(pd.read_csv(tmp_path / "d.csv")["measure"]) >= {"error_correlation", "k_eff", "vif"}
     assert (tmp_path / "d.svg").exists()
     alone = run("dependence", folder / "train.csv", "--members", "rf", "--observation", "sm", code=1)
     assert "the ensemble has one member, 'rf'; dependence takes two or more" in alone.stderr
+
+
+def test_sensitivity_answers_what_was_asked(folder, tmp_path):
+    said = run("sensitivity", folder / "train.csv", *COLUMNS, "--option", "sigma=shared", "--method", "em", "--folds", "2",
+               "--what", "members", "--what", "stations", "--out", tmp_path / "s")  # fmt: skip
+    assert "Left out, one member at a time (site)" in said.stdout
+    assert "A small loss does not show that a member is independent" in said.stdout
+    assert pd.read_csv(tmp_path / "s" / "members_left_out.csv")["left_out"].tolist() == ["rf", "mlr", "svr", "xgb"]
+    assert (tmp_path / "s" / "fewer_stations.csv").exists()
+    again = run("sensitivity", folder / "train.csv", *COLUMNS, "--out", tmp_path / "s", code=1)
+    assert "is there already and not an empty folder; name a new one" in again.stderr
+
+
+def test_sensitivity_to_priors(folder):
+    said = run(
+        "sensitivity", folder / "train.csv", *COLUMNS, "--what", "priors", "--model", "linear_pool", "--draws", "200"
+    )
+    assert "Quantities that are sensitive to priors" in said.stdout
+    assert "What the priors imply before the data" in said.stdout

@@ -10,7 +10,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from bayesens.plots.left_out import learning_curve, left_out, shapley
-from bayesens.reduction import power_law, reduction_table
+from bayesens.reduction_curves import power_law, reduction_table
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ from sklearn.neighbors import KNeighborsRegressor
 import bayesens as be
 from bayesens import simulate
 from bayesens.files import write_table
-from bayesens.reduction import fewer_stations, power_law, reduction_table, reduction_words
+from bayesens.reduction import fewer_stations
+from bayesens.reduction_curves import power_law, reduction_table, reduction_words
 from bayesens.sphere import great_circle
 
 COLUMNS = {"members": ["rf", "mlr"], "observation": "sm", "site": "station", "group": "network", "time": "date",

@@ -283,6 +283,13 @@ by = "all"
 percentile = 0.3
 min_count = 5
 
+[sensitivity]
+members = ["member", "cluster"]
+shapley = true
+stations = [0.2, 0.4]
+replicates = 2
+validation = 0.25
+
 [representativeness]
 cell = "cell"
 errors = [0.02]
@@ -321,10 +328,53 @@ def read(folder, name):
 def test_every_part_writes_its_tables_and_stands_in_the_report(whole):
     folder, done = whole
     page = (folder / "out" / "report.html").read_text(encoding="utf-8")
-    for title in ("Droughts", "What drives the members", "What a station stands for", "Maps"):
+    for title in (
+        "Droughts",
+        "What drives the members",
+        "What a station stands for",
+        "Maps",
+        "What the results rest on",
+    ):
         assert re.search(rf"<h2[^>]*>.*{title}", page), title
     assert {"importance", "inflation", "covariate_correlations", "droughts", "variance_components", "upscaling", "maps",
             "stations_needed", "rmse_to_cell"} <= {Path(name).stem for name in done.files}  # fmt: skip
+
+
+def test_members_left_out_and_stations_removed_are_what_the_library_gives(whole):
+    folder, done = whole
+    study = read_study(folder / "study.toml")
+    source = study_data(study).source
+    options = {"estimand": "site", "folds": 2, "inner_folds": 2, "method": "em", "random_seed": 1, "progressbar": False}
+    wanted = be.sensitivity.members_left_out(be.BMA(), source, replicates=50, **options)
+    found = read(folder, "left_out_bma")
+    assert found["left_out"].tolist() == wanted["left_out"].tolist() == ["mlr", "rf"]
+    np.testing.assert_allclose(found["difference"], wanted["difference"])
+    np.testing.assert_allclose(found["low"], wanted["low"])
+    values = read(folder, "shapley_bma")
+    gained = values["empty_score"].iloc[0] - values["full_score"].iloc[0]
+    assert values["value"].sum() == pytest.approx(gained)
+    curve = read(folder, "fewer_stations")
+    assert curve["removed"].tolist() == [0.0, 0.2, 0.4]
+    assert curve["removals"].tolist()[1:] == [2, 2]
+    assert {"left_out_bma", "shapley_bma", "learning_curve"} <= {Path(name).stem for name in done.files}
+
+
+@pytest.mark.slow
+def test_the_ladder_and_priors_of_a_study(tmp_path):
+    """A study of precomputed members with posteriors: the ladder by two estimands, power-scaling, what priors imply."""
+    table(tmp_path)
+    text = TEXT.replace('method = "em"\n\n[models."Equal', '\n[models."Equal')
+    text += "draws = 100\n[ladder]\n[sensitivity]\n"
+    done = run(tmp_path, text)
+    steps = read(tmp_path, "ladder")
+    assert set(steps["estimand"]) == {"site", "time"}
+    rungs = read(tmp_path, "ladder_scores").query("estimand == 'site'").set_index("model")["crps"]
+    line = steps.query("estimand == 'site' and effect == 'HBM or BMA'").iloc[0]
+    assert line["difference"] == pytest.approx(100 * (rungs["HBM"] / rungs["BMA with effects"] - 1))
+    assert {"power_scaling_bma", "prior_bma", "left_out_bma", "weights_bma"} <= {Path(name).stem for name in done.files}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "With the same group and site effects, HBM against BMA" in page
+    assert "From equal weights to HBM" in page
 
 
 def test_maps_are_those_of_the_final_members_and_fits(whole):

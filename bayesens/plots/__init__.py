@@ -9,9 +9,12 @@ from __future__ import annotations
 from bayesens.plots.calibration import coverage, pit, quantile_reliability, reliability
 from bayesens.plots.dependence import dependence
 from bayesens.plots.ladder import ladder
+from bayesens.plots.leave_one_out import loo_differences, loo_pit
+from bayesens.plots.left_out import learning_curve, left_out, shapley
 from bayesens.plots.matrices import correlations
 from bayesens.plots.posterior import biases, source_biases, weights
 from bayesens.plots.predictions import event_probability, intervals, intervals_by_station
+from bayesens.plots.priors import power_scaled, power_sensitivity, prior_implied, tornado
 from bayesens.plots.stations import representativeness, stations
 from bayesens.plots.tables import band_curve, differences, importance, scores, scores_by_group
 
@@ -27,13 +30,22 @@ __all__ = [
     "intervals",
     "intervals_by_station",
     "ladder",
+    "learning_curve",
+    "left_out",
+    "loo_differences",
+    "loo_pit",
     "pit",
+    "power_scaled",
+    "power_sensitivity",
+    "prior_implied",
     "quantile_reliability",
     "reliability",
     "representativeness",
     "scores",
     "scores_by_group",
+    "shapley",
     "source_biases",
     "stations",
+    "tornado",
     "weights",
 ]

@@ -11,7 +11,7 @@ import xarray as xr
 from bayesens.checks import check_known
 from bayesens.plots.axes import COLOR, bare_axes, labelled, look, name_rows, with_legend
 from bayesens.plots.tables import NAMES
-from bayesens.reduction import power_law, reduction_table
+from bayesens.reduction_curves import power_law, reduction_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
