@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.transforms import CholeskyCorrTransform
+from pymc.logprob.transforms import Transform
 
-__all__ = ["CholeskyCorr", "FactorCoordinates"]
+__all__ = ["CholeskyCorr", "EffectCoordinates", "FactorCoordinates"]
 
 
 class CholeskyCorr(CholeskyCorrTransform):
@@ -55,6 +56,47 @@ def _places(n: int) -> np.ndarray:
     place[1:, :-1] = np.where(np.tri(n - 1, dtype=bool), order, size)
     place[np.diag_indices(n)] = size + 1
     return place
+
+
+class EffectCoordinates(Transform):
+    """Normal effects in units of the standard deviation that they have given their own one and the data, about.
+
+    Effects as they are (centred) have a density without bound where their standard deviation goes to zero, and samplers fall
+    into that spike or get stuck above it; effects in units of it (not centred) mix badly where the data tell each of them
+    well. With ``variance`` that the data alone would leave open, 1 / (1 / sd^2 + 1 / variance) is what prior and data leave:
+    its root is sd where the data say little and constant where they say much, which is either of the two in its place.
+
+    Parameters
+    ----------
+    variance : array (level, ...)
+        What the rows of a level leave open of its effect, about; it broadcasts to the effects. The model is the same for
+        any.
+
+    References
+    ----------
+    Papaspiliopoulos, Roberts and Skold (2007), Statistical Science 22, 59-73.
+    """
+
+    name = "effect"
+
+    def __init__(self, variance: np.ndarray) -> None:
+        self.variance = np.asarray(variance, dtype=np.float64)
+
+    def _size(self, value: Any, inputs: Any) -> Any:
+        sd = inputs[3]  # of a Normal: generator, size, mean, sd
+        return pt.broadcast_to(sd / pt.sqrt(1.0 + sd**2 / self.variance), value.shape)
+
+    def backward(self, value: Any, *inputs: Any) -> Any:
+        """Effects of their coordinates."""
+        return value * self._size(value, inputs)
+
+    def forward(self, value: Any, *inputs: Any) -> Any:
+        """Coordinates of effects."""
+        return value / self._size(value, inputs)
+
+    def log_jac_det(self, value: Any, *inputs: Any) -> Any:
+        """Logarithm of the derivative, element by element."""
+        return pt.log(self._size(value, inputs))
 
 
 @dataclass(frozen=True)

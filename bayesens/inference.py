@@ -318,7 +318,12 @@ def _sample(target: Any, *, start: np.ndarray, method: str, draws: int, tune: in
     from bayesens.nuts import nuts
 
     modes = find_modes(target, start=start, starts=starts, rng=rng)
-    root = curvature(target, modes[0].x) if modes else None
+    root = None
+    for first, mode in enumerate(modes):  # a point where the density is not concave is no optimum, however high it lies
+        if (root := curvature(target, mode.x)) is not None:
+            modes = modes[first:]
+            break
+    modes = modes if root is not None else []
     attrs: dict[str, Any] = {"modes": _json(_optima(target, modes))}
     if modes:
         attrs["optimum"] = _json(target.named(modes[0].x))

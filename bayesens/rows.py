@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,17 @@ import xarray as xr
 from bayesens.ensemble import Ensemble
 from bayesens.transforms import transform
 
-__all__ = ["Rows", "check_enough", "check_level", "codes", "flat", "level_rows", "prediction_rows", "training_rows"]
+__all__ = [
+    "Rows",
+    "check_enough",
+    "check_level",
+    "codes",
+    "effect_variance",
+    "flat",
+    "level_rows",
+    "prediction_rows",
+    "training_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,34 @@ def check_level(level: str, *, given: bool, blank: int, n: int) -> None:
             f"{blank} of {n} training rows have no {level} label, and the model has {level} effects; "
             f"label these rows, drop them, or set {level}=False."
         )
+
+
+def effect_variance(code: Mapping[str, np.ndarray], level: str, sd: float) -> np.ndarray:
+    """Return what the rows of each level leave open of its effect, about, for its coordinates.
+
+    Parameters
+    ----------
+    code : mapping of level to int array (row)
+        Of all levels that a model has effects of.
+    level : str
+    sd : float
+        Of the residuals.
+
+    Returns
+    -------
+    array (level)
+        Variance of a mean over the rows, or of a group, whose sites have effects of their own, over the sites.
+
+    Examples
+    --------
+    >>> code = {"group": np.array([0, 0, 0, 1]), "site": np.array([0, 0, 1, 2])}
+    >>> effect_variance(code, "site", 2.0).tolist(), effect_variance(code, "group", 2.0).tolist()
+    ([2.0, 4.0, 4.0], [2.0, 4.0])
+    """
+    own = code[level]
+    if level == "group" and "site" in code:
+        own = np.unique(np.column_stack([own, code["site"]]), axis=0)[:, 0]
+    return np.asarray(sd**2 / np.bincount(own))
 
 
 def codes(labels: np.ndarray | None, levels: Sequence[str] | np.ndarray, n: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from bayesens.models.bma import BMA
 from bayesens.options import check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior
-from bayesens.rows import codes, flat, level_rows, prediction_rows, training_rows
+from bayesens.rows import codes, effect_variance, flat, level_rows, prediction_rows, training_rows
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -164,6 +164,8 @@ class Climatology:
         import pymc as pm
         import pytensor.tensor as pt
 
+        from bayesens.coordinates import EffectCoordinates
+
         if likelihood not in ("fused", "rows"):
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
         model = self.resolve(ensemble)
@@ -176,8 +178,10 @@ class Climatology:
             location: Any = pt.zeros(1)
             for level, (_, code) in levels.items():
                 effect_sd = getattr(self, f"{level}_sd_prior").create(f"offset_{level}_sd", scale=model.scale)
-                effect = pm.Normal(f"offset_{level}", 0.0, effect_sd, dims=level)
-                effect.tag.unit = model.scale
+                known = effect_variance({level: code for level, (_, code) in levels.items()}, level, model.scale)
+                effect = pm.Normal(
+                    f"offset_{level}", 0.0, effect_sd, dims=level, default_transform=EffectCoordinates(known)
+                )
                 location = location + effect[code]
             if likelihood == "rows":
                 pm.Normal("y", mean + location, sd, observed=rows.y)

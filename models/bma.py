@@ -39,7 +39,7 @@ from bayesens.ensemble import Ensemble, affine_copies
 from bayesens.options import check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior
-from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows, training_rows
+from bayesens.rows import Rows, codes, effect_variance, flat, level_rows, prediction_rows, training_rows
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -226,6 +226,8 @@ class BMA:
         import pytensor
         import pytensor.tensor as pt
 
+        from bayesens.coordinates import EffectCoordinates
+
         model, rows = self.resolve(ensemble), self._rows(ensemble)
         assert model.center is not None and model.scale is not None and model.sigma_scale is not None
         cluster = self._cluster(ensemble.members)
@@ -270,8 +272,9 @@ class BMA:
             for level, code in codes_of.items():
                 dims = (level, "member") if self.effects == "source" else (level,)
                 sd = getattr(self, f"{level}_sd_prior").create(f"offset_{level}_sd", scale=model.scale)
-                effect = pm.Normal(f"offset_{level}", mu=0.0, sigma=sd, dims=dims)
-                effect.tag.unit = model.scale
+                known = effect_variance(codes_of, level, model.sigma_scale)
+                own = EffectCoordinates(known[:, None] if self.effects == "source" else known)
+                effect = pm.Normal(f"offset_{level}", mu=0.0, sigma=sd, dims=dims, default_transform=own)
                 shift = effect[code] if self.effects == "source" else effect[code][:, None]
                 offset = shift if offset.type.shape[0] == 0 else offset + shift
             c = pytensor.shared(np.float64(model.center))  # a constant would be compiled anew for every table
