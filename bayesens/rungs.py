@@ -15,7 +15,8 @@ __all__ = ["EFFECTS", "ladder", "ladder_effects", "ladder_words"]
 
 # What changes from one rung to another, and nothing else does.
 EFFECTS = (
-    ("weights", "Equal weights", "BMA", "weights and widths learnt from the data"),
+    ("weights", "Equal weights", "BMA", "weights learnt from the data"),
+    ("widths", "BMA", "BMA with own widths", "a kernel width for each member in place of one for all"),
     ("mixture", "BMA", "Linear pool", "one kernel around a weighted mean in place of a mixture of kernels"),
     ("effects", "BMA", "BMA with effects", "group and site effects in the kernels' means"),
     (
@@ -51,20 +52,24 @@ def ladder(*, group: bool = True, site: bool = True, **options: Any) -> dict[str
 
     Notes
     -----
+    Kernels of BMA have one width for all members but on a rung of its own: widths that differ make a mixture a distribution
+    of other tails, which is another change than a mixture in place of one kernel, and weights of such a fit mean little.
+
     All rungs predict row by row, but for the last: "HBM on whole series" learns the offset of a new site from the members of
     all rows that are given of it, which no other rung may use, so that it is a rung of its own and no part of the
     comparison with BMA.
 
     Examples
     --------
-    >>> list(ladder())[:4]
-    ['Equal weights', 'BMA', 'Linear pool', 'BMA with effects']
+    >>> list(ladder())[:5]
+    ['Equal weights', 'BMA', 'BMA with own widths', 'Linear pool', 'BMA with effects']
     """
     effects: dict[str, Any] = {"group": group, "site": site} | options
-    rungs = {"Equal weights": EqualWeights(**options), "BMA": BMA(**options), "Linear pool": LinearPool(**options),
-             "BMA with effects": BMA(**effects)}  # fmt: skip
+    shared: dict[str, Any] = {"sigma": "shared"} | options
+    rungs = {"Equal weights": EqualWeights(**shared), "BMA": BMA(**shared), "BMA with own widths": BMA(**options),
+             "Linear pool": LinearPool(**options), "BMA with effects": BMA(sigma="shared", **effects)}  # fmt: skip
     if group:
-        rungs["BMA with group weights"] = BMA(weights="group", **effects)
+        rungs["BMA with group weights"] = BMA(sigma="shared", weights="group", **effects)
     rungs["HBM without levels"] = HBM(errors="independent", group=False, site=False, **options)
     rungs |= {"HBM independent": HBM(errors="independent", **effects), "HBM": HBM(**effects)}
     return rungs | ({"HBM on whole series": HBM(series=True, **effects)} if site else {})

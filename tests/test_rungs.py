@@ -25,6 +25,7 @@ def rows(rungs, stations=24, days=40):
 
 @pytest.mark.parametrize(("one", "other", "changed"), [
     ("BMA", "BMA with effects", {"group", "site"}),
+    ("BMA", "BMA with own widths", {"sigma"}),
     ("HBM without levels", "HBM independent", {"group", "site"}),
     ("HBM independent", "HBM", {"errors"}),
     ("BMA with effects", "BMA with group weights", {"weights"}),
