@@ -21,7 +21,8 @@ from bayesens.checks import warn
 from bayesens.ensemble import LABELS, Ensemble
 from bayesens.files import check_fit_tree
 from bayesens.inference import check_given, fit, on_model_scale
-from bayesens.resample import LEAST, MOST_UNDEFINED, time_blocks
+from bayesens.resample import LEAST, MOST_UNDEFINED
+from bayesens.row_clusters import row_clusters
 
 __all__ = ["EffectiveRows", "clustered_weights", "effective_rows", "weights_table"]
 
@@ -517,28 +518,7 @@ def _used(model: Any, ensemble: Ensemble) -> NDArray[np.int64]:
 
 def _clusters(ensemble: Ensemble, cluster: str | ArrayLike, block: float, rows: NDArray[np.int64]) -> tuple[Codes, str]:
     """Number of each row's cluster, and what clusters are called; five at least."""
-    if isinstance(cluster, str) and cluster not in ("site", "group", "time"):
-        raise ValueError(f"cluster is 'site', 'group', 'time' or one label a row; got {cluster!r}.")
-    if isinstance(cluster, str):
-        if cluster not in ensemble.dataset.coords:
-            raise ValueError(f"cluster={cluster!r} needs the rows' {cluster}s, and the ensemble has none; name them with "
-                             f"{cluster}=... of Ensemble.from_frame, or give one label a row.")  # fmt: skip
-        given, kind = ensemble.dataset[cluster].values, f"{cluster}s"
-    else:
-        given, kind = np.asarray(cluster), "clusters"
-        if given.shape != (ensemble.n_obs,):
-            raise ValueError(
-                f"cluster has the shape {given.shape}; wanted one label for each of the {ensemble.n_obs} rows."
-            )
-    labels = given[rows]
-    if isinstance(cluster, str) and cluster == "time":
-        codes, kind = time_blocks(labels, block), f"time blocks of {block:g}"
-    else:
-        if blank := int(np.sum(pd.isna(labels) | (labels == ""))):
-            raise ValueError(
-                f"{blank} of {len(rows)} rows have no label of a cluster ({kind}); label these rows or drop them."
-            )
-        codes = pd.factorize(labels)[0]
+    codes, kind = row_clusters(ensemble, cluster, block, rows)
     if (count := int(codes.max()) + 1) < LEAST:
         raise ValueError(f"there are {count} {kind}, and their differences tell of no uncertainty below {LEAST}; give smaller "
                          "clusters, such as shorter time blocks, that are still independent of each other.")  # fmt: skip

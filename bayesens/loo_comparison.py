@@ -18,7 +18,8 @@ from bayesens.ensemble import Ensemble
 from bayesens.inference import check_given
 from bayesens.leave_one_out import loo
 from bayesens.psis import good_k
-from bayesens.resample import LEAST, time_blocks
+from bayesens.resample import LEAST
+from bayesens.row_clusters import row_clusters
 
 if TYPE_CHECKING:
     from arviz_stats.utils import ELPDData
@@ -110,7 +111,7 @@ def loo_table(
         raise ValueError("fits is empty; wanted a mapping of names to fits, such as {'BMA': fit}.")
     found = {str(name): _left_out(str(name), tree, ensemble, memory, progressbar) for name, tree in fits.items()}
     rows = _same_rows(found)
-    codes, kind = _clusters(ensemble, cluster, block, rows)
+    codes, kind = row_clusters(ensemble, cluster, block, rows)
     clusters = int(codes.max()) + 1
     enough = clusters >= LEAST
     said = f"{clusters} {kind}" if enough else f"none: {clusters} {kind}, wanted {LEAST}"
@@ -235,42 +236,6 @@ def _same_rows(found: Mapping[str, ELPDData]) -> NDArray[np.int64]:
                 "the rows that some model cannot use out of the ensemble, and fit all models to what is left."
             )
     return rows
-
-
-def _clusters(
-    ensemble: Ensemble, cluster: str | ArrayLike, block: float, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.intp], str]:
-    """Number of each row's cluster, and what clusters are called."""
-    if isinstance(cluster, str) and cluster == "time":
-        time = ensemble.dataset.coords.get("time")
-        if time is None:
-            raise ValueError(
-                "cluster='time' needs the rows' times, and the ensemble has none; name them with time=..., or "
-                "give cluster='site' or one label a row."
-            )
-        return time_blocks(time.values[rows], block), f"time blocks of {block:g}" + (
-            " days" if time.dtype.kind == "M" else ""
-        )
-    if isinstance(cluster, str):
-        if cluster not in ("site", "group"):
-            raise ValueError(f"cluster is 'site', 'group', 'time' or one label a row; got {cluster!r}.")
-        given = ensemble.labels(cluster)
-        if given is None:
-            raise ValueError(f"cluster={cluster!r} needs the rows' {cluster}s, and the ensemble has none; name them with "
-                             f"{cluster}=..., or give cluster='time' or one label a row.")  # fmt: skip
-        labels, kind = given[rows], f"{cluster}s"
-    else:
-        given = np.asarray(cluster)
-        if given.shape != (ensemble.n_obs,):
-            raise ValueError(
-                f"cluster has the shape {given.shape}; wanted one label for each of the {ensemble.n_obs} rows."
-            )
-        labels, kind = given[rows], "clusters"
-    if blank := int(np.sum(pd.isna(labels) | (labels == ""))):
-        raise ValueError(
-            f"{blank} of {len(rows)} rows have no label of a cluster ({kind}); label these rows or drop them."
-        )
-    return pd.factorize(labels)[0], kind
 
 
 def _stacking(found: Mapping[str, ELPDData]) -> dict[str, float]:

@@ -59,7 +59,7 @@ def test_weights_of_members_that_are_right_by_dates():
     np.testing.assert_allclose(found["weight_sd_rows"], np.sqrt(share * (1 - share) / (DATES * EACH)), rtol=0.35)
     assert float((found["weight_sd"] / found["weight_sd_rows"]).min()) > 2.0  # what clusters are about
     assert found.attrs["clusters"] == DATES
-    assert found.attrs["clustered_by"] == "time blocks of 5"
+    assert found.attrs["clustered_by"] == "time blocks of 5 days"
 
 
 def test_clusters_that_share_nothing_change_nothing():
