@@ -199,7 +199,12 @@ def near(time: NDArray[Any] | None, test: NDArray[np.bool_], gap: Any) -> NDArra
 def _check_number(folds: int, available: int, what: str) -> None:
     if folds != int(folds) or folds < 2:
         raise ValueError(f"folds is {folds!r}; wanted a whole number of at least 2")
+    if available < 2:
+        raise ValueError(
+            f"{folds} folds need two {what} at least, and there {'is one' if available else 'are none'}; choose another estimand "
+            "or scheme, or give more rows"
+        )
     if available < folds:
         raise ValueError(
-            f"{folds} folds of {available} {what}; wanted at most as many folds: folds={max(available, 2)}"
+            f"{folds} folds of {available} {what}; wanted at most as many folds: folds={available}"
         )

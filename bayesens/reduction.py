@@ -228,6 +228,9 @@ def _planned(
     if by == "group" and group is None:
         raise ValueError("there are no groups to remove; give the data group=..., or remove stations: by='station'")
     stations, first = np.unique(site[table.observed], return_index=True)
+    if len(stations) < 4:
+        raise ValueError(f"there are {len(stations)} stations with observations, and some are to be removed, some to be scored "
+                         "at and some to be learnt from; wanted 4 at least, and 20 or more for an answer")  # fmt: skip
     of = np.full(len(stations), "") if group is None else group[table.observed][first]
     chosen = np.isin(stations, _validation(stations, of, validation, seed))
     training, of_training = stations[~chosen], of[~chosen]

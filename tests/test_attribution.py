@@ -51,7 +51,7 @@ def test_long_run_attributes(attribution):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["offsets"])
+@pytest.mark.parametrize("name", ["offsets", "dependence"])
 def test_small_run_attributes_and_the_twin_does_not(attribution, name):
     """12 stations and 16 times: the right effect is more than 40 %, and nothing else comes near it."""
     record = attribution.pair(name, 0, sites=12, times=16, folds=2)

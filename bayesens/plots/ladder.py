@@ -69,7 +69,7 @@ def ladder(
         y = np.array([names.index(one) for one in _names(table)], float) + step * (i - (len(tables) - 1) / 2)
         _marks(ax, table, y, name or "_", i)
     unit = "%" if (next(iter(tables.values()))["unit"] == "percent").all() else "score"
-    ax.set_xlabel(f"{label} [{unit}], below zero the change helps")
+    ax.set_xlabel(f"{label} [{unit}],\nbelow zero the change helps")
     return with_legend(name_rows(ax, names))
 
 
