@@ -211,7 +211,7 @@ def dependence(
         _drawn(plots.dependence(found)[0], figure)
 
 
-Part = Literal["members", "clusters", "shapley", "stations", "priors", "weights"]
+PARTS = ("members", "clusters", "shapley", "stations", "priors", "weights")
 
 
 def sensitivity(
@@ -226,13 +226,12 @@ def sensitivity(
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=OPTION)] = None,
     transform: Transform = None,
     what: Annotated[
-        list[Part] | None,
+        str,
         typer.Option(
-            help="members and clusters: left out, one after the other; shapley: all subsets; stations: removed before fitting; "
-            "priors: scaled, and what they imply; weights: with the spread that stations give them. Repeat; left out: "
-            "members, priors and weights."
+            help="Separated by commas. members and clusters: left out, one after the other; shapley: all subsets; stations: "
+            "removed before fitting; priors: scaled, and what they imply; weights: with the spread that stations give them."
         ),
-    ] = None,
+    ] = "members,priors,weights",
     estimand: Estimand = "site",
     folds: Folds = None,
     method: Method = "auto",
@@ -245,8 +244,12 @@ def sensitivity(
 ) -> None:
     """Say what a result rests on: members, stations, priors.
 
-    Example: bayesens sensitivity table.csv --members rf,svr,xgb --observation sm --site station --what members --what priors
+    Example: bayesens sensitivity table.csv --members rf,svr,xgb --observation sm --site station --what members,priors
     """
+    from bayesens.checks import check_known
+
+    asked = tuple(dict.fromkeys(names_in(what)))
+    check_known(asked, PARTS, kind="part", where="--what")
     chosen = model_from_words(MODELS[model], transform, option or [])
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"--out {out} is there already and not an empty folder; name a new one")
@@ -257,7 +260,6 @@ def sensitivity(
     from bayesens.files import write_table
 
     shown = progress and sys.stderr.isatty()
-    asked = tuple(dict.fromkeys(what or ("members", "priors", "weights")))
     console = new_console()
     for answer in answers(chosen, ensemble, asked, estimand=estimand, folds=folds, method=method, draws=draws, random_seed=seed,
                           workers=workers, cache=cache, progressbar=shown):  # fmt: skip

@@ -168,8 +168,9 @@ def _rows(held_out: xr.Dataset, table: Ensemble) -> Ensemble:
     """Members as the models were given them on rows held out."""
     made = xr.Dataset({"prediction": held_out["member_prediction"], "observation": held_out["observation"]})
     labels = {name: held_out[name] for name in ("site", "group", "time", "lon", "lat") if name in held_out.coords}
-    made["observation"].attrs["units"] = table.units
-    return Ensemble.from_dataset(made.assign_coords(labels))
+    made = made.drop_vars([name for name in made.coords if name != "member"]).assign_coords(labels)
+    roles = {name: name for name in ("observation", *labels)}
+    return Ensemble.from_dataset(made, units=table.units or None, **roles)
 
 
 # -------------------------------------------------------------------------------------------------------------- the grid

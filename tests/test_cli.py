@@ -631,7 +631,7 @@ def test_dependence_says_it_in_words_and_numbers(folder, tmp_path):
 
 def test_sensitivity_answers_what_was_asked(folder, tmp_path):
     said = run("sensitivity", folder / "train.csv", *COLUMNS, "--option", "sigma=shared", "--method", "em", "--folds", "2",
-               "--what", "members", "--what", "stations", "--out", tmp_path / "s")  # fmt: skip
+               "--what", "members,stations", "--out", tmp_path / "s")  # fmt: skip
     assert "Left out, one member at a time (site)" in said.stdout
     assert "A small loss does not show that a member is independent" in said.stdout
     assert pd.read_csv(tmp_path / "s" / "members_left_out.csv")["left_out"].tolist() == ["rf", "mlr", "svr", "xgb"]

@@ -9,6 +9,8 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
 from scipy.stats import beta
+from sklearn.linear_model import LinearRegression
+from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
 from bayesens import Prior, prior_grid, simulate
@@ -328,3 +330,24 @@ def test_models_without_weights_have_scores_alone():
     assert "weight_mean" not in result
     assert isinstance(result, xr.Dataset)
     assert "nothing can be compared" in grid_words(result)
+
+
+def test_members_that_are_trained_have_a_grid_too():
+    """The posterior is then that of the members' predictions of rows held out, as a table by hand has it."""
+    frame = be.simulate.region(8, 2, 12, random_seed=3).frame
+    X = frame.assign(wet=frame["truth"].round(2), half=frame["rf"])[["wet", "half"]]
+    place = {"site": frame["station"], "group": frame["network"], "time": frame["date"]}
+    members = be.Members({"ols": LinearRegression(), "near": KNeighborsRegressor(5)}, X, frame["sm"], **place)
+    options = {"estimand": "site", "folds": 2, "inner_folds": 2, "random_seed": 1, "progressbar": False}
+    grid = {"weight_prior": [be.Prior("Dirichlet", a=20.0)]}
+    found = prior_grid.prior_grid(be.BMA(sigma="shared"), members, grid, draws=200, method="laplace", **options)
+    assert found["failed"].values.tolist() == ["", ""]
+    held = be.compare({"BMA": be.EqualWeights()}, members, method="em", **options)
+    by_hand = be.Ensemble.from_frame(
+        pd.DataFrame(held["member_prediction"].values, columns=held["member"].values).assign(y=held["observation"].values),
+        members=list(held["member"].values), observation="y",
+    )  # fmt: skip
+    tree = be.fit(be.BMA(sigma="shared"), by_hand, method="laplace", draws=200, random_seed=1, progressbar=False)
+    np.testing.assert_allclose(
+        found["weight_mean"].values[0], tree["posterior"]["weight"].mean(("chain", "draw")), atol=0.05
+    )
