@@ -24,6 +24,7 @@ from bayesens.cli_parts import (
     model_from_words,
     names_in,
     new_console,
+    numbers_in,
     say,
     show,
 )
@@ -232,6 +233,7 @@ def sensitivity(
             "removed before fitting; priors: scaled, and what they imply; weights: with the spread that stations give them."
         ),
     ] = "members,priors,weights",
+    shares: Annotated[str, typer.Option(help="Of the stations to remove, separated by commas.")] = "0.1,0.2,0.3,0.4",
     estimand: Estimand = "site",
     folds: Folds = None,
     method: Method = "auto",
@@ -248,7 +250,7 @@ def sensitivity(
     """
     from bayesens.checks import check_known
 
-    asked = tuple(dict.fromkeys(names_in(what)))
+    asked, removed = tuple(dict.fromkeys(names_in(what))), numbers_in(shares, "--shares")
     check_known(asked, PARTS, kind="part", where="--what")
     chosen = model_from_words(MODELS[model], transform, option or [])
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -261,8 +263,11 @@ def sensitivity(
 
     shown = progress and sys.stderr.isatty()
     console = new_console()
-    for answer in answers(chosen, ensemble, asked, estimand=estimand, folds=folds, method=method, draws=draws, random_seed=seed,
-                          workers=workers, cache=cache, progressbar=shown):  # fmt: skip
+    found = answers(
+        chosen, ensemble, asked, shares=removed, estimand=estimand, folds=folds, method=method, draws=draws, random_seed=seed,
+        workers=workers, cache=cache, progressbar=shown,
+    )  # fmt: skip
+    for answer in found:
         show(console, answer.title, answer.shown)
         if answer.words:
             typer.echo(answer.words)

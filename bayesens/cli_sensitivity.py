@@ -45,8 +45,8 @@ class Answer:
     words: str = ""
 
 
-def answers(model: Any, ensemble: Ensemble, asked: Sequence[str], *, estimand: str, folds: int | None, method: str,
-            draws: int, random_seed: int, workers: int, cache: Path | None,
+def answers(model: Any, ensemble: Ensemble, asked: Sequence[str], *, shares: Sequence[float],
+            estimand: str, folds: int | None, method: str, draws: int, random_seed: int, workers: int, cache: Path | None,
             progressbar: bool) -> Iterator[Answer]:  # fmt: skip
     """Find what was asked for, one answer at a time.
 
@@ -55,6 +55,8 @@ def answers(model: Any, ensemble: Ensemble, asked: Sequence[str], *, estimand: s
     model : model
     ensemble : Ensemble
     asked : sequence of {"members", "clusters", "shapley", "stations", "priors", "weights"}
+    shares : sequence of float
+        Of stations to remove.
     estimand, folds, method, draws, random_seed, workers, cache, progressbar
         As in `compare`.
 
@@ -76,7 +78,7 @@ def answers(model: Any, ensemble: Ensemble, asked: Sequence[str], *, estimand: s
             "shapley", "What members bring over climatology (Shapley values of the CRPS)", table, table[SHAPLEY]
         )
     if "stations" in asked:
-        found = fewer_stations({type(model).__name__: model}, ensemble, **run)
+        found = fewer_stations({type(model).__name__: model}, ensemble, shares=shares, **run)
         table = reduction_table(found, random_seed=random_seed)
         yield Answer("fewer_stations", "Stations removed before fitting", table, table[FEWER],
                      reduction_words(found, random_seed=random_seed))  # fmt: skip

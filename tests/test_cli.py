@@ -631,11 +631,13 @@ def test_dependence_says_it_in_words_and_numbers(folder, tmp_path):
 
 def test_sensitivity_answers_what_was_asked(folder, tmp_path):
     said = run("sensitivity", folder / "train.csv", *COLUMNS, "--option", "sigma=shared", "--method", "em", "--folds", "2",
-               "--what", "members,stations", "--out", tmp_path / "s")  # fmt: skip
+               "--what", "members,stations", "--shares", "0.2,0.4", "--out", tmp_path / "s")  # fmt: skip
     assert "Left out, one member at a time (site)" in said.stdout
     assert "A small loss does not show that a member is independent" in said.stdout
     assert pd.read_csv(tmp_path / "s" / "members_left_out.csv")["left_out"].tolist() == ["rf", "mlr", "svr", "xgb"]
     assert (tmp_path / "s" / "fewer_stations.csv").exists()
+    odd = run("sensitivity", folder / "train.csv", *COLUMNS, "--what", "membres", code=1)
+    assert "no part 'membres' in --what; did you mean 'members'?" in odd.stderr
     again = run("sensitivity", folder / "train.csv", *COLUMNS, "--out", tmp_path / "s", code=1)
     assert "is there already and not an empty folder; name a new one" in again.stderr
 
