@@ -205,6 +205,4 @@ def _check_number(folds: int, available: int, what: str) -> None:
             "or scheme, or give more rows"
         )
     if available < folds:
-        raise ValueError(
-            f"{folds} folds of {available} {what}; wanted at most as many folds: folds={available}"
-        )
+        raise ValueError(f"{folds} folds of {available} {what}; wanted at most as many folds: folds={available}")
