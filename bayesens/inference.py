@@ -96,7 +96,8 @@ def fit(
     likelihood_power, prior_power : float
         Powers above zero that the likelihood, and the top-level priors, are raised to. A likelihood power below one says that
         rows which share their errors tell less than their number: `bayesens.clustered.effective_rows` finds it. Other
-        powers serve to see what a posterior rests on. Not for ``method="em"``.
+        powers serve to see what a posterior rests on. Effects that HBM integrates out are drawn back, and known sites
+        predicted, by the likelihood as it is. Not for ``method="em"``.
     warm : DataTree, or mapping of variable to values, optional
         A fit of the same kind of model to similar rows, such as another fold, or what `optimum` gives of it: the search for
         the optimum begins there, without other starts. The posterior that is sampled is the same.
