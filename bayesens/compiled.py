@@ -18,7 +18,7 @@ from pytensor.link.numba.dispatch.basic import numba_njit
 from pytensor.link.numba.linker import NumbaLinker
 from pytensor.tensor.rewriting.ofg import inline_ofg_node
 
-from bayesens.likelihoods import with_gradients
+from bayesens.likelihoods.ops import with_gradients
 
 __all__ = ["Compiled"]
 

@@ -16,11 +16,10 @@ from threadpoolctl import threadpool_limits
 from bayesens import models
 from bayesens.checks import warn
 from bayesens.columns import listed
-from bayesens.em import Optimum
+from bayesens.likelihoods.em import Optimum
 from bayesens.ensemble import Ensemble
 from bayesens.files import FORMAT, check_fit_tree
 from bayesens.options import options_from_json, options_to_json
-from bayesens.predictive import PosteriorMixture
 from bayesens.rows import flat
 from bayesens.streaming import SufficientStatistics
 from bayesens.transforms import transform
@@ -34,6 +33,7 @@ __all__ = [
     "model_of",
     "on_model_scale",
     "optimum",
+    "training_mixture",
 ]
 
 METHODS = ("auto", "nuts", "laplace", "em")
@@ -142,8 +142,9 @@ def fit(
     _check_data(model, ensemble, log_likelihood)
     _check_origin(ensemble, allow_insample)
     ensemble.check_training()
-    data = model.summarise(ensemble) if hasattr(model, "summarise") else ensemble  # the rows are gone through once
-    data.check_training(n_parameters=model.n_parameters(data))
+    data = _prepared(model, ensemble)
+    face = data if hasattr(data, "check_training") else ensemble
+    face.check_training(n_parameters=model.n_parameters(data))
     if hasattr(model, "check"):
         model.check(data)
     resolved = model.resolve(data)
@@ -165,6 +166,13 @@ def fit(
     tree = xr.DataTree.from_dict(dict(groups))
     tree.attrs = _describe(resolved, ensemble) | {"method_asked": method, "random_seed": _text(random_seed)} | attrs
     return _with_log_likelihood(tree, resolved, ensemble, log_likelihood) if isinstance(ensemble, Ensemble) else tree
+
+
+def _prepared(model: Any, ensemble: Any) -> Any:
+    """What a model takes from the rows, which are gone through once: statistics, corrected members, or the rows themselves."""
+    if hasattr(model, "summarise"):
+        return model.summarise(ensemble)
+    return model.prepare(ensemble) if hasattr(model, "prepare") else ensemble
 
 
 def _check_data(model: Any, data: Any, log_likelihood: bool | None) -> None:
@@ -244,11 +252,32 @@ def model_of(tree: xr.DataTree, model: Any = None) -> Any:
     return options_from_json(getattr(models, name), options)
 
 
-def log_likelihood_of(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> xr.DataArray:
+def training_mixture(model: Any, tree: xr.DataTree, rows: Ensemble, posterior: xr.Dataset | None = None) -> Any:
+    """Distribution of training rows under each draw, as a fit has it.
+
+    Parameters
+    ----------
+    model : model
+        Resolved.
+    tree : DataTree
+        The fit.
+    rows : Ensemble
+        Training rows, all or some.
+    posterior : Dataset, optional
+        In place of the fit's own.
+    """
+    posterior = tree["posterior"].to_dataset() if posterior is None else posterior
+    if not hasattr(model, "training"):
+        return model.predictive(posterior, rows)
+    return model.training(posterior, rows, tree["history"].to_dataset() if "history" in tree.children else None)
+
+
+def log_likelihood_of(model: Any, tree: xr.DataTree, ensemble: Ensemble) -> xr.DataArray:
     """Log p(y_i | f_i, draw) in the observation's units, (chain, draw, obs), over rows with an observation."""
+    posterior = tree["posterior"].to_dataset()
     index = np.nonzero(ensemble.observed)[0]
     rows = ensemble.select(rows=index)
-    mixture: PosteriorMixture = model.predictive(posterior, rows)
+    mixture = training_mixture(model, tree, rows)
     z, below, jacobian = on_model_scale(model, rows.require_observation())
     values = mixture.log_likelihood(z, below)
     values += jacobian
@@ -458,6 +487,8 @@ def _fit_em(model: Any, ensemble: Any, *, starts: int, select: str) -> tuple[xr.
         names = list(ensemble.members) if len(chosen.weight) == ensemble.n_members else [model.member]
         dataset = bias.assign_coords(member=np.array(names))
         dataset = dataset.assign(weight=("member", chosen.weight), sigma=("member", chosen.sigma))
+        if chosen.width is not None and len(chosen.width):
+            dataset = dataset.assign(scale_slope=("scale_covariate", chosen.width))
     dataset = dataset.expand_dims(chain=[0], draw=[0])
     table = [
         {
@@ -512,7 +543,7 @@ def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, want
         warn(f"log_likelihood is left out: it would hold {size:.3g} values. be.loo(tree, ensemble) does "
              "without it; be.add(tree, ensemble, 'log_likelihood') gives it to you.")  # fmt: skip
         return tree
-    tree["log_likelihood"] = xr.DataTree(log_likelihood_of(model, posterior, ensemble).to_dataset())
+    tree["log_likelihood"] = xr.DataTree(log_likelihood_of(model, tree, ensemble).to_dataset())
     return tree
 
 

@@ -34,7 +34,7 @@ def check_options(model: Any) -> None:
             raise TypeError(
                 f'{name}({item.name}=...) is a Prior such as Prior("HalfNormal", sigma=0.3); got {value!r}.'
             )
-        if item.name in ("center", "scale", "sigma_scale", "sigma_spread") and not isinstance(value, Prior | None):
+        if item.name in ("center", "scale", "unit", "sigma_scale", "sigma_spread") and not _named(item) and not isinstance(value, Prior | None):
             _check_number(f"{name}({item.name}=...)", value, positive=item.name != "center")
         if item.name in ("group", "site") and value not in (
             (True, False, None) if item.default is None else (True, False)
@@ -42,9 +42,30 @@ def check_options(model: Any) -> None:
             raise TypeError(f"{name}({item.name}=...) is True or False; got {value!r}.")
         if item.name == "member" and not isinstance(value, str | None):
             raise TypeError(f"{name}(member=...) is the name of a member or None; got {value!r}.")
+        if item.name == "bias_covariates" or _named(item):
+            object.__setattr__(model, item.name, _names(name, item.name, value))
         if item.name == "exchangeable":
             # Lists are taken as well, and kept as tuples so that the model stays a value.
             object.__setattr__(model, item.name, _sets(f"{name}(exchangeable=...)", value))
+
+
+def _named(item: dataclasses.Field[Any]) -> bool:
+    """Whether an option is the names that widths follow, which is ``scale`` of models that have a ``unit`` of priors."""
+    return item.name == "scale" and "tuple" in str(item.type)
+
+
+def _names(model: str, option: str, value: Any) -> tuple[str, ...] | None:
+    """Names as a tuple; lists are taken as well."""
+    if value is None:
+        return None
+    if isinstance(value, int | float):
+        raise TypeError(f"{model}({option}=...) names what the widths follow, such as ('mean', 'spread'); got {value!r}. The unit "
+                        "of the priors is unit=...")  # fmt: skip
+    if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"{model}({option}=...) is a sequence of names, such as ('mean', 'spread'); got {value!r}.")
+    if len(set(value)) < len(tuple(value)):
+        raise ValueError(f"{model}({option}=...) names something twice: {value!r}.")
+    return tuple(value)
 
 
 def _check_number(what: str, value: Any, *, positive: bool) -> None:

@@ -15,7 +15,7 @@ from bayesens.checks import warn
 from bayesens.columns import listed
 from bayesens.distributions import Distribution, NormalMixture, transformed
 from bayesens.ensemble import Ensemble
-from bayesens.inference import check_given, check_training_rows, log_likelihood_of, model_of, on_model_scale
+from bayesens.inference import check_given, check_training_rows, log_likelihood_of, model_of, on_model_scale, training_mixture
 from bayesens.predictive import Block, PosteriorMixture
 from bayesens.transforms import transform
 
@@ -35,7 +35,7 @@ class _Prepared:
     model: Any
     posterior: xr.Dataset
     ensemble: Ensemble
-    mixture: PosteriorMixture
+    mixture: Any
 
 
 def predict(
@@ -318,12 +318,11 @@ def add(
     check_training_rows(tree, ensemble)
     posterior = tree["posterior"].to_dataset()
     if group == "log_likelihood":
-        values = log_likelihood_of(fitted, posterior, ensemble)
+        values = log_likelihood_of(fitted, tree, ensemble)
     else:
         chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
         rows = ensemble.select(rows=ensemble.observed)
-        mixture: PosteriorMixture = fitted.predictive(posterior, rows)
-        z = mixture.sample_each(np.random.default_rng(random_seed))
+        z = training_mixture(fitted, tree, rows).sample_each(np.random.default_rng(random_seed))
         y = transform(fitted.transform).inverse(z).reshape(chains, draws, -1)
         values = xr.DataArray(y, dims=("chain", "draw", "obs"), name="y", coords={
             "chain": posterior["chain"], "draw": posterior["draw"], "obs": np.nonzero(ensemble.observed)[0]})  # fmt: skip
@@ -352,8 +351,10 @@ def _prepare(tree: xr.DataTree, new: Ensemble, model: Any, rows: np.ndarray | No
     return _Prepared(fitted, posterior, ensemble, mixture)
 
 
-def _restricted(mixture: PosteriorMixture, rows: np.ndarray) -> PosteriorMixture:
+def _restricted(mixture: Any, rows: np.ndarray) -> Any:
     """The same predictions, of some rows."""
+    if not isinstance(mixture, PosteriorMixture):
+        return mixture.select(np.flatnonzero(rows))
     place = np.where(rows, np.cumsum(rows) - 1, -1)
 
     def blocks() -> Iterator[Block]:
@@ -431,23 +432,35 @@ def _parts(prepared: _Prepared, matched: dict[str, np.ndarray]) -> dict[str, tup
 def _transformed_parts(prepared: _Prepared, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Parts of the variance after the inverse transform, from up to 256 evenly spaced draws, as shares of the variance."""
     parts = np.full((3, len(variance)), np.nan)
-    for block in prepared.mixture.blocks():
+    for rows, weight, means, sd in _thinned(prepared.mixture):
+        each = transformed(NormalMixture(weight, means, sd), prepared.model.transform)
+        parts[:, rows] = np.stack([
+            each.variance_within().mean(axis=0), each.variance_between().mean(axis=0), each.mean().var(axis=0)
+        ])  # fmt: skip
+    within, between, parameter = parts / parts.sum(axis=0) * variance
+    return within, between, parameter
+
+
+def _thinned(mixture: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Some rows, and their components under some draws, (draw, row, component)."""
+    if not isinstance(mixture, PosteriorMixture):
+        size = len(mixture.draws)
+        pick = np.unique(np.linspace(0, size - 1, min(size, PARTS_DRAWS)).astype(int))
+        for rows in mixture.parts(max(1, 1_000_000 // (len(pick) * mixture.offset.shape[1]))):
+            yield rows, *mixture.components(rows, pick)
+        return
+    for block in mixture.blocks():
         draws = len(block.weight)
         pick = np.unique(np.linspace(0, draws - 1, min(draws, PARTS_DRAWS)).astype(int))
         step = max(1, 1_000_000 // (len(pick) * block.weight.shape[1]))
         for start in range(0, len(block.rows), step):
             rows = block.rows[start : start + step]
-            x = np.column_stack([np.ones(len(rows)), prepared.mixture.f[rows]])
+            x = np.column_stack([np.ones(len(rows)), mixture.f[rows]])
             means = np.einsum("scj,rj->src", block.coefficient[pick], x)
             weight, sd = (
                 np.broadcast_to(a[pick][:, None], means.shape) for a in (block.weight, np.sqrt(block.variance))
             )
-            each = transformed(NormalMixture(weight, means, sd), prepared.model.transform)
-            parts[:, rows] = np.stack([
-                each.variance_within().mean(axis=0), each.variance_between().mean(axis=0), each.mean().var(axis=0)
-            ])  # fmt: skip
-    within, between, parameter = parts / parts.sum(axis=0) * variance
-    return within, between, parameter
+            yield rows, weight, means, sd
 
 
 def _log_density(prepared: _Prepared, y: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from bayesens.distributions import NormalMixture
 from bayesens.kernels import log_densities, log_means
 from bayesens.threads import share_out
 
-__all__ = ["Block", "Moments", "PosteriorMixture", "row_classes"]
+__all__ = ["Block", "Moments", "PosteriorMixture", "joined", "row_classes", "stacked"]
 
 # The matched mixture cuts the draws at these quantiles of a component's standard deviation, where that varies over draws by
 # more than SPREAD_FOR_BINS, and each bin at these quantiles of its mean: finer in the tails, which decide outer quantiles.
@@ -121,7 +121,7 @@ class PosteriorMixture:
         NormalMixture
             Shape (row); NaN for rows without a prediction.
         """
-        return _stacked([(block.rows, *self._matched_block(block)) for block in self.blocks()], len(self.f))
+        return stacked([(block.rows, *self._matched_block(block)) for block in self.blocks()], len(self.f))
 
     def matched_parts(self, size: int = PART_ROWS) -> Iterator[tuple[np.ndarray, NormalMixture]]:
         """Matched mixtures of some rows at a time, because those of all rows may take more memory than the table.
@@ -150,12 +150,12 @@ class PosteriorMixture:
                 parts.append((piece.rows, *self._matched_block(piece)))
                 count += len(piece.rows)
                 if count >= size:
-                    yield _joined(parts)
+                    yield joined(parts)
                     parts, count = [], 0
         if parts:
-            yield _joined(parts)
+            yield joined(parts)
         if rest.any():
-            yield np.nonzero(rest)[0], _stacked([], int(rest.sum()))
+            yield np.nonzero(rest)[0], stacked([], int(rest.sum()))
 
     def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x = self._design(block)
@@ -294,7 +294,7 @@ class PosteriorMixture:
 _Matched = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows; weight, mean, sd (row, component)
 
 
-def _stacked(parts: list[_Matched], size: int) -> NormalMixture:
+def stacked(parts: list[_Matched], size: int) -> NormalMixture:
     """One mixture of rows from parts of different width, NaN in rows that stand in none of them."""
     width = max((weight.shape[1] for _, weight, _, _ in parts), default=1)
     weight = np.zeros((size, width))
@@ -307,11 +307,11 @@ def _stacked(parts: list[_Matched], size: int) -> NormalMixture:
     return NormalMixture(weight, mean, sd)
 
 
-def _joined(parts: list[_Matched]) -> tuple[np.ndarray, NormalMixture]:
+def joined(parts: list[_Matched]) -> tuple[np.ndarray, NormalMixture]:
     """Rows one after the other, and their mixture."""
     rows = np.concatenate([part[0] for part in parts])
     place = np.split(np.arange(len(rows)), np.cumsum([len(part[0]) for part in parts])[:-1])
-    return rows, _stacked([(index, *part[1:]) for index, part in zip(place, parts, strict=True)], len(rows))
+    return rows, stacked([(index, *part[1:]) for index, part in zip(place, parts, strict=True)], len(rows))
 
 
 def row_classes(*codes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:

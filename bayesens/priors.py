@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
 
-__all__ = ["Prior", "prior_draws"]
+__all__ = ["Prior", "log_density", "prior_draws"]
 
 # How a family's parameters move when its variable is multiplied by `scale` (and shifted, for families of the whole
 # line). Families that are not listed here go through a change of variables in PyMC, which costs more compilation.
@@ -138,6 +139,52 @@ class Prior:
         except (TypeError, ValueError) as error:
             raise ValueError(f"The prior of {name!r}, {self!r}, cannot be built: {error}. "
                              f"Use the parameter names of pymc.{self.family}.") from error  # fmt: skip
+
+
+def log_density(prior: Prior) -> Callable[[Any], Any]:
+    """Log density of a prior of positive numbers as a function of arrays.
+
+    Parameters
+    ----------
+    prior : Prior
+
+    Returns
+    -------
+    callable
+
+    Examples
+    --------
+    >>> float(log_density(Prior("HalfNormal", sigma=1))(0.0).round(4))  # log of sqrt(2 / pi)
+    -0.2258
+    """
+    from scipy import stats
+
+    p = dict(prior.parameters)
+    known = {
+        "HalfNormal": lambda: stats.halfnorm(scale=p.get("sigma", 1.0)),
+        "HalfCauchy": lambda: stats.halfcauchy(scale=p.get("beta", 1.0)),
+        "Exponential": lambda: stats.expon(scale=1.0 / p["lam"] if "lam" in p else p.get("scale", 1.0)),
+        "LogNormal": lambda: stats.lognorm(s=p.get("sigma", 1.0), scale=math.exp(p.get("mu", 0.0))),
+        "Gamma": lambda: stats.gamma(p["alpha"], scale=1.0 / p["beta"]),
+        "InverseGamma": lambda: stats.invgamma(p["alpha"], scale=p["beta"]),
+        "Weibull": lambda: stats.weibull_min(p["alpha"], scale=p["beta"]),
+    }  # fmt: skip
+    if prior.family == "HalfStudentT":
+        half = stats.t(p.get("nu", 1.0), scale=p.get("sigma", 1.0))
+        return lambda x: half.logpdf(x) + math.log(2.0)
+    if prior.family in known:
+        return known[prior.family]().logpdf
+    return lambda x: _pymc_log_density(prior, x)
+
+
+def _pymc_log_density(prior: Prior, x: Any) -> Any:
+    """Of any other family, by PyMC."""
+    import pymc as pm
+    from pytensor.compile.mode import Mode
+
+    with pm.Model():
+        variable = prior.create("ratio")
+    return pm.logp(variable, x).eval(mode=Mode(linker="py", optimizer=None))
 
 
 def prior_draws(model: pm.Model, *, draws: int, random_seed: int | None = None) -> xr.Dataset:

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from bayesens.calling import BARE, INNER
-from bayesens.likelihoods import Likelihood
+from bayesens.likelihoods.ops import Likelihood
 
 __all__ = ["spread_loglik"]
 

@@ -16,7 +16,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant
 from pytensor.graph.traversal import toposort
 
-from bayesens.likelihoods import Likelihood
+from bayesens.likelihoods.ops import Likelihood
 from bayesens.recorder import Recorder
 from bayesens.tape import Tape
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.em import Optimum, least_squares
+from bayesens.likelihoods.em import Optimum, least_squares
 from bayesens.ensemble import Ensemble
-from bayesens.models.bma import BMA
+from bayesens.likelihoods.own_correction import CorrectedTable
+from bayesens.models.bma import BMA, Data
 from bayesens.options import check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior
@@ -67,42 +68,59 @@ class SingleMember(BMA):
 
     choices: ClassVar[dict[str, tuple[str, ...]]] = BMA.choices | {"weights": ("equal",)}
 
-    def resolve(self, ensemble: Ensemble) -> SingleMember:
+    def resolve(self, data: Data) -> SingleMember:
         """Return the model with the member and the scales filled in from the training rows."""
+        if isinstance(data, CorrectedTable):
+            return super().resolve(data)  # type: ignore[return-value]
         chosen = self
         if self.member is None:
-            rows = self._rows(ensemble)
-            each = np.arange(len(ensemble.members))
+            rows = self.rows(data)
+            each = np.arange(len(data.members))
             intercept, slope = least_squares(rows.y, rows.f, rows.available, bias=self.bias, cluster=each)
             squares = np.where(rows.available, (rows.y[:, None] - intercept - slope * rows.f) ** 2, 0.0)
             best = np.argmin(squares.sum(axis=0) / rows.available.sum(axis=0))
-            chosen = replace(self, member=ensemble.members[int(best)])
-        resolved = super(SingleMember, chosen).resolve(chosen._one(ensemble))
+            chosen = replace(self, member=data.members[int(best)])
+        resolved = super(SingleMember, chosen).resolve(chosen._one(data))
         assert isinstance(resolved, SingleMember)
         return resolved
 
-    def n_parameters(self, ensemble: Ensemble) -> int:
-        """Number of parameters, effects aside."""
-        return super().n_parameters(ensemble.select(members=[self.member or ensemble.members[0]]))
+    def prepare(self, data: Data) -> Any:
+        """Return the training rows of the chosen member, corrected; see :meth:`BMA.prepare`."""
+        if isinstance(data, CorrectedTable):
+            return data
+        model = self.resolve(data)
+        return super(SingleMember, model).prepare(model._one(data))
 
-    def build(self, ensemble: Ensemble, likelihood: str = "fused") -> pm.Model:
+    def n_parameters(self, data: Data) -> int:
+        """Number of parameters, effects aside."""
+        if isinstance(data, CorrectedTable):
+            return super().n_parameters(data)
+        return super().n_parameters(data.select(members=[self.member or data.members[0]]))
+
+    def build(self, data: Data, likelihood: str = "fused") -> pm.Model:
         """Return the PyMC model of the chosen member; see :meth:`BMA.build`."""
-        model = self.resolve(ensemble)
-        return super(SingleMember, model).build(model._one(ensemble), likelihood)
+        model = self.resolve(data)
+        return super(SingleMember, model).build(model._one(data), likelihood)
 
     def em(
-        self, ensemble: Ensemble, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10
+        self, data: Data, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10
     ) -> tuple[xr.Dataset, list[Optimum]]:
-        """Least squares and the residual standard deviation; see :meth:`BMA.em`."""
-        model = self.resolve(ensemble)
-        return super(SingleMember, model).em(model._one(ensemble), starts=starts, seed=seed, tolerance=tolerance)
+        """Correction and the residual standard deviation; see :meth:`BMA.em`."""
+        model = self.resolve(data)
+        return super(SingleMember, model).em(model._one(data), starts=starts, seed=seed, tolerance=tolerance)
 
-    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
+    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
         """Return p(y | f); see :meth:`BMA.predictive`."""
-        return super().predictive(posterior, self._one(ensemble))
+        return super().predictive(posterior, self._one(ensemble), history)
 
-    def _one(self, ensemble: Ensemble) -> Ensemble:
-        return ensemble if ensemble.members == (self.member,) else ensemble.select(members=[str(self.member)])
+    def training(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
+        """Return the density of training rows; see :meth:`BMA.training`."""
+        return super().training(posterior, self._one(ensemble), history)
+
+    def _one(self, data: Any) -> Any:
+        if isinstance(data, CorrectedTable) or data.members == (self.member,):
+            return data
+        return data.select(members=[str(self.member)])
 
 
 @dataclass(frozen=True)
@@ -186,7 +204,7 @@ class Climatology:
             if likelihood == "rows":
                 pm.Normal("y", mean + location, sd, observed=rows.y)
             else:
-                from bayesens.likelihoods import mixture_loglik
+                from bayesens.likelihoods.ops import mixture_loglik
 
                 offset = location[:, None] if levels else pt.zeros((0, 1))
                 pm.Potential("loglik", mixture_loglik(

@@ -1,16 +1,26 @@
-"""Bayesian model averaging: a mixture of normal kernels around bias-corrected members (Raftery et al. 2005).
+"""Bayesian model averaging: correct each member by its own mixed model, then mix normal kernels around them.
 
-For row i, with members k = 1..K present in the set A_i and a common centre c,
+Raftery et al. (2005) take two steps, each at its optimum; here both are posteriors. First every member k, by itself, on the rows
+that have it, at site s in group g, with covariates x about their means,
 
-    p(y_i | f_i) = sum_{k in A_i} w_k / (sum_{j in A_i} w_j)  N(y_i; m_ik, sigma_k^2)
-    m_ik         = c - bias_k + slope_k (f_ik - c) + offset_group[g_i] + offset_site[s_i]
+    y_i     = c - bias_k + slope_k (f_ik - c) + covariate_slope_k' x_i + offset_group[g, k] + offset_site[s, k] + e_ik
+    e_ik    ~ Normal(0, residual_sd_k^2)          residual_sd_k^2 ~ InverseGamma(1/2, s0^2 / 2)
+    offset_site[s, k] ~ Normal(0, offset_site_sd_k^2)     offset_site_sd_k / residual_sd_k ~ HalfStudentT(3, 1), groups alike
 
-    w            ~ Dirichlet(1)
-    bias_k       ~ Normal(0, .3 h)              h = sd(y): priors scale with the data
-    slope_k      ~ Normal(1, .25)
-    sigma_k      ~ LogNormal(log sigma_mean, .3)
-    sigma_mean   ~ s0 LogNormal(0, .5)          s0: residual sd of the best member
-    offset_group ~ Normal(0, offset_group_sd)   offset_group_sd ~ HalfNormal(.5 h); offset_site alike
+with priors in standard units, level ~ Normal(0, 3), slope sd(f_k) / sd(y) ~ Normal(.7, .5): an offset or another unit of a member
+costs nothing. Then, with m_ik what the other rows make of member k at row i and q_ik the share of variance that this leaves open,
+
+    p(y_i | f_i)  = sum_{k in A_i} w_k / (sum_{j in A_i} w_j)  Normal(y_i; m_ik, sigma_ik^2 (1 + q_ik))
+    log sigma_ik  = log sigma_k + scale_slope' x_i      x: logarithms of predicted mean and spread of the members, standardised
+
+    w          ~ Dirichlet(1)                     over the members A_i that a row has
+    sigma_k    ~ LogNormal(log sigma_mean, .3)    sigma_mean ~ s0 LogNormal(0, .5)     s0: residual sd of the best member
+    scale_slope ~ Normal(0, .3)
+
+A site that the fit has not seen has a new effect of each member, whose variance is to sigma_ik^2 as offset_site_sd_k^2 is to
+residual_sd_k^2. The two steps are a cut: what the mixture finds does not reach back into the corrections. So each keeps its
+meaning: ``bias`` is the member's own bias. Fitted at once (``correction="joint"``, :mod:`bayesens.models.joint_mixture`) the same
+formula is a mixture of regressions, in which a kernel that is not needed may stand anywhere.
 
 With ``weights="group"`` row i has the weights w_g of its group g, drawn towards those of a typical group,
 
@@ -18,15 +28,13 @@ With ``weights="group"`` row i has the weights w_g of its group g, drawn towards
     w_g          = softmax(mu + delta_g)        delta_g ~ ZeroSumNormal(weight_spread)   weight_spread ~ HalfNormal(.5)
 
 A ZeroSumNormal of the logits, which sums to zero over members, prefers no member and no order of them: its softmax is that
-of as many independent normals. Without spread the weights are pooled, with a large one every group has its own fit. A
-group that the fit has not seen has new draws of delta, one a posterior draw.
+of as many independent normals. A group that the fit has not seen has new draws of delta, one a posterior draw.
 
 Weights are parameters of this mixture, estimated by its likelihood; they are no probabilities that a member is true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,28 +42,43 @@ import numpy as np
 import xarray as xr
 
 from bayesens.checks import degenerate, warn
-from bayesens.em import Optimum, em_starts, least_squares
 from bayesens.ensemble import Ensemble, affine_copies
+from bayesens.likelihoods.corrected_em import corrected_em_starts
+from bayesens.likelihoods.em import Optimum, least_squares
+from bayesens.likelihoods.own_correction import (
+    CorrectedTable, Recipe, corrected_table, drawn_correction, history, point_correction,
+)  # fmt: skip
+from bayesens.likelihoods.widths import DEFAULT
+from bayesens.models import joint_mixture
 from bayesens.options import check_options
-from bayesens.predictive import Block, PosteriorMixture, row_classes
-from bayesens.priors import Prior
-from bayesens.rows import Rows, codes, effect_variance, flat, level_rows, prediction_rows, training_rows
+from bayesens.priors import Prior, log_density
+from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows, training_rows
 
 if TYPE_CHECKING:
     import pymc as pm
 
 __all__ = ["BMA"]
 
+RATIO = Prior("HalfStudentT", nu=3, sigma=1)
+MAX_EFFECTS = 20_000_000  # draws of effects, 160 MB: what a fit stores
+Data = Ensemble | CorrectedTable
+
 _PRESETS = {
     "weak": {},
     "vague": {
+        "level_prior": Prior("Normal", mu=0, sigma=10), "gain_prior": Prior("Normal", mu=0.7, sigma=2),
+        "site_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3), "group_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
         "bias_prior": Prior("Normal", mu=0, sigma=1), "slope_prior": Prior("Normal", mu=1, sigma=1),
         "sigma_prior": Prior("LogNormal", mu=0, sigma=1), "sigma_spread": 1.0,
         "group_sd_prior": Prior("HalfNormal", sigma=1), "site_sd_prior": Prior("HalfNormal", sigma=1),
         "weight_logit_prior": Prior("ZeroSumNormal", sigma=1.5), "weight_spread_prior": Prior("HalfNormal", sigma=1.5),
     },
     "sceptical": {
-        "weight_prior": Prior("Dirichlet", a=5), "bias_prior": Prior("Normal", mu=0, sigma=0.1),
+        "weight_prior": Prior("Dirichlet", a=5), "gain_prior": Prior("Normal", mu=0.7, sigma=0.2),
+        "site_ratio_prior": Prior("HalfNormal", sigma=0.3), "group_ratio_prior": Prior("HalfNormal", sigma=0.3),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
+        "bias_prior": Prior("Normal", mu=0, sigma=0.1),
         "slope_prior": Prior("Normal", mu=1, sigma=0.1), "sigma_spread": 0.1,
         "group_sd_prior": Prior("HalfNormal", sigma=0.2), "site_sd_prior": Prior("HalfNormal", sigma=0.2),
         "weight_logit_prior": Prior("ZeroSumNormal", sigma=0.5), "weight_spread_prior": Prior("HalfNormal", sigma=0.2),
@@ -65,12 +88,20 @@ _PRESETS = {
 
 @dataclass(frozen=True)
 class BMA:
-    """Bayesian model averaging with normal kernels.
+    """Bayesian model averaging with normal kernels around members that are corrected first.
 
     Parameters
     ----------
+    correction : {"own", "joint"}
+        Each member corrected by its own mixed model and then mixed, or everything at once: a mixture of regressions, whose
+        biases and slopes are no properties of members and whose posterior may have many modes.
     bias : {"linear", "additive", "none"}
         Correction of each member: intercept and slope, intercept only, or none.
+    bias_covariates : tuple of str
+        Columns that each correction regresses on beside its member, such as an elevation; "own" only.
+    scale : tuple of str, optional
+        What the widths of all kernels follow: "mean", "spread", "season", or columns of the table; () is one width for all
+        rows. None takes mean and spread, and one width for a joint fit.
     sigma : {"member", "shared"}
         Kernel standard deviations: one a member, pooled by a hierarchical prior of their logarithms, or one for all.
     sigma_spread : float or Prior
@@ -81,28 +112,38 @@ class BMA:
         Estimated, fixed at one over the number of members, or estimated by group with partial pooling: ``weight`` is then
         that of a typical group, ``weight_group`` that of each, and ``weight_new`` a draw for groups that the fit has not
         seen. Independent of ``group``, which shifts the means.
-    group, site : bool
-        Random effects of group and site in the kernel means.
-    effects : {"common", "source"}
-        Whether these effects are shared by all kernels or each kernel has its own.
+    group, site : bool, optional
+        Random effects of group and site; None takes those that the ensemble has with at least two labels.
+    effects : {"source", "common"}, optional
+        Whether every member has effects of its own or all share them; None takes the former, and the latter for a joint fit.
     exchangeable : tuple of tuples of str
-        Sets of members that cannot be told apart; each shares weight, bias, slope and sigma.
+        Sets of members that cannot be told apart; each shares weight, correction and sigma.
     transform : {"identity", "sqrt", "log"}
-        Applied to the observation and to all members; predictions come back in the observation's units.
-    center, scale, sigma_scale : float, optional
+        Applied to the observation and to all members; predictions come back in the observation's units. Under the square
+        root an observation of zero stands for all values below.
+    center, unit, sigma_scale : float, optional
         Origin of the bias, unit of the priors, and prior median of sigma, on the transformed scale; None takes the mean
         and the standard deviation of the observations and the residual standard deviation of the best member.
-    weight_prior, bias_prior, slope_prior, sigma_prior, group_sd_prior, site_sd_prior : Prior
-        Priors; those of bias and of standard deviations are in units of ``scale``, that of sigma of ``sigma_scale``.
+    level_prior, gain_prior, covariate_prior : Prior
+        Normal priors of a correction's level, slope and covariates' coefficients, all in standard units.
+    site_ratio_prior, group_ratio_prior : Prior
+        Of the effects' standard deviations over that of the residual.
+    scale_slope_prior : Prior
+        Of the widths' coefficients, a standard deviation of their covariates.
+    weight_prior, sigma_prior : Prior
+        That of sigma in units of ``sigma_scale``.
+    bias_prior, slope_prior, group_sd_prior, site_sd_prior : Prior
+        Of a joint fit, in its place; those of bias and of standard deviations are in units of ``unit``.
     weight_logit_prior, weight_spread_prior : Prior
         Of ``weights="group"``, in place of ``weight_prior``: of the logits of a typical group's weights, and of the
         standard deviation of groups' logits about them. A spread of 1 is an odds ratio of 2.7.
 
     References
     ----------
-    Yao, Pirs, Vehtari and Gelman (2022), Bayesian Analysis 17, 1043-1071, pool weights by group in stacking.
     Raftery, Gneiting, Balabdaoui and Polakowski (2005), Monthly Weather Review 133, 1155-1174.
     Fraley, Raftery and Gneiting (2010), Monthly Weather Review 138, 190-202.
+    Plummer (2015), Statistics and Computing 25, 37-43: posteriors with a cut.
+    Yao, Pirs, Vehtari and Gelman (2022), Bayesian Analysis 17, 1043-1071, pool weights by group in stacking.
 
     Examples
     --------
@@ -110,36 +151,52 @@ class BMA:
     'shared'
     """
 
+    correction: str = "own"
     bias: str = "linear"
+    bias_covariates: tuple[str, ...] = ()
+    scale: tuple[str, ...] | None = None
     sigma: str = "member"
     sigma_spread: float | Prior = 0.3
     weights: str = "global"
-    group: bool = False
-    site: bool = False
-    effects: str = "common"
+    group: bool | None = None
+    site: bool | None = None
+    effects: str | None = None
     exchangeable: tuple[tuple[str, ...], ...] = ()
     transform: str = "identity"
     center: float | None = None
-    scale: float | None = None
+    unit: float | None = None
     sigma_scale: float | None = None
+    level_prior: Prior = field(default=Prior("Normal", mu=0, sigma=3))
+    gain_prior: Prior = field(default=Prior("Normal", mu=0.7, sigma=0.5))
+    covariate_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.5))
+    site_ratio_prior: Prior = field(default=RATIO)
+    group_ratio_prior: Prior = field(default=RATIO)
+    scale_slope_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
     weight_prior: Prior = field(default=Prior("Dirichlet", a=1))
+    sigma_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
     bias_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
     slope_prior: Prior = field(default=Prior("Normal", mu=1, sigma=0.25))
-    sigma_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
     group_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=0.5))
     site_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=0.5))
     weight_logit_prior: Prior = field(default=Prior("ZeroSumNormal", sigma=1))
     weight_spread_prior: Prior = field(default=Prior("HalfNormal", sigma=0.5))
 
-    choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        "bias": ("linear", "additive", "none"), "sigma": ("member", "shared"),
-        "weights": ("global", "equal", "group"), "effects": ("common", "source"), "transform": ("identity", "sqrt", "log"),
+    choices: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "correction": ("own", "joint"), "bias": ("linear", "additive", "none"), "sigma": ("member", "shared"),
+        "weights": ("global", "equal", "group"), "effects": ("source", "common", None),
+        "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip
     levels: ClassVar[tuple[str, ...]] = ("group", "site")
     needs_member: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.correction == "joint" and self.scale:
+            raise ValueError(f"{type(self).__name__}(correction='joint') has one width for all rows; got scale={self.scale!r}. "
+                             "Leave scale out, or use correction='own'.")  # fmt: skip
+        if self.correction == "joint" and self.bias_covariates:
+            raise ValueError(f"{type(self).__name__}(correction='joint') has no covariates of the bias; got "
+                             f"bias_covariates={self.bias_covariates!r}. Leave them out, or use correction='own'.")  # fmt: skip
 
     @classmethod
     def preset(cls, name: str, **options: Any) -> BMA:
@@ -154,66 +211,13 @@ class BMA:
             raise ValueError(f"BMA has the presets {', '.join(_PRESETS)}; got {name!r}.")
         return cls(**{**_PRESETS[name], **options})
 
-    # ------------------------------------------------------------------------------------------------ what the data set
-    def resolve(self, ensemble: Ensemble) -> BMA:
-        """Return the model with ``center``, ``scale`` and ``sigma_scale`` filled in from the training rows."""
-        if None not in (self.center, self.scale, self.sigma_scale):
-            return self
-        rows = self._rows(ensemble)
-        cluster = self._cluster(ensemble.members)
-        intercept, slope = least_squares(rows.y, rows.f, rows.available, bias=self.bias, cluster=cluster)
-        squares = np.where(rows.available, (rows.y[:, None] - intercept - slope * rows.f) ** 2, 0.0)
-        residual = np.sqrt(squares.sum(axis=0) / rows.available.sum(axis=0))
-        best = float(np.min(residual))
-        if best <= 1e-10 * float(np.std(rows.y)):
-            raise ValueError(degenerate(ensemble.members[int(np.argmin(residual))], len(rows.y), "bias correction"))
-        return replace(
-            self,
-            center=float(np.mean(rows.y)) if self.center is None else self.center,
-            scale=float(np.std(rows.y)) if self.scale is None else self.scale,
-            sigma_scale=best if self.sigma_scale is None else self.sigma_scale,
-        )
-
-    def check(self, ensemble: Ensemble) -> None:
-        """Warn of members that are exact copies of each other: only the sum of their weights is identified."""
-        if self.weights == "equal":
-            return
-        rows = self._rows(ensemble)
-        values = np.where(rows.available, rows.f, np.nan)
-        used = ensemble if len(rows.index) == ensemble.n_obs else ensemble.select(rows=rows.index)
-        for one, other in affine_copies(used, values):
-            pair = values[:, [ensemble.members.index(one), ensemble.members.index(other)]]
-            if self.bias == "linear" or _shifted(pair, exactly=self.bias == "none"):
-                warn(f"Members {one!r} and {other!r} are exact copies of each other up to the bias correction in the "
-                     f"{len(rows.y)} training rows: only the sum of their weights is identified. Leave one out.")  # fmt: skip
-
-    def n_parameters(self, ensemble: Ensemble) -> int:
-        """Number of parameters, effects and the groups' own departures from the typical weights aside."""
-        clusters = int(self._cluster(ensemble.members).max()) + 1
-        per_cluster = {"linear": 2, "additive": 1, "none": 0}[self.bias] + (self.weights != "equal")
-        return clusters * (per_cluster + (self.sigma == "member")) + (self.sigma == "shared")
-
-    def _rows(self, ensemble: Ensemble) -> Rows:
-        return training_rows(ensemble, self.transform, need_member=True)
-
-    def _cluster(self, members: tuple[str, ...]) -> np.ndarray:
-        """Index of each member's exchangeable set, numbered by first appearance."""
-        named = [name for names in self.exchangeable for name in names]
-        if unknown := [name for name in named if name not in members]:
-            raise ValueError(f"exchangeable names {unknown}, which are not members; the members are {list(members)}.")
-        if len(set(named)) < len(named):
-            raise ValueError("A member stands in two exchangeable sets; name each once.")
-        key = {name: names[0] for names in self.exchangeable for name in names}
-        order: dict[str, int] = {}
-        return np.array([order.setdefault(key.get(m, m), len(order)) for m in members])
-
-    # ---------------------------------------------------------------------------------------------------- the posterior
-    def build(self, ensemble: Ensemble, likelihood: str = "fused") -> pm.Model:
-        """Return the PyMC model.
+    # ------------------------------------------------------------------------------------------------------- the mixture
+    def build(self, data: Data, likelihood: str = "fused") -> pm.Model:
+        """Return the PyMC model of the mixture; that of a member's correction is :meth:`build_correction`.
 
         Parameters
         ----------
-        ensemble : Ensemble
+        data : Ensemble or CorrectedTable
             Rows without an observation or without any member are left out.
         likelihood : {"fused", "rows"}
             ``"rows"`` is the plain mixture with observed ``y``; ``"fused"`` is the same density in one pass.
@@ -223,110 +227,113 @@ class BMA:
         pymc.Model
         """
         import pymc as pm
-        import pytensor
         import pytensor.tensor as pt
 
-        from bayesens.coordinates import EffectCoordinates
-
-        model, rows = self.resolve(ensemble), self._rows(ensemble)
-        assert model.center is not None and model.scale is not None and model.sigma_scale is not None
-        cluster = self._cluster(ensemble.members)
-        coords: dict[str, Any] = {"member": list(ensemble.members)}
-        first = [ensemble.members[int(np.argmax(cluster == c))] for c in range(cluster.max() + 1)]
-        grouped = len(first) < len(cluster)
-        if grouped:
-            coords["exchangeable"] = first
-        codes_of: dict[str, np.ndarray] = {}
-        for level in self._effects:
-            coords[level], codes_of[level] = level_rows(ensemble, level, rows.index)
-        alike: list[Any] = [slice(None)]  # rows of the same weights
-        by_group = self.weights == "group" and len(first) > 1
-        if by_group:
-            _check_groups(ensemble, rows.index)
-            coords["group"], group = level_rows(ensemble, "group", rows.index)
-            alike = [np.flatnonzero(group == g) for g in range(len(coords["group"]))]
-
-        def by_member(name: str, make: Any) -> Any:
-            """One variable a member, or one a set of exchangeable members, expanded."""
-            if not grouped:
-                return make(name, "member")
-            return pm.Deterministic(name, make(f"{name}_exchangeable", "exchangeable")[cluster], dims="member")
-
-        with pm.Model(coords=coords) as pymc_model:
-            if by_group:
-                weight, log_weight = self._group_weight(cluster)
-            else:
-                weight = self._weight(by_member, cluster)
-                log_weight = pt.log(weight)
-            bias, slope = pt.zeros(len(cluster)), pt.ones(len(cluster))
-            if self.bias != "none":
-                bias = by_member("bias", lambda n, d: self.bias_prior.create(n, scale=model.scale, dims=d))
-            if self.bias == "linear":
-                slope = by_member("slope", lambda n, d: self.slope_prior.create(n, dims=d))
-            sigma_mean = self.sigma_prior.create("sigma_mean", scale=model.sigma_scale)
-            if self.sigma == "member" and len(first) > 1:
-                sigma = self._sigma(by_member, sigma_mean)
-            else:
-                sigma = pm.Deterministic("sigma", sigma_mean * np.ones(len(cluster)), dims="member")
-            offset = pt.zeros((0, 1))
-            for level, code in codes_of.items():
-                dims = (level, "member") if self.effects == "source" else (level,)
-                sd = getattr(self, f"{level}_sd_prior").create(f"offset_{level}_sd", scale=model.scale)
-                known = effect_variance(codes_of, level, model.sigma_scale)
-                own = EffectCoordinates(known[:, None] if self.effects == "source" else known)
-                effect = pm.Normal(f"offset_{level}", mu=0.0, sigma=sd, dims=dims, default_transform=own)
-                shift = effect[code] if self.effects == "source" else effect[code][:, None]
-                offset = shift if offset.type.shape[0] == 0 else offset + shift
-            c = pytensor.shared(np.float64(model.center))  # a constant would be compiled anew for every table
+        if likelihood not in ("fused", "rows"):
+            raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
+        if self.correction == "joint":
+            return joint_mixture.build(self, data, likelihood)
+        table = self.prepare(data)
+        model, rows = table.model, table.mixture
+        groups = model.weight_groups(table.ensemble, table.rows)
+        with pm.Model(coords=model.coords(table.ensemble, groups, table.widths.names)) as pymc_model:
+            weight, log_weight = model.weight_variables(table.members, groups)
+            sigma = model.sigma_variables(table.members)
+            width: Any = pt.zeros(0)
+            if table.widths.names:
+                width = model.scale_slope_prior.create("scale_slope", dims="scale_covariate")
             if likelihood == "rows":
-                weight = weight[group] if by_group else weight
-                self._observe(rows, weight, c - bias + slope * (rows.f - c), sigma, offset if codes_of else None)
-            elif likelihood == "fused":
-                from bayesens.likelihoods import mixture_loglik
-
-                parts = [
-                    mixture_loglik(
-                        log_weight[g] if by_group else log_weight, c * (1.0 - slope) - bias, slope, pt.log(sigma),
-                        offset[some] if codes_of else offset, y=rows.y[some], f=rows.f[some], available=rows.available[some],
-                    )
-                    for g, some in enumerate(alike)
-                ]  # fmt: skip
-                pm.Potential("loglik", sum(parts[1:], parts[0]))
+                observe_rows(table, weight if groups is None else weight[groups[1]], sigma, width)
             else:
-                raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
+                observe_fused(table, log_weight, sigma, width, groups)
         return pymc_model
 
-    def _sigma(self, by_member: Any, sigma_mean: Any) -> Any:
+    def build_correction(self, data: Data, member: str) -> pm.Model:
+        """Return the PyMC model of one member's correction: a plain mixed model of its rows.
+
+        Parameters
+        ----------
+        data : Ensemble or CorrectedTable
+        member : str
+            Its name; of an exchangeable set, any.
+
+        Returns
+        -------
+        pymc.Model
+            With ``level``, ``gain`` and ``covariate_slope`` in standard units, ``bias`` and ``slope`` in those of the data,
+            ``residual_sd``, and the effects ``offset_group`` and ``offset_site`` with their standard deviations.
+        """
+        from bayesens.models.correction import build_correction
+
+        return build_correction(self.prepare(data), member)
+
+    def coords(
+        self, ensemble: Ensemble, groups: tuple[np.ndarray, np.ndarray] | None, widths: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Labels of the variables' dimensions."""
+        cluster = self.cluster(ensemble.members)
+        coords: dict[str, Any] = {"member": list(ensemble.members)}
+        if cluster.max() + 1 < len(cluster):
+            coords["exchangeable"] = [ensemble.members[int(np.argmax(cluster == c))] for c in range(cluster.max() + 1)]
+        if groups is not None:
+            coords["group"] = groups[0]
+        return coords | ({"scale_covariate": list(widths)} if widths else {})
+
+    def by_member(self, members: tuple[str, ...], name: str, make: Any) -> Any:
+        """One variable a member, or one a set of exchangeable members, expanded."""
+        import pymc as pm
+
+        cluster = self.cluster(members)
+        if cluster.max() + 1 == len(cluster):
+            return make(name, "member")
+        return pm.Deterministic(name, make(f"{name}_exchangeable", "exchangeable")[cluster], dims="member")
+
+    def sigma_variables(self, members: tuple[str, ...]) -> Any:
+        """Kernel standard deviations, (member)."""
         import pymc as pm
         import pytensor.tensor as pt
 
+        sigma_mean = self.sigma_prior.create("sigma_mean", scale=self.sigma_scale)
+        if self.sigma == "shared" or len(np.unique(self.cluster(members))) == 1:
+            return pm.Deterministic("sigma", sigma_mean * np.ones(len(members)), dims="member")
         if not isinstance(self.sigma_spread, Prior):
             spread = float(self.sigma_spread)
-            return by_member("sigma", lambda n, d: pm.LogNormal(n, mu=pt.log(sigma_mean), sigma=spread, dims=d))
+            return self.by_member(
+                members, "sigma", lambda n, d: pm.LogNormal(n, mu=pt.log(sigma_mean), sigma=spread, dims=d)
+            )
         # With a spread that is learned, sigma itself as a variable would have a density without bound at spread zero.
         spread = self.sigma_spread.create("sigma_spread")
-        unit = by_member("sigma_unit", lambda n, d: pm.Normal(n, 0.0, 1.0, dims=d))
+        unit = self.by_member(members, "sigma_unit", lambda n, d: pm.Normal(n, 0.0, 1.0, dims=d))
         return pm.Deterministic("sigma", sigma_mean * pt.exp(spread * unit), dims="member")
 
-    def _weight(self, by_member: Any, cluster: np.ndarray) -> Any:
+    def weight_variables(
+        self, members: tuple[str, ...], groups: tuple[np.ndarray, np.ndarray] | None
+    ) -> tuple[Any, Any]:
+        """Weights and their logarithms, (member), or (group, member) where groups have their own."""
+        import pymc as pm
         import pytensor.tensor as pt
 
+        cluster = self.cluster(members)
+        if groups is not None:
+            return self._group_weight(cluster)
         size = np.bincount(cluster)
         if self.weights == "equal" or len(size) == 1:
-            return pt.as_tensor(np.full(len(cluster), 1.0 / len(cluster)))
+            equal = pt.as_tensor(np.full(len(cluster), 1.0 / len(cluster)))
+            if self.weights != "equal":
+                equal = pm.Deterministic("weight", equal, dims="member")
+            return equal, pt.log(equal)
         prior = self.weight_prior
         if prior.family == "Dirichlet" and isinstance(concentration := dict(prior.parameters)["a"], float):
             prior = Prior("Dirichlet", a=np.full(len(size), concentration))
         if len(size) == len(cluster):
-            return by_member("weight", lambda n, d: prior.create(n, dims=d))
-        # A set of exchangeable members shares the weight that the prior gives to the set as a whole.
-        import pymc as pm
-
-        total = prior.create("weight_exchangeable", dims="exchangeable")
-        return pm.Deterministic("weight", (total / size)[cluster], dims="member")
+            weight = prior.create("weight", dims="member")
+        else:  # a set of exchangeable members shares the weight that the prior gives to the set as a whole
+            total = prior.create("weight_exchangeable", dims="exchangeable")
+            weight = pm.Deterministic("weight", (total / size)[cluster], dims="member")
+        return weight, pt.log(weight)
 
     def _group_weight(self, cluster: np.ndarray) -> tuple[Any, Any]:
-        """Weights of the typical group and of each; returns the latter and their logarithms, (group, member)."""
+        """Weights of each group and their logarithms, (group, member); that of a typical group beside."""
         import pymc as pm
         import pytensor.tensor as pt
         from pymc.distributions.transforms import Chain, ZeroSumTransform
@@ -351,30 +358,122 @@ class BMA:
         log_weight = shared_out(logit + own)
         return pm.Deterministic("weight_group", pt.exp(log_weight), dims=("group", "member")), log_weight
 
-    @staticmethod
-    def _observe(rows: Rows, weight: Any, mean: Any, sigma: Any, offset: Any) -> None:
-        import pymc as pm
-        import pytensor.tensor as pt
+    # -------------------------------------------------------------------------------------------- what the data set
+    def prepare(self, data: Data) -> Any:
+        """Return the training rows with their members corrected; of a joint fit, the ensemble as it is.
 
-        present = pt.switch(rows.available, weight, 0.0)
-        # A weight of exactly zero has a gradient of nan * 0; the smallest weight that a double holds has none.
-        share = pt.switch(rows.available, weight / present.sum(axis=1, keepdims=True), 1e-300)
-        location = mean if offset is None else mean + offset
-        pm.NormalMixture("y", w=share, mu=location, sigma=sigma, observed=rows.y)
+        Every method that takes data takes either; a table that is corrected already is returned as it is.
+        """
+        if self.correction == "joint" or isinstance(data, CorrectedTable):
+            return data
+        model, rows = self.resolve(data), self.rows(data)
+        return corrected_table(model, model.recipe(data.members), data, rows, self.censored(rows))
+
+    def recipe(self, members: tuple[str, ...]) -> Recipe:
+        """What the resolved model asks of the corrections."""
+        assert self.center is not None and self.unit is not None and self.sigma_scale is not None and self.scale is not None
+        normal = {name: _normal(type(self).__name__, name, getattr(self, f"{name}_prior"))
+                  for name in ("level", "gain", "covariate")}  # fmt: skip
+        ratios = {level: log_density(getattr(self, f"{level}_ratio_prior")) if getattr(self, level) else None
+                  for level in self.levels}  # fmt: skip
+        return Recipe(self.bias, self.bias_covariates, self.scale, self.effects == "common", self.cluster(members),
+                      self.center, self.unit, self.sigma_scale, **normal, **ratios)  # fmt: skip
+
+    def resolve(self, data: Data) -> BMA:
+        """Return the model with levels, widths, ``center``, ``unit`` and ``sigma_scale`` filled in from the training rows."""
+        if isinstance(data, CorrectedTable):
+            return data.model if data.model.correction == self.correction else self
+        if None not in (self.group, self.site, self.effects, self.scale, self.center, self.unit, self.sigma_scale):
+            return self
+        joint, rows = self.correction == "joint", self.rows(data)
+        found: dict[str, Any] = {"scale": self.scale, "effects": self.effects}
+        if self.scale is None:
+            found["scale"] = () if joint else DEFAULT if len(data.members) > 1 else DEFAULT[:1]
+        if self.effects is None:
+            found["effects"] = "common" if joint else "source"
+        for level in self.levels:
+            labels = data.labels(level)
+            asked = getattr(self, level)
+            found[level] = labels is not None and len(np.unique(labels[rows.index])) > 1 if asked is None else asked
+        return replace(
+            self, **found,
+            center=float(np.mean(rows.y)) if self.center is None else self.center,
+            unit=float(np.std(rows.y)) if self.unit is None else self.unit,
+            sigma_scale=self._best_residual(rows, data.members) if self.sigma_scale is None else self.sigma_scale,
+        )  # fmt: skip
+
+    def _best_residual(self, rows: Rows, members: tuple[str, ...]) -> float:
+        cluster = self.cluster(members)
+        intercept, slope = least_squares(rows.y, rows.f, rows.available, bias=self.bias, cluster=cluster)
+        squares = np.where(rows.available, (rows.y[:, None] - intercept - slope * rows.f) ** 2, 0.0)
+        residual = np.sqrt(squares.sum(axis=0) / rows.available.sum(axis=0))
+        best = float(np.min(residual))
+        if best <= 1e-10 * float(np.std(rows.y)):
+            raise ValueError(degenerate(members[int(np.argmin(residual))], len(rows.y), "bias correction"))
+        return best
+
+    def check(self, data: Data) -> None:
+        """Warn of members that are exact copies of each other: only the sum of their weights is identified."""
+        ensemble = data.ensemble if isinstance(data, CorrectedTable) else data
+        if self.weights == "equal":
+            return
+        rows = self.rows(ensemble)
+        values = np.where(rows.available, rows.f, np.nan)
+        used = ensemble if len(rows.index) == ensemble.n_obs else ensemble.select(rows=rows.index)
+        for one, other in affine_copies(used, values):
+            pair = values[:, [ensemble.members.index(one), ensemble.members.index(other)]]
+            if self.bias == "linear" or _shifted(pair, exactly=self.bias == "none"):
+                warn(f"Members {one!r} and {other!r} are exact copies of each other up to the bias correction in the "
+                     f"{len(rows.y)} training rows: only the sum of their weights is identified. Leave one out.")  # fmt: skip
+
+    def n_parameters(self, data: Data) -> int:
+        """Number of parameters, effects and the groups' own departures from the typical weights aside."""
+        if self.correction == "own":  # each correction has its own rows, and the mixture's priors keep its parameters apart
+            return {"linear": 2, "additive": 1, "none": 0}[self.bias] + len(self.bias_covariates) + 2
+        clusters = int(self.cluster(data.members).max()) + 1
+        per_cluster = {"linear": 2, "additive": 1, "none": 0}[self.bias] + (self.weights != "equal")
+        return clusters * (per_cluster + (self.sigma == "member")) + (self.sigma == "shared")
+
+    def rows(self, ensemble: Ensemble) -> Rows:
+        """Rows with an observation and a member, on the scale of the transform."""
+        return training_rows(ensemble, self.transform, need_member=True)
+
+    def censored(self, rows: Rows) -> np.ndarray:
+        """Rows whose observation stands for all values below."""
+        return np.asarray(rows.y <= 0.0 if self.transform == "sqrt" else np.zeros(len(rows.y), dtype=bool))
+
+    def weight_groups(self, ensemble: Ensemble, rows: Rows) -> tuple[np.ndarray, np.ndarray] | None:
+        """Labels of groups and each row's code where groups have weights of their own."""
+        if self.weights != "group" or len(np.unique(self.cluster(ensemble.members))) == 1:
+            return None
+        _check_groups(ensemble, rows.index)
+        return level_rows(ensemble, "group", rows.index)
+
+    def cluster(self, members: tuple[str, ...]) -> np.ndarray:
+        """Index of each member's exchangeable set, numbered by first appearance."""
+        named = [name for names in self.exchangeable for name in names]
+        if unknown := [name for name in named if name not in members]:
+            raise ValueError(f"exchangeable names {unknown}, which are not members; the members are {list(members)}.")
+        if len(set(named)) < len(named):
+            raise ValueError("A member stands in two exchangeable sets; name each once.")
+        key = {name: names[0] for names in self.exchangeable for name in names}
+        order: dict[str, int] = {}
+        return np.array([order.setdefault(key.get(m, m), len(order)) for m in members])
 
     @property
-    def _effects(self) -> tuple[str, ...]:
+    def effect_levels(self) -> tuple[str, ...]:
+        """Levels that the resolved model has effects of."""
         return tuple(level for level in self.levels if getattr(self, level))
 
     # ------------------------------------------------------------------------------------------------------------ by EM
     def em(
-        self, ensemble: Ensemble, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10
+        self, data: Data, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10
     ) -> tuple[xr.Dataset, list[Optimum]]:
-        """Raftery's two-stage fit: least-squares bias correction, then EM for weights and sigma.
+        """Raftery's fit: the corrections at their posterior means, then EM for weights, sigmas and widths.
 
         Parameters
         ----------
-        ensemble : Ensemble
+        data : Ensemble or CorrectedTable
         starts : int
             Starts beside the standard one, in search of other optima.
         seed : int
@@ -383,58 +482,83 @@ class BMA:
 
         Returns
         -------
-        bias : Dataset
-            ``bias`` and ``slope`` (member).
+        correction : Dataset
+            Parameters beside weights and sigmas, as the posterior has them.
         optima : list of Optimum
             That of the standard start first.
 
         Raises
         ------
         ValueError
-            If the model has effects or weights by group, which this fit does not know.
+            If the model has weights by group, or effects in a joint fit, which this fit does not know.
         """
         if self.weights == "group":
             raise ValueError("method='em' has no weights by group; use method='auto' or 'nuts', or weights='global'.")
-        if self._effects:
-            raise ValueError(f"method='em' has no {' or '.join(self._effects)} effects; use method='auto' or 'nuts'.")
-        model, rows = self.resolve(ensemble), self._rows(ensemble)
-        assert model.center is not None
-        cluster = self._cluster(ensemble.members)
-        intercept, slope = least_squares(rows.y, rows.f, rows.available, bias=self.bias, cluster=cluster)
-        squares = np.where(rows.available, (rows.y[:, None] - intercept - slope * rows.f) ** 2, 0.0)
-        optima = em_starts(squares, rows.available, cluster=cluster, shared=self.sigma == "shared", starts=starts, seed=seed,
-                           tolerance=tolerance, fixed_weight=self.weights == "equal")  # fmt: skip
-        bias = model.center * (1.0 - slope) - intercept
-        return xr.Dataset({"bias": ("member", bias), "slope": ("member", slope)}), optima
+        if self.correction == "joint":
+            return joint_mixture.em(self, data, starts=starts, seed=seed, tolerance=tolerance)
+        table = self.prepare(data)
+        cluster = self.cluster(table.members)
+        optima = corrected_em_starts(table.mixture, cluster=cluster, shared=self.sigma == "shared", starts=starts, seed=seed,
+                                     tolerance=tolerance, fixed_weight=self.weights == "equal")  # fmt: skip
+        found = xr.Dataset({name: (dims[2:], values[0, 0]) for name, (dims, values) in
+                            point_correction(table, self.recipe(table.members)).items()})  # fmt: skip
+        return found.assign_coords(self.coordinates(table)), optima
 
     # ------------------------------------------------------------------------------------------------------- prediction
-    def complete(self, posterior: xr.Dataset, ensemble: Ensemble, rng: np.random.Generator) -> xr.Dataset:
-        """Draw weights of a group that the fit has not seen, once a posterior draw, so that predictions are the same each time.
+    @property
+    def needs_history(self) -> bool:
+        """Whether predictions need what the training rows tell of known sites."""
+        return self.correction == "own"
+
+    def history(self, data: Data) -> xr.Dataset:
+        """What predictions take from the training rows."""
+        table = self.prepare(data)
+        return history(table, table.model.recipe(table.members))
+
+    def coordinates(self, data: Data) -> dict[str, tuple[str, np.ndarray]]:
+        """Labels of the corrections' dimensions."""
+        if self.correction == "joint":
+            return {}
+        table = self.prepare(data)
+        out = {level: (level, names) for level, names in table.levels.items()}
+        out |= {"bias_covariate": ("bias_covariate", np.array(self.bias_covariates))} if self.bias_covariates else {}
+        return out | {"scale_covariate": ("scale_covariate", np.array(table.widths.names, dtype=np.str_))}
+
+    def complete(self, posterior: xr.Dataset, data: Data, rng: np.random.Generator) -> xr.Dataset:
+        """Add draws of the corrections, which are independent of the mixture's, and of a new group's weights.
 
         Parameters
         ----------
         posterior : Dataset
-            Draws of the parameters.
-        ensemble : Ensemble
+            Draws of the mixture.
+        data : Ensemble or CorrectedTable
             The training rows.
         rng : numpy.random.Generator
 
         Returns
         -------
         Dataset
-            ``posterior`` with ``weight_new (member)`` where weights are by group.
         """
-        if "weight_group" not in posterior:
+        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+        if "weight_group" in posterior:
+            posterior = posterior.assign(weight_new=(("chain", "draw", "member"), self._new_weight(posterior, data, rng)))
+        if self.correction == "joint":
             return posterior
-        cluster = self._cluster(ensemble.members)
+        table = self.prepare(data)
+        effects = chains * draws * len(table.site_group) * table.n_members <= MAX_EFFECTS
+        drawn = drawn_correction(table, self.recipe(table.members), chains, draws, rng, effects=effects)
+        return posterior.assign(drawn).assign_coords(self.coordinates(table))
+
+    def _new_weight(self, posterior: xr.Dataset, data: Data, rng: np.random.Generator) -> np.ndarray:
+        """Weights of a group that the fit has not seen, once a posterior draw, so that predictions are the same each time."""
+        cluster = self.cluster(data.members)
         chain, draw, sets = posterior.sizes["chain"], posterior.sizes["draw"], int(cluster.max()) + 1
         # Independent normals stand for zero-sum ones: a shift common to all members changes no weight.
         apart = flat(posterior["weight_spread"])[:, None] * rng.standard_normal((chain * draw, sets))
         odds = flat(posterior["weight"]) * np.exp(apart - apart.max(axis=1, keepdims=True))[:, cluster]
-        new = (odds / odds.sum(axis=1, keepdims=True)).reshape(chain, draw, -1)
-        return posterior.assign(weight_new=(("chain", "draw", "member"), new))
+        return np.asarray((odds / odds.sum(axis=1, keepdims=True)).reshape(chain, draw, -1))
 
-    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
+    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
         """Return p(y | f) for every row, on the transformed scale; rows without any member have none.
 
         Parameters
@@ -444,50 +568,105 @@ class BMA:
         ensemble : Ensemble
             With the members of the fit, in its order. Sites and groups that the fit has not seen are new draws of
             their effect, and such groups have new draws of their weights.
+        history : Dataset, optional
+            Of the training rows, from :meth:`history`; a joint fit has none.
 
         Returns
         -------
-        PosteriorMixture
+        CorrectedMixture or PosteriorMixture
         """
-        assert self.center is not None
+        if self.correction == "joint":
+            return joint_mixture.predictive(self, posterior, ensemble)
+        from bayesens.likelihoods.corrected_rows import predicted_rows
+
+        assert history is not None
         rows = prediction_rows(ensemble, self.transform)
-        k, c = len(ensemble.members), self.center
-        draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
+        weight, kind = self.weight_classes(posterior, ensemble)
+        return predicted_rows(self.recipe(ensemble.members), posterior, history, ensemble, rows, weight, kind)
+
+    def training(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
+        """Return the density of training rows under each draw, given their corrections by all other rows.
+
+        Parameters
+        ----------
+        posterior, history : Dataset
+        ensemble : Ensemble
+            Training rows, all or some, with an observation and a member.
+
+        Returns
+        -------
+        CorrectedMixture or PosteriorMixture
+        """
+        if self.correction == "joint":
+            return joint_mixture.predictive(self, posterior, ensemble)
+        from bayesens.likelihoods.corrected_rows import training_rows_of
+
+        assert history is not None
+        seen = replace(prediction_rows(ensemble, self.transform), y=_on_scale(ensemble, self.transform))
+        weight, kind = self.weight_classes(posterior, ensemble)
+        return training_rows_of(self.recipe(ensemble.members), posterior, history, ensemble, seen, self.censored(seen),
+                                weight, kind)  # fmt: skip
+
+    def weight_classes(self, posterior: xr.Dataset, ensemble: Ensemble) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (draw, class, member), and each row's class: groups, and last what the fit has not seen."""
+        k, n = len(ensemble.members), ensemble.n_obs
         draws = posterior.sizes["chain"] * posterior.sizes["draw"]
-        bias = draw.get("bias", np.zeros((draws, k)))
-        slope = draw.get("slope", np.ones((draws, k)))
-        weight = draw.get("weight", np.full((draws, k), 1.0 / k))
-        variance = draw["sigma"] ** 2
-        level_codes = {
-            level: codes(ensemble.labels(level), posterior[level].values, len(rows.y)) for level in self._effects
-        }
-        own, group = weight[:, None], np.zeros(len(rows.y), dtype=int)
-        if "weight_group" in draw:  # groups that the fit has not seen have the code -1: the last weights
-            own = np.concatenate([draw["weight_group"], draw["weight_new"][:, None]], axis=1)
-            group = codes(ensemble.labels("group"), posterior["group"].values, len(rows.y))
-        patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
+        weight = flat(posterior["weight"]) if "weight" in posterior else np.full((draws, k), 1.0 / k)
+        if "weight_group" not in posterior:
+            return weight[:, None], np.zeros(n, dtype=int)
+        own = np.concatenate([flat(posterior["weight_group"]), flat(posterior["weight_new"])[:, None]], axis=1)
+        return own, codes(ensemble.labels("group"), posterior["group"].values, n)
 
-        def blocks() -> Iterator[Block]:
-            for index, key in row_classes(pattern.ravel(), group, *level_codes.values()):
-                present = np.nonzero(patterns[key[0]])[0]
-                if len(present) == 0:
-                    continue
-                share = own[:, key[1], present]
-                share = share / share.sum(axis=1, keepdims=True)
-                intercept = c * (1.0 - slope[:, present]) - bias[:, present]
-                spread = variance[:, present]
-                for level, code in zip(level_codes, key[2:], strict=True):
-                    if code < 0:
-                        spread = spread + draw[f"offset_{level}_sd"][:, None] ** 2
-                    else:
-                        effect = draw[f"offset_{level}"][:, code]
-                        intercept = intercept + (effect[:, present] if effect.ndim == 2 else effect[:, None])
-                coefficient = np.zeros((draws, len(present), 1 + k))
-                coefficient[:, :, 0] = intercept
-                coefficient[:, np.arange(len(present)), 1 + present] = slope[:, present]
-                yield Block(index, share, coefficient, spread)
 
-        return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)
+def observe_rows(table: CorrectedTable, weight: Any, sigma: Any, width: Any) -> None:
+    """The likelihood as a statistician would write it."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    data, available = table.mixture, table.rows.available
+    present = pt.switch(available, weight, 0.0)
+    # A weight of exactly zero has a gradient of nan * 0; the smallest weight that a double holds has none.
+    share = pt.switch(available, weight / present.sum(axis=1, keepdims=True), 1e-300)
+    mean = np.where(available, table.corrected, table.rows.y[:, None])
+    wide = pt.exp(pt.dot(data.x, width)) if table.widths.names else pt.ones(len(mean))
+    sd = sigma * wide[:, None] * np.sqrt(1.0 + data.excess)
+    seen, below = ~data.censored, data.censored
+    if below.any():
+        log_below = pm.logcdf(pm.Normal.dist(mean[below], sd[below]), table.rows.y[below][:, None])
+        pm.Potential("y_below", pt.logsumexp(pt.log(share[below]) + log_below, axis=1).sum())
+    pm.NormalMixture("y", w=share[seen], mu=mean[seen], sigma=sd[seen], observed=table.rows.y[seen])
+
+
+def observe_fused(
+    table: CorrectedTable, log_weight: Any, sigma: Any, width: Any, groups: tuple[np.ndarray, np.ndarray] | None
+) -> None:
+    """The same density in one pass over the rows, group by group where these have weights of their own."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    from bayesens.likelihoods.ops import corrected_loglik
+
+    if groups is None:
+        parts = [corrected_loglik(log_weight, pt.log(sigma), width, rows=table.mixture)]
+    else:
+        some = [table.mixture.select(np.flatnonzero(groups[1] == g)) for g in range(len(groups[0]))]
+        parts = [corrected_loglik(log_weight[g], pt.log(sigma), width, rows=rows) for g, rows in enumerate(some)]
+    pm.Potential("loglik", sum(parts[1:], parts[0]))
+
+
+def _on_scale(ensemble: Ensemble, name: str) -> np.ndarray:
+    from bayesens.transforms import transform
+
+    return np.asarray(transform(name).forward(ensemble.require_observation()))
+
+
+def _normal(model: str, name: str, prior: Prior) -> tuple[float, float]:
+    parameters = dict(prior.parameters)
+    mu, sigma = parameters.get("mu", 0.0), parameters.get("sigma", 1.0)
+    if prior.family != "Normal" or not (isinstance(mu, float) and isinstance(sigma, float)):
+        raise ValueError(f"{model}({name}_prior=...) is a Normal prior with numbers mu and sigma, because the correction is "
+                         f"integrated in closed form; got {prior!r}. correction='joint' takes any prior of bias and slope.")  # fmt: skip
+    return mu, sigma
 
 
 def _check_groups(ensemble: Ensemble, index: np.ndarray) -> None:

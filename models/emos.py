@@ -25,7 +25,7 @@ import xarray as xr
 from scipy import optimize
 from scipy.special import log_ndtr
 
-from bayesens.em import Optimum
+from bayesens.likelihoods.em import Optimum
 from bayesens.ensemble import Ensemble
 from bayesens.models.linear_pool import best_residual, complete_rows, refuse_exact, warn_copies, warn_incomplete
 from bayesens.options import check_options

@@ -256,7 +256,7 @@ class HBM:
                 levels = {level: level_rows(data, level, rows.index) for level in model._effects}
                 self._observe(rows, levels, truth_mean, base, truth_sd, slope, errors, truth)
             else:
-                from bayesens.likelihoods import collapsed_loglik
+                from bayesens.likelihoods.ops import collapsed_loglik
 
                 size = k + 1
                 covariance = {level: _joint_covariance(*parts) for level, parts in truth.items()}

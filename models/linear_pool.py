@@ -36,7 +36,7 @@ import xarray as xr
 
 from bayesens.checks import degenerate, warn
 from bayesens.columns import listed
-from bayesens.em import Optimum, least_squares
+from bayesens.likelihoods.em import Optimum, least_squares
 from bayesens.ensemble import Ensemble, affine_copies
 from bayesens.options import check_options
 from bayesens.pooling import Pool, row_means, triangles

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayesens.likelihoods import CollapsedLogLik
+from bayesens.likelihoods.ops import CollapsedLogLik
 
 
 def collapsed(mean, within, site, group, data):

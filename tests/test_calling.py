@@ -1,7 +1,7 @@
 """What is compiled is found on disk, and what comes next is compiled by a second process."""
 
 from bayesens.calling import _on_disk, address_of, compiled_beside
-from bayesens.mixture import mixture_packed
+from bayesens.likelihoods.mixture import mixture_packed
 
 
 def never_compiled(theta, data, index, out):

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 import bayesens as be
-from bayesens.em import em, em_starts, least_squares
+from bayesens.likelihoods.em import em, em_starts, least_squares
 
 
 def loglik(squares, available, weight, sigma):

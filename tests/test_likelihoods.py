@@ -18,8 +18,8 @@ from pytensor.tensor.special import log_softmax
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
-from bayesens.likelihoods import MixtureLogLik, collapsed_loglik, mixture_loglik
-from bayesens.mixture import BLOCK, _exp, mixture_values, pack
+from bayesens.likelihoods.ops import MixtureLogLik, collapsed_loglik, mixture_loglik
+from bayesens.likelihoods.mixture import BLOCK, _exp, mixture_values, pack
 from bayesens.multilevel import effect_draws
 from bayesens.sufficient import statistics
 
@@ -438,7 +438,7 @@ def test_mixture_of_a_row_without_members_is_minus_infinity_with_a_finite_gradie
 EDITED = """
 import sys
 import numpy as np, pytensor
-from bayesens.likelihoods import collapsed_loglik
+from bayesens.likelihoods.ops import collapsed_loglik
 from bayesens.sufficient import statistics
 rng = np.random.default_rng(0)
 data = statistics(rng.normal(size=(6, 2)), np.zeros(6, dtype=int), np.zeros(1, dtype=int))

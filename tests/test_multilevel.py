@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-from bayesens.likelihoods import CollapsedLogLik
+from bayesens.likelihoods.ops import CollapsedLogLik
 from bayesens.sufficient import statistics
 
 

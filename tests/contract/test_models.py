@@ -31,21 +31,41 @@ POSITIVE = Prior("InverseGamma", alpha=3, beta=1)
 CASES = {
     "BMA": [
         BMA(),
-        BMA(bias="additive", sigma="shared", transform="sqrt", bias_prior=WIDE,
+        BMA(bias="additive", sigma="shared", transform="sqrt", scale=("mean",), site=False,
             sigma_prior=Prior("Gamma", alpha=3, beta=2)),
-        BMA(group=True, site=True, sigma_spread=Prior("HalfNormal", sigma=0.25),
-            weight_prior=Prior("Dirichlet", a=[1, 2, 3]), slope_prior=Prior("Logistic", mu=1, s=0.1),
-            group_sd_prior=Prior("Exponential", lam=2)),
-        BMA(bias="none", site=True, effects="source", weights="equal", site_sd_prior=Prior("ChiSquared", nu=2)),
-        BMA(exchangeable=(("a", "c"),), transform="log", center=0.9, scale=0.5, sigma_scale=0.2, group=True),
+        BMA(scale=(), sigma_spread=Prior("HalfNormal", sigma=0.25), weight_prior=Prior("Dirichlet", a=[1, 2, 3]),
+            site_ratio_prior=POSITIVE, group=False),
+        BMA(bias="none", effects="common", weights="equal", scale_slope_prior=WIDE),
+        BMA(effects="common", bias_covariates=("lon",), scale=("mean", "lat")),
+        BMA(exchangeable=(("a", "c"),), transform="log", center=0.9, unit=0.5, sigma_scale=0.2, site=False),
         BMA(weights="group"),
-        BMA(weights="group", group=True, site=True, transform="sqrt", sigma="shared", bias="additive",
+        BMA(weights="group", transform="sqrt", sigma="shared", bias="additive", bias_covariates=("lat", "lon"),
             weight_logit_prior=Prior("StudentT", nu=4, mu=0, sigma=1),
             weight_spread_prior=Prior("Exponential", lam=2)),
-        BMA(weights="group", exchangeable=(("a", "c"),), site=True, effects="source"),
+        BMA(weights="group", exchangeable=(("a", "c"),)),
+        BMA(correction="joint"),
+        BMA(correction="joint", bias="additive", sigma="shared", transform="sqrt", bias_prior=WIDE, group=False, site=False,
+            sigma_prior=Prior("Gamma", alpha=3, beta=2)),
+        BMA(correction="joint", group=True, site=True, sigma_spread=Prior("HalfNormal", sigma=0.25),
+            weight_prior=Prior("Dirichlet", a=[1, 2, 3]), slope_prior=Prior("Logistic", mu=1, s=0.1),
+            group_sd_prior=Prior("Exponential", lam=2)),
+        BMA(correction="joint", bias="none", group=False, effects="source", weights="equal",
+            site_sd_prior=Prior("ChiSquared", nu=2)),
+        BMA(correction="joint", exchangeable=(("a", "c"),), transform="log", center=0.9, unit=0.5, sigma_scale=0.2, site=False),
+        BMA(correction="joint", weights="group", group=False, site=False),
+        BMA(correction="joint", weights="group", transform="sqrt", sigma="shared", bias="additive",
+            weight_logit_prior=Prior("StudentT", nu=4, mu=0, sigma=1),
+            weight_spread_prior=Prior("Exponential", lam=2)),
+        BMA(correction="joint", weights="group", exchangeable=(("a", "c"),), group=False, effects="source"),
     ],
-    "EqualWeights": [EqualWeights(), EqualWeights(sigma="shared", group=True, group_sd_prior=POSITIVE)],
-    "SingleMember": [SingleMember(), SingleMember(member="b", site=True, transform="sqrt", slope_prior=WIDE)],
+    "EqualWeights": [
+        EqualWeights(),
+        EqualWeights(correction="joint", sigma="shared", group=True, site=False, group_sd_prior=POSITIVE),
+    ],
+    "SingleMember": [
+        SingleMember(),
+        SingleMember(correction="joint", member="b", group=False, transform="sqrt", slope_prior=WIDE),
+    ],
     "Climatology": [
         Climatology(),
         Climatology(group=True, site=True, transform="sqrt", mean_prior=WIDE, sd_prior=POSITIVE),
@@ -89,12 +109,14 @@ def table(n, sites, seed):
     frame.loc[frame[MEMBERS].isna().all(axis=1), "c"] = frame.y
     frame.loc[[3, 8], MEMBERS] = np.nan  # two rows without any member
     frame.loc[frame.index % 9 == 5, "y"] = np.nan
+    place = dict(zip(sites, rng.normal(size=(len(sites), 2)) + [100.0, 40.0]))
+    frame["lon"], frame["lat"] = np.array([place[s] for s in frame["s"]]).T
     return frame
 
 
 def ensemble_of(frame):
     with pytest.warns(UserWarning, match="missing in 2 of"):
-        return Ensemble.from_frame(frame, members=MEMBERS, observation="y", site="s", group="g")
+        return Ensemble.from_frame(frame, members=MEMBERS, observation="y", site="s", group="g", lon="lon", lat="lat")
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +160,14 @@ class Case:
         if hasattr(self.model, "complete"):
             posterior = self.model.complete(posterior, self.ensemble, np.random.default_rng(4))
         return posterior
+
+    def own(self):
+        """Whether the model's members are corrected by themselves."""
+        return getattr(self.model, "correction", "joint") == "own"
+
+    def predictive(self, posterior, rows):
+        """Of new rows; HBM's, given its drawn effects."""
+        return self.model.predictive(posterior, rows, *([self.model.history(self.ensemble)] if self.own() else []))
 
     def values(self, i):
         """Unconstrained values of one point by name."""
@@ -332,6 +362,88 @@ def bma_density(model, posterior, draw, y, f, group, site):
     return logsumexp(np.log(share) + norm.logpdf(y, mean, sd), axis=1)
 
 
+def own_density(case, posterior, y, f, group, site, rows_at):
+    """The mixture around members whose effects are conditioned on all training rows at once, with dense matrices."""
+    model, table = case.model, case.model.prepare(case.ensemble)
+    draw = {str(n): v.values[0] for n, v in posterior.data_vars.items()}
+    members = list(table.members)
+    f = f[[MEMBERS.index(m) for m in members]]
+    there = np.nonzero(np.isfinite(f))[0]
+    if len(there) == 0:
+        return np.nan
+    known = {level: str(label) in table.levels[level] for level, label in (("site", site), ("group", group))
+             if level in table.levels}  # fmt: skip
+    if known.get("site"):  # a known site has its group whatever the label says
+        known = dict.fromkeys(known, True)
+    means, variances, points = [], [], []
+    for k in there:
+        family = next(fam for fam in table.families if k in fam.members)
+        ratio = dict(zip(("site", "group"), family.correction.at))
+        mean, left, point = conditioned(case, table, draw, family, k, f[k], group, site, ratio, rows_at)
+        extra = sum((draw[f"offset_{level}_sd"][:, k] / draw["residual_sd"][:, k]) ** 2 for level, seen in known.items()
+                    if not seen and not (level == "group" and known.get("site")))  # fmt: skip
+        means.append(mean)
+        variances.append(draw["sigma"][:, k] ** 2 * (1.0 + left + extra))
+        points.append(point)
+    width = np.zeros(POINTS)
+    for j, name in enumerate(table.widths.names):
+        raw = {"mean": np.mean(points), "spread": np.std(points, ddof=1) if len(points) > 1 else np.nan}
+        value = raw[name] if name in raw else rows_at[name]
+        start = table.widths.start[j]
+        value = np.log(max(value, 0.0) + start) if np.isfinite(start) else value
+        value = np.clip((value - table.widths.center[j]) / table.widths.size[j], table.widths.low[j], table.widths.high[j])
+        width += draw["scale_slope"][:, j] * (value if np.isfinite(value) else 0.0)
+    weight = draw["weight"] if "weight" in draw else np.ones((POINTS, len(members)))
+    if model.weights == "group":
+        at = place(posterior, "group", group)
+        weight = draw["weight_group"][:, at] if at is not None else posterior["weight_new"].values[0]
+    share = weight[:, there] / weight[:, there].sum(axis=1, keepdims=True)
+    sd = np.sqrt(np.stack(variances, axis=1)) * np.exp(width)[:, None]
+    return logsumexp(np.log(share) + norm.logpdf(y, np.stack(means, axis=1), sd), axis=1)
+
+
+def corrected_by(model, table, coefficients, k, f, x):
+    """What a member's regression makes of its value, without effects."""
+    bias = coefficients.get("bias", np.zeros(len(table.members)))[..., k]
+    slope = coefficients["slope"][..., k] if model.bias == "linear" else 1.0
+    out = model.center - bias + slope * (f - model.center)
+    if model.bias_covariates:
+        out = out + coefficients["covariate_slope"][..., k, :] @ (x - table.covariate_center)
+    return out
+
+
+def conditioned(case, table, draw, family, k, f, group, site, ratio, rows_at):
+    """Mean of a new row of a member under each draw, what is open of its effects, and the mean at the typical coefficients."""
+    model, rows = case.model, table.rows
+    from bayesens.likelihoods.own_correction import point_correction
+
+    point = {n: v[0, 0] for n, (_, v) in point_correction(table, model.recipe(table.members)).items()}
+    x_new = np.array([rows_at[name] for name in model.bias_covariates])
+    x_all = np.column_stack([case.ensemble.dataset[name].values[rows.index] for name in model.bias_covariates]) if (
+        model.bias_covariates) else np.zeros((len(rows.y), 0))  # fmt: skip
+    label = {level: case.ensemble.labels(level)[rows.index] for level in ("site", "group")}
+    line = [(i, j) for i in range(len(rows.y)) for j in family.members if rows.available[i, j]]
+    weight = np.array([1.0 / sum(rows.available[i, m] for m in family.members) for i, _ in line])
+    own_group = dict(zip(label["site"], label["group"])).get(site, group) if "site" in table.levels else group
+    z = {level: np.array([label[level][i] for i, _ in line]) for level in label}
+    same = {"site": z["site"] == site, "group": z["group"] == own_group}
+    between, cross, prior = np.zeros((len(line), len(line))), np.zeros(len(line)), 0.0
+    for level in table.levels:
+        r2 = ratio[level] ** 2
+        between += r2 * np.equal.outer(z[level], z[level])
+        cross += r2 * same[level]
+        prior += r2 * same[level].any()
+    smoother = np.linalg.solve(between + np.diag(1.0 / weight), cross)
+    left = prior - smoother @ cross
+
+    def mean(coefficients):
+        fitted = np.array([corrected_by(model, table, coefficients, j, rows.f[i, j], x_all[i]) for i, j in line])
+        residual = np.array([rows.y[i] for i, _ in line])[:, None] - fitted.reshape(len(line), -1)
+        return corrected_by(model, table, coefficients, k, f, x_new) + smoother @ residual
+
+    return mean(draw), left, float(np.squeeze(mean(point)))
+
+
 def single_density(model, posterior, draw, y, f, group, site):
     return bma_density(model, posterior, draw, y, f[[MEMBERS.index(model.member)]], group, site)
 
@@ -413,8 +525,14 @@ def test_predictive_is_the_formula_of_the_docstring(case, ensemble, held_out, wh
     rows = ensemble if which == "training rows" else held_out
     posterior = case.completed()
     z, f, group, site = rows_of(case.model, rows)
-    got = case.model.predictive(posterior, rows).log_likelihood(z)
+    got = case.predictive(posterior, rows).log_likelihood(z)
     formula = FORMULAS[type(case.model).__name__]
+    if case.own():
+        for i in np.nonzero(rows.observed)[0]:
+            rows_at = {name: float(rows.dataset[name].values[i]) for name in ("lon", "lat")}
+            expected = own_density(case, posterior, z[i], f[i], str(group[i]), str(site[i]), rows_at)
+            np.testing.assert_allclose(got[:, i], np.broadcast_to(expected, POINTS), rtol=1e-7, atol=1e-7)
+        return
     for i in np.nonzero(rows.observed)[0]:
         expected = formula(case.model, posterior, case.draw, z[i], f[i], str(group[i]), str(site[i]))
         np.testing.assert_allclose(got[:, i], np.broadcast_to(expected, POINTS), rtol=1e-9, atol=1e-9)
@@ -426,14 +544,14 @@ def test_predictive_needs_no_labels_where_all_levels_are_new(case, held_out):
     bare, label = Ensemble(table.dataset.drop_vars(["site", "group"])), ("obs", np.full(table.n_obs, "new"))
     new = Ensemble(table.dataset.assign_coords(site=label, group=label))
     z = transform(case.model.transform).forward(table.observation)
-    one, other = (case.model.predictive(posterior, rows).log_density(z) for rows in (bare, new))
+    one, other = (case.predictive(posterior, rows).log_density(z) for rows in (bare, new))
     np.testing.assert_array_equal(one, other)
 
 
 def test_predictive_of_a_row_without_members(case, ensemble):
     """NaN where a model needs a member; the climatology of the level where it does not."""
     posterior = case.completed()
-    moments = case.model.predictive(posterior, ensemble).moments()
+    moments = case.predictive(posterior, ensemble).moments()
     empty = ~ensemble.available.any(axis=1)
     if type(case.model).__name__ in ("HBM", "Climatology"):
         assert np.all(np.isfinite(moments.mean) & (moments.variance > 0.0))
@@ -448,5 +566,5 @@ def test_draws_survive_a_posterior_with_several_chains(case, held_out):
                        dim="chain", join="override", coords="minimal", compat="override")  # fmt: skip
     chains = chains.assign_coords(chain=[0, 1])
     z = transform(case.model.transform).forward(held_out.observation)
-    one, other = (case.model.predictive(p, held_out).log_likelihood(z) for p in (posterior, chains))
+    one, other = (case.predictive(p, held_out).log_likelihood(z) for p in (posterior, chains))
     np.testing.assert_array_equal(one, other)

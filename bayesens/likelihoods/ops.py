@@ -24,12 +24,13 @@ from pytensor.graph.traversal import toposort
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
 from bayesens.calling import address_of, call_at, compiled_beside, over_draws
-from bayesens.mixture import mixture_packed, mixture_values, pack
+from bayesens.likelihoods.corrected_mixture import CorrectedRows, corrected_packed, corrected_values
+from bayesens.likelihoods.mixture import mixture_packed, mixture_values, pack
 from bayesens.multilevel import collapsed_packed
 from bayesens.sufficient import Statistics
 from bayesens.threads import share_out
 
-__all__ = ["Likelihood", "collapsed_loglik", "mixture_loglik", "with_gradients"]
+__all__ = ["Likelihood", "collapsed_loglik", "corrected_loglik", "mixture_loglik", "with_gradients"]
 
 # PyTensor caches what calls the kernels by the operation's name alone; the version makes an edit of this file a new name.
 _VERSION = int.from_bytes(sha256(Path(__file__).read_bytes()).digest()[:6])
@@ -193,6 +194,31 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
     """
     data, index = pack(y, f, available)
     return MixtureLogLik().at(log_weight, intercept, slope, log_sigma, offset, data=data, index=index)
+
+
+class CorrectedLogLik(Likelihood):
+    n_parameters = 3
+
+    packed, values = staticmethod(corrected_packed), staticmethod(corrected_values)
+
+
+def corrected_loglik(log_weight: Any, log_sigma: Any, width: Any, *, rows: CorrectedRows) -> Any:
+    """Log likelihood of a mixture of normal kernels around corrected members.
+
+    Parameters
+    ----------
+    log_weight, log_sigma : tensor (member)
+        Weights in logarithms, up to a constant; they are renormalised over the members that a row has.
+    width : tensor (covariate)
+        Coefficients of the log widths.
+    rows : CorrectedRows
+
+    Returns
+    -------
+    tensor ()
+    """
+    data, index = rows.packed
+    return CorrectedLogLik().at(log_weight, log_sigma, width, data=data, index=index)
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels

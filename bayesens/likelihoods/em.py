@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from bayesens.mixture import em_pass
+from bayesens.likelihoods.mixture import em_pass
 from bayesens.threads import share_out
 
-__all__ = ["Optimum", "em", "em_starts", "least_squares"]
+__all__ = ["Optimum", "Steps", "climb", "distinct", "em", "em_starts", "least_squares", "newton"]
 
 TINY = 1e-300
 PARTS, ROWS_FOR_THREADS = 8, 10_000
@@ -40,6 +40,8 @@ class Optimum:
     converged : bool
     start : str
         Which start led here.
+    width : array (covariate), optional
+        Coefficients of log widths, where they follow the rows.
     """
 
     weight: np.ndarray
@@ -48,6 +50,7 @@ class Optimum:
     iterations: int
     converged: bool
     start: str
+    width: np.ndarray | None = None
 
 
 def least_squares(y: np.ndarray, f: np.ndarray, available: np.ndarray, *, bias: str,
@@ -84,7 +87,7 @@ def least_squares(y: np.ndarray, f: np.ndarray, available: np.ndarray, *, bias: 
     return intercept, slope
 
 
-class _Steps:
+class Steps:
     """EM steps on given squares, member by member; rows are shared out to threads in a fixed number of parts."""
 
     def __init__(self, squares: np.ndarray, available: np.ndarray, cluster: np.ndarray, *, shared: bool,
@@ -132,6 +135,11 @@ class _Steps:
                                 self.of_cluster.sum(axis=1))[self.cluster]  # fmt: skip
         return loglik, weight, variance
 
+    def moved(self, before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> float:
+        """By how much a step changed weights, and logarithms of variances as far as their member counts."""
+        scale = float(np.max(after[0] * np.abs(np.log(after[1] / before[1]))))
+        return max(float(np.max(np.abs(after[0] - before[0]))), scale)
+
     def leap(self, weight: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Quasi-Newton steps from a point: EM's gradient is that of the likelihood, and costs the same pass."""
         first = np.argmax(self.of_cluster, axis=1)
@@ -155,10 +163,10 @@ class _Steps:
         bounds = [(-LEAP, LEAP)] * size
         options = {"maxiter": 100, "maxcor": 20, "ftol": 0.0, "gtol": 1e-9}
         u = optimize.minimize(negative, np.zeros(size), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-        return point(u + _newton(lambda u: negative(u)[1], u))
+        return point(u + newton(lambda u: negative(u)[1], u))
 
 
-def _newton(gradient: Callable[[np.ndarray], np.ndarray], u: np.ndarray) -> np.ndarray:
+def newton(gradient: Callable[[np.ndarray], np.ndarray], u: np.ndarray) -> np.ndarray:
     """Newton's step to where a gradient is zero, along directions that are curved; none where it would be long.
 
     Close to an optimum it leaves nothing but rounding, which makes two ways to one optimum end at the same numbers.
@@ -172,7 +180,7 @@ def _newton(gradient: Callable[[np.ndarray], np.ndarray], u: np.ndarray) -> np.n
     return step if np.max(np.abs(step), initial=0.0) < 1e-3 else np.zeros_like(step)
 
 
-def _climb(step: _Steps, weight: np.ndarray, variance: np.ndarray, tolerance: float, max_iterations: int,
+def climb(step: Steps, weight: np.ndarray, variance: np.ndarray, tolerance: float, max_iterations: int,
            patience: int) -> tuple[np.ndarray, np.ndarray, float, int, bool]:  # fmt: skip
     """EM until neither the log likelihood nor the weights and scales change; where it is slow, quasi-Newton steps between.
 
@@ -186,9 +194,7 @@ def _climb(step: _Steps, weight: np.ndarray, variance: np.ndarray, tolerance: fl
         if not np.min(variance) > 0.0:
             return weight, variance, np.inf, step.passes, False
         loglik, *there = step(weight, variance)
-        moved = max(
-            float(np.max(np.abs(weight - before[0]))), float(np.max(weight * np.abs(np.log(variance / before[1]))))
-        )
+        moved = step.moved(before, (weight, variance))
         if abs(loglik - previous) <= tolerance * abs(loglik) and moved <= STILL:
             return weight, variance, loglik, step.passes, True
         slow += 1
@@ -240,9 +246,9 @@ def em(squares: np.ndarray, available: np.ndarray, *, weight: np.ndarray, sigma:
     # In units of the best member's residuals, so that a change of units does not change where the search ends.
     unit = float(np.min(np.sum(squares * available, axis=0) / available.sum(axis=0)))
     unit = unit if unit > 0.0 else 1.0
-    step = _Steps(squares / unit, available, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight)
+    step = Steps(squares / unit, available, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight)
     with np.errstate(divide="ignore", invalid="ignore"):
-        w, variance, loglik, iterations, converged = _climb(
+        w, variance, loglik, iterations, converged = climb(
             step,
             np.array(weight, dtype=float),
             np.array(sigma, dtype=float) ** 2 / unit,
@@ -298,7 +304,7 @@ def em_starts(squares: np.ndarray, available: np.ndarray, *, cluster: np.ndarray
     if some is not None and starts:
         points, names = _promising(squares[some], available[some], points, names, standard, common)
         common["patience"] = CLOSE
-    found = _distinct([standard], _from_points(squares, available, points, names, common))
+    found = distinct([standard], _from_points(squares, available, points, names, common))
     return [standard, *sorted(found[1:], key=lambda o: -o.loglik)]
 
 
@@ -335,7 +341,7 @@ def _from_points(squares: np.ndarray, available: np.ndarray, points: list[tuple[
     return out
 
 
-def _distinct(found: list[Optimum], others: list[Optimum]) -> list[Optimum]:
+def distinct(found: list[Optimum], others: list[Optimum]) -> list[Optimum]:
     """Add the optima that are none of those found before."""
     for optimum in sorted(others, key=lambda o: -o.loglik):
         if all(abs(optimum.loglik - o.loglik) >= 0.01 for o in found):
@@ -347,7 +353,7 @@ def _promising(squares: np.ndarray, available: np.ndarray, points: list[tuple[np
                standard: Optimum, common: dict[str, Any]) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[str]]:  # fmt: skip
     """Of the starts, those that lead elsewhere than the standard one on some of the rows; and where they lead there."""
     here = em(squares, available, weight=standard.weight, sigma=standard.sigma, **common)
-    found = _distinct([here], _from_points(squares, available, points, names, common))[1:]
+    found = distinct([here], _from_points(squares, available, points, names, common))[1:]
     return [_beside(o) for o in found], [o.start for o in found]
 
 

@@ -1,0 +1,200 @@
+"""Maximum likelihood of a mixture around corrected members, whose widths follow the rows: expectation-maximisation.
+
+Weights and sigmas have the steps of :mod:`bayesens.likelihoods.em`, with squares in units of each row's width; the
+coefficients of the log widths take a scoring step, whose information matrix is 2 X'X whatever the responsibilities are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import optimize
+
+from bayesens.likelihoods.corrected_mixture import CorrectedRows, by_parts
+from bayesens.likelihoods.em import (
+    LEAP, PARTS, PATIENCE, ROWS_FOR_THREADS, TINY, Optimum, Steps, climb, distinct, newton,
+)  # fmt: skip
+
+__all__ = ["corrected_em", "corrected_em_starts"]
+
+STEP = 0.5  # by how much a scoring step may change a coefficient of the widths
+STEEPEST = 30.0  # of such a coefficient
+
+
+class WidthSteps(Steps):
+    """EM steps; variances have the exponentials of twice the widths' coefficients behind them."""
+
+    def __init__(self, rows: CorrectedRows, cluster: np.ndarray, *, shared: bool, fixed_weight: bool) -> None:
+        available = rows.available
+        self.data = rows
+        self.pattern, self.count = available[:1], np.array([len(available)])
+        if not available.all():
+            self.pattern, self.count = np.unique(available, axis=0, return_counts=True)
+        self.of_cluster = np.equal.outer(np.arange(cluster.max() + 1), cluster).astype(float)
+        self.cluster, self.shared, self.fixed_weight = cluster, shared, fixed_weight
+        self.parts = PARTS if len(available) >= ROWS_FOR_THREADS else 1
+        self.rows, self.passes, self.members = len(available), 0, available.shape[1]
+        self.information = np.linalg.pinv(2.0 * rows.x.T @ rows.x) if rows.x.shape[1] else np.zeros((0, 0))
+
+    def evaluate(
+        self, weight: np.ndarray, scales: np.ndarray
+    ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Log likelihood; responsibilities, presence and gradient by log sigma of each cluster; gradient by the widths."""
+        k = self.members
+        theta = np.concatenate([np.log(np.maximum(weight, TINY)), 0.5 * np.log(scales)])
+        self.passes += 1
+        total = by_parts(theta, self.data, self.parts)
+        there = np.maximum(self.pattern @ weight, TINY)
+        loglik = float(total[0] - self.count @ np.log(there))
+        presence = self.pattern.T @ (self.count / there)
+        by_sigma = self.of_cluster @ total[1 + k : 1 + 2 * k]
+        return loglik, self.of_cluster @ total[1 : 1 + k], presence, by_sigma, total[1 + 2 * k :]
+
+    def __call__(self, weight: np.ndarray, scales: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Log likelihood here, and the weights and scales of the next step."""
+        loglik, shares, presence, by_sigma, by_width = self.evaluate(weight, scales)
+        if not self.fixed_weight:
+            weight = (shares / (self.of_cluster @ presence))[self.cluster]
+            weight = weight / weight.sum()
+        if self.shared:
+            by_sigma, shares = np.full_like(by_sigma, by_sigma.sum()), np.full_like(shares, shares.sum())
+        some = shares > 1e-12
+        # Of uncensored rows this factor is that of EM: the mean of the squares, weighted by responsibilities.
+        factor = np.maximum(np.where(some, 1.0 + by_sigma / np.where(some, shares, 1.0), 1.0), 0.0)
+        step = np.clip(self.information @ by_width, -STEP, STEP)
+        return loglik, weight, np.concatenate([scales[: self.members] * factor[self.cluster],
+                                               scales[self.members :] * np.exp(2.0 * step)])  # fmt: skip
+
+    def moved(self, before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> float:
+        """By how much a step changed weights, logarithms of variances as far as their member counts, and widths."""
+        share = np.concatenate([after[0], np.ones(len(after[1]) - self.members)])
+        scale = float(np.max(share * np.abs(np.log(after[1] / before[1]))))
+        return max(float(np.max(np.abs(after[0] - before[0]))), scale)
+
+    def leap(self, weight: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Quasi-Newton steps from a point."""
+        first = np.argmax(self.of_cluster, axis=1)
+        clusters = 0 if self.fixed_weight else len(first)
+        sigmas = 1 if self.shared else len(first)
+        log_weight, log_scale = np.log(np.maximum(weight[first], TINY)), np.log(scales)
+
+        def point(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            w = np.exp((log_weight + u[:clusters])[self.cluster]) if clusters else weight
+            own = (log_scale[: self.members][first] + u[clusters : clusters + sigmas])[self.cluster]
+            widths = log_scale[self.members :] + u[clusters + sigmas :]
+            return w / w.sum(), np.exp(np.concatenate([own, np.clip(widths, -STEEPEST, STEEPEST)]))
+
+        def negative(u: np.ndarray) -> tuple[float, np.ndarray]:
+            w, s = point(u)
+            loglik, shares, presence, by_sigma, by_width = self.evaluate(w, s)
+            if not np.isfinite(loglik):
+                return 1e300, np.zeros_like(u)
+            by_weight = shares - self.of_cluster @ (w * presence)
+            own = 0.5 * (by_sigma.sum(keepdims=True) if self.shared else by_sigma)
+            return -loglik / self.rows, -np.concatenate([by_weight[:clusters], own, 0.5 * by_width]) / self.rows
+
+        size = clusters + sigmas + len(scales) - self.members
+        options = {"maxiter": 200, "maxcor": 20, "ftol": 0.0, "gtol": 1e-9}
+        u = optimize.minimize(
+            negative, np.zeros(size), jac=True, method="L-BFGS-B", bounds=[(-LEAP, LEAP)] * size, options=options
+        ).x
+        return point(u + newton(lambda v: negative(v)[1], u) if size <= MOST_FOR_NEWTON else u)
+
+
+MOST_FOR_NEWTON = 60  # parameters: the Hessian costs two passes a parameter
+
+
+def corrected_em(
+    rows: CorrectedRows, *, weight: np.ndarray, sigma: np.ndarray, cluster: np.ndarray, shared: bool,
+    fixed_weight: bool = False, floor: float = 0.0, tolerance: float = 1e-10, max_iterations: int = 100_000,
+    patience: int = PATIENCE, start: str = "standard",
+) -> Optimum:  # fmt: skip
+    """Maximise the likelihood from one start.
+
+    Parameters
+    ----------
+    rows : CorrectedRows
+    weight, sigma : array (member)
+        The start; that of the widths is none.
+    cluster : int array (member)
+        Members of one cluster share weight and sigma.
+    shared, fixed_weight : bool
+        Whether all members share sigma; whether the weights stay where they are.
+    floor : float
+        Least sigma, below which a kernel has collapsed onto rows that its member reproduces.
+    tolerance : float
+        Relative change of the log likelihood at which the search ends, once weights, scales and widths stand still too.
+    max_iterations : int
+        Passes over the rows.
+    patience : int
+        Steps of EM before quasi-Newton steps are tried.
+    start : str
+        A name for the start.
+
+    Returns
+    -------
+    Optimum
+
+    Raises
+    ------
+    ValueError
+        If a kernel collapses onto rows that its member reproduces exactly.
+    """
+    step = WidthSteps(rows, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight)
+    begin = np.concatenate([np.asarray(sigma, dtype=float) ** 2, np.ones(rows.x.shape[1])])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        w, scales, loglik, iterations, converged = climb(
+            step, np.array(weight, dtype=float), begin, tolerance, max_iterations, patience
+        )
+    found, width = np.sqrt(scales[: len(w)]), 0.5 * np.log(scales[len(w) :])
+    if not np.isfinite(loglik) or np.any((found <= floor) & (w > 1e-6)):
+        raise ValueError(
+            "The likelihood has no maximum: a member reproduces observations exactly and its sigma goes to zero. "
+            "Use sigma='shared', or method='nuts', whose prior bounds sigma."
+        )
+    return Optimum(w, found, float(loglik), int(iterations), bool(converged), start, width)
+
+
+def corrected_em_starts(
+    rows: CorrectedRows, *, cluster: np.ndarray, shared: bool, fixed_weight: bool = False, floor: float = 0.0,
+    starts: int = 12, seed: int = 0, tolerance: float = 1e-10,
+) -> list[Optimum]:  # fmt: skip
+    """Run EM from the standard start, and where sigmas differ from several others.
+
+    Returns
+    -------
+    list of Optimum
+        The standard start's first, then each other optimum, best first.
+    """
+    k = rows.residual.shape[1]
+    squares = np.where(rows.available, rows.residual**2 / (1.0 + rows.excess), 0.0)
+    best = np.sqrt(np.min(squares.sum(axis=0) / rows.available.sum(axis=0)))
+    equal, common = np.full(k, 1.0 / k), {"cluster": cluster, "shared": shared, "fixed_weight": fixed_weight,
+                                          "floor": floor, "tolerance": tolerance}  # fmt: skip
+    standard = corrected_em(rows, weight=equal, sigma=np.full(k, best), **common)
+    # With one sigma for all, and complete rows, the log likelihood is concave in the weights at any sigma and width.
+    more = 0 if k == 1 or shared or fixed_weight else starts
+    rng, found = np.random.default_rng(seed), [standard]
+    some = _some(rows, rng)
+    for i in range(more):
+        sigma = best * np.exp(rng.uniform(np.log(0.05), np.log(1.5), size=cluster.max() + 1))[cluster]
+        point = {"weight": rng.dirichlet(np.ones(k)), "sigma": sigma, "start": f"random {i + 1}"}
+        try:
+            tried = corrected_em(some, **point, **common)
+            if some is not rows:
+                point |= {"weight": 0.99 * tried.weight + 0.01 / k, "sigma": tried.sigma}
+                tried = corrected_em(rows, **point, **common)
+        except ValueError:
+            continue  # a start that runs into the unbounded corner is no optimum
+        found = distinct(found, [tried])
+    return [standard, *sorted(found[1:], key=lambda o: -o.loglik)]
+
+
+ROWS_FOR_STARTS = 3_000
+
+
+def _some(rows: CorrectedRows, rng: np.random.Generator) -> CorrectedRows:
+    """Rows of a large table on which other starts begin."""
+    if len(rows.residual) <= ROWS_FOR_STARTS:
+        return rows
+    pick = np.sort(rng.choice(len(rows.residual), ROWS_FOR_STARTS, replace=False))
+    return rows.select(pick)

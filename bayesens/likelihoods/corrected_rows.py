@@ -1,0 +1,160 @@
+"""Rows of a table brought to a fit's corrections: what its mixture says of them.
+
+From the fit come the draws and, from the training rows, its history: the smoothed columns at every known site and group, with
+which a row's fit is linear in the coefficients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from bayesens.corrected_predictive import CorrectedDraws, CorrectedMixture
+from bayesens.ensemble import Ensemble
+from bayesens.likelihoods.own_correction import Recipe, covariate_columns, design_of, hidden_mean
+from bayesens.likelihoods.widths import Widths
+from bayesens.rows import Rows, codes, flat
+
+__all__ = ["predicted_rows", "training_rows_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """Rows with the design of every member about its place's smoothed columns.
+
+    Attributes
+    ----------
+    design : array (row, member, column)
+    offset, left : array (row, member)
+    new : bool array (row, level)
+    """
+
+    design: np.ndarray
+    offset: np.ndarray
+    left: np.ndarray
+    new: np.ndarray
+
+
+def predicted_rows(
+    recipe: Recipe, posterior: xr.Dataset, history: xr.Dataset, ensemble: Ensemble, rows: Rows, weight: np.ndarray,
+    kind: np.ndarray,
+) -> CorrectedMixture:  # fmt: skip
+    """Predictive distribution of rows, known sites by their smoothed values and new ones by draws.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    posterior : Dataset
+    history : Dataset
+        Of the fit, from `own_correction.history`.
+    ensemble : Ensemble
+    rows : Rows
+        All of its rows, on the scale of the transform.
+    weight : array (draw, class, member)
+    kind : int array (row)
+        Class of each row's weights.
+
+    Returns
+    -------
+    CorrectedMixture
+    """
+    levels = [level for level in ("site", "group") if level in posterior.coords]
+    placed = _placed(recipe, history, ensemble, rows, posterior, levels)
+    draw = {str(n): flat(posterior[n]) for n in posterior.data_vars if not str(n).endswith(("offset_site", "offset_group"))}
+    ratios = [(draw[f"offset_{level}_sd"] / draw["residual_sd"]) ** 2 for level in levels]
+    new = np.stack(ratios, axis=2) if ratios else np.zeros((*draw["residual_sd"].shape, 0))
+    coefficient = _coefficients(recipe, draw, history)
+    point = placed.offset + np.einsum("rkc,kc->rk", placed.design, history["point"].values)
+    available = rows.available & np.isfinite(placed.design).all(axis=2)
+    x = Widths.from_dataset(history).at(point, available, ensemble, rows.index)
+    draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((len(weight), 0))), coefficient, new)
+    return CorrectedMixture(draws, placed.design, placed.offset, placed.left, placed.new, x, available, kind)
+
+
+def training_rows_of(
+    recipe: Recipe, posterior: xr.Dataset, history: xr.Dataset, ensemble: Ensemble, rows: Rows, censored: np.ndarray,
+    weight: np.ndarray, kind: np.ndarray,
+) -> CorrectedMixture:  # fmt: skip
+    """Distribution of training rows under each draw of the mixture, given their corrections by all other rows.
+
+    Parameters
+    ----------
+    recipe, posterior, history, ensemble, rows, weight, kind
+        As in `predicted_rows`; these rows have been fitted.
+    censored : bool array (row)
+        Observations that stand for all values below them.
+
+    Returns
+    -------
+    CorrectedMixture
+    """
+    levels = [level for level in ("site", "group") if level in posterior.coords]
+    placed = _placed(recipe, history, ensemble, rows, posterior, levels)
+    fit = placed.offset + np.einsum("rkc,kc->rk", placed.design, history["point"].values)
+    spread = np.einsum("rkc,kcd->rkd", placed.design, history["root"].values)
+    variance = placed.left + np.square(spread).sum(axis=2)
+    family = np.equal.outer(history["family"].values, history["family"].values).astype(float)
+    there = rows.available.astype(float)
+    count = np.maximum(there @ family, 1.0)
+    leverage = np.minimum((there * variance) @ family / count, 1.0 - 1e-9)
+    seen = np.broadcast_to(rows.y[:, None], fit.shape).copy()
+    seen[censored] = hidden_mean(seen[censored], fit[censored], np.sqrt(history["tau2"].values))[0]
+    corrected = seen - (seen - fit) / (1.0 - leverage)
+    x = Widths.from_dataset(history).at(corrected, rows.available, ensemble, rows.index)
+    draw = {name: flat(posterior[name]) for name in ("sigma", "scale_slope") if name in posterior}
+    size, k = draw["sigma"].shape
+    draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((size, 0))), np.zeros((size, k, 0)),
+                           np.zeros((size, k, 0)))  # fmt: skip
+    n = len(rows.y)
+    return CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, leverage / (1.0 - leverage), np.zeros((n, 0), dtype=bool),
+                            x, rows.available, kind)  # fmt: skip
+
+
+def _placed(
+    recipe: Recipe, history: xr.Dataset, ensemble: Ensemble, rows: Rows, posterior: xr.Dataset, levels: list[str]
+) -> _Placed:
+    n, k = rows.f.shape
+    code = {level: codes(ensemble.labels(level)[rows.index] if ensemble.labels(level) is not None else None,
+                         posterior[level].values, n) for level in levels}  # fmt: skip
+    place = code.get("site", code.get("group", np.zeros(n, dtype=int)))
+    group = np.full(n, -1)
+    if "group" in code:
+        group = np.where(place >= 0, history["site_group"].values[place], code["group"])
+    known = place >= 0
+    smooth = np.where(known[:, None, None], history["smooth_site"].values[place], history["smooth_group"].values[group])
+    left = np.where(known[:, None], history["open_site"].values[place], history["open_group"].values[group])
+    new = np.stack([code[level] < 0 if level == "site" else group < 0 for level in levels], axis=1) if levels else np.zeros(
+        (n, 0), dtype=bool)  # fmt: skip
+    x = covariate_columns(recipe.covariates, ensemble, rows.index)
+    x = (x - history["covariate_center"].values) / history["covariate_size"].values
+    center, block = history["member_center"].values, history["block"].values
+    design = np.zeros((n, k, history.sizes["design"]))
+    offset = np.empty((n, k))
+    for j in range(k):
+        narrow = design_of(recipe, rows.f[:, j] - center[j], x)
+        design[:, j, block[j] * narrow.shape[1] : (block[j] + 1) * narrow.shape[1]] = narrow
+        offset[:, j] = recipe.center if recipe.bias == "linear" else rows.f[:, j]
+    return _Placed(design - smooth[:, :, :-1], offset + smooth[:, :, -1], left, new)
+
+
+def _coefficients(recipe: Recipe, draw: dict[str, np.ndarray], history: xr.Dataset) -> np.ndarray:
+    """Coefficients of each member's design, which has those of its whole family, (draw, member, column)."""
+    center, c = history["member_center"].values, recipe.center
+    size, k = draw["residual_sd"].shape
+    own: list[np.ndarray] = []
+    if recipe.bias == "linear":
+        own = [-draw["bias"] - draw["slope"] * (c - center), draw["slope"]]
+    elif recipe.bias == "additive":
+        own = [-draw["bias"]]
+    if recipe.covariates:
+        own += list(np.moveaxis(draw["covariate_slope"] * history["covariate_size"].values, 2, 0))
+    narrow = np.stack(own, axis=2) if own else np.zeros((size, k, 0))
+    block, family = history["block"].values, history["family"].values
+    out = np.zeros((size, k, history.sizes["design"]))
+    for j in range(k):
+        for other in np.flatnonzero(family == family[j]):
+            columns = slice(block[other] * narrow.shape[2], (block[other] + 1) * narrow.shape[2])
+            out[:, j, columns] = narrow[:, other]
+    return out

@@ -1,0 +1,111 @@
+"""The mixture around corrected members against sums written out, finite differences and a general optimiser."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from bayesens.calling import over_draws
+from bayesens.likelihoods.corrected_em import corrected_em, corrected_em_starts
+from bayesens.likelihoods.corrected_mixture import CorrectedRows, by_parts, corrected_values
+from bayesens.likelihoods.ops import CorrectedLogLik
+
+CASES = {
+    "plain": (1300, 4, 2, False, False, False), "everything": (1300, 4, 2, True, True, True),
+    "no widths": (700, 3, 0, True, False, True), "one member, censored": (600, 1, 1, False, True, False),
+}  # fmt: skip
+
+
+def problem(n, k, p, missing, censored, widened, seed=0):
+    rng = np.random.default_rng(seed)
+    available = rng.random((n, k)) >= 0.3 * missing
+    available[~available.any(axis=1), 0] = True
+    residual = rng.normal(size=(n, k)) * rng.uniform(0.5, 2.0, size=k)
+    excess = rng.gamma(1.0, 0.2, size=(n, k)) * widened
+    x = rng.normal(size=(n, p))
+    below = (rng.random(n) < 0.2) & censored
+    rows = CorrectedRows(np.where(available, residual, 0.0), np.where(available, excess, 0.0), x, available, below)
+    theta = np.concatenate([np.log(rng.dirichlet(np.ones(k))), 0.3 * rng.normal(size=k), 0.3 * rng.normal(size=p)])
+    return rows, theta
+
+
+def loglik(rows, theta):
+    k = rows.residual.shape[1]
+    log_weight = np.where(rows.available, theta[:k], -np.inf)
+    sd = np.exp(theta[k : 2 * k] + (rows.x @ theta[2 * k :])[:, None]) * np.sqrt(1.0 + rows.excess)
+    z = rows.residual / sd
+    term = np.where(rows.censored[:, None], norm.logcdf(z), norm.logpdf(z) - np.log(sd))
+    return np.sum(logsumexp(log_weight + term, axis=1) - logsumexp(log_weight, axis=1))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradient(case):
+    rows, theta = problem(*CASES[case])
+    data, index = rows.packed
+    head = np.r_[float(rows.x.shape[1]), theta][None]
+    value, *gradient = over_draws(CorrectedLogLik.address(), head, data, index, 1 + len(theta))[0]
+    assert value == pytest.approx(loglik(rows, theta), abs=1e-9)
+    numeric = [(loglik(rows, theta + h) - loglik(rows, theta - h)) / 2e-6 for h in 1e-6 * np.eye(len(theta))]
+    np.testing.assert_allclose(gradient, numeric, atol=2e-5)
+    alone = np.empty((1, 1))
+    corrected_values(head, data, index, alone)
+    assert alone[0, 0] == pytest.approx(value, abs=1e-9)
+
+
+def test_parts_add_up_to_the_whole():
+    rows, theta = problem(*CASES["everything"])
+    np.testing.assert_allclose(by_parts(theta, rows, 1), by_parts(theta, rows, 7), rtol=1e-11, atol=1e-9)
+
+
+def test_a_width_that_is_no_number_has_no_likelihood():
+    rows, theta = problem(*CASES["plain"])
+    data, index = rows.packed
+    theta[-1] = 1e6
+    out = over_draws(CorrectedLogLik.address(), np.r_[2.0, theta][None], data, index, 1 + len(theta))[0]
+    assert out[0] == -np.inf or out[0] < -1e5
+    assert np.all(np.isfinite(out[1:]))
+
+
+def start(k):
+    return {"weight": np.full(k, 1 / k), "sigma": np.ones(k), "cluster": np.arange(k)}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("case", ["plain", "everything"])
+def test_em_never_lowers_the_likelihood_and_ends_where_a_general_optimiser_does(case, shared):
+    rows, _ = problem(*CASES[case])
+    path = [corrected_em(rows, **start(4), shared=shared, tolerance=0.0, max_iterations=i).loglik for i in (2, 4, 8, 16)]
+    assert np.all(np.diff(path) >= -1e-7)
+    found = corrected_em(rows, **start(4), shared=shared, tolerance=1e-13)
+    assert found.converged
+
+    def negative(u):
+        sigma = np.full(4, u[4]) if shared else u[4:8]
+        return -loglik(rows, np.concatenate([u[:4], sigma, u[-2:]]))
+
+    best = minimize(negative, np.zeros(7 if shared else 10), method="L-BFGS-B", options={"maxfun": 50_000, "ftol": 1e-13})
+    assert found.loglik >= -best.fun - 1e-3
+
+
+def test_exchangeable_members_share_weight_and_sigma():
+    rows, _ = problem(*CASES["plain"])
+    found = corrected_em(rows, **start(4) | {"cluster": np.array([0, 1, 0, 1])}, shared=False)
+    for values in (found.weight, found.sigma):
+        assert values[0] == values[2] != values[1] == values[3]
+
+
+def test_a_kernel_that_collapses_is_refused():
+    rows, _ = problem(300, 3, 0, False, False, False)
+    residual = rows.residual.copy()
+    residual[:100, 1] = 0.0
+    exact = CorrectedRows(residual, rows.excess, rows.x, rows.available, rows.censored)
+    with pytest.raises(ValueError, match="reproduces observations exactly"):
+        corrected_em(exact, **start(3), shared=False)
+
+
+def test_starts_are_the_same_for_a_seed():
+    rows, _ = problem(400, 3, 1, False, False, True)
+    one, other = (corrected_em_starts(rows, cluster=np.arange(3), shared=False, starts=4, seed=1) for _ in range(2))
+    assert [o.loglik for o in one] == [o.loglik for o in other]
+    assert one[0].start == "standard"
