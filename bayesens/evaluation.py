@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,23 +11,20 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.bands import BANDS, band_shares, in_band, warn_dilemma
-from bayesens.checks import check_known, warn
+from bayesens.checks import check_known
 from bayesens.columns import listed
 from bayesens.fold_news import ALL_CONVERGED, MARK, without_convergence
-from bayesens.resample import LEAST, Clusters, Replicates
-from bayesens.row_resampling import GROUP, Resampling, resampling
-from bayesens.scored_rows import SCORES, Predictive, add_threshold_crps
-from bayesens.skill import skill
+from bayesens.group_metrics import EXTRA, FIRST, MACRO, POOLED, RowGroup, row_groups
+from bayesens.resample import LEAST, Clusters
+from bayesens.row_resampling import GROUP
+from bayesens.scored_rows import Predictive, add_threshold_crps
 
 __all__ = ["paired_differences", "product_table", "score_table"]
 
 Array = NDArray[np.float64]
-FIRST = ("crps", "log_score", "rmse", "ubrmse", "mae", "bias", "r", "coverage90", "width90")
-EXTRA = ("kge", "r_temporal", "r_temporal_z", "r_spatial")
 LOWER = ("crps", "log_score", "rmse", "ubrmse", "mae", "twcrps")  # better the lower they are
 HIGHER = ("r", "kge", "r_temporal", "r_temporal_z", "r_spatial")
 RATIO = ("crps", "rmse", "ubrmse", "mae", "width90", "twcrps")  # positive quantities in units of y: percent make sense
-POOLED, MACRO = "all", "macro"
 
 
 def score_table(
@@ -89,8 +85,8 @@ def score_table(
     and blocks of time or more, intervals are percentiles of the bootstrap (NaN where more than 5 % of the replicates have no
     value); with fewer they would be too short, and are t intervals from leaving out one station, and one block, at a time;
     with fewer than five there are none. Where groups were held out they are the clusters, always with t intervals below 100:
-    stations of one group share what is particular to it, and a line of a single group has none. With one station or none,
-    and an estimand that asks for no new place ("time"), blocks of time alone are resampled.
+    stations of one group share what is particular to it, and a line of a single group has none; their mean has one. With one
+    station or none, and an estimand that asks for no new place ("time"), blocks of time alone are resampled.
     ``r`` mixes what ``r_temporal`` and ``r_spatial`` keep apart. Differences of models: `paired_differences`.
 
     References
@@ -112,7 +108,7 @@ def score_table(
     3    RF  macro  4  0.5   0.0
     """
     lines, metric, unsure = [], [], without_convergence(rows)
-    for one in _groups(rows, by, replicates, block, random_seed):
+    for one in row_groups(rows, by, replicates, block, random_seed):
         for model, values in one.values.items():
             key = {"model": model, "estimand": rows.attrs.get("estimand", ""), "group": one.name, "n": one.n,
                    "stations": one.stations}  # fmt: skip
@@ -128,7 +124,7 @@ def score_table(
     return table.sort_values("model", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
 
-def _ends(one: _Group, values: Mapping[str, Array], level: float) -> dict[str, Any]:
+def _ends(one: RowGroup, values: Mapping[str, Array], level: float) -> dict[str, Any]:
     out: dict[str, Any] = {"interval": one.clusters.how}
     for name, each in values.items():
         low, high = one.ends(each, level)
@@ -202,7 +198,7 @@ def paired_differences(
     if rows.sizes["model"] < 2:
         raise ValueError(f"there is nothing to compare with {reference!r}; give common_rows another model or product")
     lines, unsure = [], without_convergence(rows)
-    for one in _groups(rows, by, replicates, block, random_seed):
+    for one in row_groups(rows, by, replicates, block, random_seed):
         base = one.values[reference]
         for model, values in one.values.items():
             for name in (*FIRST, *(key for key in values if key not in FIRST)) if model != reference else ():
@@ -229,7 +225,7 @@ def paired_differences(
     return table
 
 
-def _better(one: _Group, name: str, change: Array) -> float:
+def _better(one: RowGroup, name: str, change: Array) -> float:
     if name not in (*LOWER, *HIGHER):
         return np.nan
     return one.probability(change, high=0.0) if name in LOWER else one.probability(change, low=0.0)
@@ -375,88 +371,3 @@ def _framed(cells: Mapping[tuple[str, str], Mapping[Any, float]], models: list[s
     counts = [column for column in columns if column[0] == "number"]
     # A network without rows in a band has none, rather than an unknown number.
     return out.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int))
-
-
-# ------------------------------------------------------------------------------------------------- groups and replicates
-@dataclass(frozen=True)
-class _Group:
-    """Metrics (replicate) of every model in one group of rows; the first one is of the sample itself."""
-
-    name: str
-    by: str
-    n: int
-    stations: int
-    clusters: Clusters
-    design: Resampling
-    values: dict[str, dict[str, Array]]
-
-    def ends(self, values: Array, level: float) -> tuple[float, float]:
-        return self.design.ends(values, level, self.clusters)
-
-    def probability(self, values: Array, *, low: float = -np.inf, high: float = np.inf) -> float:
-        return self.design.probability(values, self.clusters, low=low, high=high)
-
-
-def _groups(
-    rows: xr.Dataset, by: str | Sequence[str], replicates: int, block: float | None, random_seed: int | None
-) -> Iterator[_Group]:
-    """Pooled, then for each label its groups and their mean."""
-    names = [by] if isinstance(by, str) else list(by)
-    own = [str(name) for name, v in rows.coords.items() if v.dims == ("obs",) and v.dtype.kind == "U"]
-    check_known(names, own, kind="label", where="the rows")
-    design = resampling(rows, replicates=replicates, block=block)
-    yield _group(rows, np.arange(rows.sizes["obs"]), POOLED, "", design, design.drawn(random_seed))
-    for name in names:
-        label = rows[name].values
-        levels = [str(level) for level in np.unique(label) if level != ""]
-        if taken := sorted({POOLED, MACRO} & set(levels)):
-            raise ValueError(f"the labels of {name!r} hold {listed(taken)}, which the table uses itself; rename them")
-        if missing := int((label == "").sum()):
-            warn(f"{missing} of {len(label)} rows have no {name}: they count in '{POOLED}' alone")
-        drawn = design.drawn(random_seed, strata=label)
-        groups = [_group(rows, np.flatnonzero(label == level), level, name, design, drawn) for level in levels]
-        yield from groups
-        if groups:
-            yield _macro(groups, name, np.flatnonzero(label != ""), design)
-
-
-def _macro(groups: Sequence[_Group], name: str, where: NDArray[np.intp], design: Resampling) -> _Group:
-    """The mean over groups."""
-    clusters = design.clusters(where)
-    if min(one.clusters.least for one in groups) < 2:  # the mean over groups is no surer than its worst part
-        one_block = clusters.only_blocks
-        clusters = replace(clusters, blocks=1) if one_block else replace(clusters, stations=min(clusters.stations, 1))
-    size, stations = sum(one.n for one in groups), design.stations(where)
-    return _Group(MACRO, name, size, stations, clusters, design, _mean_over(groups))
-
-
-def _group(
-    rows: xr.Dataset, where: NDArray[np.intp], name: str, by: str, design: Resampling, drawn: Replicates
-) -> _Group:
-    kept, station = np.unique(design.station[where], return_inverse=True)
-    some = Replicates(drawn.station[kept], drawn.block)
-    y, values = rows["observation"].values[where], {}
-    for model in rows["model"].values.tolist():
-        mine = rows.sel(model=model)
-        means = {key: mine[key].values[where] for key in (*SCORES, "twcrps") if key in mine}
-        there = {key: each for key, each in means.items() if not np.isnan(each).all()}
-        found = skill(mine["prediction"].values[where], y, there, station, design.block[where], some)
-        if not design.has_site:
-            found |= {key: np.full_like(found["r"], np.nan) for key in found if key.startswith("r_")}
-        nothing = np.full_like(found["r"], np.nan)
-        values[model] = {
-            key: found.get(key, nothing) for key in (*FIRST, *EXTRA, *(["twcrps"] if "twcrps" in mine else []))
-        }
-    return _Group(name, by, len(where), design.stations(where), design.clusters(where), design, values)
-
-
-def _mean_over(groups: Sequence[_Group]) -> dict[str, dict[str, Array]]:
-    """Mean over groups; one whose metric is undefined for every model, as R of a single row, is left out for all."""
-    models = groups[0].values
-    out: dict[str, dict[str, Array]] = {model: {} for model in models}
-    for name in next(iter(models.values())):
-        stacked = {model: np.stack([one.values[model][name] for one in groups]) for model in models}
-        defined = np.any([~np.isnan(each[:, 0]) for each in stacked.values()], axis=0)
-        for model, each in stacked.items():
-            out[model][name] = each[defined].mean(axis=0) if defined.any() else np.full(each.shape[1], np.nan)
-    return out

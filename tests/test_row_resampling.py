@@ -124,11 +124,24 @@ def test_lines_of_one_group_have_no_interval():
     """Of rows held out by group, what is true of one group says nothing of the next."""
     table = paired_differences(rows_of(networks(1, 6), "group"), "A", by="group", replicates=5, random_seed=1)
     table = table[table["metric"] == "crps"].set_index("group")
-    assert table.loc["all", "interval"] == "t with 5 degrees of freedom, 6 groups"
-    assert set(table.drop(index="all")["interval"]) == {"none: 1 group"}
-    assert set(table.drop(index="all")["verdict"]) == {"no interval: 1 group is too few"}
+    assert set(table.loc[["all", "macro"], "interval"]) == {"t with 5 degrees of freedom, 6 groups"}
+    lines = table.drop(index=["all", "macro"])
+    assert set(lines["interval"]) == {"none: 1 group"}
+    assert set(lines["verdict"]) == {"no interval: 1 group is too few"}
+    assert lines["shrunk"].isna().all()
     by_site = paired_differences(rows_of(networks(1, 6), "site"), "A", by="group", replicates=5, random_seed=1)
     assert set(by_site["interval"]) == {"t with 17 degrees of freedom, 18 stations", "none: 3 stations"}
+
+
+def test_the_mean_over_groups_held_out_has_the_t_interval_of_their_means():
+    """Groups of unequal size: the mean over groups counts each once, and so does its interval."""
+    frame = networks(1, 8)
+    frame = frame.drop(index=frame.index[frame["net"].eq("n03") & (np.arange(len(frame)) % 3 > 0)])
+    table = paired_differences(rows_of(frame, "group"), "A", by="group", replicates=2, random_seed=1)
+    found = table[(table["metric"] == "bias") & (table["group"] == "macro")].iloc[0]
+    mean = (frame["b"] - frame["a"]).groupby(frame["net"]).mean()
+    wanted = student_t.interval(0.9, 7, mean.mean(), mean.std() / np.sqrt(8))
+    assert_allclose(found[["difference", "low", "high"]].astype(float), [mean.mean(), *wanted])
 
 
 def test_rows_held_out_by_group_need_groups():
