@@ -21,9 +21,7 @@ Array = NDArray[np.float64]
 KINDS = ("mean correlation", "least variance over mean member", "least variance over best member", "entropy",
          "participation")  # fmt: skip
 BEST = 2  # the kind without an interval: which member is the best is itself drawn
-LEAST_SITES = (
-    10  # for effective numbers that rest on sites: the errors of fewer say nothing of a spectrum or an inverse
-)
+LEAST_SITES = 10  # for effective numbers that rest on sites, and for intervals of the others
 SINGULAR = 1e-10  # smallest eigenvalue of a correlation matrix that is still inverted
 
 

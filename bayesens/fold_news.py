@@ -59,7 +59,17 @@ def not_converged(news: News) -> dict[str, list[str]]:
 
 
 def convergence_warning(found: Mapping[str, Sequence[str]]) -> str:
-    """One sentence that names models and folds; empty where all fits converged.
+    """Name models and folds in one warning.
+
+    Parameters
+    ----------
+    found : mapping of str to sequence of str
+        From `not_converged`.
+
+    Returns
+    -------
+    str
+        Empty where all fits converged.
 
     Examples
     --------
@@ -76,7 +86,17 @@ def convergence_warning(found: Mapping[str, Sequence[str]]) -> str:
 
 
 def seen_members(news: News) -> str:
-    """One warning of members that look as if they had seen the rows; empty where there is none.
+    """Say in one warning which members look as if they had seen the rows.
+
+    Parameters
+    ----------
+    news : mapping of (model, text) to sequence of str
+        As in `not_converged`.
+
+    Returns
+    -------
+    str
+        Empty where there is none.
 
     Examples
     --------
@@ -116,7 +136,16 @@ def without_convergence(rows: xr.Dataset) -> dict[str, str]:
 
 
 def unmarked(verdict: str) -> str:
-    """The verdict without its mark.
+    """Take the mark off a verdict.
+
+    Parameters
+    ----------
+    verdict : str
+        Of `paired_differences`.
+
+    Returns
+    -------
+    str
 
     Examples
     --------

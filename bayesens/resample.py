@@ -251,16 +251,18 @@ def why_none(how: str) -> str:
     Examples
     --------
     >>> why_none(Clusters(3, kinds=("group", "time block")).how)
-    '3 groups are too few for an interval, which takes five or more'
+    '3 groups are too few: an interval takes five or more'
+    >>> why_none(Clusters(3, 40, kinds=("group", "time block")).how)
+    '3 groups are too few: an interval takes five or more'
     """
     if not how.startswith("none: "):
         return ""
     text = how.removeprefix("none: ")
-    if not text[0].isdigit():
-        return text
-    each = " of each" if " and " in text else ""
-    verb = "is" if text.startswith("1 ") and not each else "are"
-    return f"{text} {verb} too few for an interval, which takes five or more{each}"
+    few = [part for part in text.split(" and ") if part.partition(" ")[0].isdigit() and int(part.split()[0]) < LEAST]
+    if not few:
+        return text  # no number of clusters, but words of their own
+    verb = "is" if few[0].startswith("1 ") and len(few) == 1 else "are"
+    return f"{' and '.join(few)} {verb} too few: an interval takes five or more{' of each' * (len(few) > 1)}"
 
 
 def leave_out(drawn: Replicates) -> Replicates:

@@ -190,7 +190,7 @@ def _without(lines: list[dict[Any, Any]], of: int) -> list[str]:
     why = why_none(str(lines[0].get("interval", ""))) or "some scores are not defined in the replicates"
     which = "" if len(lines) == of else f" of {', '.join(line['effect'] for line in lines)}"
     return [
-        f"There is no interval{which}, because {why}: these rows do not say whether a change of the ladder helps or hurts."
+        f"There is no interval{which} ({why}). These rows do not say whether a change of the ladder helps or hurts."
     ]
 
 

@@ -107,7 +107,7 @@ def test_three_groups_give_no_interval_and_all_words_say_so():
         assert line["verdict"] == "no interval: 3 groups are too few"
         assert line["interval"] == "none: 3 groups and 12 time blocks"
     said = _verdict(line.to_dict())
-    assert "3 groups and 12 time blocks are too few for an interval, which takes five or more of each" in said
+    assert "without an interval (3 groups are too few: an interval takes five or more)" in said
     assert "do not say which of the two is better" in said
 
 
@@ -115,8 +115,8 @@ def test_words_of_the_ladder_without_intervals_claim_nothing():
     effects = ladder_effects(rows_of(networks(1, 3), "group", ("Equal weights", "BMA")), replicates=10, random_seed=1)
     assert effects["verdict"].tolist() == ["no interval: 3 groups are too few"]
     assert ladder_words(effects) == (
-        "There is no interval, because 3 groups are too few for an interval, which takes five or more: these rows do not say "
-        "whether a change of the ladder helps or hurts."
+        "There is no interval (3 groups are too few: an interval takes five or more). These rows do not say whether a change of "
+        "the ladder helps or hurts."
     )
 
 
@@ -183,7 +183,7 @@ def test_one_gauge_is_resampled_over_blocks_of_time(site):
     assert crps(rows_of(gauge(1200, **site), "time"), replicates=50)["interval"] == "bootstrap over 40 time blocks"
     few = crps(rows_of(gauge(100, **site), "time"))
     assert few[["interval", "verdict"]].tolist() == ["none: 4 time blocks", "no interval"]
-    assert why_none(few["interval"]) == "4 time blocks are too few for an interval, which takes five or more"
+    assert why_none(few["interval"]) == "4 time blocks are too few: an interval takes five or more"
 
 
 def test_one_gauge_is_compared_without_a_column_of_sites():

@@ -84,7 +84,7 @@ def _verdict(line: Mapping[Any, Any]) -> str:
     doubt = "" if unsure == ALL_CONVERGED else f" Not converged: {unsure}."
     if not np.isfinite(line["low"]):
         why = why_none(str(line["interval"])) or "the replicates have no value"
-        return (f"The CRPS of {one} differs from that of {other} by {change:+.1f} %, without an interval: {why}. These rows do "
+        return (f"The CRPS of {one} differs from that of {other} by {change:+.1f} %, without an interval ({why}). These rows do "
                 f"not say which of the two is better.{doubt}")  # fmt: skip
     head = (f"The CRPS of {one} is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than that of {other} "
             f"(90 % interval {line['low']:+.1f} to {line['high']:+.1f} %)")  # fmt: skip
