@@ -287,8 +287,8 @@ def _of_clusters(
     first = blocks if station is None else station  # blocks alone take the place of stations
     assert first is not None
     second = np.zeros_like(first) if blocks is None or station is None else blocks
-    clusters, size = Clusters(int(first.max()) + 1, int(second.max()) + 1), int(code.max()) + 1
-    how = clusters.how if station is not None else clusters.how.replace("stations", "time blocks")
+    kinds = ("time block" if station is None else "station", "time block")
+    clusters, size = Clusters(int(first.max()) + 1, int(second.max()) + 1, kinds), int(code.max()) + 1
     drawn = pigeonhole(first, second, replicates=replicates, random_seed=random_seed)
     drawn = drawn if clusters.least >= ENOUGH else leave_out(drawn)
     curves = np.empty((size, drawn.station.shape[1]))
@@ -297,4 +297,4 @@ def _of_clusters(
         curves[:, r] = _pav(np.bincount(code, weight * y, size), np.bincount(code, weight, size))
     options: dict[str, int] = {"replicates": replicates, "stations": clusters.stations}
     low, high = np.clip(np.transpose([cluster_interval(each, level, clusters, **options) for each in curves]), 0.0, 1.0)
-    return low, high, how
+    return low, high, clusters.how

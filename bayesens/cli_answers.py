@@ -106,13 +106,16 @@ def compare(
     from bayesens.comparison import compare as run
     from bayesens.evaluation import score_table
     from bayesens.files import write_table
+    from bayesens.fold_news import ALL_CONVERGED
 
     chosen = _rungs(ensemble, transform) if ladder else _models(models, transform)
     found = run(chosen, ensemble, estimand=estimand, folds=folds, method=method, draws=draws, random_seed=seed, workers=workers,
                 cache=cache, progressbar=progress and sys.stderr.isatty())  # fmt: skip
     console = new_console()
     shown = ["model", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]
-    show(console, f"Scores on rows held out ({estimand})", score_table(found)[shown])
+    scores = score_table(found)
+    shown += ["not_converged"] if (scores["not_converged"] != ALL_CONVERGED).any() else []
+    show(console, f"Scores on rows held out ({estimand})", scores[shown])
     differences = _effects(found, seed) if ladder else _differences(found, seed)
     show(console, "What each change does" if ladder else f"Against {found['model'].values[0]}", _short(differences))
     if ladder:

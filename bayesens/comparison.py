@@ -23,6 +23,7 @@ from bayesens.bands import band_limits, threshold_crps
 from bayesens.checks import check_known, warn
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
+from bayesens.fold_news import News, convergence_warning, not_converged, seen_members
 from bayesens.inference import check_given, fit, optimum
 from bayesens.members import Members
 from bayesens.options import options_to_json
@@ -119,8 +120,8 @@ def compare(
         As `common_rows` gives it: ``prediction``, ``crps``, ``log_score``, ``coverage90``, ``width90`` on ``(model, obs)``,
         with ``twcrps`` and, for the models, ``sd``, ``pit``, ``covered (level)``, ``quantile_value (quantile)`` and
         ``probability_below``; ``fold (obs)``; ``member_prediction (obs, member)``, which the models were given there.
-        ``attrs`` say the estimand, what was left out and why (``failed``) and what the fits warned of (``warned``), the
-        last two as JSON.
+        ``attrs`` say the estimand, what was left out and why (``failed``), what the fits warned of (``warned``) and the folds
+        in which models have not converged (``not_converged``), the last three as JSON.
 
     Raises
     ------
@@ -132,7 +133,8 @@ def compare(
     Warns
     -----
     UserWarning
-        For models that failed in a fold: they are left out, and the others go on.
+        For models that failed in a fold: they are left out, and the others go on. Once for all fits that have not converged,
+        with their models and folds, and once for members that look as if they had seen the rows.
 
     Examples
     --------
@@ -331,7 +333,7 @@ class _Found:
     results: dict[str, list[xr.Dataset]]
     members: list[xr.Dataset]
     failed: dict[str, str]
-    warned: dict[str, list[str]]
+    warned: dict[tuple[str, str], list[str]]
 
     def add_members(self, part: Split, k: int, test: Ensemble) -> None:
         self.members.append(_placed(test.dataset, part.test).assign(fold=("obs", np.full(len(test), k))))
@@ -342,7 +344,7 @@ class _Found:
             return
         self.results[label].append(_placed(made, part.test))
         for text in json.loads(made.attrs["warned"]):
-            self.warned.setdefault(f"{label}: {text}", []).append(part.name)
+            self.warned.setdefault((label, text), []).append(part.name)
 
     def optimum(self, label: str) -> dict[str, list[float]] | None:
         """Where the fit of the first fold ended, if that is a place to begin the others."""
@@ -393,10 +395,20 @@ def _joined(
     rows = rows.assign_coords(names_of)  # NetCDF takes no other kind of text
     rows.attrs |= {
         "failed": json.dumps(found.failed),
-        "warned": json.dumps(found.warned),
         "trained": int(bool(members.origin)),
     }
+    rows.attrs["warned"] = json.dumps({f"{label}: {text}": folds for (label, text), folds in found.warned.items()})
+    _tell(rows, {key: folds for key, folds in found.warned.items() if key[0] in full})
     return HeldOut(rows, full, members)
+
+
+def _tell(rows: xr.Dataset, news: News) -> None:
+    """Say aloud, once, what changes the meaning of the result, and mark the rows."""
+    unsure = not_converged(news)
+    rows.attrs["not_converged"] = json.dumps(unsure)
+    for text in (convergence_warning(unsure), seen_members(news)):
+        if text:
+            warn(text)
 
 
 # ---------------------------------------------------------------------------------------------------------- the two sources

@@ -15,12 +15,13 @@ from bayesens.station_sums import StationSums, standardised
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["KINDS", "described", "inverse", "unit_diagonal"]
+__all__ = ["KINDS", "LEAST_SITES", "described", "effective", "inverse", "unit_diagonal"]
 
 Array = NDArray[np.float64]
 KINDS = ("mean correlation", "least variance over mean member", "least variance over best member", "entropy",
          "participation")  # fmt: skip
 BEST = 2  # the kind without an interval: which member is the best is itself drawn
+LEAST_SITES = 10  # for effective numbers that rest on sites, and for intervals of the others
 SINGULAR = 1e-10  # smallest eigenvalue of a correlation matrix that is still inverted
 
 
@@ -49,14 +50,28 @@ def described(
                     values[0, fitted], values[1 + count :, fitted], scale, level
                 )
             if name == "k_eff":
+                value, low, high = _bounded(value, low, high, errors.count.shape[-1])
+                if stations < LEAST_SITES:
+                    value, low, high = _of_few(values[0], part, errors.count.shape[-1])
                 low[BEST], high[BEST] = np.nan, np.nan
             for suffix, each in (("", value), ("_low", low), ("_high", high)):
                 rows.setdefault(name + suffix, [dims]).append(each)
     out = xr.Dataset({name: (("part", *dims), np.stack(each)) for name, (dims, *each) in rows.items()})
     out["count"] = ("member", "member_"), errors.count.sum(axis=0)
     out["stations"] = (), stations if sites else 0
-    out["how"] = (), clusters.how.replace("1 stations", "1 station") if sites else "none: no stations given"
+    out["how"] = (), clusters.how if sites else "none: no stations given"
     return out
+
+
+def _bounded(value: Array, low: Array, high: Array, k: int) -> tuple[Array, ...]:
+    """K members are worth one at least, and K at most: what goes beyond is noise, or difference in skill."""
+    return tuple(np.clip(each, 1.0, k) for each in (value, low, high))
+
+
+def _of_few(sample: Array, part: str, k: int) -> tuple[Array, Array, Array]:
+    """From few sites: none between them, elsewhere the number of these very rows, without interval or correction."""
+    none = np.full_like(sample, np.nan)
+    return (none if part == "between" else np.clip(sample, 1.0, k)), none.copy(), none.copy()
 
 
 def _statistics(
@@ -70,8 +85,6 @@ def _statistics(
     k = r.shape[-1]
     precision = inverse(r)
     mean = (r.sum(axis=(1, 2)) - k) / (k * (k - 1))
-    values = np.linalg.eigvalsh(_filled(r))[:, ::-1]
-    share = np.where(_whole(r)[:, None], np.clip(values, 0.0, None), np.nan) / k
     pair = ("member", "member_")
     return {
         "error_correlation": (pair, r, "z", None),
@@ -79,19 +92,34 @@ def _statistics(
         "partial_correlation": (pair, _partial(precision), "z", None),
         "mean_correlation": ((), mean, "z", None),
         "error_sd": (("member",), sd, "log", None),
-        "eigenvalue": (("rank",), share, "", slice(None)),
-        "k_eff": (("kind",), _k_eff(mean, share, precision, sd), "log", slice(1, None)),
+        "eigenvalue": (("rank",), _shares(r), "", slice(None)),
+        "k_eff": (("kind",), _k_eff(mean, _shares(np.maximum(r, 0.0)), precision, sd), "log", slice(1, None)),
         "vif": (("member",), np.diagonal(precision, axis1=1, axis2=2), "log", slice(None)),
         "information": (("member",), _information(joint), "", slice(None)),
     }
 
 
+def _shares(r: Array) -> Array:
+    """Eigenvalues as shares of their sum (replicate, rank), the largest first; none below zero."""
+    values = np.clip(np.linalg.eigvalsh(_filled(r))[:, ::-1], 0.0, None)
+    return np.where(_whole(r)[:, None], values / values.sum(axis=1, keepdims=True), np.nan)
+
+
+def effective(mean: Array, k: int) -> Array:
+    """K / (1 + (K - 1) r) of a mean correlation; below zero it counts as zero, so that K is the most.
+
+    Examples
+    --------
+    >>> effective(np.array([0.5, 0.0, -0.2]), 4).tolist()
+    [1.6, 4.0, 4.0]
+    """
+    return k / (1.0 + (k - 1) * np.maximum(mean, 0.0))
+
+
 def _k_eff(mean: Array, share: Array, precision: Array, sd: Array) -> Array:
-    """All kinds (replicate, kind)."""
-    k = share.shape[1]
-    common = 1.0 + (k - 1) * mean
+    """All kinds (replicate, kind); the spectrum is that of correlations without those below zero, whose sign it cannot see."""
+    by_mean = effective(mean, share.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
-        by_mean = np.where(common > 0, k / common, np.nan)
         gained = np.einsum("rjk,rj,rk->r", precision, 1.0 / sd, 1.0 / sd)
         entropy = np.exp(-np.sum(np.where(share > 0, share * np.log(share), share), axis=1))
     least = [gained * np.mean(sd**2, axis=1), gained * np.min(sd**2, axis=1)]

@@ -124,5 +124,14 @@ def _said_of_bound(result: xr.Dataset) -> str:
     last = int(np.flatnonzero(possible)[-1])
     units = f" {result.attrs['units']}" if result.attrs["units"] else ""
     return (f" Part of this is the observations' own error, common to all members: how much, these data cannot say; were its "
-            f"standard deviation {result['observation_error'].values[last]:.3g}{units} (the largest possible is {bound:.3g}), "
-            f"the number would be {k[last]:.2f}.")  # fmt: skip
+            f"standard deviation {result['observation_error'].values[last]:.3g}{units} ({_limit(result, last, bound)}), the "
+            f"number would be {k[last]:.2f}.")  # fmt: skip
+
+
+def _limit(result: xr.Dataset, last: int, bound: float) -> str:
+    """What stops the assumed error: its bound, or errors of members that would correlate negatively."""
+    if last == result.sizes["observation_error"] - 1 or np.isnan(result["assumed_correlation"].values[last + 1]).all():
+        return f"the largest possible is {bound:.3g}"
+    return (
+        f"the largest of those tried with which no two members' errors correlate negatively; none is above {bound:.3g}"
+    )

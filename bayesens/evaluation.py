@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,29 +11,20 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.bands import BANDS, band_shares, in_band, warn_dilemma
-from bayesens.checks import check_known, warn
+from bayesens.checks import check_known
 from bayesens.columns import listed
-from bayesens.resample import (
-    Clusters,
-    Replicates,
-    cluster_interval,
-    cluster_probability,
-    leave_out,
-    pigeonhole,
-    time_blocks,
-)
-from bayesens.scored_rows import SCORES, Predictive, add_threshold_crps
-from bayesens.skill import skill
+from bayesens.fold_news import ALL_CONVERGED, MARK, without_convergence
+from bayesens.group_metrics import EXTRA, FIRST, MACRO, POOLED, RowGroup, row_groups
+from bayesens.resample import LEAST, Clusters
+from bayesens.row_resampling import GROUP
+from bayesens.scored_rows import Predictive, add_threshold_crps
 
 __all__ = ["paired_differences", "product_table", "score_table"]
 
 Array = NDArray[np.float64]
-FIRST = ("crps", "log_score", "rmse", "ubrmse", "mae", "bias", "r", "coverage90", "width90")
-EXTRA = ("kge", "r_temporal", "r_temporal_z", "r_spatial")
 LOWER = ("crps", "log_score", "rmse", "ubrmse", "mae", "twcrps")  # better the lower they are
 HIGHER = ("r", "kge", "r_temporal", "r_temporal_z", "r_spatial")
 RATIO = ("crps", "rmse", "ubrmse", "mae", "width90", "twcrps")  # positive quantities in units of y: percent make sense
-POOLED, MACRO = "all", "macro"
 
 
 def score_table(
@@ -55,7 +45,8 @@ def score_table(
     by : str or sequence of str
         Labels of the rows to make groups by: "group", "site", or one that was given.
     replicates : int
-        Of the bootstrap over stations and time blocks, for an interval of every metric; 0 for none, 2000 to publish.
+        Of the bootstrap over stations and time blocks, for an interval of every metric; 0 for none, 2000 to publish. Rows
+        whose estimand is "group" are resampled by whole groups in place of stations.
     block : float, optional
         Length of a time block: days, or units of numeric times; longer than errors remember. None, or rows without times:
         stations alone are resampled, as if the times were the only ones of interest.
@@ -73,12 +64,14 @@ def score_table(
         (median over stations of the correlation over time, stations of 10 rows or more) and ``r_temporal_z`` (their mean
         after Fisher's z); ``r_spatial`` (of the means of stations, three or more); ``twcrps`` where `add_threshold_crps`
         gave it; ``by``, the label that made the group; and ``..._low``, ``..._high`` of each metric, with ``interval``, how
-        they were made or why there are none. The prediction of a model is its predictive mean.
+        they were made or why there are none; ``not_converged``, in how many folds of `compare` the fit has not converged
+        ("none"). The prediction of a model is its predictive mean.
 
     Raises
     ------
     KeyError, ValueError
-        For unknown labels, labels called "all" or "macro", or intervals without stations or with missing times.
+        For unknown labels, labels called "all" or "macro", or intervals without stations (groups, where these were held out)
+        or with missing times.
 
     Warns
     -----
@@ -91,7 +84,9 @@ def score_table(
     group is such for every model; then the group is left out of the mean for all. With 20 stations
     and blocks of time or more, intervals are percentiles of the bootstrap (NaN where more than 5 % of the replicates have no
     value); with fewer they would be too short, and are t intervals from leaving out one station, and one block, at a time;
-    with fewer than five there are none.
+    with fewer than five there are none. Where groups were held out they are the clusters, always with t intervals below 100:
+    stations of one group share what is particular to it, and a line of a single group has none; their mean has one. With one
+    station or none, and an estimand that asks for no new place ("time"), blocks of time alone are resampled.
     ``r`` mixes what ``r_temporal`` and ``r_spatial`` keep apart. Differences of models: `paired_differences`.
 
     References
@@ -112,23 +107,24 @@ def score_table(
     2    RF      b  2  0.5   0.5
     3    RF  macro  4  0.5   0.0
     """
-    lines, metric = [], []
-    for one in _groups(rows, by, replicates, block, random_seed):
+    lines, metric, unsure = [], [], without_convergence(rows)
+    for one in row_groups(rows, by, replicates, block, random_seed):
         for model, values in one.values.items():
             key = {"model": model, "estimand": rows.attrs.get("estimand", ""), "group": one.name, "n": one.n,
                    "stations": one.stations}  # fmt: skip
             metric = list(values)
-            lines.append(key | {name: each[0] for name, each in values.items()} | {"by": one.by}
+            lines.append(key | {name: each[0] for name, each in values.items()}
+                         | {"by": one.by, "not_converged": unsure.get(model, ALL_CONVERGED)}
                          | (_ends(one, values, level) if replicates else {}))  # fmt: skip
     rest = [name for name in metric if name not in FIRST]
     ends = [f"{name}_{end}" for name in (*FIRST, *rest) for end in ("low", "high")] if replicates else []
-    last = ["interval"] if replicates else []
+    last = [*(["interval"] if replicates else []), "not_converged"]
     table = pd.DataFrame(lines)[["model", "estimand", "group", "n", "stations", *FIRST, *rest, "by", *ends, *last]]
     order = {name: i for i, name in enumerate(rows["model"].values.tolist())}
     return table.sort_values("model", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
 
-def _ends(one: _Group, values: Mapping[str, Array], level: float) -> dict[str, Any]:
+def _ends(one: RowGroup, values: Mapping[str, Array], level: float) -> dict[str, Any]:
     out: dict[str, Any] = {"interval": one.clusters.how}
     for name, each in values.items():
         low, high = one.ends(each, level)
@@ -170,7 +166,9 @@ def paired_differences(
         that the model is better than the reference (NaN for bias, coverage and width, of which neither more nor less is
         better), and ``equivalent`` whether the whole interval lies within the range of no importance (differences in
         percent only). ``verdict`` is the word that the interval allows: "better", "worse", "equivalent", "not told apart",
-        "no interval" ("lower" and "higher" where none is better). ``shrunk`` is the difference of a group
+        "no interval" ("lower" and "higher" where none is better), of fewer than five groups held out with their number; it
+        ends in "(not converged)" where fits of the two have not, and ``not_converged`` says which and in how many folds
+        ("none"). ``shrunk`` is the difference of a group
         drawn towards the mean of all groups, as far as its variance over replicates asks for: of three groups or more,
         look at these before naming the best one.
 
@@ -199,25 +197,27 @@ def paired_differences(
         raise ValueError(f"equivalent is a number of percent, such as 1; got {equivalent!r}")
     if rows.sizes["model"] < 2:
         raise ValueError(f"there is nothing to compare with {reference!r}; give common_rows another model or product")
-    lines = []
-    for one in _groups(rows, by, replicates, block, random_seed):
+    lines, unsure = [], without_convergence(rows)
+    for one in row_groups(rows, by, replicates, block, random_seed):
         base = one.values[reference]
         for model, values in one.values.items():
             for name in (*FIRST, *(key for key in values if key not in FIRST)) if model != reference else ():
                 change = _change(name, values[name], base[name])
                 low, high = one.ends(change, level)
                 equal = name in RATIO and low > -equivalent and high < equivalent
-                several = one.name not in (POOLED, MACRO) and one.stations > 1
+                several = one.name not in (POOLED, MACRO) and one.clusters.least > 1
                 boot = change[1 : 1 + one.design.replicates]
                 boot = boot[np.isfinite(boot)]
+                doubt = "; ".join(f"{each} in {unsure[each]}" for each in (reference, model) if each in unsure)
                 lines.append({
                     "model": model, "reference": reference, "estimand": rows.attrs.get("estimand", ""), "group": one.name,
                     "by": one.by, "metric": name, "value": values[name][0], "reference_value": base[name][0],
                     "difference": change[0], "low": low, "high": high,
                     "unit": "percent" if name in RATIO else "absolute", "clear": bool(low > 0.0 or high < 0.0),
                     "p_better": _better(one, name, change), "equivalent": bool(equal),
-                    "verdict": _verdict(name, low, high, equal),
+                    "verdict": _verdict(name, low, high, equal, one.clusters) + MARK * bool(doubt),
                     "shrunk": np.var(boot) if several and len(boot) else np.nan, "interval": one.clusters.how,
+                    "not_converged": doubt or ALL_CONVERGED,
                 })  # fmt: skip
     table = pd.DataFrame(lines)
     for _, part in table.groupby(["model", "by", "metric"]):  # the column still holds variances here
@@ -225,14 +225,16 @@ def paired_differences(
     return table
 
 
-def _better(one: _Group, name: str, change: Array) -> float:
+def _better(one: RowGroup, name: str, change: Array) -> float:
     if name not in (*LOWER, *HIGHER):
         return np.nan
     return one.probability(change, high=0.0) if name in LOWER else one.probability(change, low=0.0)
 
 
-def _verdict(name: str, low: float, high: float, equal: bool) -> str:
+def _verdict(name: str, low: float, high: float, equal: bool, clusters: Clusters) -> str:
     if not np.isfinite(low):
+        if clusters.kinds[0] == GROUP and clusters.stations < LEAST:
+            return f"no interval: {clusters.said} {'is' if clusters.stations == 1 else 'are'} too few"
         return "no interval"
     if equal:
         return "equivalent"
@@ -369,144 +371,3 @@ def _framed(cells: Mapping[tuple[str, str], Mapping[Any, float]], models: list[s
     counts = [column for column in columns if column[0] == "number"]
     # A network without rows in a band has none, rather than an unknown number.
     return out.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int))
-
-
-# ------------------------------------------------------------------------------------------------- groups and replicates
-@dataclass(frozen=True)
-class _Group:
-    """Metrics (replicate) of every model in one group of rows; the first one is of the sample itself."""
-
-    name: str
-    by: str
-    n: int
-    clusters: Clusters
-    design: _Design
-    values: dict[str, dict[str, Array]]
-
-    @property
-    def stations(self) -> int:
-        return self.clusters.stations
-
-    def ends(self, values: Array, level: float) -> tuple[float, float]:
-        if not self.design.replicates:
-            return np.nan, np.nan
-        return cluster_interval(
-            values, level, self.clusters, replicates=self.design.replicates, stations=self.design.stations
-        )
-
-    def probability(self, values: Array, *, low: float = -np.inf, high: float = np.inf) -> float:
-        if not self.design.replicates:
-            return np.nan
-        return cluster_probability(
-            values, self.clusters, low=low, high=high, replicates=self.design.replicates, stations=self.design.stations
-        )
-
-
-@dataclass(frozen=True)
-class _Design:
-    """How many replicates resample, and how many leave out a station."""
-
-    replicates: int
-    stations: int
-
-
-@dataclass(frozen=True)
-class _Codes:
-    """Numbers of every row's station and time block."""
-
-    has_site: bool
-    station: NDArray[np.intp]
-    block: NDArray[np.intp]
-
-
-def _codes(rows: xr.Dataset, replicates: int, block: float | None) -> _Codes:
-    size = rows.sizes["obs"]
-    if "site" not in rows.coords:
-        if replicates:
-            raise ValueError(
-                "intervals resample stations, and these rows have none; give the ensemble site=..., or replicates=0"
-            )
-        return _Codes(False, np.zeros(size, dtype=np.intp), np.zeros(size, dtype=np.intp))
-    site = rows["site"].values
-    if missing := int((site == "").sum()):
-        raise ValueError(
-            f"{missing} of {size} rows have no station, and would count as one; drop them from the ensemble"
-        )
-    timed = replicates > 0 and block is not None and "time" in rows.coords
-    blocks = time_blocks(rows["time"].values, block) if timed and block is not None else np.zeros(size, dtype=np.intp)
-    return _Codes(True, np.unique(site, return_inverse=True)[1], blocks)
-
-
-def _groups(
-    rows: xr.Dataset, by: str | Sequence[str], replicates: int, block: float | None, random_seed: int | None
-) -> Iterator[_Group]:
-    """Pooled, then for each label its groups and their mean."""
-    if replicates < 0 or int(replicates) != replicates:
-        raise ValueError(f"replicates is a whole number, 0 for no intervals; got {replicates!r}")
-    names = [by] if isinstance(by, str) else list(by)
-    own = [str(name) for name, v in rows.coords.items() if v.dims == ("obs",) and v.dtype.kind == "U"]
-    check_known(names, own, kind="label", where="the rows")
-    codes = _codes(rows, replicates, block)
-    options: dict[str, Any] = {"replicates": int(replicates), "random_seed": random_seed}
-    everything = np.arange(rows.sizes["obs"])
-    design = _Design(int(replicates), int(codes.station.max()) + 1)
-    yield _group(rows, everything, POOLED, "", codes, design, _drawn(codes, options))
-    for name in names:
-        label = rows[name].values
-        levels = [str(level) for level in np.unique(label) if level != ""]
-        if taken := sorted({POOLED, MACRO} & set(levels)):
-            raise ValueError(f"the labels of {name!r} hold {listed(taken)}, which the table uses itself; rename them")
-        if missing := int((label == "").sum()):
-            warn(f"{missing} of {len(label)} rows have no {name}: they count in '{POOLED}' alone")
-        drawn = _drawn(codes, options | {"strata": label})
-        groups = [_group(rows, np.flatnonzero(label == level), level, name, codes, design, drawn) for level in levels]
-        yield from groups
-        if groups:
-            clusters = _clusters(codes, np.flatnonzero(label != ""))
-            if min(one.clusters.least for one in groups) < 2:  # the mean over groups is no surer than its worst part
-                clusters = Clusters(min(clusters.stations, 1), clusters.blocks)
-            yield _Group(MACRO, name, sum(one.n for one in groups), clusters, design, _mean_over(groups))
-
-
-def _drawn(codes: _Codes, options: Mapping[str, Any]) -> Replicates:
-    """The sample, the bootstrap, and every station and block left out once."""
-    drawn = pigeonhole(codes.station, codes.block, **options)
-    return leave_out(drawn) if options["replicates"] else drawn
-
-
-def _clusters(codes: _Codes, where: NDArray[np.intp]) -> Clusters:
-    if not codes.has_site:
-        return Clusters(0)
-    return Clusters(len(np.unique(codes.station[where])), len(np.unique(codes.block[where])))
-
-
-def _group(
-    rows: xr.Dataset, where: NDArray[np.intp], name: str, by: str, codes: _Codes, design: _Design, drawn: Replicates
-) -> _Group:
-    kept, station = np.unique(codes.station[where], return_inverse=True)
-    some = Replicates(drawn.station[kept], drawn.block)
-    y, values = rows["observation"].values[where], {}
-    for model in rows["model"].values.tolist():
-        mine = rows.sel(model=model)
-        means = {key: mine[key].values[where] for key in (*SCORES, "twcrps") if key in mine}
-        there = {key: each for key, each in means.items() if not np.isnan(each).all()}
-        found = skill(mine["prediction"].values[where], y, there, station, codes.block[where], some)
-        if not codes.has_site:
-            found |= {key: np.full_like(found["r"], np.nan) for key in found if key.startswith("r_")}
-        nothing = np.full_like(found["r"], np.nan)
-        values[model] = {
-            key: found.get(key, nothing) for key in (*FIRST, *EXTRA, *(["twcrps"] if "twcrps" in mine else []))
-        }
-    return _Group(name, by, len(where), _clusters(codes, where), design, values)
-
-
-def _mean_over(groups: Sequence[_Group]) -> dict[str, dict[str, Array]]:
-    """Mean over groups; one whose metric is undefined for every model, as R of a single row, is left out for all."""
-    models = groups[0].values
-    out: dict[str, dict[str, Array]] = {model: {} for model in models}
-    for name in next(iter(models.values())):
-        stacked = {model: np.stack([one.values[model][name] for one in groups]) for model in models}
-        defined = np.any([~np.isnan(each[:, 0]) for each in stacked.values()], axis=0)
-        for model, each in stacked.items():
-            out[model][name] = each[defined].mean(axis=0) if defined.any() else np.full(each.shape[1], np.nan)
-    return out

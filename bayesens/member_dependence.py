@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.columns import labels, listed
-from bayesens.dependence_statistics import KINDS, described, inverse, unit_diagonal
+from bayesens.dependence_statistics import KINDS, LEAST_SITES, described, inverse, unit_diagonal
 from bayesens.ensemble import Ensemble
 from bayesens.station_sums import PARTS, StationSums, standardised
 
@@ -87,14 +87,18 @@ def dependence(
     Kinds of K_eff. *mean correlation*: K / (1 + (K - 1) r) with the mean r. *least variance*: error variance of the mean
     (of the best) member over the least one that a weighted mean can have, weights adding up to 1 and allowed below 0; it
     grows with differences in skill as well, and weights learnt from few stations will not reach it. *entropy* and
-    *participation* count the eigenvalues of the error correlation matrix: how flat its spectrum is.
+    *participation* count the eigenvalues of the error correlation matrix: how flat its spectrum is. All lie between 1 and K,
+    and are cut there. Correlations below zero: a mean below zero counts as zero (K_eff is K), and so does each pair in
+    the spectrum, which sees no sign; least variance takes them as they are and is cut at K; ``assumed_k_eff`` is NaN where an
+    assumed observation error makes any pair negative. K_eff between stations rests on their number: of fewer than 10
+    there is none, and within stations and over all rows it is then that of these very rows, without an interval.
 
     Intervals resample stations, never rows; they do not cover errors that all stations share at one time. With 5 to 19
     stations they are t intervals (of Fisher's z, of log K_eff), with fewer there are none. Inverses and eigenvalues fit
-    the sample: with 5 stations or more the kinds of K_eff but the first, eigenvalues, VIF and information are corrected
-    for bias by leaving out one station at a time, with t intervals (a value can then pass its natural bound a little). The
-    best member's variance is too small where members are equally good: that kind has no interval. Between stations the
-    means still hold the errors of the rows that they are made of.
+    the sample: with 5 stations or more (K_eff: 10) the kinds of K_eff but the first, eigenvalues, VIF and information are
+    corrected for bias by leaving out one station at a time, with t intervals (an eigenvalue can then pass its bound a
+    little). The best member's variance is too small where members are equally good: that kind has no interval. Between
+    stations the means still hold the errors of the rows that they are made of.
 
     An observation error of variance v changes the covariance C of errors to C - v 1 1'. Without repeated observations v is
     not estimable; it is only known to lie below the variance of y that a linear regression on the members leaves
@@ -154,6 +158,7 @@ def dependence(
     if np.isnan(whole["vif"]).any() and not np.isnan(whole["error_correlation"]).any():
         notes.append("The matrix of error correlations cannot be inverted (a member is a copy or a combination of others, or "
                      "pairs over different rows do not fit together): no partial correlation, VIF, least variance.")  # fmt: skip
+    notes += _notes_of_k_eff(out, site is not None)
     out.attrs = {"level": level, "replicates": replicates, "units": ensemble.units, "notes": json.dumps(notes)}
     return out
 
@@ -174,6 +179,25 @@ def _checked(ensemble: Ensemble, by: ArrayLike | None, replicates: int, level: f
     if (out == "all").any():
         raise ValueError("by has the label 'all', which stands for all rows in the result; rename it")
     return out
+
+
+def _notes_of_k_eff(out: xr.Dataset, sites: bool) -> list[str]:
+    """Why there is no effective number, or one that is cut at K."""
+    notes = []
+    few = [
+        f"{label} has {n}"
+        for label, n in zip(out["group"].values, out["stations"].values, strict=True)
+        if n < LEAST_SITES
+    ]
+    if sites and few:
+        notes.append(f"An effective number of members between stations takes {LEAST_SITES} stations, and {', '.join(few)}: there "
+                     "is none, and no interval of the others.")  # fmt: skip
+    whole = out["mean_correlation"].sel(group="all")
+    if below := [str(part) for part in out["part"].values if float(whole.sel(part=part)) < 0.0]:
+        words = [{"total": "over all rows"}.get(part, f"{part} stations") for part in below]
+        notes.append(f"The mean error correlation {' and '.join(words)} is below zero; it counts as zero in the effective number "
+                     "of members, which is never above their number.")  # fmt: skip
+    return notes
 
 
 def _notes(ensemble: Ensemble, error: Array, site: NDArray[np.str_] | None, observed: int) -> list[str]:
@@ -224,11 +248,13 @@ def _assumed(
     found = np.clip(np.where(possible[:, None, None], left / (own[:, :, None] * own[:, None, :]), np.nan), -1.0, 1.0)
     k = found.shape[-1]
     mean = (found.sum(axis=(1, 2)) - k) / (k * (k - 1))
-    common = 1.0 + (k - 1) * mean
+    none_below = (
+        found.min(axis=(1, 2)) >= -1e-12
+    )  # an error so large that it makes others negative was never common to all
     return xr.Dataset(
         {
             "assumed_correlation": (("observation_error", "member", "member_"), found),
-            "assumed_k_eff": (("observation_error",), k / np.where(common > 0, common, np.nan)),
+            "assumed_k_eff": (("observation_error",), k / (1.0 + (k - 1) * np.where(none_below, mean, np.nan))),
             "observation_error_bound": ((), bound),
         },
         {"observation_error": assumed},

@@ -21,12 +21,14 @@ from bayesens.columns import listed
 from bayesens.comparison import OnMembers, compare
 from bayesens.ensemble import Ensemble
 from bayesens.evaluation import paired_differences
+from bayesens.fold_news import ALL_CONVERGED
 from bayesens.inference import check_given
 from bayesens.member_dependence import dependence
 from bayesens.member_fits import entropy
 from bayesens.members import Members
 from bayesens.models import Climatology
-from bayesens.resample import Clusters, cluster_interval, leave_out, pigeonhole, time_blocks
+from bayesens.resample import why_none
+from bayesens.row_resampling import Resampling, resampling
 from bayesens.splits import Split, splits
 
 __all__ = ["left_out_words", "members_left_out", "shapley"]
@@ -36,7 +38,8 @@ FULL, EMPTY = "all members", "no members"
 MOST = 8  # members of which all subsets are fitted
 MEAN = "mean correlation"
 CHUNK = 256  # replicates at a time
-KEPT = ("value", "reference_value", "difference", "low", "high", "unit", "clear", "p_better", "equivalent", "interval")
+KEPT = ("value", "reference_value", "difference", "low", "high", "unit", "clear", "p_better", "equivalent", "interval",
+        "not_converged")  # fmt: skip
 MEANS = ("crps", "log_score", "mae", "rmse", "twcrps")  # scores of which a mean over rows is made
 SAID = {"crps": "CRPS", "log_score": "log score", "mae": "MAE", "rmse": "RMSE", "twcrps": "threshold-weighted CRPS",
         "ubrmse": "ubRMSE", "r": "correlation", "width90": "width of 90 % intervals"}  # fmt: skip
@@ -94,7 +97,8 @@ def members_left_out(
         ``difference`` [``unit``: percent or absolute], ``low``, ``high``, ``clear``, ``p_better`` (of being better without),
         ``equivalent``, ``interval``, as `paired_differences` gives them (a failed fit: NaN, and why). ``error_correlation``:
         mean correlation of the errors of what is left out with those of what is left, over the rows scored; ``k_eff``:
-        effective number of all members, of `dependence` (mean correlation). ``metric``, ``estimand``, ``level``.
+        effective number of all members, of `dependence` (mean correlation). ``metric``, ``estimand``, ``level``;
+        ``not_converged``, folds in which the fits with all members or without these have not converged.
 
     Raises
     ------
@@ -141,20 +145,24 @@ def members_left_out(
     r, k_eff = _dependence(rows)
     lines = []
     for one, kept, label in zip(sets, left, labels, strict=True):
-        line = {key: found.at[label, key] for key in KEPT} if label in found.index else _failed(failed[label])
+        line: dict[str, Any] = (
+            {key: found.at[label, key] for key in KEPT} if label in found.index else _failed(failed[label])
+        )
         score, full = line.pop("value"), line.pop("reference_value")
-        how = line.pop("interval")
+        how, doubt = line.pop("interval"), line.pop("not_converged")
         lines.append({
             "left_out": ", ".join(one), "members": ", ".join(kept), "n_left": len(kept), "score": score,
             "full_score": full, **line, "error_correlation": float(r.loc[list(one), list(kept)].to_numpy().mean()),
             "k_eff": k_eff, "interval": how, "metric": metric, "estimand": estimand, "level": level,
+            "not_converged": doubt.replace(label, "without").replace(FULL, "with all"),
         })  # fmt: skip
     return pd.DataFrame(lines)
 
 
 def _failed(text: str) -> dict[str, Any]:
     line: dict[str, Any] = dict.fromkeys(KEPT, np.nan)
-    return line | {"unit": "", "clear": False, "equivalent": False, "interval": f"none: the fit failed, {text}"}
+    return line | {"unit": "", "clear": False, "equivalent": False, "interval": f"none: the fit failed, {text}",
+                   "not_converged": ALL_CONVERGED}  # fmt: skip
 
 
 def _members(data: Any) -> tuple[str, ...]:
@@ -257,7 +265,9 @@ def _said(line: dict[Any, Any]) -> str:
     if np.isfinite(line["low"]):
         text += f" ({100 * line['level']:g} % interval {line['low']:{form}} to {line['high']:{form}}{unit})"
     else:
-        text += f" (no interval, {line['interval'].removeprefix('none: ')})"
+        text += f" (no interval: {why_none(line['interval']) or 'the replicates have no value'})"
+    if line.get("not_converged", ALL_CONVERGED) != ALL_CONVERGED:
+        text += f" (fits that have not converged: {line['not_converged']})"
     if np.isfinite(line["error_correlation"]):
         text += f"; errors correlate with those of the others by {line['error_correlation']:.2f}"
     return text + "."
@@ -374,8 +384,8 @@ def shapley(
         raise ValueError(
             f"the fit {whose} failed ({text}), and Shapley values take all subsets; leave out the member that fails"
         )
-    score, clusters, stations = _replicated(rows, metric, replicates, block, random_seed)
-    return _shared(names, score, clusters, stations, replicates, level, {
+    score, how = _replicated(rows, metric, replicates, block, random_seed)
+    return _shared(names, score, how, level, {
         "metric": metric, "estimand": estimand, "level": level, "units": "" if metric == "log_score" else rows.attrs["units"],
         "fits": fits,
     })  # fmt: skip
@@ -396,19 +406,12 @@ def _parts(
 
 def _replicated(
     rows: xr.Dataset, metric: str, replicates: int, block: float | None, random_seed: int | None
-) -> tuple[Array, Clusters, int]:
-    """Mean score of every subset (subset, replicate): the sample, the bootstrap, each station and each block left out."""
-    if replicates and "site" not in rows.coords:
-        raise ValueError(
-            "intervals resample stations, and these rows have none; give the ensemble site=..., or replicates=0"
-        )
+) -> tuple[Array, Resampling]:
+    """Mean score of every subset (subset, replicate): the sample, the bootstrap, each cluster and each block left out."""
+    how = resampling(rows, replicates=replicates, block=block)
+    drawn = how.drawn(random_seed)
+    both, cell = np.unique(np.column_stack([how.station, how.block]), axis=0, return_inverse=True)
     size = rows.sizes["obs"]
-    site = np.unique(rows["site"].values, return_inverse=True)[1] if "site" in rows.coords else np.zeros(size, np.intp)
-    timed = replicates > 0 and block is not None and "time" in rows.coords
-    time = time_blocks(rows["time"].values, block) if timed and block is not None else np.zeros(size, dtype=np.intp)
-    drawn = pigeonhole(site, time, replicates=replicates, random_seed=random_seed)
-    drawn = leave_out(drawn) if replicates else drawn
-    both, cell = np.unique(np.column_stack([site, time]), axis=0, return_inverse=True)
     gather = csr_array((np.ones(size), (cell.ravel(), np.arange(size))))
     total = (gather @ _of_rows(rows, metric).T).T  # (subset, station and block)
     count = gather @ np.ones(size)
@@ -419,8 +422,7 @@ def _replicated(
         rows_of = count @ weight
         out.append(total @ weight / np.where(rows_of > 0, rows_of, np.nan))
     mean = np.concatenate(out, axis=1)
-    clusters = Clusters(int(site.max()) + 1, int(time.max()) + 1)
-    return np.sqrt(mean) if metric == "rmse" else mean, clusters, len(drawn.station)
+    return np.sqrt(mean) if metric == "rmse" else mean, how
 
 
 def _of_rows(rows: xr.Dataset, metric: str) -> Array:
@@ -433,20 +435,19 @@ def _of_rows(rows: xr.Dataset, metric: str) -> Array:
 
 
 def _shared(
-    names: tuple[str, ...], score: Array, clusters: Clusters, stations: int, replicates: int, level: float, labels: dict[str, Any]
-) -> pd.DataFrame:  # fmt: skip
+    names: tuple[str, ...], score: Array, how: Resampling, level: float, labels: dict[str, Any]
+) -> pd.DataFrame:
     """Shapley values of mean scores (subset, replicate)."""
+    clusters = how.clusters()
     full, total, lines = 2 ** len(names) - 1, score[0] - score[-1], []
     for k, (name, values) in enumerate(zip(names, _orders(len(names)) @ score, strict=True)):
-        low, high = np.nan, np.nan
-        if replicates:
-            low, high = cluster_interval(values, level, clusters, replicates=replicates, stations=stations)
+        low, high = how.ends(values, level, clusters)
         lines.append({
             "member": name, "value": values[0], "low": low, "high": high, "clear": bool(low > 0.0 or high < 0.0),
             "share": 100.0 * values[0] / total[0] if total[0] > 0 else np.nan,
             "alone": score[0, 0] - score[1 << k, 0], "last": score[full & ~(1 << k), 0] - score[full, 0],
             "empty_score": score[0, 0], "full_score": score[full, 0],
-            "interval": clusters.how if replicates else "none: no replicates", **labels,
+            "interval": clusters.how if how.replicates else "none: no replicates", **labels,
         })  # fmt: skip
     return pd.DataFrame(lines)
 

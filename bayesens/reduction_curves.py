@@ -329,7 +329,7 @@ class _Curve:
             return 100.0 * (self.score / self.score[0] - 1.0) if self.unit == "percent" else self.score - self.score[0]
 
     def clusters(self, i: int) -> Clusters:
-        return Clusters(self.stations, int(self.removals[i]))
+        return Clusters(self.stations, int(self.removals[i]), kinds=("validation station", "removal"))
 
     def ends(self, values: Array, i: int) -> tuple[float, float]:
         if not self.replicates:
@@ -340,10 +340,7 @@ class _Curve:
 
     def how(self, i: int) -> str:
         """How the interval is made, in the words of what is resampled here."""
-        removals = int(self.removals[i])
-        text = f"{self.stations} validation station{'s' * (self.stations != 1)}"
-        text += f" and {removals} removals" if removals > 1 else ""
-        return self.clusters(i).how.partition(f"{self.stations} stations")[0] + text
+        return self.clusters(i).how
 
 
 def _curves(

@@ -28,6 +28,7 @@ __all__ = [
     "leave_out",
     "pigeonhole",
     "time_blocks",
+    "why_none",
 ]
 
 Array = NDArray[np.float64]
@@ -186,24 +187,82 @@ class Clusters:
     Attributes
     ----------
     stations, blocks : int
-        Stations and time blocks that have rows; one block stands for times that are not resampled.
+        Stations (or what `kinds` names in their place) and time blocks that have rows; one block stands for times that are
+        not resampled.
+    kinds : (str, str)
+        What they are called, in the singular.
+    only_blocks : bool
+        Blocks alone are resampled: there is one station or none.
+    enough : int
+        How many of each the percentiles of the bootstrap take; a t interval serves fewer.
+
+    Examples
+    --------
+    >>> Clusters(3, kinds=("group", "time block")).how, Clusters(1, 40, only_blocks=True).how
+    ('none: 3 groups', 'bootstrap over 40 time blocks')
     """
 
     stations: int
     blocks: int = 1
+    kinds: tuple[str, str] = ("station", "time block")
+    only_blocks: bool = False
+    enough: int = ENOUGH
 
     @property
     def least(self) -> int:
         """The number in the direction that has fewer."""
+        if self.only_blocks:
+            return self.blocks
         return min(self.stations, self.blocks) if self.blocks > 1 else self.stations
+
+    @property
+    def said(self) -> str:
+        """How many stations, or what stands in their place, with their name."""
+        return _counted(self.stations, self.kinds[0])
 
     @property
     def how(self) -> str:
         """How the interval is made, or why there is none."""
-        said = f"{self.stations} stations" + (f" and {self.blocks} time blocks" if self.blocks > 1 else "")
-        if self.least >= ENOUGH:
-            return f"bootstrap over {said}"
-        return f"t with {self.least - 1} degrees of freedom, {said}" if self.least >= LEAST else f"none: {said}"
+        said = [] if self.only_blocks else [self.said]
+        said += [_counted(self.blocks, self.kinds[1])] if self.only_blocks or self.blocks > 1 else []
+        text = " and ".join(said)
+        if self.least >= self.enough:
+            return f"bootstrap over {text}"
+        return f"t with {self.least - 1} degrees of freedom, {text}" if self.least >= LEAST else f"none: {text}"
+
+
+def _counted(number: int, kind: str) -> str:
+    return f"{number} {kind}{'s' * (number != 1)}"
+
+
+def why_none(how: str) -> str:
+    """Say in a plain clause why there is no interval.
+
+    Parameters
+    ----------
+    how : str
+        From `Clusters.how`, as the column ``interval`` of a table has it.
+
+    Returns
+    -------
+    str
+        Empty where there is an interval.
+
+    Examples
+    --------
+    >>> why_none(Clusters(3, kinds=("group", "time block")).how)
+    '3 groups are too few: an interval takes five or more'
+    >>> why_none(Clusters(3, 40, kinds=("group", "time block")).how)
+    '3 groups are too few: an interval takes five or more'
+    """
+    if not how.startswith("none: "):
+        return ""
+    text = how.removeprefix("none: ")
+    few = [part for part in text.split(" and ") if part.partition(" ")[0].isdigit() and int(part.split()[0]) < LEAST]
+    if not few:
+        return text  # no number of clusters, but words of their own
+    verb = "is" if few[0].startswith("1 ") and len(few) == 1 else "are"
+    return f"{' and '.join(few)} {verb} too few: an interval takes five or more{' of each' * (len(few) > 1)}"
 
 
 def leave_out(drawn: Replicates) -> Replicates:
@@ -257,7 +316,7 @@ def cluster_interval(
     """
     if clusters.least < LEAST or not np.isfinite(values[0]):
         return np.nan, np.nan
-    if clusters.least >= ENOUGH:
+    if clusters.least >= clusters.enough:
         low, high = interval(values[1 : 1 + replicates], level)
         return float(low), float(high)
     half = float(student_t.ppf(0.5 + 0.5 * level, clusters.least - 1)) * _leave_out_error(
@@ -294,7 +353,7 @@ def cluster_probability(
     """
     if clusters.least < LEAST or not np.isfinite(values[0]):
         return np.nan
-    if clusters.least >= ENOUGH:
+    if clusters.least >= clusters.enough:
         boot = values[1 : 1 + replicates]
         boot = boot[np.isfinite(boot)]
         if len(boot) <= (1.0 - MOST_UNDEFINED) * replicates:
@@ -310,6 +369,6 @@ def cluster_probability(
 def _leave_out_error(values: Array, clusters: Clusters, replicates: int, stations: int) -> float:
     """Standard error from leaving out one station, and one block, at a time."""
     apart = values[1 + replicates :]
-    parts = [(apart[:stations], clusters.stations)]
+    parts = [] if clusters.only_blocks else [(apart[:stations], clusters.stations)]
     parts += [(apart[stations:], clusters.blocks)] if clusters.blocks > 1 else []
     return float(np.sqrt(sum((n - 1) / n * float(np.sum((each - values[0]) ** 2)) for each, n in parts)))

@@ -9,7 +9,9 @@ import xarray as xr
 
 from bayesens.checks import check_known
 from bayesens.evaluation import paired_differences
+from bayesens.fold_news import ALL_CONVERGED, unmarked
 from bayesens.models import BMA, HBM, EqualWeights, LinearPool
+from bayesens.resample import why_none
 
 __all__ = ["EFFECTS", "ladder", "ladder_effects", "ladder_words"]
 
@@ -32,7 +34,7 @@ EFFECTS = (
     ("whole series", "HBM", "HBM on whole series", "a new site predicted from the members of all its days at once"),
 )
 
-KEPT = ("difference", "low", "high", "unit", "clear", "p_better", "equivalent", "verdict", "interval")
+KEPT = ("difference", "low", "high", "unit", "clear", "p_better", "equivalent", "verdict", "interval", "not_converged")
 
 
 def ladder(*, group: bool = True, site: bool = True, **options: Any) -> dict[str, Any]:
@@ -100,7 +102,8 @@ def ladder_effects(
     DataFrame
         One line an effect: ``effect``, ``change`` in words, ``before`` and ``after``, the rungs; ``difference`` of the second
         from the first, ``low``, ``high``, ``unit``; ``clear``, ``p_better``, ``equivalent`` and ``verdict`` as in
-        `paired_differences`; ``interval``, how it was made. Below zero the change helps, where lower scores are better.
+        `paired_differences`; ``interval``, how it was made; ``not_converged``, folds of the two rungs that have not
+        converged. Below zero the change helps, where lower scores are better.
 
     Raises
     ------
@@ -161,19 +164,45 @@ def ladder_words(effects: pd.DataFrame) -> str:
     lines = effects.to_dict("records")
     fair = [line for line in lines if line["effect"] == "HBM or BMA"]
     said = [f"With the same group and site effects, HBM against BMA: {_said(line)}." for line in fair]
-    clear = [line for line in lines if line["verdict"] in ("better", "worse")]
-    if not clear:
-        return " ".join([*said, "No change of the ladder is told apart from none."])
+    without = [line for line in lines if unmarked(line["verdict"]).startswith("no interval")]
+    clear = [line for line in lines if unmarked(line["verdict"]) in ("better", "worse")]
     for verdict, head in (("better", "What helps"), ("worse", "What hurts")):
-        some = sorted((line for line in clear if line["verdict"] == verdict), key=lambda line: -abs(line["difference"]))
+        some = sorted(
+            (line for line in clear if unmarked(line["verdict"]) == verdict), key=lambda line: -abs(line["difference"])
+        )
         named = [
             f"{line['effect']} ({line['before']} to {line['after']}, {_said(line, verdict=False)})" for line in some
         ]
         said += [f"{head}, the largest first: {'; '.join(named)}."] if named else []
-    rest = [line["effect"] for line in lines if line not in clear]
-    return " ".join(
-        [*said, f"Not told apart from no change, or of no importance: {', '.join(rest)}."] if rest else said
-    )
+    rest = [line["effect"] for line in lines if line not in clear and line not in without]
+    if not clear and rest:
+        said.append("No change of the ladder is told apart from none." if not without else
+                    f"Not told apart from no change: {', '.join(rest)}.")  # fmt: skip
+    elif rest:
+        said.append(f"Not told apart from no change, or of no importance: {', '.join(rest)}.")
+    return " ".join([*said, *_without(without, len(lines)), *_unsure(lines)])
+
+
+def _without(lines: list[dict[Any, Any]], of: int) -> list[str]:
+    """Say why there are no intervals, and that nothing is known without them."""
+    if not lines:
+        return []
+    why = why_none(str(lines[0].get("interval", ""))) or "some scores are not defined in the replicates"
+    which = "" if len(lines) == of else f" of {', '.join(line['effect'] for line in lines)}"
+    return [
+        f"There is no interval{which} ({why}). These rows do not say whether a change of the ladder helps or hurts."
+    ]
+
+
+def _unsure(lines: list[dict[Any, Any]]) -> list[str]:
+    """Name the rungs whose fits have not converged."""
+    each = [part for line in lines for part in str(line.get("not_converged", ALL_CONVERGED)).split("; ")]
+    each = [part for part in each if part != ALL_CONVERGED]
+    if not each:
+        return []
+    return [
+        f"Not converged: {'; '.join(dict.fromkeys(each))}. What is said of these rungs may change with fits that have."
+    ]
 
 
 def _said(line: dict[Any, Any], *, verdict: bool = True) -> str:
@@ -182,4 +211,6 @@ def _said(line: dict[Any, Any], *, verdict: bool = True) -> str:
     text = f"{line['difference']:+{digits}}{unit}"
     if line["low"] == line["low"]:
         text += f" ({line['low']:+{digits}} to {line['high']:+{digits}})"
-    return f"{text}: {line['verdict']}" if verdict else text
+    if verdict:
+        return f"{text}: {line['verdict']}"
+    return f"{text}, not converged" if unmarked(line["verdict"]) != line["verdict"] else text

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bayesens import models
 from bayesens.ensemble import Ensemble
-from bayesens.inference import ESS, IMPORTANCE_ESS, PARETO_K, RHAT
+from bayesens.inference import DIVERGING, ESS, IMPORTANCE_ESS, PARETO_K, RHAT
 from bayesens.options import options_from_json
 
 __all__ = ["facts", "mean_scores", "parameter_tables", "prediction_table"]
@@ -167,7 +167,8 @@ def _converged(tree: xr.DataTree) -> str:
     drawn = f"{sizes['chain']} chains of {sizes['draw']} draws"
     if attrs["method"] == "nuts":
         enough = min(ESS, 0.5 * sizes["chain"] * sizes["draw"])
-        good = not attrs["rhat_max"] > RHAT and attrs["ess_min"] >= enough and not attrs["divergences"]
+        diverged = attrs["divergences"] > DIVERGING * sizes["chain"] * sizes["draw"]
+        good = not attrs["rhat_max"] > RHAT and attrs["ess_min"] >= enough and not diverged
         text = f"R-hat at most {attrs['rhat_max']:.3f}, ESS at least {attrs['ess_min']:.0f}, "
         return f"{'yes' if good else 'NO'}: {text}{attrs['divergences']} divergences; {drawn}"
     if attrs["method"] == "laplace":

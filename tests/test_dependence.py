@@ -128,6 +128,58 @@ def test_redundancy_is_that_of_statsmodels_and_of_regressions():
     np.testing.assert_allclose(found["eigenvalue"], share)
 
 
+def test_effective_numbers_are_never_above_the_number_of_members():
+    """Errors that cancel: the formula of the mean correlation would give more than 20 of 4."""
+    rng = np.random.default_rng(1)
+    site, common = np.repeat(np.arange(24), 30), rng.normal(size=(720, 4))
+    error = common - 0.9 * common.mean(axis=1, keepdims=True)  # correlations of -.3, least possible -1/3
+    frame = pd.DataFrame(0.02 * error, columns=["m1", "m2", "m3", "m4"]).assign(y=0.0, site=site.astype(str))
+    found = dependence(ensemble_of(frame), replicates=100, random_seed=1).sel(group="all")
+    mean = float(found["mean_correlation"].sel(part="total"))
+    assert -1 / 3 < mean < -0.25
+    assert K / (1 + (K - 1) * mean) > 20
+    for name in ("k_eff", "k_eff_low", "k_eff_high"):
+        assert float(found[name].max()) <= K
+        assert float(found[name].min()) >= 1
+    np.testing.assert_allclose(found["k_eff"].sel(part="total"), K, rtol=1e-12)
+    assert np.isnan(found["assumed_k_eff"]).all()
+    assert "below zero; it counts as zero in the effective number" in dependence_words(
+        dependence(ensemble_of(frame), replicates=0)
+    )
+    assert found["eigenvalue"].sel(part="total").values[0] < 0.4  # the spectrum itself is that of these correlations
+
+
+def test_an_assumed_observation_error_has_a_number_where_no_pair_correlates_negatively():
+    frame = frame_of(0.5, 1, n_sites=40)
+    error = frame[["m1", "m2", "m3", "m4"]].sub(frame["y"], axis=0)
+    covariance = np.cov(error.to_numpy().T, bias=True)
+    sd = np.sqrt(np.array([0.0, 0.5 * covariance.min(), 1.05 * covariance.min()]))
+    found = dependence(ensemble_of(frame), replicates=0, observation_error=sd)
+    left = covariance - sd[1] ** 2
+    r = left / np.sqrt(np.outer(np.diag(left), np.diag(left)))
+    assert float(found["assumed_k_eff"][1]) == pytest.approx(K / (1 + 3 * r[np.triu_indices(K, 1)].mean()))
+    assert np.isnan(found["assumed_k_eff"][2])
+    assert np.isfinite(found["assumed_correlation"][2]).all()
+    words = dependence_words(found)
+    assert (
+        f"deviation {sd[1]:.3g} (the largest of those tried with which no two members' errors correlate negatively"
+        in words
+    )
+
+
+def test_effective_numbers_between_few_sites_are_not_given():
+    found = dependence(ensemble_of(frame_of(0.5, 1, n_sites=9)), random_seed=1).sel(group="all")
+    assert np.isnan(found["k_eff"].sel(part="between")).all()
+    assert np.isfinite(found["k_eff"].sel(part=["total", "within"])).all()
+    assert np.isnan(found["k_eff_low"]).all()
+    assert np.isfinite(found["mean_correlation_low"]).all()  # nine stations are enough for a correlation
+    assert "takes 10 stations, and all has 9: there is none" in notes(found)
+    more = dependence(ensemble_of(frame_of(0.5, 1, n_sites=10)), random_seed=1).sel(group="all")
+    assert np.isfinite(more["k_eff"]).all()
+    assert np.isfinite(more["k_eff_low"].sel(kind="mean correlation")).all()
+    assert "takes 10 stations" not in notes(more)
+
+
 def test_an_observation_error_is_in_all_errors():
     """Without the sensor's error the errors correlate by .2; given its variance, that comes back."""
     frame = frame_of(0.2, 1, n_sites=200, n_times=20)

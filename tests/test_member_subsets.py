@@ -286,7 +286,18 @@ def test_shapley_refusals(frame, ensemble):
         shapley(be.SingleMember(member="rf"), ensemble.select(members=["rf", "mlr"]), **QUICK)
     bare = be.Ensemble.from_frame(frame, members=["rf", "mlr"], observation="sm", time="date")
     with pytest.raises(ValueError, match="intervals resample stations, and these rows have none"):
-        shapley(BMA, bare, **(QUICK | {"estimand": "time"}))
+        shapley(BMA, bare, **(QUICK | {"estimand": "time", "block": None}))
+
+
+def test_values_at_one_gauge_are_resampled_over_blocks_of_time(frame):
+    bare = be.Ensemble.from_frame(frame, members=["rf", "mlr"], observation="sm", time="date")
+    found = shapley(BMA, bare, **(QUICK | {"estimand": "time", "block": 5.0}))
+    days = frame["date"].dropna().unique()
+    blocks = len(np.unique((days - days.min()) // pd.Timedelta(days=5)))
+    assert blocks >= 5
+    assert set(found["interval"]) == {f"t with {blocks - 1} degrees of freedom, {blocks} time blocks"}
+    assert (found["low"] < found["value"]).all()
+    assert (found["value"] < found["high"]).all()
 
 
 def test_tables_are_plain(left):

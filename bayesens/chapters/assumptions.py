@@ -61,6 +61,7 @@ def assumptions(results: StudyResults) -> Chapter:
         "Intervals of scores resample stations" + (f" and blocks of {study.evaluation.block:g} days" if blocks else "")
         + ", not rows: rows of one station and of one month share their errors. With fewer than 20 stations or blocks they are t "
         "intervals from leaving out one at a time; with fewer than five there are none."
+        + (" Rows of groups that were held out are resampled by whole groups." if "group" in results.held else "")
     )  # fmt: skip
     parts.append("Observations are taken as the truth: the error of the sensors, and of a point standing for a cell, is "
                  "part of every member's error and of the predictive intervals.")  # fmt: skip

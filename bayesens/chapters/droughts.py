@@ -81,11 +81,14 @@ def _drawn(results: StudyResults, probability: dict[str, np.ndarray], event: np.
     from bayesens import plots
 
     rows, asked = results.held[results.estimand].rows, results.study.evaluation
+    cluster = (
+        "group" if results.estimand == "group" else "site"
+    )  # stations of a group held out are no clusters of their own
     made, axes = figure(
         2.4 * max(len(probability), 2), 2.8, 1, len(probability), sharex=True, sharey=True, squeeze=False
     )
     for ax, (name, p) in zip(axes[0], probability.items(), strict=True):
-        curve = reliability(np.round(p, 2), event, site=rows["site"].values, time=rows["time"].values, block=asked.block,
+        curve = reliability(np.round(p, 2), event, site=rows[cluster].values, time=rows["time"].values, block=asked.block,
                             replicates=min(asked.replicates, 200), random_seed=results.study.study.random_seed)  # fmt: skip
         plots.reliability(curve, ax=ax)
         named(ax, name, legend=False)

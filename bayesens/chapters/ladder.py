@@ -9,6 +9,7 @@ import pandas as pd
 from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
 from bayesens.chapters.scores import options
 from bayesens.evaluation import score_table
+from bayesens.fold_news import ALL_CONVERGED
 from bayesens.rungs import ladder_effects, ladder_words
 from bayesens.splits import ESTIMANDS
 from bayesens.study_results import StudyResults
@@ -43,9 +44,8 @@ def ladder(results: StudyResults) -> Chapter:
         *said,
         _drawing(effects),
         Sheet("ladder", whole, "Change of the CRPS by each step of the ladder [%]; below zero it helps.",
-              "Brackets hold 90 % intervals over stations and blocks of time.", shown=_shown(whole), heads=3),
-        Sheet("ladder_scores", scores, "Scores of the rungs.", shown=scores.rename(columns={"estimand": "held out"})[SHOWN],
-              heads=2),
+              "Brackets hold 90 % intervals, over what the column interval of the file says.", shown=_shown(whole), heads=3),
+        Sheet("ladder_scores", scores, "Scores of the rungs.", shown=_rungs(scores), heads=2),
     ]  # fmt: skip
     failed = {name: rows.attrs["failed"] for name, rows in results.ladder.items() if rows.attrs["failed"] != "{}"}
     parts += [Remark(f"Left out of {name}: {text}", "caution") for name, text in failed.items()]
@@ -62,6 +62,11 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         "CRPS [%]": [f"{value:+.1f} ({each})" for value, each in zip(table["difference"], ends, strict=True)],
         "verdict": table["verdict"],
     })  # fmt: skip
+
+
+def _rungs(scores: pd.DataFrame) -> pd.DataFrame:
+    doubt = ["not converged"] if (scores["not_converged"] != ALL_CONVERGED).any() else []
+    return scores.rename(columns={"estimand": "held out", "not_converged": "not converged"})[[*SHOWN, *doubt]]
 
 
 def _drawing(effects: dict[str, pd.DataFrame]) -> Drawing:

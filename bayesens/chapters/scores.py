@@ -14,6 +14,8 @@ from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
 from bayesens.columns import listed
 from bayesens.comparison import HeldOut
 from bayesens.evaluation import paired_differences, product_table, score_table
+from bayesens.fold_news import ALL_CONVERGED, without_convergence
+from bayesens.resample import why_none
 from bayesens.scored_rows import common_rows
 from bayesens.splits import ESTIMANDS
 from bayesens.study_results import StudyResults
@@ -78,16 +80,20 @@ def _reached(results: StudyResults, held: HeldOut) -> str:
 
 def _verdict(line: Mapping[Any, Any]) -> str:
     one, other, change = line["model"], line["reference"], line["difference"]
+    unsure = line.get("not_converged", ALL_CONVERGED)
+    doubt = "" if unsure == ALL_CONVERGED else f" Not converged: {unsure}."
     if not np.isfinite(line["low"]):
-        return f"The CRPS of {one} differs from that of {other} by {change:+.1f} %; there are too few stations for an interval."
+        why = why_none(str(line["interval"])) or "the replicates have no value"
+        return (f"The CRPS of {one} differs from that of {other} by {change:+.1f} %, without an interval ({why}). These rows do "
+                f"not say which of the two is better.{doubt}")  # fmt: skip
     head = (f"The CRPS of {one} is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than that of {other} "
             f"(90 % interval {line['low']:+.1f} to {line['high']:+.1f} %)")  # fmt: skip
     if line["low"] > -EQUIVALENT and line["high"] < EQUIVALENT:
-        return f"{head}: for practical purposes the two are equal."
+        return f"{head}: for practical purposes the two are equal.{doubt}"
     if not line["clear"]:
-        return f"{head}: these data do not tell the two apart."
+        return f"{head}: these data do not tell the two apart.{doubt}"
     better = one if change < 0 else other
-    return f"{head}: {better} is better here."
+    return f"{head}: {better} is better here.{doubt}"
 
 
 def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> Chapter:
@@ -108,10 +114,11 @@ def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame
         "Every model was fitted without the rows that it is scored on, fold after fold, and all were scored on the same rows. "
         "CRPS, log score, RMSE and MAE are better the lower they are; coverage should be .90; of two models with that "
         "coverage the one with the narrower intervals knows more. Intervals of 90 % come from resampling whole stations"
-        + (" and blocks of time." if results.study.data.time else "."),
+        + (" and blocks of time" if results.study.data.time else "") + _by_groups(results),
         Sheet("scores", table, f"Scores on rows held out, all rows together{_in_units(results)}.", _note(results),
               shown=_pooled(table), digits=None, heads=2, highlight={"CRPS": "min", "log score": "min", "RMSE": "min"}),
     ]  # fmt: skip
+    parts += [Remark(text, "caution") for text in _unsure(results)]
     if text := _unequal_effects(results):
         parts.append(Remark(text, "caution"))
     if len(differences):
@@ -125,6 +132,23 @@ def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame
             f"{first.attrs['rows_dropped']} observed rows are left out for all, because a model or product lacks them."
         )
     return Chapter("Scores", tuple(parts), "scores")
+
+
+def _by_groups(results: StudyResults) -> str:
+    """The end of the sentence on intervals: rows held out by group are drawn by group."""
+    if "group" not in results.held:
+        return "."
+    return ("; where groups were held out, whole groups are resampled in place of stations, for the stations of a group share "
+            "what is particular to it. Fewer than five groups give no interval.")  # fmt: skip
+
+
+def _unsure(results: StudyResults) -> Iterator[str]:
+    """A sentence for each estimand in which fits have not converged."""
+    for estimand, held in results.held.items():
+        if found := without_convergence(held.rows):
+            named = "; ".join(f"{name} in {text}" for name, text in found.items())
+            yield (f"{ESTIMANDS[estimand].capitalize()}: fits have not converged ({named}). Their scores, and what is said of "
+                   "differences from them, may change with fits that have.")  # fmt: skip
 
 
 def _unequal_effects(results: StudyResults) -> str:
@@ -158,11 +182,12 @@ def _pooled(table: pd.DataFrame) -> pd.DataFrame:
 
     lines = table.loc[table["group"] == "all"].rename(columns={"estimand": "held out"})
     ends = [f"{name}_{end}" for name in SHOWN for end in ("low", "high") if f"{name}_{end}" in lines]
-    shown = lines[["model", "held out", *SHOWN, *ends]].reset_index(drop=True)
+    doubt = ["not_converged"] if (lines["not_converged"] != ALL_CONVERGED).any() else []
+    shown = lines[["model", "held out", *SHOWN, *ends, *doubt]].reset_index(drop=True)
     for name, (_, like) in SHOWN.items():
         if f"{name}_low" in shown:
             shown = with_interval(shown, name, digits=_decimals(lines[like]))
-    return shown.rename(columns={name: head for name, (head, _) in SHOWN.items()})
+    return shown.rename(columns={name: head for name, (head, _) in SHOWN.items()} | {"not_converged": "not converged"})
 
 
 def _decimals(values: pd.Series) -> int:
