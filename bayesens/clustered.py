@@ -303,7 +303,7 @@ def _optima(model: Any, rows: Ensemble, warm: Mapping[str, Any] | None, seed: in
     from bayesens.laplace import find_modes
     from bayesens.target import compile_target, lean
 
-    data = model.summarise(rows) if hasattr(model, "summarise") else rows
+    data = _prepared(model, rows)
     with lean():
         built = model.build(data)
     target, rng = compile_target(built), np.random.default_rng(seed)
@@ -312,6 +312,13 @@ def _optima(model: Any, rows: Ensemble, warm: Mapping[str, Any] | None, seed: in
     if not modes:
         raise RuntimeError(f"the search for the highest posterior density of {type(model).__name__} ended nowhere.")
     return target, modes, data
+
+
+def _prepared(model: Any, rows: Ensemble) -> Any:
+    """What a model takes from the rows: statistics, corrected members, or the rows themselves."""
+    if hasattr(model, "summarise"):
+        return model.summarise(rows)
+    return model.prepare(rows) if hasattr(model, "prepare") else rows
 
 
 def _one(
@@ -458,7 +465,7 @@ def effective_rows(
     rows = ensemble.select(rows=used)
     rows.check_training(n_parameters=model.n_parameters(rows))
     resolved = model.resolve(rows)
-    target, modes, _ = _optima(resolved, rows, None, random_seed)
+    target, modes, data = _optima(resolved, rows, None, random_seed)
     root = curvature(target, modes[0].x)
     if root is None:
         raise ValueError(f"the posterior of {type(model).__name__} is not concave at its optimum, so it has no curvature to "
@@ -469,7 +476,7 @@ def effective_rows(
     p = len(step)
     information = float(np.sum(2.0 * loglik[0] - loglik[1 : 1 + p] - loglik[1 + p :]) / STEP**2)
     posterior, _ = target.expand(np.concatenate([modes[0].x + step, modes[0].x - step])[None])
-    each = _scores(resolved, posterior, rows)
+    each = _scores(resolved, posterior, rows, data)
     together = _score_trace(each, codes)
     return EffectiveRows(
         len(rows), int(codes.max()) + 1, information, together / _score_trace(each, np.arange(len(rows))),
@@ -477,15 +484,17 @@ def effective_rows(
     )  # fmt: skip
 
 
-def _scores(model: Any, posterior: xr.Dataset, rows: Ensemble) -> Array:
+def _scores(model: Any, posterior: xr.Dataset, rows: Ensemble, data: Any) -> Array:
     """Derivative of the log density of every row in the directions of the draws, (row, direction)."""
     points = posterior.sizes["draw"]
     out = np.empty((len(rows), points // 2))
     many = max(PART // points, 1)
+    history = model.history(data) if getattr(model, "needs_history", False) else None
+    law = partial(model.training, history=history) if hasattr(model, "training") else model.predictive
     for begin in range(0, len(rows), many):
         some = rows.select(rows=slice(begin, begin + many))
         z, below, _ = on_model_scale(model, some.require_observation())
-        values = model.predictive(posterior, some).log_likelihood(z, below)
+        values = law(posterior, some).log_likelihood(z, below)
         out[begin : begin + many] = (values[: points // 2] - values[points // 2 :]).T / (2.0 * STEP)
     return out
 
@@ -500,7 +509,8 @@ def _score_trace(each: Array, codes: Codes) -> float:
 # ------------------------------------------------------------------------------------------------------------ the parts
 def _refuse_effects(model: Any, why: str) -> None:
     """Refuse a model with parameters of single sites or groups."""
-    levels = [level for level in ("group", "site") if getattr(model, level, False)]
+    own = getattr(model, "correction", "") == "own"  # whose effects stand in the corrections, which are integrated
+    levels = [level for level in ("group", "site") if getattr(model, level, False) and not own]
     if levels or getattr(model, "weights", "") == "group":
         what = f"{' and '.join(levels)} effects" if levels else "weights by group"
         raise ValueError(f"{type(model).__name__} has {what}: {why}. Use the model without them, or HBM in "

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # The layout of a fit file. It grows when an older bayesens could no longer read what a newer one writes.
-FORMAT = 1
+FORMAT = 2
 
 # What predictions, scores and descriptions read at the root of a fit.
 ATTRIBUTES = ("bayesens_options", "bayesens_members", "columns", "units")
@@ -394,6 +394,11 @@ def check_fit_tree(tree: xr.DataTree) -> None:
             f"this is no bayesens fit: its attribute 'bayesens_format' is {tree.attrs['bayesens_format']!r}; wanted a "
             f"whole number from 1 to {FORMAT}"
         )
+    if version.item() < FORMAT:
+        raise ValueError(
+            f"this fit has format {version.item()}, of a bayesens whose models had other options, and this one reads format "
+            f"{FORMAT}: fit again"
+        )
     if version.item() > FORMAT:
         raise ValueError(
             f"this fit has format {version.item()}, and this bayesens reads formats up to {FORMAT}: upgrade bayesens, "
@@ -430,7 +435,7 @@ def write_fit(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     >>> import tempfile
     >>> tree = xr.DataTree.from_dict({"/posterior": xr.Dataset({"sigma": 1.0})})
     >>> texts = {"bayesens_options": "{}", "bayesens_members": "[]", "columns": "{}", "units": ""}
-    >>> tree.attrs = {"bayesens_format": 1, "bayesens_model": "BMA"} | texts
+    >>> tree.attrs = {"bayesens_format": 2, "bayesens_model": "BMA"} | texts
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_fit(tree, Path(folder) / "fit.nc")
     ...     read_fit(Path(folder) / "fit.nc").attrs["bayesens_model"]

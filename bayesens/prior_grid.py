@@ -228,9 +228,14 @@ def _widened(prior: Prior, factor: float) -> Prior:
 
 def _in_use(model: Any, name: str) -> bool:
     """Whether an option has a part in the model as its other options stand."""
+    own = getattr(model, "correction", "joint") == "own"
     part = {
         "weight_prior": getattr(model, "weights", "global") not in ("equal", "group"),
-        "bias_prior": getattr(model, "bias", "") != "none", "slope_prior": getattr(model, "bias", "linear") == "linear",
+        "bias_prior": getattr(model, "bias", "") != "none" and not own,
+        "slope_prior": getattr(model, "bias", "linear") == "linear" and not own,
+        "level_prior": getattr(model, "bias", "") != "none" and own, "gain_prior": getattr(model, "bias", "") == "linear" and own,
+        "covariate_prior": bool(getattr(model, "bias_covariates", ())) and own, "site_ratio_prior": own, "group_ratio_prior": own,
+        "site_sd_prior": not own, "group_sd_prior": not own, "scale_slope_prior": own and getattr(model, "scale", ()) != (),
         "sigma_spread": getattr(model, "sigma", "member") == "member",
         "weight_logit_prior": getattr(model, "weights", "") == "group",
         "weight_spread_prior": getattr(model, "weights", "") == "group",
@@ -487,7 +492,8 @@ def _variables(model: Any, option: str, tree: xr.DataTree) -> list[xr.DataArray]
     found = [name for name in names if name in top and name in posterior]
     if not found:
         return None
-    unit = 1.0 if option.startswith(("slope", "weight", "common")) else model.scale
+    unit = 1.0 if option.startswith(("slope", "scale_slope", "weight", "common")) else getattr(model, "unit", None)
+    unit = model.scale if unit is None else unit
     unit = model.sigma_scale if option == "sigma_prior" else unit
     shift = model.center if option in ("truth_mean_prior", "mean_prior") else 0.0
     return [(posterior[name].transpose("chain", "draw", ...) - shift) / unit for name in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,8 @@ def prior_predictive(
         the sd over rows of replicated observations, both over the sd of the observations and on the model's scale.
         On ``obs``: ``width90``, of the central 90 % interval over all draws, in units of the observations, ``relative_width``,
         over the width of climatology's, and ``covered90``. Scalars: ``coverage90``, the share of covered observations, and
-        ``climatology_width90``. Effects of groups and sites are drawn too.
+        ``climatology_width90``. Effects of groups and sites are drawn too, but for those of corrections, which have a posterior
+        of their own: members enter as they are corrected.
 
     Raises
     ------
@@ -88,11 +90,11 @@ def prior_predictive(
         raise ValueError(f"draws is {draws}; wanted 100 or more, for the tails of 90 % intervals")
     rng = np.random.default_rng(random_seed)
     resolved = model.resolve(ensemble)
-    prior = prior_draws(resolved.build(ensemble), draws=draws, random_seed=int(rng.integers(2**31)))
-    prior = _with_levels(resolved, prior, ensemble, rng)
+    data = resolved.prepare(ensemble) if hasattr(resolved, "prepare") else ensemble
+    prior = prior_draws(resolved.build(data), draws=draws, random_seed=int(rng.integers(2**31)))
     y = ensemble.require_observation()[ensemble.observed]
     rows = ensemble.select(rows=_typical(ensemble))
-    mixture = resolved.predictive(prior, rows)
+    prior, mixture = _law(resolved, prior, data, rows, rng)
     values = _weights(prior) | _correlations(resolved, prior) | _spread(mixture, resolved, rows)
     out = xr.Dataset({name: ("draw", value) for name, value in values.items()})
     out = out.assign(_intervals(mixture, resolved, rows, y, rng))
@@ -110,6 +112,19 @@ def _typical(ensemble: Ensemble) -> NDArray[np.intp]:
     if len(order) <= ROWS:
         return np.sort(order)
     return np.sort(order[np.linspace(0, len(order) - 1, ROWS).round().astype(int)])
+
+
+def _law(
+    model: Any, prior: xr.Dataset, data: Any, rows: Ensemble, rng: np.random.Generator
+) -> tuple[xr.Dataset, Any]:
+    """The draws with what `predictive` asks for beside them, and the distribution of rows; corrections are the posterior's."""
+    if not (hasattr(model, "training") and model.needs_history):
+        prior = _with_levels(model, prior, rows, rng)
+        return prior, model.predictive(prior, rows)
+    prior = prior.assign_coords(model.coordinates(data))
+    if "weight_group" in prior:
+        prior = model.complete(prior, data, rng)
+    return prior, model.training(prior, rows, model.history(data))
 
 
 def _with_levels(model: Any, prior: xr.Dataset, ensemble: Ensemble, rng: np.random.Generator) -> xr.Dataset:
@@ -156,13 +171,24 @@ def _spread(mixture: PosteriorMixture, model: Any, rows: Ensemble) -> dict[str, 
     """Exact sd of p(y | f) under each draw, on the model's scale."""
     y = transform(model.transform).forward(rows.require_observation())
     total: Any = 0.0
+    for weight, mean, variance in _components(mixture):
+        centre = np.sum(weight * mean, axis=2, keepdims=True)
+        total = total + np.sum(weight * ((mean - centre) ** 2 + variance), axis=(1, 2))
+    return {"relative_sd": np.sqrt(total / len(y)) / np.std(y)}
+
+
+def _components(mixture: Any) -> Iterator[tuple[Array, Array, Array]]:
+    """Weights, means and variances of rows that share their components, (draw, row, component)."""
+    if not isinstance(mixture, PosteriorMixture):
+        draws = np.arange(len(mixture.draws))
+        for rows in mixture.parts(200):
+            weight, mean, sd = mixture.components(rows, draws)
+            yield weight, mean, sd**2
+        return
     for block in mixture.blocks():
         x = np.column_stack([np.ones(len(block.rows)), mixture.f[block.rows]])
         mean = np.einsum("scj,rj->src", block.coefficient, x, optimize=True)
-        centre = np.einsum("sc,src->sr", block.weight, mean)
-        between = np.einsum("sc,src->sr", block.weight, (mean - centre[:, :, None]) ** 2)
-        total = total + np.sum(between + np.sum(block.weight * block.variance, axis=1)[:, None], axis=1)
-    return {"relative_sd": np.sqrt(total / len(y)) / np.std(y)}
+        yield np.broadcast_to(block.weight[:, None], mean.shape), mean, block.variance[:, None]
 
 
 def _intervals(

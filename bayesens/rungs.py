@@ -18,19 +18,31 @@ __all__ = ["EFFECTS", "ladder", "ladder_effects", "ladder_words"]
 # What changes from one rung to another, and nothing else does.
 EFFECTS = (
     ("weights", "Equal weights", "BMA", "weights learnt from the data"),
-    ("widths", "BMA", "BMA with own widths", "a kernel width for each member in place of one for all"),
-    ("mixture", "BMA", "Linear pool", "one kernel around a weighted mean in place of a mixture of kernels"),
-    ("effects", "BMA", "BMA with effects", "group and site effects in the kernels' means"),
+    ("sigmas", "BMA", "BMA with own sigmas", "a kernel width for each member in place of one for all"),
+    ("widths", "BMA", "BMA with widths", "kernel widths that follow predicted mean and spread"),
+    ("effects", "BMA without effects", "BMA", "effects of group and site in each member's correction"),
     (
-        "group weights",
-        "BMA with effects",
-        "BMA with group weights",
-        "weights that vary with the group, partially pooled",
+        "correction",
+        "BMA without effects",
+        "BMA fitted at once",
+        "corrections, weights and kernels fitted at once, a mixture of regressions",
     ),
-    ("joint", "Linear pool", "HBM without levels", "members and observation jointly normal, errors independent"),
+    (
+        "mixture",
+        "BMA without effects",
+        "Linear pool without effects",
+        "one kernel around a weighted mean in place of a mixture of kernels",
+    ),
+    ("group weights", "BMA", "BMA with group weights", "weights that vary with the group, partially pooled"),
+    (
+        "joint",
+        "Linear pool without effects",
+        "HBM without levels",
+        "members and observation jointly normal, errors independent",
+    ),
     ("levels", "HBM without levels", "HBM independent", "biases of every source by group and site"),
     ("dependence", "HBM independent", "HBM", "errors of members correlated"),
-    ("HBM or BMA", "BMA with effects", "HBM", "the fair comparison: both with group and site effects"),
+    ("HBM or BMA", "BMA", "HBM", "the fair comparison: both with group and site effects"),
     ("whole series", "HBM", "HBM on whole series", "a new site predicted from the members of all its days at once"),
 )
 
@@ -54,8 +66,9 @@ def ladder(*, group: bool = True, site: bool = True, **options: Any) -> dict[str
 
     Notes
     -----
-    Kernels of BMA have one width for all members but on a rung of its own: widths that differ make a mixture a distribution
-    of other tails, which is another change than a mixture in place of one kernel, and weights of such a fit mean little.
+    Kernels of BMA have one width for all members and rows but on rungs of their own: widths that differ make a mixture a
+    distribution of other tails, which is another change than a mixture in place of one kernel. Rungs have effects of group and
+    site, as HBM has its levels, but for those that say so by name.
 
     All rungs predict row by row, but for the last: "HBM on whole series" learns the offset of a new site from the members of
     all rows that are given of it, which no other rung may use, so that it is a rung of its own and no part of the
@@ -64,14 +77,19 @@ def ladder(*, group: bool = True, site: bool = True, **options: Any) -> dict[str
     Examples
     --------
     >>> list(ladder())[:5]
-    ['Equal weights', 'BMA', 'BMA with own widths', 'Linear pool', 'BMA with effects']
+    ['Equal weights', 'BMA', 'BMA with own sigmas', 'BMA with widths', 'BMA without effects']
     """
     effects: dict[str, Any] = {"group": group, "site": site} | options
-    shared: dict[str, Any] = {"sigma": "shared"} | options
-    rungs = {"Equal weights": EqualWeights(**shared), "BMA": BMA(**shared), "BMA with own widths": BMA(**options),
-             "Linear pool": LinearPool(**options), "BMA with effects": BMA(sigma="shared", **effects)}  # fmt: skip
+    flat: dict[str, Any] = {"group": False, "site": False, "sigma": "shared"} | options
+    plain: dict[str, Any] = {"sigma": "shared", "scale": ()} | effects
+    rungs = {
+        "Equal weights": EqualWeights(**plain), "BMA": BMA(**plain),
+        "BMA with own sigmas": BMA(scale=(), **effects), "BMA with widths": BMA(sigma="shared", **effects),
+        "BMA without effects": BMA(scale=(), **flat), "BMA fitted at once": BMA(correction="joint", **flat),
+        "Linear pool without effects": LinearPool(**options),
+    }  # fmt: skip
     if group:
-        rungs["BMA with group weights"] = BMA(sigma="shared", weights="group", **effects)
+        rungs["BMA with group weights"] = BMA(weights="group", **plain)
     rungs["HBM without levels"] = HBM(errors="independent", group=False, site=False, **options)
     rungs |= {"HBM independent": HBM(errors="independent", **effects), "HBM": HBM(**effects)}
     return rungs | ({"HBM on whole series": HBM(series=True, **effects)} if site else {})
@@ -155,7 +173,7 @@ def ladder_words(effects: pd.DataFrame) -> str:
 
     Examples
     --------
-    >>> table = pd.DataFrame({"effect": ["HBM or BMA"], "before": ["BMA with effects"], "after": ["HBM"], "unit": ["percent"],
+    >>> table = pd.DataFrame({"effect": ["HBM or BMA"], "before": ["BMA"], "after": ["HBM"], "unit": ["percent"],
     ...                       "difference": [2.0], "low": [-1.0], "high": [5.0], "verdict": ["not told apart"]})
     >>> print(ladder_words(table))
     With the same group and site effects, HBM against BMA: +2.0 % (-1.0 to +5.0): not told apart. No change of the ladder is told

@@ -24,11 +24,13 @@ def rows(rungs, stations=24, days=40):
 
 
 @pytest.mark.parametrize(("one", "other", "changed"), [
-    ("BMA", "BMA with effects", {"group", "site"}),
-    ("BMA", "BMA with own widths", {"sigma"}),
+    ("BMA without effects", "BMA", {"group", "site"}),
+    ("BMA", "BMA with own sigmas", {"sigma"}),
+    ("BMA", "BMA with widths", {"scale"}),
+    ("Equal weights", "BMA", {"weights"}),
     ("HBM without levels", "HBM independent", {"group", "site"}),
     ("HBM independent", "HBM", {"errors"}),
-    ("BMA with effects", "BMA with group weights", {"weights"}),
+    ("BMA", "BMA with group weights", {"weights"}),
     ("HBM", "HBM on whole series", {"series"}),
 ])  # fmt: skip
 def test_rungs_of_one_family_differ_in_what_the_effect_names(one, other, changed):
@@ -39,14 +41,14 @@ def test_rungs_of_one_family_differ_in_what_the_effect_names(one, other, changed
 
 def test_rungs_without_labels_have_no_effects_of_them():
     rungs = ladder(group=False, site=False)
-    assert not any(getattr(rungs[name], level) for name in ("BMA with effects", "HBM") for level in ("group", "site"))
+    assert not any(getattr(rungs[name], level) for name in ("BMA", "HBM") for level in ("group", "site"))
     assert {"BMA with group weights", "HBM on whole series"}.isdisjoint(rungs)
     assert {name for _, one, other, _ in EFFECTS for name in (one, other)} == set(ladder())
     assert {model.transform for model in ladder(transform="sqrt").values()} == {"sqrt"}
 
 
 def test_effects_are_paired_differences_of_their_rungs():
-    found = ladder_effects(rows({"Equal weights": 1.0, "BMA": 0.8, "HBM": 0.4, "BMA with effects": 0.8}), replicates=200,
+    found = ladder_effects(rows({"Equal weights": 1.0, "BMA": 0.8, "HBM": 0.4, "BMA without effects": 0.8}), replicates=200,
                            random_seed=1).set_index("effect")  # fmt: skip
     assert list(found.index) == ["weights", "effects", "HBM or BMA"]
     assert found.loc["weights", "difference"] == pytest.approx(-20, abs=1.5)
@@ -68,7 +70,7 @@ def test_rows_without_two_rungs_and_unknown_metrics_are_refused():
 
 def test_words_and_figure_say_what_the_intervals_allow():
     found = ladder_effects(
-        rows({"Equal weights": 1.0, "BMA": 0.8, "HBM": 0.9, "BMA with effects": 0.8}), replicates=200, random_seed=1
+        rows({"Equal weights": 1.0, "BMA": 0.8, "HBM": 0.9, "BMA without effects": 0.8}), replicates=200, random_seed=1
     )
     text = ladder_words(found)
     assert text.startswith("With the same group and site effects, HBM against BMA: +1")

@@ -123,23 +123,21 @@ def table(n=240, sites=12, seed=6):
 
 @pytest.mark.slow
 def test_the_closed_form_is_the_posterior_of_the_plain_model_by_nuts():
-    """Means and standard deviations of 4,000 draws of each: five Monte Carlo errors, at about 60 comparisons."""
+    """Three quantiles of 8,000 draws of each: five Monte Carlo errors at about 80 comparisons, a chance below 1e-4."""
     import nutpie
 
     model = be.BMA(bias_covariates=("lon",), scale=())
     corrected = model.prepare(table())
     plain = nutpie.compile_pymc_model(model.build_correction(corrected, "a"))
-    exact = nutpie.sample(plain, draws=4000, tune=1000, chains=2, seed=1, progress_bar=False).posterior
+    exact = nutpie.sample(plain, draws=4000, tune=1000, chains=2, seed=1, progress_bar=False).posterior.to_dataset()
     fit = be.fit(model, table(), random_seed=1, draws=4000, chains=2, progressbar=False, log_likelihood=False)
     own = fit["posterior"].to_dataset().squeeze("member", drop=True)
     import arviz_stats as azs
 
     for name in ("bias", "slope", "residual_sd", "offset_site", "offset_group", "offset_site_sd", "offset_group_sd",
                  "covariate_slope"):  # fmt: skip
-        one, other = exact[name], own[name]
-        ess = np.maximum(np.asarray(azs.ess(exact[[name]])[name]), 100.0)
-        sd = one.std(("chain", "draw")).values
-        error = sd * np.sqrt(1.0 / ess + 1.0 / 8000)
-        gap = np.abs(one.mean(("chain", "draw")).values - other.mean(("chain", "draw")).values)
-        assert np.all(gap < 5.0 * error), name
-        np.testing.assert_allclose(other.std(("chain", "draw")).values, sd, rtol=0.12)
+        one, other = (a[name].transpose("chain", "draw", ...).values.reshape(8000, -1) for a in (exact, own))
+        ess = np.ravel(np.maximum(np.asarray(azs.ess(exact[[name]])[name]), 100.0))
+        for p in (0.1, 0.5, 0.9):  # shares below the other's quantiles: effects of few groups have heavy tails
+            share = np.mean(other < np.quantile(one, p, axis=0), axis=0)
+            assert np.all(np.abs(share - p) < 5.0 * np.sqrt(p * (1.0 - p) * (1.0 / ess + 1.0 / 8000))), name
