@@ -28,6 +28,7 @@ from bayesens.transforms import transform
 __all__ = [
     "MAX_LOG_LIKELIHOOD",
     "check_given",
+    "check_power_one",
     "check_training_rows",
     "fit",
     "log_likelihood_of",
@@ -97,12 +98,14 @@ def fit(
         Powers above zero that the likelihood, and the top-level priors, are raised to. A likelihood power below one says that
         rows which share their errors tell less than their number: `bayesens.clustered.effective_rows` finds it. Other
         powers serve to see what a posterior rests on. Effects that HBM integrates out are drawn back, and known sites
-        predicted, by the likelihood as it is. Not for ``method="em"``.
+        predicted, by the likelihood as it is. Not for ``method="em"``. With a power of the likelihood no ``log_likelihood``
+        is stored, as `arviz.loo` would take a row out at a power of one that went in at another: `loo` does it right.
     warm : DataTree, or mapping of variable to values, optional
         A fit of the same kind of model to similar rows, such as another fold, or what `optimum` gives of it: the search for
         the optimum begins there, without other starts. The posterior that is sampled is the same.
     log_likelihood : bool, optional
-        Store log p(y_i | f_i, draw). None stores it up to 2e7 values. Not possible for statistics, which have no rows.
+        Store log p(y_i | f_i, draw). None stores it up to 2e7 values. Not possible for statistics, which have no rows, and
+        with ``likelihood_power``.
     allow_insample : bool
         Take members that were trained on these very rows (`Members.insample`). Weights then go to the member that
         memorises best, and intervals are too short: for demonstrations only.
@@ -137,7 +140,7 @@ def fit(
     0.632
     """
     _check_arguments(method, select, draws, tune, chains, target_accept)
-    powers = _checked_powers(method, likelihood_power, prior_power)
+    powers = _checked_powers(method, likelihood_power, prior_power, log_likelihood)
     begin = time.perf_counter()
     _check_data(model, ensemble, log_likelihood)
     _check_origin(ensemble, allow_insample)
@@ -506,6 +509,9 @@ def _data_groups(model: Any, ensemble: Ensemble) -> dict[str, xr.Dataset]:
 def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, wanted: bool | None) -> xr.DataTree:
     if int(tree.attrs["point_estimate"]) or wanted is False:
         return tree
+    if (power := float(tree.attrs.get("likelihood_power", 1.0))) != 1.0:
+        tree.attrs["no_log_likelihood"] = _no_log_likelihood(power)
+        return tree
     posterior = tree["posterior"].to_dataset()
     size = posterior.sizes["chain"] * posterior.sizes["draw"] * int(ensemble.observed.sum())
     if wanted is None and size > MAX_LOG_LIKELIHOOD:
@@ -524,13 +530,40 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _checked_powers(method: str, likelihood: float, prior: float) -> tuple[float, float]:
+def _no_log_likelihood(power: float) -> str:
+    """Why a posterior made with a power of the likelihood has none of what arviz.loo takes."""
+    return (f"The posterior was made with likelihood_power={power:g}, and arviz.loo would take rows out of it at a power of "
+            "one: it has no log_likelihood. Use be.loo(tree, ensemble), which knows the power.")  # fmt: skip
+
+
+def check_power_one(tree: xr.DataTree) -> None:
+    """Refuse a fit with a power of the likelihood where ArviZ would take its log likelihood for that of the posterior.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+
+    Raises
+    ------
+    ValueError
+        If it was made with a ``likelihood_power`` other than one.
+    """
+    if (power := float(tree.attrs.get("likelihood_power", 1.0))) != 1.0:
+        raise ValueError(_no_log_likelihood(power))
+
+
+def _checked_powers(
+    method: str, likelihood: float, prior: float, log_likelihood: bool | None = None
+) -> tuple[float, float]:
     for name, power in (("likelihood_power", likelihood), ("prior_power", prior)):
         if not (np.isfinite(power) and power > 0.0):
             raise ValueError(f"{name} is a power above zero, 1 for none; got {power!r}.")
         if method == "em" and power != 1.0:
             raise ValueError(f"method='em' maximises the likelihood, and {name}={power!r} changes posteriors only; use "
                              "method='auto' or 'nuts'.")  # fmt: skip
+    if log_likelihood and likelihood != 1.0:
+        raise ValueError(f"{_no_log_likelihood(likelihood)} Leave log_likelihood=True out.")
     return float(likelihood), float(prior)
 
 
