@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -21,12 +20,14 @@ from bayesens.ensemble import Ensemble
 from bayesens.files import FORMAT, check_fit_tree
 from bayesens.options import options_from_json, options_to_json
 from bayesens.rows import flat
+from bayesens.sampling import sample
 from bayesens.streaming import SufficientStatistics
 from bayesens.transforms import transform
 
 __all__ = [
     "MAX_LOG_LIKELIHOOD",
     "check_given",
+    "check_power_one",
     "check_training_rows",
     "fit",
     "log_likelihood_of",
@@ -38,22 +39,11 @@ __all__ = [
 
 METHODS = ("auto", "nuts", "laplace", "em")
 MAX_LOG_LIKELIHOOD = 20_000_000  # values, 160 MB: what a fit stores without being asked
-PARETO_K, IMPORTANCE_ESS = 0.7, 400.0
 RHAT, ESS = 1.01, 400.0
 # A transition that diverges is one that met a place too curved for its steps; some is said of a fit where R-hat and ESS fail.
 # Where these hold, a place that a share of .002 of the transitions misses moves a probability by about that: a fifth of
 # the Monte Carlo error of a tail of 5 % with an ESS of 400, sqrt(.05 * .95 / 400) = .011. The number is kept in any case.
 DIVERGING = 0.002
-
-
-@dataclass(frozen=True)
-class _Sampled:
-    """Unconstrained draws (chain, draw, parameter), their log likelihood, how they came about, and statistics of each."""
-
-    x: np.ndarray
-    loglik: np.ndarray
-    attrs: dict[str, Any]
-    stats: dict[str, np.ndarray]
 
 
 def fit(
@@ -85,8 +75,9 @@ def fit(
     method : {"auto", "nuts", "laplace", "em"}
         ``"auto"`` maximises the posterior, samples an approximation around the optimum (normal, or following the
         posterior's skewness) with importance weights, keeps that where Pareto k < .7 and the importance ESS is at least
-        400, and runs NUTS otherwise, started and scaled from the optimum. ``"laplace"`` keeps the approximation whatever
-        it is worth, with a warning. ``"em"`` is Raftery's two-stage fit: one point, no posterior.
+        400, and runs NUTS otherwise, started and scaled from the optimum. Where there are several optima, the approximations
+        around all of them are one proposal, and chains of NUTS are shared out to them. ``"laplace"`` keeps the approximation
+        whatever it is worth, with a warning. ``"em"`` is Raftery's two-stage fit: one point, no posterior.
     draws, tune, chains : int
         Draws kept and thrown away per chain, and chains.
     random_seed : int, optional
@@ -101,12 +92,14 @@ def fit(
         Powers above zero that the likelihood, and the top-level priors, are raised to. A likelihood power below one says that
         rows which share their errors tell less than their number: `bayesens.clustered.effective_rows` finds it. Other
         powers serve to see what a posterior rests on. Effects that HBM integrates out are drawn back, and known sites
-        predicted, by the likelihood as it is. Not for ``method="em"``.
+        predicted, by the likelihood as it is. Not for ``method="em"``. With a power of the likelihood no ``log_likelihood``
+        is stored, as `arviz.loo` would take a row out at a power of one that went in at another: `loo` does it right.
     warm : DataTree, or mapping of variable to values, optional
         A fit of the same kind of model to similar rows, such as another fold, or what `optimum` gives of it: the search for
         the optimum begins there, without other starts. The posterior that is sampled is the same.
     log_likelihood : bool, optional
-        Store log p(y_i | f_i, draw). None stores it up to 2e7 values. Not possible for statistics, which have no rows.
+        Store log p(y_i | f_i, draw). None stores it up to 2e7 values. Not possible for statistics, which have no rows, and
+        with ``likelihood_power``.
     allow_insample : bool
         Take members that were trained on these very rows (`Members.insample`). Weights then go to the member that
         memorises best, and intervals are too short: for demonstrations only.
@@ -128,7 +121,15 @@ def fit(
     Warns
     -----
     UserWarning
-        If the fit has not converged, if an approximation should not be trusted, or if several optima were found.
+        If the fit has not converged, also where chains stay at one of several optima; if an approximation should not be
+        trusted.
+
+    Notes
+    -----
+    ``attrs["modes"]`` is a JSON list of the optima that were found, those of standing first: log density ``logp``, log
+    likelihood ``loglik``, ``evidence``, the share of the probability of all by the normal approximation at each, and the
+    members' ``weight``. Where there are several of standing (a thousandth of the evidence, or 8 below the best log density)
+    there are also their ``share`` of the draws and ``sample_stats["mode"]``, the number of the one that each draw belongs to.
 
     Examples
     --------
@@ -141,7 +142,7 @@ def fit(
     0.632
     """
     _check_arguments(method, select, draws, tune, chains, target_accept)
-    powers = _checked_powers(method, likelihood_power, prior_power)
+    powers = _checked_powers(method, likelihood_power, prior_power, log_likelihood)
     begin = time.perf_counter()
     _check_data(model, ensemble, log_likelihood)
     _check_origin(ensemble, allow_insample)
@@ -325,15 +326,16 @@ def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], wa
     with lean():
         built = model.build(ensemble)
     target = compile_target(built, likelihood_power=powers[0], prior_power=powers[1])
-    sampled = _sample(target, start=target.start if warm is None else target.begin(warm), method=method, draws=draws,
-                      tune=tune, chains=chains, rng=rng, target_accept=target_accept,
-                      starts=starts if warm is None else 0, progressbar=progressbar)  # fmt: skip
+    sampled = sample(target, start=target.start if warm is None else target.begin(warm), method=method, draws=draws,
+                     tune=tune, chains=chains, rng=rng, target_accept=target_accept,
+                     starts=starts if warm is None else 0, progressbar=progressbar)  # fmt: skip
     sampled.attrs["warm"] = int(warm is not None)
     if powers != (1.0, 1.0):
         sampled.attrs.update(likelihood_power=powers[0], prior_power=powers[1])
     posterior, log_prior = target.expand(sampled.x)
     if sampled.attrs["method"] == "nuts":
-        sampled.attrs.update(_convergence(posterior, sampled.stats, tune=tune, draws=draws))
+        told = "modes_apart" in sampled.attrs
+        sampled.attrs.update(_convergence(posterior, sampled.stats, tune=tune, draws=draws, told=told))
     if hasattr(model, "coordinates"):
         posterior = posterior.assign_coords(model.coordinates(ensemble))
     if hasattr(model, "complete"):
@@ -343,52 +345,6 @@ def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], wa
         {name: (dims, values) for name, values in (sampled.stats | {"log_joint": sampled.loglik}).items()}
     )
     return {"posterior": posterior, "sample_stats": stats, "log_prior": log_prior}, sampled.attrs
-
-
-def _sample(target: Any, *, start: np.ndarray, method: str, draws: int, tune: int, chains: int,
-            rng: np.random.Generator, target_accept: float, starts: int, progressbar: bool) -> _Sampled:  # fmt: skip
-    """Laplace with importance weights where it holds, NUTS otherwise."""
-    from bayesens.laplace import curvature, find_modes, laplace
-    from bayesens.nuts import nuts
-
-    modes = find_modes(target, start=start, starts=starts, rng=rng)
-    root = None
-    for first, mode in enumerate(modes):  # a point where the density is not concave is no optimum, however high it lies
-        if (root := curvature(target, mode.x)) is not None:
-            modes = modes[first:]
-            break
-    modes = modes if root is not None else []
-    attrs: dict[str, Any] = {"modes": _json(_optima(target, modes))}
-    if modes:
-        attrs["optimum"] = _json(target.named(modes[0].x))
-    rivals = [m for m in modes[1:] if modes[0].logp - m.logp < 8.0]
-    reason = "asked for"
-    if method in ("auto", "laplace"):
-        if root is None:
-            reason = "the optimiser found no point where the log density is concave"
-            if method == "laplace":
-                raise ValueError(f"method='laplace' is not possible: {reason}. Use method='nuts'.")
-        else:
-            wanted = max(IMPORTANCE_ESS, 0.25 * draws * chains)
-            result = laplace(target, modes[0], root, ess=wanted, pareto_k=PARETO_K, rng=rng)
-            attrs |= {"pareto_k": result.pareto_k, "importance_ess": result.ess, "proposal": result.proposal}
-            trusted = result.pareto_k < PARETO_K and result.ess >= IMPORTANCE_ESS and not rivals
-            reason = (
-                f"Pareto k {result.pareto_k:.2f} and importance ESS {result.ess:.0f}"
-                + (f", and {len(rivals)} other optima within 8 of the best log density" if rivals else "")
-            )  # fmt: skip
-            if trusted or method == "laplace":
-                if not trusted:
-                    warn(f"The approximation around the optimum should not be trusted ({reason}; wanted k < {PARETO_K} and "
-                         f"an ESS of {IMPORTANCE_ESS:.0f}). Use method='nuts'.")  # fmt: skip
-                index = result.resample(draws * chains, rng).reshape(chains, draws)
-                return _Sampled(
-                    result.x[index], result.loglik[index], attrs | {"method": "laplace", "reason": reason}, {}
-                )
-    x, stats = nuts(target, modes[0].x if modes else target.start, root, draws=draws, tune=tune, chains=chains, rng=rng,
-                    target_accept=target_accept, progressbar=progressbar)  # fmt: skip
-    loglik = target.logp_and_loglik(x.reshape(-1, x.shape[-1]))[1].reshape(x.shape[:2])
-    return _Sampled(x, loglik, attrs | {"method": "nuts", "reason": reason}, stats)
 
 
 def optimum(tree: xr.DataTree) -> dict[str, list[float]] | None:
@@ -425,19 +381,10 @@ def _warm_start(
     return found
 
 
-def _optima(target: Any, modes: list[Any]) -> list[dict[str, Any]]:
-    """Log density, log likelihood and weights, for models that have them, at each optimum."""
-    if not modes:
-        return []
-    x = np.stack([mode.x for mode in modes])
-    logliks, variables = target.logp_and_loglik(x)[1], target.expand(x[None])[0]
-    weights = variables["weight"].values[0].tolist() if "weight" in variables else []
-    out = [{"logp": m.logp, "loglik": float(loglik)} for m, loglik in zip(modes, logliks, strict=True)]
-    return [one | {"weight": weight} for one, weight in zip(out, weights, strict=True)] if weights else out
-
-
-def _convergence(posterior: xr.Dataset, stats: dict[str, np.ndarray], *, tune: int, draws: int) -> dict[str, Any]:
-    """Rank-normalised R-hat, bulk and tail ESS of every quantity; one plain sentence where they fail.
+def _convergence(
+    posterior: xr.Dataset, stats: dict[str, np.ndarray], *, tune: int, draws: int, told: bool = False
+) -> dict[str, Any]:
+    """Rank-normalised R-hat, bulk and tail ESS of every quantity; one plain sentence where they fail and none is said yet.
 
     Variables that only serve the parametrisation of a correlation matrix are left out: the data tell the matrix, not how
     it is made up of a common factor and a rest.
@@ -467,7 +414,7 @@ def _convergence(posterior: xr.Dataset, stats: dict[str, np.ndarray], *, tune: i
         )
     if divergences > DIVERGING * stats["diverging"].size or (divergences and problems):
         problems.append(f"{divergences} of {stats['diverging'].size} transitions diverged")
-    if problems:
+    if problems and not told:
         warn("The fit has not converged: " + "; ".join(problems)
              + f". Raise tune={tune} and draws={draws}, or target_accept, or use tighter priors.")  # fmt: skip
     return attrs
@@ -541,6 +488,9 @@ def _data_groups(model: Any, ensemble: Ensemble) -> dict[str, xr.Dataset]:
 def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, wanted: bool | None) -> xr.DataTree:
     if int(tree.attrs["point_estimate"]) or wanted is False:
         return tree
+    if (power := float(tree.attrs.get("likelihood_power", 1.0))) != 1.0:
+        tree.attrs["no_log_likelihood"] = _no_log_likelihood(power)
+        return tree
     posterior = tree["posterior"].to_dataset()
     size = posterior.sizes["chain"] * posterior.sizes["draw"] * int(ensemble.observed.sum())
     if wanted is None and size > MAX_LOG_LIKELIHOOD:
@@ -559,13 +509,40 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _checked_powers(method: str, likelihood: float, prior: float) -> tuple[float, float]:
+def _no_log_likelihood(power: float) -> str:
+    """Why a posterior made with a power of the likelihood has none of what arviz.loo takes."""
+    return (f"The posterior was made with likelihood_power={power:g}, and arviz.loo would take rows out of it at a power of "
+            "one: it has no log_likelihood. Use be.loo(tree, ensemble), which knows the power.")  # fmt: skip
+
+
+def check_power_one(tree: xr.DataTree) -> None:
+    """Refuse a fit with a power of the likelihood where ArviZ would take its log likelihood for that of the posterior.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+
+    Raises
+    ------
+    ValueError
+        If it was made with a ``likelihood_power`` other than one.
+    """
+    if (power := float(tree.attrs.get("likelihood_power", 1.0))) != 1.0:
+        raise ValueError(_no_log_likelihood(power))
+
+
+def _checked_powers(
+    method: str, likelihood: float, prior: float, log_likelihood: bool | None = None
+) -> tuple[float, float]:
     for name, power in (("likelihood_power", likelihood), ("prior_power", prior)):
         if not (np.isfinite(power) and power > 0.0):
             raise ValueError(f"{name} is a power above zero, 1 for none; got {power!r}.")
         if method == "em" and power != 1.0:
             raise ValueError(f"method='em' maximises the likelihood, and {name}={power!r} changes posteriors only; use "
                              "method='auto' or 'nuts'.")  # fmt: skip
+    if log_likelihood and likelihood != 1.0:
+        raise ValueError(f"{_no_log_likelihood(likelihood)} Leave log_likelihood=True out.")
     return float(likelihood), float(prior)
 
 

@@ -11,14 +11,19 @@ from scipy import linalg, optimize
 from bayesens.skewed import skew_map
 from bayesens.target import Target
 
-__all__ = ["Laplace", "Mode", "curvature", "find_modes", "laplace"]
+__all__ = ["Laplace", "Mode", "curvature", "distinct", "find_modes", "laplace", "weighted", "worth_more"]
 
 BATCH = 2000  # proposals at a time
 MOST = (
     36  # parameters, as of BMA with nine members, up to which the skewed proposal is tried: its axes get ill-determined
 )
 HOPELESS = 0.002  # share of a batch that its weights must be worth for a better proposal to be tried
-
+JITTER = 0.7  # of the starts, in every coordinate
+MIRROR = 20.0  # in log density below the best optimum, up to which the point on the other side of the start is tried
+HEIGHT, PLACE = (
+    0.05,
+    1.0,
+)  # in log density, and in standard deviations of the curvature: two optima nearer in both are one
 GRADIENT = 1e-4  # of the whitened log density, whose optimum is then less than 1e-7 away
 
 
@@ -65,6 +70,10 @@ class Laplace:
 def find_modes(target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator) -> list[Mode]:
     """Maximise the log density from the given start and from jittered ones.
 
+    Where parameters can change places, as those of two members that are alike, the start is near the middle between two
+    optima of one height: the point on its other side from the best optimum is tried too, if the density there is not far
+    lower.
+
     Parameters
     ----------
     target : Target
@@ -76,19 +85,40 @@ def find_modes(target: Target, *, start: np.ndarray, starts: int, rng: np.random
     Returns
     -------
     list of Mode
-        Distinct maxima, best first; those that differ by less than .05 in log density are one.
+        Distinct maxima, best first: they differ by .05 in log density, or lie a standard deviation apart.
     """
     found: list[Mode] = []
     for i in range(1 + starts):
-        x0 = start if i == 0 else start + rng.normal(scale=0.7, size=len(start))
+        x0 = start if i == 0 else start + rng.normal(scale=JITTER, size=len(start))
         if (mode := _climb(target, x0)) is not None:
             found.append(mode)
-    found.sort(key=lambda mode: -mode.logp)
-    distinct: list[Mode] = []
-    for mode in found:
-        if all(abs(mode.logp - other.logp) >= 0.05 for other in distinct):
-            distinct.append(mode)
-    return distinct
+    if starts and found:
+        best = max(found, key=lambda mode: mode.logp)
+        other_side = 2.0 * start - best.x
+        if best.logp - float(target.logp(other_side[None])[0]) < MIRROR:
+            mode = _climb(target, other_side)
+            found += [mode] if mode is not None else []
+    return distinct(target, found)
+
+
+def distinct(target: Target, found: list[Mode]) -> list[Mode]:
+    """One of each group of maxima that are the same in height and in place, best first."""
+    out: list[Mode] = []
+    for mode in sorted(found, key=lambda mode: -mode.logp):
+        if not any(other.logp - mode.logp < HEIGHT and _distance(target, other.x, mode.x) < PLACE for other in out):
+            out.append(mode)
+    return out
+
+
+def _distance(target: Target, x: np.ndarray, other: np.ndarray) -> float:
+    """From a maximum to another point, in standard deviations of the maximum's curvature along the way."""
+    away = other - x
+    if not (size := np.abs(away).max()) > 0.0:
+        return 0.0
+    step = 1e-5 / size
+    ahead, behind = target.logp_and_gradient(np.stack([x + step * away, x - step * away]))[1] @ away
+    squared = (behind - ahead) / (2.0 * step)
+    return float(np.sqrt(max(squared, 0.0)))
 
 
 def _climb(target: Target, x: np.ndarray) -> Mode | None:
@@ -183,23 +213,43 @@ def laplace(
         z = rng.standard_normal((size, len(mode.x)))
         return mode.x + z @ root.T, -0.5 * np.sum(z**2, axis=1)
 
-    def enough(found: float, k: float) -> bool:
-        return found >= ess and k < pareto_k
-
-    first = _weighted(target, normal, "normal", enough=enough, most=BATCH)
-    if enough(first.ess, first.pareto_k) or first.ess < HOPELESS * BATCH or len(mode.x) > MOST:
+    first = weighted(target, normal, "normal", ess=ess, pareto_k=pareto_k, batches=1)
+    if not worth_more(first, ess=ess, pareto_k=pareto_k):
         return first
     proposal = skew_map(target, mode.x, root, rng=rng)
     if proposal is None:
         return first
-    return _weighted(target, lambda size: proposal.sample(size, rng), "skewed", enough=enough, most=4 * BATCH)
+    return weighted(target, lambda size: proposal.sample(size, rng), "skewed", ess=ess, pareto_k=pareto_k, batches=4)
 
 
-def _weighted(
-    target: Target, proposal: Callable[[int], tuple[np.ndarray, np.ndarray]], name: str, *,
-    enough: Callable[[float, float], bool], most: int,
+def worth_more(first: Laplace, *, ess: float, pareto_k: float) -> bool:
+    """Whether weights of normal proposals fall short, and not so far that proposals which follow the skewness would too."""
+    enough = first.ess >= ess and first.pareto_k < pareto_k
+    return not enough and first.ess >= HOPELESS * BATCH and first.x.shape[1] <= MOST
+
+
+def weighted(
+    target: Target, proposal: Callable[[int], tuple[np.ndarray, np.ndarray]], name: str, *, ess: float, pareto_k: float,
+    batches: int,
 ) -> Laplace:  # fmt: skip
-    """Draws of a proposal, a batch at a time until they are worth enough, with smoothed weights."""
+    """Draws of a proposal, a batch at a time until they are worth enough, with smoothed weights.
+
+    Parameters
+    ----------
+    target : Target
+    proposal : callable
+        From a number of draws to points (draw, parameter) and their log density up to a constant.
+    name : str
+        Of the proposal.
+    ess, pareto_k : float
+        At which proposals end.
+    batches : int
+        Most batches.
+
+    Returns
+    -------
+    Laplace
+    """
     from arviz_stats.base import array_stats
 
     x, ratio, loglik = [], np.zeros(0), np.zeros(0)
@@ -211,6 +261,6 @@ def _weighted(
         loglik = np.concatenate([loglik, batch])
         log_weight, k = array_stats.psislw(-(ratio - ratio.max()))
         log_weight = np.asarray(log_weight) - np.logaddexp.reduce(np.asarray(log_weight))
-        ess = float(np.exp(-np.logaddexp.reduce(2.0 * log_weight)))
-        if enough(ess, float(k)) or len(ratio) >= most:
-            return Laplace(np.concatenate(x), loglik, log_weight, float(k), ess, name)
+        worth = float(np.exp(-np.logaddexp.reduce(2.0 * log_weight)))
+        if (worth >= ess and k < pareto_k) or len(ratio) >= batches * BATCH:
+            return Laplace(np.concatenate(x), loglik, log_weight, float(k), worth, name)

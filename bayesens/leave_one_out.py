@@ -12,8 +12,7 @@ import xarray as xr
 
 from bayesens.checks import warn
 from bayesens.ensemble import Ensemble
-from bayesens.inference import check_given, check_training_rows, model_of, on_model_scale
-from bayesens.predictive import PosteriorMixture
+from bayesens.inference import check_given, check_training_rows, model_of, on_model_scale, training_mixture
 from bayesens.psis import LEAST_TAIL, good_k, leave_one_out, tail_length
 
 if TYPE_CHECKING:
@@ -27,18 +26,19 @@ class _Fitted:
     """A model with its draws and the rows it was fitted to; `index` has their positions in the table."""
 
     model: Any
+    tree: xr.DataTree
     posterior: xr.Dataset
     rows: Ensemble
     index: np.ndarray
+    power: float = 1.0  # that the likelihood of the posterior was raised to
 
     @property
     def draws(self) -> int:
         return int(self.posterior.sizes["chain"] * self.posterior.sizes["draw"])
 
-    def mixture(self, posterior: xr.Dataset, rows: Ensemble) -> PosteriorMixture:
+    def mixture(self, posterior: xr.Dataset, rows: Ensemble) -> Any:
         """The density of training rows under each draw, its effects as they were drawn."""
-        mixture: PosteriorMixture = self.model.predictive(posterior, rows)
-        return mixture
+        return training_mixture(self.model, self.tree, rows, posterior)
 
 
 def loo(
@@ -87,12 +87,15 @@ def loo(
         As ``arviz.compare`` and the plots take it: ``elpd``, its standard error ``se``, effective number of parameters
         ``p``; ``elpd_i``, ``p_loo_i`` and ``pareto_k`` (obs). The log score of leave-one-out predictions is ``-elpd_i``. A
         subsample has NaN outside the sample, and the standard error of having left out so few in ``subsampling_se``, which
-        ``se``, that of having observed so few rows, does not hold. Importance weights are not kept.
+        ``se``, that of having observed so few rows, does not hold. Importance weights are not kept. What a model has to say
+        of its leave-one-out densities, its class attribute ``loo_note``, stands in ``elpd_i.attrs["note"]``.
 
     Raises
     ------
     ValueError
-        If the ensemble is not that of the fit, or if the fit has no posterior or fewer than 25 draws.
+        If the ensemble is not that of the fit, if the fit has no posterior or fewer than 25 draws, or if it has a
+        ``likelihood_power`` and effects that were integrated out: these are drawn by the likelihood as it is, and no
+        weights of whole draws take a row out of both.
 
     Warns
     -----
@@ -131,11 +134,16 @@ def loo(
 
 
 def _fitted(tree: xr.DataTree, ensemble: Ensemble, model: Any) -> _Fitted:
-    found = model_of(tree, model)
+    found, power = model_of(tree, model), float(tree.attrs.get("likelihood_power", 1.0))
     if int(tree.attrs.get("point_estimate", 0)):
         raise ValueError(
             f"The fit is one point (method={tree.attrs['method']!r}) and leave-one-out needs draws of a posterior; fit with "
             "method='auto', or score rows that were held out with be.score."
+        )
+    if power != 1.0 and getattr(found, "needs_history", False):
+        raise ValueError(
+            f"The fit has likelihood_power={power:g}, and effects of sites or groups that were drawn by the likelihood as it "
+            f"is: no weights take a row out of both. Use be.compare(..., likelihood_power={power:g}), which fits again."
         )
     check_training_rows(tree, ensemble)
     keep = ensemble.observed
@@ -145,7 +153,7 @@ def _fitted(tree: xr.DataTree, ensemble: Ensemble, model: Any) -> _Fitted:
             warn(f"{empty} of {int(ensemble.observed.sum())} rows with an observation have no member at all: the fit has not "
                  "used them, and neither has its elpd. Leave them out of all fits that you compare.")  # fmt: skip
     index = np.nonzero(keep)[0]
-    out = _Fitted(found, tree["posterior"].to_dataset(), ensemble.select(rows=index), index)
+    out = _Fitted(found, tree, tree["posterior"].to_dataset(), ensemble.select(rows=index), index, power)
     if out.draws // 5 < LEAST_TAIL:
         raise ValueError(
             f"The fit has {out.draws} draws, and leave-one-out needs at least {5 * LEAST_TAIL} (1000 are better); "
@@ -177,7 +185,7 @@ def _left_out(
 
     def visit(some: np.ndarray, values: np.ndarray) -> None:
         part = np.empty((len(some), 3))
-        leave_one_out(values, tail, part)
+        leave_one_out(values, tail, part, fitted.power)
         out[some] = part
         advance(len(some))
 
@@ -228,7 +236,9 @@ def _common(fitted: _Fitted, k: np.ndarray, k_of_rows: np.ndarray) -> dict[str, 
 
 
 def _on_rows(fitted: _Fitted, values: np.ndarray) -> xr.DataArray:
-    return xr.DataArray(values, dims="obs", coords={"obs": fitted.index}, name="y")
+    note = getattr(fitted.model, "loo_note", "")
+    attrs = {"note": note} if note else {}
+    return xr.DataArray(values, dims="obs", coords={"obs": fitted.index}, name="y", attrs=attrs)
 
 
 def _warn_k(k: np.ndarray, draws: int, method: str) -> None:

@@ -67,7 +67,8 @@ def loo_table(
         errors ``se`` (rows independent) and ``se_clustered``; ``p``, effective number of parameters; ``difference`` to the
         best fit's elpd with ``difference_se`` and ``difference_se_clustered``; ``weight``, of ArviZ's stacking; ``bad_k``,
         rows whose Pareto k is too high for the estimate; ``n`` rows, ``clusters``, and ``clustered_by``, which says what
-        the clustered errors rest on or, below five clusters where they are NaN, why there are none.
+        the clustered errors rest on or, below five clusters where they are NaN, why there are none. ``attrs["notes"]`` has
+        by name what models say of their leave-one-out densities (their ``loo_note``), if any does.
 
     Raises
     ------
@@ -130,7 +131,10 @@ def loo_table(
             "bad_k": int(np.sum(~(one.pareto_k.values <= good_k(one.n_samples)))), "n": len(rows), "clusters": clusters,
             "clustered_by": said,
         })  # fmt: skip
-    return pd.DataFrame(lines).sort_values("elpd", ascending=False, kind="stable", ignore_index=True)
+    table = pd.DataFrame(lines).sort_values("elpd", ascending=False, kind="stable", ignore_index=True)
+    if notes := {name: str(one.elpd_i.attrs["note"]) for name, one in found.items() if "note" in one.elpd_i.attrs}:
+        table.attrs["notes"] = notes
+    return table
 
 
 def clustered_error(values: ArrayLike, codes: ArrayLike) -> float:

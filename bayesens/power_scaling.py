@@ -418,8 +418,8 @@ def _conditional(tree: xr.DataTree, ensemble: Ensemble | None) -> xr.DataArray:
     if "log_likelihood" in tree.children:
         return tree["log_likelihood"].to_dataset()["y"]
     if ensemble is None:
-        raise ValueError("the fit has left out its log_likelihood, which joint=False scales; pass the training rows as ensemble, "
-                         "or add it with be.add(tree, ensemble, 'log_likelihood')")  # fmt: skip
+        raise ValueError("the fit has left out its log_likelihood, which joint=False scales; pass the training rows as "
+                         "ensemble=")  # fmt: skip
     check_training_rows(tree, ensemble)
     return log_likelihood_of(model_of(tree), tree["posterior"].to_dataset(), ensemble)
 

@@ -15,7 +15,15 @@ from bayesens.checks import warn
 from bayesens.columns import listed
 from bayesens.distributions import Distribution, NormalMixture, transformed
 from bayesens.ensemble import Ensemble
-from bayesens.inference import check_given, check_training_rows, log_likelihood_of, model_of, on_model_scale, training_mixture
+from bayesens.inference import (
+    check_given,
+    check_power_one,
+    check_training_rows,
+    log_likelihood_of,
+    model_of,
+    on_model_scale,
+    training_mixture,
+)
 from bayesens.predictive import Block, PosteriorMixture
 from bayesens.transforms import transform
 
@@ -299,7 +307,8 @@ def add(
     Raises
     ------
     ValueError
-        If the ensemble is not that of the fit, or the group is unknown.
+        If the ensemble is not that of the fit, the group is unknown, or ``log_likelihood`` is asked for a fit with a
+        ``likelihood_power``, which `arviz.loo` would misread: `loo` takes such fits as they are.
 
     Examples
     --------
@@ -318,6 +327,7 @@ def add(
     check_training_rows(tree, ensemble)
     posterior = tree["posterior"].to_dataset()
     if group == "log_likelihood":
+        check_power_one(tree)
         values = log_likelihood_of(fitted, tree, ensemble)
     else:
         chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]

@@ -1,8 +1,9 @@
 """Leave-one-out densities by Pareto-smoothed importance sampling, row by row, compiled by numba at first use.
 
 The draws of a posterior given all rows become draws of the posterior given all rows but one by weights proportional to
-1 / p(y_i | draw). The largest of them are replaced by the quantiles of a generalised Pareto distribution fitted to them,
-whose shape k says whether the weights can be trusted.
+1 / p(y_i | draw), or to its power where the likelihood was raised to one: what a row gave is what has to be taken out. The
+largest weights are replaced by the quantiles of a generalised Pareto distribution fitted to them, whose shape k says whether
+they can be trusted.
 
 References
 ----------
@@ -139,7 +140,7 @@ def _smooth(tail, cutoff):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _one(loglik, tail_size, a):  # type: ignore[no-untyped-def]
+def _one(loglik, tail_size, power, a):  # type: ignore[no-untyped-def]
     """Log density left out, Pareto k, and log density under all draws, of one row; `a` is room for its weights."""
     draws = loglik.size
     least, largest = loglik[0], loglik[0]
@@ -156,27 +157,33 @@ def _one(loglik, tail_size, a):  # type: ignore[no-untyped-def]
     if least == -np.inf:  # a draw that rules the row out is infinitely more likely without it
         return -np.inf, np.inf, everything
     for s in range(draws):
-        a[s] = least - loglik[s]
+        a[s] = power * (least - loglik[s])
     body = draws - tail_size
     _select(a, body - 1)
     a[body:].sort()
     tail = a[body:]
     k, smoothed = _smooth(tail, a[body - 1])
+    # The log density of a draw, above the least, is -a / power: times its weight it is (1 - 1 / power) a where it is not
+    # smoothed, which is the same for all draws at a power of one.
+    rest = 1.0 - 1.0 / power
     total, top = 0.0, 0.0
     for s in range(body):
         total += math.exp(a[s])
+        top = max(top, rest * a[s])
     for j in range(tail_size):
         total += math.exp(smoothed[j])
-        top = max(top, smoothed[j] - tail[j])
-    # Weight times density is the same for all draws that are not smoothed.
-    weighted = body * math.exp(-top)
+        top = max(top, smoothed[j] - tail[j] / power)
+    weighted = body * math.exp(-top) if rest == 0.0 else 0.0
+    if rest != 0.0:
+        for s in range(body):
+            weighted += math.exp(rest * a[s] - top)
     for j in range(tail_size):
-        weighted += math.exp(smoothed[j] - tail[j] - top)
+        weighted += math.exp(smoothed[j] - tail[j] / power - top)
     return least + top + math.log(weighted) - math.log(total), k, everything
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def leave_one_out(loglik, tail_size, out):  # type: ignore[no-untyped-def]
+def leave_one_out(loglik, tail_size, out, power=1.0):  # type: ignore[no-untyped-def]
     """Leave-one-out log densities of rows.
 
     Parameters
@@ -188,7 +195,9 @@ def leave_one_out(loglik, tail_size, out):  # type: ignore[no-untyped-def]
         Filled with the log density left out, the Pareto k, and the log density under all draws. k is minus infinity
         where all weights are equal, infinity where those of the tail are equal or a draw has density zero (whose weight
         is infinite), and NaN where the weights of the tail do not look like a Pareto tail at all.
+    power : float
+        That the likelihood of the posterior was raised to, above zero.
     """
     room = np.empty(loglik.shape[1])
     for i in range(loglik.shape[0]):
-        out[i, 0], out[i, 1], out[i, 2] = _one(loglik[i], tail_size, room)
+        out[i, 0], out[i, 1], out[i, 2] = _one(loglik[i], tail_size, power, room)

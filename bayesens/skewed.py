@@ -54,18 +54,37 @@ class SkewMap:
         z, log_determinant = self._push(f)
         return self.center + z @ self.basis, log_density - log_determinant
 
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Log density of points (point, parameter), up to the same constant as that of `sample`."""
+        with np.errstate(over="ignore", invalid="ignore"):  # far from here it is zero, by way of infinity
+            z = np.linalg.solve(self.basis.T, (x - self.center).T).T - self.shift
+            f, stretch = np.zeros_like(z), np.zeros_like(z)
+            for j, bend in enumerate(self.bend):  # each variable is moved and stretched by those before it alone
+                stretch[:, j] = STRETCH * np.tanh(f @ self.stretch[j] / STRETCH)
+                f[:, j] = (z[:, j] - np.einsum("ni,ik,nk->n", f, bend, f, optimize=True)) * np.exp(-stretch[:, j])
+            log_density = sum(self._log_density(j, f[:, j]) for j in range(f.shape[1])) - stretch.sum(axis=1)
+        return np.where(np.isnan(log_density), -np.inf, log_density)
+
+    def _log_density(self, j: int, f: np.ndarray) -> np.ndarray:
+        """Of one of the independent variables."""
+        skewness = self.skewness[j]
+        if abs(skewness) < SMALLEST:
+            return np.asarray(-0.5 * f**2 - 0.5 * np.log(2.0 * np.pi))
+        shape = skewness**-2.0
+        x = np.log(shape) - np.sign(skewness) * f / np.sqrt(shape)
+        return np.asarray(shape * x - np.exp(x) - gammaln(shape) - 0.5 * np.log(shape))
+
     def _variables(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Independent variables with mode zero and curvature one there, and their log density."""
         f, log_density = np.empty((size, len(self.skewness))), np.zeros(size)
         for j, skewness in enumerate(self.skewness):
             if abs(skewness) < SMALLEST:
                 f[:, j] = rng.standard_normal(size)
-                log_density -= 0.5 * f[:, j] ** 2 + 0.5 * np.log(2.0 * np.pi)
-                continue
-            shape = skewness**-2.0
-            x = np.log(rng.standard_gamma(shape, size))
-            f[:, j] = -np.sign(skewness) * np.sqrt(shape) * (x - np.log(shape))
-            log_density += shape * x - np.exp(x) - gammaln(shape) - 0.5 * np.log(shape)
+            else:
+                shape = skewness**-2.0
+                x = np.log(rng.standard_gamma(shape, size))
+                f[:, j] = -np.sign(skewness) * np.sqrt(shape) * (x - np.log(shape))
+            log_density += self._log_density(j, f[:, j])
         return f, log_density
 
     def _push(self, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from bayesens import models
 from bayesens.ensemble import Ensemble
-from bayesens.inference import DIVERGING, ESS, IMPORTANCE_ESS, PARETO_K, RHAT
+from bayesens.inference import DIVERGING, ESS, RHAT
 from bayesens.options import options_from_json
+from bayesens.sampling import IMPORTANCE_ESS, PARETO_K
 
 __all__ = ["facts", "mean_scores", "parameter_tables", "prediction_table"]
 
@@ -139,6 +140,7 @@ def facts(tree: xr.DataTree) -> dict[str, str]:
         "columns": ", ".join(f"{role} {name}" for role, name in json.loads(attrs["columns"]).items()),
         "method": _method(attrs),
         "converged": _converged(tree),
+        "optima": _several(tree),
         "seconds": f"{attrs['seconds']:.1f}",
     }
     return {name: text for name, text in lines.items() if text}
@@ -168,7 +170,12 @@ def _converged(tree: xr.DataTree) -> str:
     if attrs["method"] == "nuts":
         enough = min(ESS, 0.5 * sizes["chain"] * sizes["draw"])
         diverged = attrs["divergences"] > DIVERGING * sizes["chain"] * sizes["draw"]
-        good = not attrs["rhat_max"] > RHAT and attrs["ess_min"] >= enough and not diverged
+        good = (
+            "modes_apart" not in attrs
+            and not attrs["rhat_max"] > RHAT
+            and attrs["ess_min"] >= enough
+            and not diverged
+        )
         text = f"R-hat at most {attrs['rhat_max']:.3f}, ESS at least {attrs['ess_min']:.0f}, "
         return f"{'yes' if good else 'NO'}: {text}{attrs['divergences']} divergences; {drawn}"
     if attrs["method"] == "laplace":
@@ -178,8 +185,24 @@ def _converged(tree: xr.DataTree) -> str:
     return f"a point estimate after {attrs['iterations']} passes, log likelihood {attrs['loglik']:.2f}"
 
 
+def _counting(tree: xr.DataTree) -> list[dict[str, Any]]:
+    """The optima of standing of a posterior, where it has several."""
+    return [one for one in json.loads(tree.attrs.get("modes", "[]")) if one.get("share") is not None]
+
+
+def _several(tree: xr.DataTree) -> str:
+    """How many optima of standing the posterior has, if more than one, and whether the draws join them."""
+    if len(found := _counting(tree)) < 2:
+        return ""
+    if "modes_apart" in tree.attrs:
+        said = "chains do NOT go from one to the other: the draws give each the share of its chains"
+    else:
+        said = "the draws give each its share"
+    return f"{len(found)} of standing; {said}"
+
+
 def parameter_tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
-    """Posterior medians and 90 % intervals, as text: by member, in common, correlations; and the optima of EM.
+    """Posterior medians and 90 % intervals, as text: by member, in common, correlations; and the optima, if several.
 
     Parameters
     ----------
@@ -208,6 +231,8 @@ def parameter_tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
         tables["Correlation of the members' errors f - y: posterior median"] = _matrix(posterior["error_corr"])
     if len(optima := json.loads(tree.attrs.get("optima", "[]"))) > 1:
         tables["Optima that EM found, the standard start's first"] = _optima(optima)
+    if len(found := _counting(tree)) > 1:
+        tables["Optima of the posterior"] = _modes(found, json.loads(tree.attrs["bayesens_members"]))
     return {title: table for title, table in tables.items() if len(table)}
 
 
@@ -250,3 +275,16 @@ def _optima(optima: list[dict[str, Any]]) -> pd.DataFrame:
             "sigma": ["  ".join(f"{v:.3g}" for v in o["sigma"]) for o in optima],
         }
     )
+
+
+def _modes(found: list[dict[str, Any]], members: list[str]) -> pd.DataFrame:
+    """A line an optimum: its height, what it is worth, and the members' weights there."""
+    table = pd.DataFrame({
+        "log density": [f"{one['logp']:.2f}" for one in found],
+        "probability, approximate": [f"{one['evidence']:.3f}" for one in found],
+        "share of the draws": [f"{one['share']:.3f}" for one in found],
+    })  # fmt: skip
+    each = np.array([one.get("weight", []) for one in found], dtype=float)
+    if each.shape[1:] != (len(members),):
+        return table
+    return table.assign(**{f"weight {name}": [f"{v:.3f}" for v in each[:, k]] for k, name in enumerate(members)})

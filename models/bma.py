@@ -506,6 +506,14 @@ class BMA:
 
     # ------------------------------------------------------------------------------------------------------- prediction
     @property
+    def loo_note(self) -> str:
+        """What leave-one-out of this model conditions on."""
+        if self.correction == "joint":
+            return ""
+        return ("Each row is left out of its members' corrections, in closed form at the typical ratios of their variances, and of "
+                "the mixture by importance sampling.")  # fmt: skip
+
+    @property
     def needs_history(self) -> bool:
         """Whether predictions need what the training rows tell of known sites."""
         return self.correction == "own"

@@ -71,6 +71,12 @@ class TestPit:
         assert collection.get_viz("plot").get_xlabel() == "mine"
         assert collection.get_viz("figure").get_size_inches().tolist() == [7, 2]
 
+    def test_refuses_a_posterior_made_with_a_power(self):
+        tree = fitted()
+        tree.attrs["likelihood_power"] = 0.1
+        with pytest.raises(ValueError, match=r"likelihood_power=0.1; score rows that were held out with be.score"):
+            loo_pit(tree)
+
     def test_says_which_group_lacks(self):
         tree = fitted()
         del tree["posterior_predictive"]

@@ -56,6 +56,17 @@ def test_density_is_that_of_the_change_of_variables(build):
     assert np.all(np.isfinite(z))
 
 
+@pytest.mark.parametrize("build", [log_gammas, funnel])
+def test_density_of_points_is_that_of_the_draws_that_they_were(build):
+    target = build()
+    mode, root, rng = around(target)
+    skewed = skew_map(target, mode.x, root, rng=rng)
+    x, log_density = skewed.sample(300, rng)
+    np.testing.assert_allclose(skewed.log_density(x), log_density, atol=1e-8)
+    far = skewed.log_density(mode.x + 300.0 * np.eye(len(mode.x)))
+    assert np.all(far < -30.0)  # and not NaN, however far
+
+
 def test_log_gamma_variables_are_met_exactly_but_for_the_step_of_the_differences():
     """Weights of the proposals are nearly constant; those of the normal approximation are not.
 

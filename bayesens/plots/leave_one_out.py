@@ -71,6 +71,11 @@ def loo_pit(tree: xr.DataTree, *, coverage: bool = False, level: float = 0.95, *
     from arviz_plots import plot_ecdf_pit
     from arviz_stats import loo_pit as arviz_loo_pit
 
+    if (power := float(tree.attrs.get("likelihood_power", 1.0))) != 1.0:
+        raise ValueError(
+            f"LOO-PIT takes rows out of a posterior at a power of one, and this one was made with likelihood_power={power:g}; "
+            "score rows that were held out with be.score, and look at their pit."
+        )
     if lacking := [name for name in GROUPS if name not in tree.children]:
         first = lacking[-1]
         how = "fit again" if first == "observed_data" else f"tree = be.add(tree, ensemble, {first!r})"
