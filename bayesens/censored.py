@@ -49,13 +49,16 @@ def censored_regression(x: np.ndarray, y: np.ndarray, below: np.ndarray) -> tupl
     >>> round(float(coefficient[0]), 6), round(sigma, 6), converged
     (3.0, 1.581139, True)
     """
-    # Columns of one size, orthogonal: Newton's equations then lose no digits.
-    root, triangle = np.linalg.qr(x)
-    design = np.column_stack([-root, y])
+    # About least squares, and in orthogonal columns of one size, Newton's equations lose no digits.
+    left, size, right = np.linalg.svd(x, full_matrices=False)
+    apart = size > EXACT * size[0]
+    left, back = left[:, apart], right[apart].T / size[apart]
+    first = left.T @ y
+    rest = y - left @ first
+    sd = float(np.sqrt(np.mean(rest**2)))
+    design = np.column_stack([-left * np.sqrt(len(y)), rest / sd])
     known = int(np.count_nonzero(~below))
-    first = np.linalg.lstsq(root, y, rcond=None)[0]
-    sd = float(np.sqrt(np.mean((y - root @ first) ** 2)))
-    theta = np.append(first / sd, 1.0 / sd)
+    theta = np.append(np.zeros(len(first)), 1.0)
     value, gradient, hessian = _olsen(theta, design, below, known)
     converged = False
     for _ in range(STEPS):
@@ -70,8 +73,9 @@ def censored_regression(x: np.ndarray, y: np.ndarray, below: np.ndarray) -> tupl
         else:
             break
         theta, (value, gradient, hessian) = after, new
-    sigma = 1.0 / float(theta[-1])
-    return np.linalg.lstsq(triangle, theta[:-1] * sigma, rcond=EXACT)[0], sigma, value, converged
+    sigma = sd / float(theta[-1])
+    coefficient = back @ (first + np.sqrt(len(y)) * sigma * theta[:-1])
+    return coefficient, sigma, value - known * float(np.log(sd)), converged
 
 
 def _olsen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bayesens.checks import degenerate, warn
+from bayesens.collinear import rounding
 from bayesens.columns import listed
 from bayesens.em import least_squares
 from bayesens.ensemble import Ensemble, affine_copies
@@ -64,7 +65,7 @@ def warn_copies(ensemble: Ensemble, rows: Rows, bias: str = "linear") -> None:
     for one, other in affine_copies(used, values):
         difference = values[:, ensemble.members.index(one)] - values[:, ensemble.members.index(other)]
         apart = np.nanmax(np.abs(difference - (np.nanmean(difference) if bias == "additive" else 0.0)))
-        if bias == "linear" or apart <= 1e-10 * np.std(rows.y):
+        if bias == "linear" or apart <= _nothing(rows):
             warn(f"Members {one!r} and {other!r} are exact copies of each other up to the bias correction in the "
                  f"{len(rows.y)} training rows: only the prior tells their weights apart. Leave one out.")  # fmt: skip
 
@@ -76,9 +77,14 @@ def best_residual(rows: Rows, members: tuple[str, ...], bias: str) -> float:
     squares = np.where(rows.available, (rows.y[:, None] - intercept - slope * rows.f) ** 2, 0.0)
     residual = np.sqrt(squares.sum(axis=0) / rows.available.sum(axis=0))
     best = int(np.argmin(residual))
-    if residual[best] <= 1e-10 * np.std(rows.y):
+    if residual[best] <= _nothing(rows):
         raise ValueError(degenerate(members[best], int(rows.available[:, best].sum()), "bias correction"))
     return float(residual[best])
+
+
+def _nothing(rows: Rows) -> float:
+    """Size of residuals that are rounding and nothing else, be the values near zero or far from it."""
+    return float(1e-10 * np.std(rows.y) + rounding(rows.y[:, None])[0] + np.max(rounding(rows.f)))
 
 
 def refuse_exact(rows: Rows, members: tuple[str, ...]) -> None:
@@ -88,7 +94,7 @@ def refuse_exact(rows: Rows, members: tuple[str, ...]) -> None:
         design = np.column_stack([np.ones(len(rows.y)), rows.f - rows.f.mean(axis=0)])
         y = rows.y - rows.y.mean()
         residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
-        if np.std(residual) <= 1e-10 * np.std(y):
+        if np.std(residual) <= _nothing(rows):
             raise ValueError(f"A linear combination of the members reproduces the observation exactly in all {len(y)} training "
                              "rows: the truth has leaked into them; predict each row by a model that has not seen it "
                              "(scikit-learn's cross_val_predict).")  # fmt: skip

@@ -33,6 +33,7 @@ from scipy.special import log_ndtr
 
 from bayesens.em import Optimum
 from bayesens.ensemble import Ensemble
+from bayesens.models.linear_pool import log_below_zero
 from bayesens.options import check_options
 from bayesens.pooling import normal_loglik, regression
 from bayesens.predictive import MEMORY, SD_BINS, SPREAD_FOR_BINS, Block, Moments, PosteriorMixture
@@ -233,7 +234,7 @@ class EMOS:
                     below, wide = pytensor.shared(apart[low]), pytensor.shared(_spread(rows)[low])
                     mean = model.center + intercept + (linear * below).sum(axis=1)
                     width = pt.sqrt(sigma**2 + spread**2 * wide)
-                    loglik = loglik + pm.logcdf(pm.Normal.dist(mean, width), 0.0).sum()
+                    loglik = loglik + log_below_zero(mean, width).sum()
                 pm.Potential("loglik", loglik)
         return pymc_model
 

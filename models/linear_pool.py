@@ -56,7 +56,7 @@ from bayesens.training_checks import (
 if TYPE_CHECKING:
     import pymc as pm
 
-__all__ = ["LinearPool"]
+__all__ = ["LinearPool", "log_below_zero"]
 
 _PRESETS = {
     "weak": {},
@@ -237,7 +237,7 @@ class LinearPool:
                 if low.any():
                     apart, code = (pytensor.shared(x) for x in (rows.f[low] - model.center, pattern.ravel()[low]))
                     mean = model.center + level[code] + (share[code] * apart).sum(axis=1)
-                    loglik = loglik + pm.logcdf(pm.Normal.dist(mean, sigma), 0.0).sum()
+                    loglik = loglik + log_below_zero(mean, sigma).sum()
                 pm.Potential("loglik", loglik)
         return pymc_model
 
@@ -368,3 +368,12 @@ class LinearPool:
                 yield Block(index, one, whole, variance)
 
         return PosteriorMixture(rows.f, blocks, c, self.scale or 1.0)
+
+
+def log_below_zero(mean: Any, sigma: Any) -> Any:
+    """Log probability that a normal is below zero; PyMC's has a root of two in single precision."""
+    import pytensor.tensor as pt
+
+    u = -mean / sigma
+    t = -u * np.sqrt(0.5)
+    return pt.switch(pt.lt(u, -1.0), pt.log(0.5 * pt.erfcx(t)) - t**2, pt.log1p(-0.5 * pt.erfc(-t)))
