@@ -110,7 +110,7 @@ def check_ties(y: Array, corrected: Array, available: Flags, members: Sequence[s
 
     Examples
     --------
-    >>> y = np.array([0.137, 1.24, 2.51, 3.18, 4.42])
+    >>> y = np.array([0.13, 1.24, 2.51, 3.18, 4.42])
     >>> f = y[:, None] + np.array([0.11, -0.23, 0.08, -0.14, 0.32])[:, None]
     >>> round(float(check_ties(y, f, np.isfinite(f), ["rf"])), 6)  # the observations show hundredths: .01 / 12^.5
     0.002887
