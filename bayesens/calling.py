@@ -29,7 +29,8 @@ __all__ = ["BARE", "INNER", "KERNEL", "ONCE", "address_of", "beyond", "call_at",
 
 BARE = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 KERNEL = numba.njit(cache=True, nogil=True)  # called from Python
-INNER = numba.njit(**BARE)  # called by kernels; a call from Python ends the process
+# A division by zero gives infinity, as in numpy: C cannot raise what Python would, and what calls refuses what is not finite.
+INNER = numba.njit(**BARE, error_model="numpy")  # called by kernels; a call from Python ends the process
 ONCE = numba.njit(nogil=True, inline="always")  # called by kernels, each in one place
 
 

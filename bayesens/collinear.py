@@ -11,23 +11,38 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from bayesens.ensemble import Ensemble
 
-__all__ = ["affine_copies", "constant", "linear_dependence"]
+__all__ = ["ROUNDING", "affine_copies", "constant", "linear_dependence", "rounding"]
 
 # Copies and linear combinations are exact: what is left is the rounding of a few operations.
 EXACT = 1e-10
+# Far from zero it is more, because numbers have their digits from the first one on: so many last bits of the largest value.
+ROUNDING = 64.0 * float(np.finfo(float).eps)
 FIRST = 1000
+
+
+def rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a few operations on the values of each column may leave by rounding, (column).
+
+    Examples
+    --------
+    >>> bool(rounding(np.array([[1e8], [3.0]]))[0] < 1e-7)
+    True
+    """
+    largest = np.fmax.reduce(np.abs(values), axis=0, initial=0.0)
+    return np.asarray(2.0 * float(np.finfo(float).eps) * largest)
 
 
 def constant(values: NDArray[np.float64]) -> bool:
     """Whether all values present are the same, but for rounding."""
     present = values[~np.isnan(values)]
-    return present.size > 0 and float(np.ptp(present)) <= 1e-12 * float(np.abs(present).max())
+    return present.size > 0 and float(np.ptp(present)) <= ROUNDING * float(np.abs(present).max())
 
 
 def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Centre and scale columns without missing values; a constant one becomes zeros."""
     flat = np.array([constant(column) for column in values.T])
-    centred = np.where(flat, 0.0, values - values.mean(axis=0))
+    centred = values - values[0]  # exact, where the mean of values far from zero is not
+    centred = np.where(flat, 0.0, centred - centred.mean(axis=0))
     return centred / np.where(flat, 1.0, centred.std(axis=0))
 
 
@@ -71,7 +86,8 @@ def _affine(pair: NDArray[np.float64], tolerance: float) -> bool | None:
     one, two = _standardised(common).T
     if not (one.any() and two.any()):
         return None
-    return bool(np.abs(one - np.sign(one @ two) * two).max() <= tolerance * np.abs(one).max())
+    noise = float(np.sum(rounding(common) / common.std(axis=0)))
+    return bool(np.abs(one - np.sign(one @ two) * two).max() <= tolerance * np.abs(one).max() + noise)
 
 
 def linear_dependence(ensemble: Ensemble, values: NDArray[np.float64] | None = None) -> list[str]:
@@ -108,6 +124,8 @@ def linear_dependence(ensemble: Ensemble, values: NDArray[np.float64] | None = N
     # By QR, not by the Gram matrix, which would square the rounding and hide what 1e-10 can still tell.
     triangle = np.linalg.qr(_standardised(complete), mode="r")
     _, strength, directions = np.linalg.svd(triangle)
-    null = directions[strength <= EXACT * max(strength[0], 1.0)]
-    involved = np.linalg.norm(null, axis=0) > 1e-6
+    sd = np.array([np.inf if constant(column) else column.std() for column in complete.T])
+    noise = float(np.linalg.norm(rounding(complete) / sd))
+    null = directions[strength <= EXACT * max(strength[0], 1.0) + noise * np.sqrt(len(complete))]
+    involved = np.linalg.norm(null, axis=0) > 1e-6 + 10.0 * noise
     return [name for name, inside in zip(ensemble.members, involved, strict=True) if inside]

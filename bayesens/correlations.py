@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bayesens.collinear import ROUNDING
 from bayesens.columns import labels, listed, numbers
 
 __all__ = ["covariate_correlations", "inflation_factors"]
@@ -124,7 +125,7 @@ def inflation_factors(X: pd.DataFrame) -> pd.Series:
             f"that are missing most ({listed(table.isna().mean().sort_values(ascending=False, kind='stable').index[:3])})"
         )
     spread = values.std(axis=0)
-    flat = spread <= 1e-12 * np.abs(values).max(axis=0)
+    flat = spread <= ROUNDING * np.abs(values).max(axis=0)
     found = np.full(n_columns, np.nan)
     found[~flat] = _inflation((values[:, ~flat] - values[:, ~flat].mean(axis=0)) / spread[~flat] / np.sqrt(n_rows))
     result = pd.Series(found, index=list(table), name="inflation_factor")
@@ -188,7 +189,7 @@ def _nan_safe(table: pd.DataFrame, least: int) -> NDArray[np.float64]:
     """Correlations; NaN also for a column that varies by rounding alone."""
     spread, size = table.std(ddof=0).to_numpy(), table.abs().max().to_numpy()
     found = table.corr(min_periods=least).to_numpy(copy=True)
-    flat = ~(spread > 1e-12 * size)
+    flat = ~(spread > ROUNDING * size)
     found[flat], found[:, flat] = np.nan, np.nan
     return found
 

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from bayesens.collinear import ROUNDING
 from bayesens.columns import labels, listed
 from bayesens.dependence_statistics import KINDS, LEAST_SITES, described, inverse, unit_diagonal
 from bayesens.ensemble import Ensemble
@@ -210,7 +211,7 @@ def _notes(ensemble: Ensemble, error: Array, site: NDArray[np.str_] | None, obse
     known = np.isfinite(error)
     for k, name in enumerate(ensemble.members):
         values = error[known[:, k], k]
-        if len(values) < 2 or np.ptp(values) <= 1e-12 * max(
+        if len(values) < 2 or np.ptp(values) <= ROUNDING * max(
             abs(values.mean()), np.nanmax(np.abs(ensemble.prediction[:, k]))
         ):
             notes.append(f"The errors of {name!r} are constant, or it has none: no correlation with it.")

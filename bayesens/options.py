@@ -40,6 +40,8 @@ def check_options(model: Any) -> None:
             (True, False, None) if item.default is None else (True, False)
         ):
             raise TypeError(f"{name}({item.name}=...) is True or False; got {value!r}.")
+        if item.name == "sigma_floor" and value is not None and value != 0.0:
+            _check_number(f"{name}(sigma_floor=...)", value, positive=True)
         if item.name == "member" and not isinstance(value, str | None):
             raise TypeError(f"{name}(member=...) is the name of a member or None; got {value!r}.")
         if item.name == "bias_covariates" or _named(item):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize
+from scipy.special import log_ndtr
+from scipy.stats import norm
 
+from bayesens.censored import censored_regression, expected_below
 from bayesens.rows import Rows
 
-__all__ = ["LEAST_WEIGHT", "Pool", "row_means", "triangles"]
+__all__ = ["LEAST_WEIGHT", "Pool", "normal_loglik", "regression", "row_means", "search_pool", "triangles"]
 
 LEAST_WEIGHT = 1e-9  # of maximum likelihood: a row may have no member but those whose weight is best at zero
+PASSES, STILL = 5000, 1e-10  # of expectation-maximisation around zeros: the most, and the least gain a row
 NEAR = 0.01  # derivative of the log likelihood by the logarithm of a weight
 
 
@@ -60,10 +64,13 @@ class Pool:
     bias: str
 
     @classmethod
-    def of(cls, rows: Rows, center: float, bias: str) -> Pool:
-        """Take the problem from training rows; ``bias`` is "linear", "additive" or "none", as `LinearPool` has it."""
+    def of(cls, rows: Rows, center: float, bias: str, y: np.ndarray | None = None) -> Pool:
+        """Take the problem from training rows; ``bias`` is "linear", "additive" or "none", as `LinearPool` has it.
+
+        Where ``y`` is given the weights are fitted to it, and the members' own biases are still those of the rows.
+        """
         patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
-        triangle = triangles(rows, center, patterns, pattern.ravel())
+        triangle = triangles(rows if y is None else replace(rows, y=y), center, patterns, pattern.ravel())
         f_mean, y_mean = (mean - center if bias != "none" else np.zeros(rows.f.shape[1]) for mean in row_means(rows))
         constant = triangle[:, :, 1]
         target = triangle[:, :, :1] - constant[:, :, None] * y_mean
@@ -121,3 +128,77 @@ class Pool:
         # The search may end for rounding where no logarithm of a weight changes the log likelihood any more.
         converged = bool(best.success) or self.n * float(np.max(np.abs(weight * gradient))) <= NEAR
         return weight, float(np.exp(2.0 * value)), int(sum(result.nit for result in found)), converged
+
+
+def search_pool(
+    rows: Rows, center: float, bias: str, low: np.ndarray, *, starts: int, seed: int, tolerance: float
+) -> tuple[Pool, np.ndarray, float, float, int, bool]:
+    """Simplex weights of maximum likelihood, of rows some of which only say that the value is below zero.
+
+    Where there are such, least squares is repeated with the values that these rows are expected to have, until the
+    likelihood gains nothing: expectation-maximisation.
+
+    Parameters
+    ----------
+    rows : Rows
+    center : float
+    bias : {"linear", "additive", "none"}
+    low : bool array (row)
+    starts, seed, tolerance
+        As `Pool.search` takes them.
+
+    Returns
+    -------
+    pool : Pool
+        Which has the correction that belongs to the weights.
+    weight : array (member)
+    square, loglik : float
+    iterations : int
+    converged : bool
+    """
+    pool = Pool.of(rows, center, bias)
+    weight, square, iterations, converged = pool.search(starts, seed, tolerance)
+    if not low.any():
+        return pool, weight, square, _at_best(square, len(rows.y)), iterations, converged
+    y, loglik = rows.y.copy(), -np.inf
+    for _ in range(PASSES):
+        mean, sigma, previous = _mean(pool, weight, rows, center), float(np.sqrt(square)), loglik
+        loglik = normal_loglik(rows.y - mean, sigma, low)
+        if converged := loglik - previous <= STILL * len(y):
+            break
+        y[low], variance = expected_below(mean[low], sigma, 0.0)
+        pool = Pool.of(rows, center, bias, y)
+        weight, square, more, _ = pool.search(starts, seed, tolerance)
+        square, iterations = square + float(variance.sum()) / len(y), iterations + more
+    return pool, weight, square, loglik, iterations, converged
+
+
+def _mean(pool: Pool, weight: np.ndarray, rows: Rows, center: float) -> np.ndarray:
+    """The weighted mean of the corrected members in every row."""
+    common, slope = pool.correction(weight)
+    own = np.zeros(len(weight))
+    if pool.bias != "none":
+        f_mean, y_mean = (mean - center for mean in row_means(rows))
+        own = common + slope * f_mean - y_mean
+    share = weight * rows.available
+    share = share / share.sum(axis=1, keepdims=True)
+    return np.asarray(center + (share * (slope * (rows.f - center) - own)).sum(axis=1))
+
+
+def regression(x: np.ndarray, y: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, float, float, int, bool]:
+    """Coefficients, mean square, log likelihood, passes and whether they converged; by least squares if nothing is censored."""
+    if low.any():
+        found, sigma, loglik, converged = censored_regression(x, y, low)
+        return found, sigma**2, loglik, 1, converged
+    found = np.linalg.lstsq(x, y, rcond=None)[0]
+    square = float(np.mean((y - x @ found) ** 2))
+    return found, square, _at_best(square, len(y)), 1, True
+
+
+def _at_best(square: float, n: int) -> float:
+    return float(-0.5 * n * (np.log(2.0 * np.pi * square) + 1.0))
+
+
+def normal_loglik(residual: np.ndarray, sigma: float, low: np.ndarray) -> float:
+    """Log likelihood of residuals, or, where ``low``, of what lies below them."""
+    return float(norm.logpdf(residual[~low], 0.0, sigma).sum() + log_ndtr(residual[low] / sigma).sum())

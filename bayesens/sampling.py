@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["IMPORTANCE_ESS", "PARETO_K", "Sampled", "sample"]
 
 PARETO_K, IMPORTANCE_ESS = 0.7, 400.0
+SLOW_RHAT, SLOW_ESS, LONGER = 1.01, 400.0, 5  # chains that mix more slowly are run so many times longer, and thinned
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,27 @@ def sample(
             attrs |= found.attrs
             if found.x.size:
                 return _told(target, peaks, replace(found, attrs=attrs | {"method": "laplace", "reason": reason}))
-    x, stats = nuts_from(target, several, draws=draws, tune=tune, chains=chains, rng=rng,
-                         target_accept=target_accept, progressbar=progressbar)  # fmt: skip
+    options: dict[str, Any] = {"tune": tune, "chains": chains, "target_accept": target_accept, "progressbar": progressbar}
+    x, stats = nuts_from(target, several, draws=draws, rng=rng, **options)
+    if method == "auto" and _slow(x):  # thinned, a longer run takes no more room
+        attrs["thinned"] = LONGER
+        x, stats = nuts_from(target, several, draws=LONGER * draws, rng=rng, **options)
+        x, stats = x[:, ::LONGER], {name: values[:, ::LONGER] for name, values in stats.items()}
     loglik = target.logp_and_loglik(x.reshape(-1, x.shape[-1]))[1].reshape(x.shape[:2])
     return _told(target, peaks, Sampled(x, loglik, attrs | {"method": "nuts", "reason": reason}, stats))
+
+
+def _slow(x: np.ndarray) -> bool:
+    """Whether chains (chain, draw, parameter) mix so slowly that a longer run is worth its time."""
+    from arviz_stats.base import array_stats
+
+    for j in range(x.shape[2]):
+        each = x[:, :, j]
+        if len(each) > 1 and not array_stats.rhat(each) <= SLOW_RHAT:
+            return True
+        if not array_stats.ess(each, method="bulk") >= min(SLOW_ESS, 0.25 * each.size):
+            return True
+    return False
 
 
 def _approximate(target: Target, peaks: list[Peak], *, draws: int, chains: int, rng: np.random.Generator,

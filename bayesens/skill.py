@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from bayesens.collinear import ROUNDING
 from bayesens.resample import Replicates
 
 __all__ = ["MIN_ROWS", "MIN_STATIONS", "skill"]
@@ -65,7 +66,7 @@ def skill(
     parts = [slice(start, start + CHUNK) for start in range(0, size, CHUNK)]
     rows = _cells(prediction, y, means, station, block, drawn)
     shift = np.array([prediction.mean(), y.mean()])
-    floor = 1e-18 * np.array([np.square(prediction).max(), np.square(y).max()])
+    floor = ROUNDING**2 * np.array([np.square(prediction).max(), np.square(y).max()])
     found = [_of_replicates(rows, drawn.station[:, part], drawn.block[:, part], shift, floor) for part in parts]
     return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 

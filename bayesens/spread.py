@@ -24,7 +24,7 @@ def _residuals(y, f, slope, residual):  # type: ignore[no-untyped-def]
         residual[i] = y[i] - slope * f[i]
 
 
-@numba.njit(**BARE, fastmath=FAST)
+@numba.njit(**BARE, fastmath=FAST, error_model="numpy")  # a variance of zero gives infinity, and in the end -inf
 def _sums(residual, excess, share, inverse):  # type: ignore[no-untyped-def]
     """Sum of squares over relative variances, and derivatives of it and of the logarithms; leaves residuals divided."""
     squares, bend, lean = 0.0, 0.0, 0.0

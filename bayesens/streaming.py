@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesens import checks, chunks
+from bayesens.collinear import constant, rounding
 from bayesens.columns import coded_labels, listed, numbers
 from bayesens.ensemble import LABELS, Ensemble
 from bayesens.facts import Facts, check_training
@@ -352,11 +353,12 @@ class SufficientStatistics:
             return []
         sd = np.linalg.norm(self.root.triangle, axis=0) / np.sqrt(self.root.n)
         ends = transform_of(self.transform).forward(np.stack([self.facts.low[1:], self.facts.high[1:]]))
-        flat = sd <= 1e-12 * np.abs(ends).max(axis=0)
+        flat = np.array([constant(pair) for pair in ends.T])
         triangle = np.where(flat, 0.0, self.root.triangle) / np.where(flat, 1.0, sd)
         _, strength, directions = np.linalg.svd(triangle)
-        null = directions[strength <= EXACT * max(strength[0], 1.0)]
-        involved = np.linalg.norm(null, axis=0) > 1e-6
+        noise = float(np.linalg.norm(rounding(ends) / np.where(flat, np.inf, sd)))
+        null = directions[strength <= EXACT * max(strength[0], 1.0) + noise * np.sqrt(self.root.n)]
+        involved = np.linalg.norm(null, axis=0) > 1e-6 + 10.0 * noise
         return [name for name, inside in zip(self.members, involved, strict=True) if inside]
 
 

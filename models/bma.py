@@ -35,6 +35,7 @@ Weights are parameters of this mixture, estimated by its likelihood; they are no
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,6 +53,7 @@ from bayesens.likelihoods.widths import DEFAULT
 from bayesens.models import joint_mixture
 from bayesens.options import check_options
 from bayesens.priors import Prior, log_density
+from bayesens.row_checks import check_ties, tied, warn_memorised, warn_outliers
 from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows, training_rows
 
 if TYPE_CHECKING:
@@ -124,6 +126,8 @@ class BMA:
     center, unit, sigma_scale : float, optional
         Origin of the bias, unit of the priors, and prior median of sigma, on the transformed scale; None takes the mean
         and the standard deviation of the observations and the residual standard deviation of the best member.
+    sigma_floor : float, optional
+        What sigma is at least; None takes the rounding of the observations where some tie with members, and zero elsewhere.
     level_prior, gain_prior, covariate_prior : Prior
         Normal priors of a correction's level, slope and covariates' coefficients, all in standard units.
     site_ratio_prior, group_ratio_prior : Prior
@@ -166,6 +170,7 @@ class BMA:
     center: float | None = None
     unit: float | None = None
     sigma_scale: float | None = None
+    sigma_floor: float | None = None
     level_prior: Prior = field(default=Prior("Normal", mu=0, sigma=3))
     gain_prior: Prior = field(default=Prior("Normal", mu=0.7, sigma=0.5))
     covariate_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.5))
@@ -295,16 +300,21 @@ class BMA:
 
         sigma_mean = self.sigma_prior.create("sigma_mean", scale=self.sigma_scale)
         if self.sigma == "shared" or len(np.unique(self.cluster(members))) == 1:
-            return pm.Deterministic("sigma", sigma_mean * np.ones(len(members)), dims="member")
+            return pm.Deterministic("sigma", self._floored(sigma_mean) * np.ones(len(members)), dims="member")
         if not isinstance(self.sigma_spread, Prior):
-            spread = float(self.sigma_spread)
-            return self.by_member(
-                members, "sigma", lambda n, d: pm.LogNormal(n, mu=pt.log(sigma_mean), sigma=spread, dims=d)
+            name, spread = "sigma_free" if self.sigma_floor else "sigma", float(self.sigma_spread)
+            free = self.by_member(
+                members, name, lambda n, d: pm.LogNormal(n, mu=pt.log(sigma_mean), sigma=spread, dims=d)
             )
+            return pm.Deterministic("sigma", self._floored(free), dims="member") if self.sigma_floor else free
         # With a spread that is learned, sigma itself as a variable would have a density without bound at spread zero.
         spread = self.sigma_spread.create("sigma_spread")
         unit = self.by_member(members, "sigma_unit", lambda n, d: pm.Normal(n, 0.0, 1.0, dims=d))
-        return pm.Deterministic("sigma", sigma_mean * pt.exp(spread * unit), dims="member")
+        return pm.Deterministic("sigma", self._floored(sigma_mean * pt.exp(spread * unit)), dims="member")
+
+    def _floored(self, sigma: Any) -> Any:
+        """Add the variance of rounding."""
+        return (sigma**2 + self.sigma_floor**2) ** 0.5 if self.sigma_floor else sigma
 
     def weight_variables(
         self, members: tuple[str, ...], groups: tuple[np.ndarray, np.ndarray] | None
@@ -383,7 +393,8 @@ class BMA:
         """Return the model with levels, widths, ``center``, ``unit`` and ``sigma_scale`` filled in from the training rows."""
         if isinstance(data, CorrectedTable):
             return data.model if data.model.correction == self.correction else self
-        if None not in (self.group, self.site, self.effects, self.scale, self.center, self.unit, self.sigma_scale):
+        if None not in (self.group, self.site, self.effects, self.scale, self.center, self.unit, self.sigma_scale,
+                        self.sigma_floor):  # fmt: skip
             return self
         joint, rows = self.correction == "joint", self.rows(data)
         found: dict[str, Any] = {"scale": self.scale, "effects": self.effects}
@@ -400,6 +411,7 @@ class BMA:
             center=float(np.mean(rows.y)) if self.center is None else self.center,
             unit=float(np.std(rows.y)) if self.unit is None else self.unit,
             sigma_scale=self._best_residual(rows, data.members) if self.sigma_scale is None else self.sigma_scale,
+            sigma_floor=self._floor(rows, data.members) if self.sigma_floor is None else self.sigma_floor,
         )  # fmt: skip
 
     def _best_residual(self, rows: Rows, members: tuple[str, ...]) -> float:
@@ -412,9 +424,27 @@ class BMA:
             raise ValueError(degenerate(members[int(np.argmin(residual))], len(rows.y), "bias correction"))
         return best
 
+    def _floor(self, rows: Rows, members: tuple[str, ...]) -> float:
+        """Standard deviation of rounding where observations tie with members."""
+        use = ~self.censored(rows)
+        y, f, available = rows.y[use], rows.f[use], rows.available[use]
+        if len(y) < 2 or not tied(y, f, available):
+            return 0.0
+        with warnings.catch_warnings():  # what there is to say of ties is said once, by check
+            warnings.simplefilter("ignore")
+            return check_ties(y, f, available, members)
+
     def check(self, data: Data) -> None:
-        """Warn of members that are exact copies of each other: only the sum of their weights is identified."""
+        """Refuse or warn of rows that the mixture cannot describe, and of members that are copies or have seen the rows."""
         ensemble = data.ensemble if isinstance(data, CorrectedTable) else data
+        if isinstance(data, CorrectedTable):
+            rows, use = data.rows, ~data.mixture.censored
+            there = rows.available[use].any(axis=0)
+            names = [name for name, some in zip(data.members, there, strict=True) if some]
+            seen = rows.y[use], rows.available[use][:, there]
+            check_ties(seen[0], rows.f[use][:, there], seen[1], names)
+            warn_memorised(seen[0], data.corrected[use][:, there], seen[1], names)
+            warn_outliers(seen[0], data.corrected[use][:, there], seen[1], names)
         if self.weights == "equal":
             return
         rows = self.rows(ensemble)
@@ -499,7 +529,8 @@ class BMA:
         table = self.prepare(data)
         cluster = self.cluster(table.members)
         optima = corrected_em_starts(table.mixture, cluster=cluster, shared=self.sigma == "shared", starts=starts, seed=seed,
-                                     tolerance=tolerance, fixed_weight=self.weights == "equal")  # fmt: skip
+                                     tolerance=tolerance, fixed_weight=self.weights == "equal",
+                                     floor=table.model.sigma_floor)  # fmt: skip
         found = xr.Dataset({name: (dims[2:], values[0, 0]) for name, (dims, values) in
                             point_correction(table, self.recipe(table.members)).items()})  # fmt: skip
         return found.assign_coords(self.coordinates(table)), optima

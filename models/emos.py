@@ -10,8 +10,14 @@ For row i with members k = 1..K, all of them present, a common centre c, and s_i
     sd              ~ s0 LogNormal(0, .5)       s0: residual sd of the best member
     spread_share    ~ Beta(1, 1)
 
-where sd^2 = sigma^2 + spread^2 v is the variance at the mean spread v of the training rows, and spread_share the part of it
-that spread^2 v makes up. With a share of zero this is the linear pool with free weights.
+where sd^2 = sigma^2 + spread^2 v is the variance at the mean spread v of the training rows, and the part of it that
+spread^2 v makes up is
+
+    spread_share / (1 + r^2 / sd^2)
+
+with r, the sd of the observations' rounding and at least a thousandth of s0: sigma is r, not zero, at a share of one, because
+rows whose members agree exactly need some variance. With a share of zero this is the linear pool with free weights. Under
+``transform="sqrt"`` the normal is censored at zero: an observed zero has the probability of all that lies below.
 """
 
 from __future__ import annotations
@@ -27,12 +33,23 @@ from scipy.special import log_ndtr
 
 from bayesens.likelihoods.em import Optimum
 from bayesens.ensemble import Ensemble
-from bayesens.models.linear_pool import best_residual, complete_rows, refuse_exact, warn_copies, warn_incomplete
+from bayesens.models.linear_pool import log_below_zero
 from bayesens.options import check_options
+from bayesens.pooling import normal_loglik, regression
 from bayesens.predictive import MEMORY, SD_BINS, SPREAD_FOR_BINS, Block, Moments, PosteriorMixture
 from bayesens.priors import Prior
+from bayesens.row_checks import resolution
 from bayesens.rows import Rows, flat, prediction_rows, training_rows
 from bayesens.threads import share_out
+from bayesens.training_checks import (
+    at_zero,
+    best_residual,
+    check_residuals,
+    complete_rows,
+    refuse_exact,
+    warn_copies,
+    warn_incomplete,
+)
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -50,6 +67,7 @@ _PRESETS = {
         "spread_share_prior": Prior("Beta", alpha=1, beta=5),
     },
 }  # fmt: skip
+FLOOR = 1e-3  # of the best member's residuals: what sigma is at least
 LARGEST_SHARE = 1.0 - 1e-6  # of maximum likelihood: a row whose members agree needs some variance
 SHARES = np.linspace(0.0, 1.0, 21) ** 2 * LARGEST_SHARE  # where the likelihood is tried before the search
 BLOCKS = 64
@@ -66,10 +84,11 @@ class EMOS:
     ----------
     transform : {"identity", "sqrt", "log"}
         Applied to the observation and to all members; predictions come back in the observation's units.
-    center, scale, sigma_scale, spread_scale : float, optional
-        Origin of the intercept, unit of the priors, prior median of ``sd``, and root of the mean spread, on the
-        transformed scale; None takes the mean and the standard deviation of the observations, the residual standard
-        deviation of the best member, and the root of the mean sample variance of the members.
+    center, scale, sigma_scale, spread_scale, sigma_floor : float, optional
+        Origin of the intercept, unit of the priors, prior median of ``sd``, root of the mean spread, and what sigma is at
+        least, on the transformed scale; None takes the mean and the standard deviation of the observations, the residual
+        standard deviation of the best member, the root of the mean sample variance of the members, and the standard
+        deviation of the observations' rounding or a thousandth of ``sigma_scale``, whichever is more.
     intercept_prior, coefficient_prior, sd_prior, spread_share_prior : Prior
         Priors. That of the intercept is in units of ``scale``, that of ``sd`` of ``sigma_scale``; that of the coefficients
         is about one over the number of members.
@@ -89,6 +108,7 @@ class EMOS:
     scale: float | None = None
     sigma_scale: float | None = None
     spread_scale: float | None = None
+    sigma_floor: float | None = None
     intercept_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
     coefficient_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.5))
     sd_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
@@ -100,8 +120,9 @@ class EMOS:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.spread_scale is not None and not (np.isfinite(self.spread_scale) and self.spread_scale > 0):
-            raise ValueError(f"EMOS(spread_scale=...) must be positive; got {self.spread_scale!r}.")
+        for name in ("spread_scale", "sigma_floor"):
+            if (value := getattr(self, name)) is not None and not (np.isfinite(value) and value > 0):
+                raise ValueError(f"EMOS({name}=...) must be positive; got {value!r}.")
 
     @classmethod
     def preset(cls, name: str, **options: Any) -> EMOS:
@@ -119,7 +140,7 @@ class EMOS:
     # ------------------------------------------------------------------------------------------------ what the data set
     def resolve(self, ensemble: Ensemble) -> EMOS:
         """Return the model with ``center`` and the scales filled in from the training rows."""
-        if None not in (self.center, self.scale, self.sigma_scale, self.spread_scale):
+        if None not in (self.center, self.scale, self.sigma_scale, self.spread_scale, self.sigma_floor):
             return self
         rows = self._rows(ensemble)
         spread = self.spread_scale or float(np.sqrt(np.mean(_spread(rows))))
@@ -128,19 +149,23 @@ class EMOS:
                 f"The members agree in all {len(rows.y)} training rows, and EMOS takes its variance from how they differ; "
                 "use SingleMember or LinearPool."
             )
+        best = best_residual(rows, ensemble.members, "linear") if self.sigma_scale is None else self.sigma_scale
         return replace(
             self,
             center=float(np.mean(rows.y)) if self.center is None else self.center,
             scale=float(np.std(rows.y)) if self.scale is None else self.scale,
-            sigma_scale=best_residual(rows, ensemble.members, "linear") if self.sigma_scale is None else self.sigma_scale,
+            sigma_scale=best,
             spread_scale=spread,
+            sigma_floor=max(resolution(rows.y) / np.sqrt(12.0), FLOOR * best) if self.sigma_floor is None
+            else self.sigma_floor,
         )  # fmt: skip
 
     def check(self, ensemble: Ensemble) -> None:
-        """Warn of members that are exact copies of each other: only the sum of their coefficients is identified."""
+        """Refuse or warn of members that tie with the observations, have seen them, are far off, or copy each other."""
         rows = self._rows(ensemble)
         refuse_exact(rows, ensemble.members)
         warn_copies(ensemble, rows)
+        check_residuals(rows, ensemble.members, "linear", self.transform)
 
     def n_parameters(self, ensemble: Ensemble) -> int:
         """Number of parameters."""
@@ -175,7 +200,8 @@ class EMOS:
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
         model, rows = self.resolve(ensemble), self._rows(ensemble)
         assert model.center is not None and model.scale is not None
-        assert model.sigma_scale is not None and model.spread_scale is not None
+        assert model.sigma_scale is not None and model.spread_scale is not None and model.sigma_floor is not None
+        low = at_zero(rows, self.transform)
         k = ensemble.n_members
         with pm.Model(coords={"member": list(ensemble.members)}) as pymc_model:
             intercept = self.intercept_prior.create("intercept", scale=model.scale)
@@ -183,20 +209,33 @@ class EMOS:
             sd = self.sd_prior.create("sd", scale=model.sigma_scale)
             share = self.spread_share_prior.create("spread_share")
             scale = pytensor.shared(np.float64(model.spread_scale))
+            floor = pytensor.shared(np.float64(model.sigma_floor))
+            share = share * sd**2 / (sd**2 + floor**2)  # with a share of one, sigma is the floor
             sigma = pm.Deterministic("sigma", sd * pt.sqrt(1.0 - share))
             spread = pm.Deterministic("spread", sd * pt.sqrt(share) / scale)
             if likelihood == "rows":
                 c = pytensor.shared(np.float64(model.center))
                 mean = c + intercept + (linear * (rows.f - c)).sum(axis=1)
-                pm.Normal("y", mean, pt.sqrt(sigma**2 + spread**2 * _spread(rows)), observed=rows.y)
+                width = pt.sqrt(sigma**2 + spread**2 * _spread(rows))
+                if low.any():
+                    pm.Censored("y", pm.Normal.dist(mean, width), lower=0.0, upper=None, observed=rows.y)
+                else:
+                    pm.Normal("y", mean, width, observed=rows.y)
             else:
                 from bayesens.spread import spread_loglik
 
                 parameters = pt.stack([intercept, *(linear[j] for j in range(k)), pt.log(sd), share])
-                pm.Potential("loglik", spread_loglik(
-                    parameters, y=rows.y - model.center, f=rows.f - model.center,
-                    excess=_spread(rows) / model.spread_scale**2 - 1.0,
-                ))  # fmt: skip
+                apart = rows.f - model.center
+                loglik = spread_loglik(
+                    parameters, y=rows.y[~low] - model.center, f=apart[~low],
+                    excess=_spread(rows)[~low] / model.spread_scale**2 - 1.0,
+                )  # fmt: skip
+                if low.any():
+                    below, wide = pytensor.shared(apart[low]), pytensor.shared(_spread(rows)[low])
+                    mean = model.center + intercept + (linear * below).sum(axis=1)
+                    width = pt.sqrt(sigma**2 + spread**2 * wide)
+                    loglik = loglik + log_below_zero(mean, width).sum()
+                pm.Potential("loglik", loglik)
         return pymc_model
 
     # ---------------------------------------------------------------------------------------------- maximum likelihood
@@ -204,6 +243,8 @@ class EMOS:
         self, ensemble: Ensemble, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10
     ) -> tuple[xr.Dataset, list[Optimum]]:
         """Maximum likelihood: weighted least squares at each share of the spread, and a search for the best share.
+
+        With zeros under the square root the regression at each share is that of the censored normal.
 
         Parameters
         ----------
@@ -221,17 +262,19 @@ class EMOS:
             The best one.
         """
         model, rows = self.resolve(ensemble), self._rows(ensemble)
-        assert model.center is not None and model.spread_scale is not None
+        assert model.center is not None and model.spread_scale is not None and model.sigma_floor is not None
+        zero, floor = at_zero(rows, self.transform), model.sigma_floor**2
         design = np.column_stack([np.ones(len(rows.y)), rows.f - model.center])
         y, excess = rows.y - model.center, _spread(rows) / model.spread_scale**2 - 1.0
 
         def at(share: float) -> tuple[float, np.ndarray, float]:
-            """Half the mean deviance, coefficients and variance that are best for a share."""
-            relative = 1.0 + share * excess
-            root = np.sqrt(relative)
-            found = np.linalg.lstsq(design / root[:, None], y / root, rcond=None)[0]
-            square = float(np.mean((y - design @ found) ** 2 / relative))
-            return 0.5 * float(np.log(square) + np.mean(np.log(relative))), found, square
+            """Minus the mean log likelihood, coefficients and variance that are best for a share."""
+            root = np.sqrt(1.0 + share * excess)
+            found, square, loglik, _, _ = regression(design / root[:, None], y / root, zero)
+            if square * (1.0 - share) < floor * share:
+                square = floor * share / (1.0 - share)
+                loglik = normal_loglik((y - design @ found) / root, np.sqrt(square), zero)
+            return float(np.log(root[~zero]).sum() - loglik) / len(y), found, square
 
         values = [at(share)[0] for share in SHARES]
         best = int(np.argmin(values))
@@ -242,13 +285,14 @@ class EMOS:
         value, found, square = at(share)
         data = {
             "intercept": ((), found[0]), "linear_weight": ("member", found[1:]), "sd": ((), np.sqrt(square)),
-            "spread_share": ((), share), "sigma": ((), np.sqrt(square * (1.0 - share))),
+            "spread_share": ((), share * (1.0 + floor / square)), "sigma": ((), np.sqrt(square * (1.0 - share))),
             "spread": ((), np.sqrt(square * share) / model.spread_scale),
         }  # fmt: skip
-        loglik = -len(y) * (value + 0.5 * np.log(2.0 * np.pi) + 0.5)
         dataset = xr.Dataset(data, coords={"member": np.array(ensemble.members)})
         passes = len(SHARES) + int(result.nfev)
-        return dataset, [Optimum(np.ones(0), np.ones(0), float(loglik), passes, bool(result.success), "least squares")]
+        return dataset, [
+            Optimum(np.ones(0), np.ones(0), -len(y) * value, passes, bool(result.success), "least squares")
+        ]
 
     # ------------------------------------------------------------------------------------------------------- prediction
     def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:

@@ -15,6 +15,8 @@ where fbar_k and ybar_k are the means of member and observation over the trainin
 only the bias of the pool, the weighted mean of the members' biases: how these differ is taken from the members one by one, d_k
 being the bias with which a member is right on average, so that a row that lacks some member is not shifted.
 
+Under ``transform="sqrt"`` the normal is censored at zero: an observed zero has the probability of all that lies below.
+
 With ``weights="free"`` the mean is a regression on all members, with coefficients that may be negative,
 
     m_i = c + intercept + sum_k linear_weight_k (f_ik - c)
@@ -34,20 +36,27 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.checks import degenerate, warn
-from bayesens.columns import listed
-from bayesens.likelihoods.em import Optimum, least_squares
-from bayesens.ensemble import Ensemble, affine_copies
+from bayesens.ensemble import Ensemble
+from bayesens.likelihoods.em import Optimum
 from bayesens.options import check_options
-from bayesens.pooling import Pool, row_means, triangles
+from bayesens.pooling import regression, row_means, search_pool, triangles
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior
 from bayesens.rows import Rows, flat, prediction_rows, training_rows
+from bayesens.training_checks import (
+    at_zero,
+    best_residual,
+    check_residuals,
+    complete_rows,
+    refuse_exact,
+    warn_copies,
+    warn_incomplete,
+)
 
 if TYPE_CHECKING:
     import pymc as pm
 
-__all__ = ["LinearPool", "best_residual", "complete_rows", "refuse_exact", "warn_copies", "warn_incomplete"]
+__all__ = ["LinearPool", "log_below_zero"]
 
 _PRESETS = {
     "weak": {},
@@ -154,10 +163,11 @@ class LinearPool:
         )
 
     def check(self, ensemble: Ensemble) -> None:
-        """Warn of members that are exact copies of each other: only the sum of their weights is identified."""
+        """Refuse or warn of members that tie with the observations, have seen them, are far off, or copy each other."""
         rows = self._rows(ensemble)
         refuse_exact(rows, ensemble.members)
         warn_copies(ensemble, rows, self.bias)
+        check_residuals(rows, ensemble.members, self.bias, self.transform)
 
     def n_parameters(self, ensemble: Ensemble) -> int:
         """Number of parameters."""
@@ -196,6 +206,7 @@ class LinearPool:
         with pm.Model(coords={"member": list(ensemble.members)}) as pymc_model:
             sigma = self.sigma_prior.create("sigma", scale=model.sigma_scale)
             patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
+            low = at_zero(rows, self.transform)
             if self.weights == "free":
                 k = ensemble.n_members
                 level = self.intercept_prior.create("intercept", scale=model.scale)[None]
@@ -211,14 +222,22 @@ class LinearPool:
                 c = pytensor.shared(np.float64(model.center))
                 code = pattern.ravel()
                 mean = c + level[code] + (share[code] * (rows.f - c)).sum(axis=1)
-                pm.Normal("y", mean, sigma, observed=rows.y)
+                if low.any():
+                    pm.Censored("y", pm.Normal.dist(mean, sigma), lower=0.0, upper=None, observed=rows.y)
+                else:
+                    pm.Normal("y", mean, sigma, observed=rows.y)
             else:
-                factors = triangles(rows, model.center, patterns, pattern.ravel())
+                known = Rows(rows.y[~low], rows.f[~low], rows.available[~low], rows.index[~low])
+                factors = triangles(known, model.center, patterns, pattern.ravel()[~low])
                 triangle = pytensor.shared(factors, shape=factors.shape)  # the number of members belongs to the graph
                 contrast = pt.concatenate([pt.ones((len(patterns), 1)), -level[:, None], -share], axis=1)
                 residual = (triangle * contrast[:, None, :]).sum(axis=2)
-                n = pytensor.shared(np.float64(len(rows.y)))
+                n = pytensor.shared(np.float64(len(known.y)))
                 loglik = -n * (pt.log(sigma) + 0.5 * np.log(2.0 * np.pi)) - 0.5 * (residual**2).sum() / sigma**2
+                if low.any():
+                    apart, code = (pytensor.shared(x) for x in (rows.f[low] - model.center, pattern.ravel()[low]))
+                    mean = model.center + level[code] + (share[code] * apart).sum(axis=1)
+                    loglik = loglik + log_below_zero(mean, sigma).sum()
                 pm.Potential("loglik", loglik)
         return pymc_model
 
@@ -255,6 +274,9 @@ class LinearPool:
     ) -> tuple[xr.Dataset, list[Optimum]]:
         """Maximum likelihood: least squares, under constraints for simplex weights.
 
+        With zeros under the square root it is that of the censored normal: in closed steps for free weights, and by
+        expectation-maximisation around least squares for simplex weights.
+
         Parameters
         ----------
         ensemble : Ensemble
@@ -273,15 +295,15 @@ class LinearPool:
         """
         model, rows = self.resolve(ensemble), self._rows(ensemble)
         assert model.center is not None
+        low = at_zero(rows, self.transform)
         if self.weights == "free":
             design = np.column_stack([np.ones(len(rows.y)), rows.f - model.center])
-            found = np.linalg.lstsq(design, rows.y - model.center, rcond=None)[0]
-            square = float(np.mean((rows.y - model.center - design @ found) ** 2))
+            found, square, loglik, iterations, converged = regression(design, rows.y - model.center, low)
             data = {"intercept": ((), found[0]), "linear_weight": ("member", found[1:])}
-            iterations, converged = 1, True
         else:
-            pool = Pool.of(rows, model.center, self.bias)
-            weight, square, iterations, converged = pool.search(starts, seed, tolerance)
+            pool, weight, square, loglik, iterations, converged = search_pool(
+                rows, model.center, self.bias, low, starts=starts, seed=seed, tolerance=tolerance
+            )
             common, slope = pool.correction(weight)
             data = {"weight": ("member", weight), "linear_weight": ("member", slope * weight)}
             if self.bias != "none":
@@ -290,7 +312,6 @@ class LinearPool:
                 data |= {"bias_pool": ((), weight @ bias), "bias": ("member", bias)}
             if self.bias == "linear":
                 data["slope"] = ((), slope)
-        loglik = -0.5 * len(rows.y) * (np.log(2.0 * np.pi * square) + 1.0)
         dataset = xr.Dataset(data | {"sigma": ((), np.sqrt(square))}, coords={"member": np.array(ensemble.members)})
         return dataset, [Optimum(np.ones(0), np.ones(0), float(loglik), iterations, converged, "least squares")]
 
@@ -349,74 +370,10 @@ class LinearPool:
         return PosteriorMixture(rows.f, blocks, c, self.scale or 1.0)
 
 
-# ------------------------------------------------------------------------------------------------------ of training rows
-def complete_rows(rows: Rows, ensemble: Ensemble, model: str) -> Rows:
-    """Return training rows, all of which have all members; refuse others.
+def log_below_zero(mean: Any, sigma: Any) -> Any:
+    """Log probability that a normal is below zero; PyMC's has a root of two in single precision."""
+    import pytensor.tensor as pt
 
-    Parameters
-    ----------
-    rows : Rows
-    ensemble : Ensemble
-        For the members' names.
-    model : str
-        For the message.
-
-    Raises
-    ------
-    ValueError
-    """
-    if rows.available.all():
-        return rows
-    counts = (~rows.available).sum(axis=0)
-    named = [f"{name!r} in {count}" for name, count in zip(ensemble.members, counts, strict=True) if count]
-    raise ValueError(
-        f"{model} regresses on all members, and {int((~rows.available).any(axis=1).sum())} of {len(rows.y)} training rows "
-        f"lack some: {', '.join(named)}. Leave out these rows or members with ensemble.select(...), or use "
-        "LinearPool(weights='simplex'), BMA or HBM, which take the members that are there."
-    )
-
-
-def warn_incomplete(rows: Rows, ensemble: Ensemble) -> None:
-    """Warn of rows that have some members but not all, and no prediction from a model that regresses on all of them."""
-    some = rows.available.any(axis=1) & ~rows.available.all(axis=1)
-    if some.any():
-        names = [name for name, missing in zip(ensemble.members, ~rows.available[some].all(axis=0)) if missing]
-        warn(f"{int(some.sum())} of {len(some)} rows lack some member ({listed(names)}), and the model regresses on all of "
-             "them: their predictions are NaN.")  # fmt: skip
-
-
-def warn_copies(ensemble: Ensemble, rows: Rows, bias: str = "linear") -> None:
-    """Warn of members that are exact copies of each other up to the bias correction in the training rows."""
-    values = np.where(rows.available, rows.f, np.nan)
-    used = ensemble if len(rows.index) == ensemble.n_obs else ensemble.select(rows=rows.index)
-    for one, other in affine_copies(used, values):
-        difference = values[:, ensemble.members.index(one)] - values[:, ensemble.members.index(other)]
-        apart = np.nanmax(np.abs(difference - (np.nanmean(difference) if bias == "additive" else 0.0)))
-        if bias == "linear" or apart <= 1e-10 * np.std(rows.y):
-            warn(f"Members {one!r} and {other!r} are exact copies of each other up to the bias correction in the "
-                 f"{len(rows.y)} training rows: only the prior tells their weights apart. Leave one out.")  # fmt: skip
-
-
-def best_residual(rows: Rows, members: tuple[str, ...], bias: str) -> float:
-    """Residual standard deviation of the best member after its bias correction; none may be zero."""
-    each = np.arange(len(members))
-    intercept, slope = least_squares(rows.y, rows.f, rows.available, bias=bias, cluster=each)
-    squares = np.where(rows.available, (rows.y[:, None] - intercept - slope * rows.f) ** 2, 0.0)
-    residual = np.sqrt(squares.sum(axis=0) / rows.available.sum(axis=0))
-    best = int(np.argmin(residual))
-    if residual[best] <= 1e-10 * np.std(rows.y):
-        raise ValueError(degenerate(members[best], int(rows.available[:, best].sum()), "bias correction"))
-    return float(residual[best])
-
-
-def refuse_exact(rows: Rows, members: tuple[str, ...]) -> None:
-    """Refuse members of which one, or all together, reproduce the observation: sigma would have no lower bound."""
-    best_residual(rows, members, "linear")
-    if rows.available.all() and len(rows.y) > len(members) + 1:
-        design = np.column_stack([np.ones(len(rows.y)), rows.f - rows.f.mean(axis=0)])
-        y = rows.y - rows.y.mean()
-        residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
-        if np.std(residual) <= 1e-10 * np.std(y):
-            raise ValueError(f"A linear combination of the members reproduces the observation exactly in all {len(y)} training "
-                             "rows: the truth has leaked into them; predict each row by a model that has not seen it "
-                             "(scikit-learn's cross_val_predict).")  # fmt: skip
+    u = -mean / sigma
+    t = -u * np.sqrt(0.5)
+    return pt.switch(pt.lt(u, -1.0), pt.log(0.5 * pt.erfcx(t)) - t**2, pt.log1p(-0.5 * pt.erfc(-t)))

@@ -6,6 +6,8 @@ coefficients of the log widths take a scoring step, whose information matrix is 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import optimize
 
@@ -120,7 +122,7 @@ def corrected_em(
     shared, fixed_weight : bool
         Whether all members share sigma; whether the weights stay where they are.
     floor : float
-        Least sigma, below which a kernel has collapsed onto rows that its member reproduces.
+        Standard deviation of rounding, where observations tie with members: sigma ends at about that or above.
     tolerance : float
         Relative change of the log likelihood at which the search ends, once weights, scales and widths stand still too.
     max_iterations : int
@@ -139,6 +141,9 @@ def corrected_em(
     ValueError
         If a kernel collapses onto rows that its member reproduces exactly.
     """
+    if floor > 0.0:  # rounding adds its variance to every square, which bounds the likelihood
+        away = np.hypot(rows.residual, floor * np.sqrt(1.0 + rows.excess))
+        rows = replace(rows, residual=np.where(rows.censored[:, None], rows.residual, away))
     step = WidthSteps(rows, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight)
     begin = np.concatenate([np.asarray(sigma, dtype=float) ** 2, np.ones(rows.x.shape[1])])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -146,7 +151,7 @@ def corrected_em(
             step, np.array(weight, dtype=float), begin, tolerance, max_iterations, patience
         )
     found, width = np.sqrt(scales[: len(w)]), 0.5 * np.log(scales[len(w) :])
-    if not np.isfinite(loglik) or np.any((found <= floor) & (w > 1e-6)):
+    if not np.isfinite(loglik) or not np.all(found > 0.0):
         raise ValueError(
             "The likelihood has no maximum: a member reproduces observations exactly and its sigma goes to zero. "
             "Use sigma='shared', or method='nuts', whose prior bounds sigma."
