@@ -155,7 +155,7 @@ class CorrectedMixture:
     # --------------------------------------------------------------------------------------------------------- matched
     def matched(self) -> NormalMixture:
         """Mixture of few normals a row with the components' moments over draws; see `PosteriorMixture.matched`."""
-        return stacked([(rows, *self._matched_class(rows, *rest)) for rows, *rest in self._classes], len(self))
+        return stacked([(c[0], *self._matched_class(*c)) for c in self._classes], len(self))
 
     def matched_parts(self, size: int = PART_ROWS) -> Iterator[tuple[np.ndarray, NormalMixture]]:
         """Matched mixtures of some rows at a time; see `PosteriorMixture.matched_parts`."""
@@ -164,11 +164,11 @@ class CorrectedMixture:
             return
         rest = np.ones(len(self), dtype=bool)
         parts, count = [], 0
-        for rows, *key in self._classes:
+        for rows, present, kind, new in self._classes:
             rest[rows] = False
             for start in range(0, len(rows), size):
                 some = rows[start : start + size]
-                parts.append((some, *self._matched_class(some, *key)))
+                parts.append((some, *self._matched_class(some, present, kind, new)))
                 count += len(some)
                 if count >= size:
                     yield joined(parts)
@@ -357,7 +357,9 @@ def _nodes(share: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _unsure(covariate: np.ndarray, width: np.ndarray) -> np.ndarray:
     """Standard deviation over draws of each row's log width, (row)."""
     apart = width - width.mean(axis=0)
-    return np.asarray(np.sqrt(np.maximum(np.einsum("ri,ij,rj->r", covariate, apart.T @ apart / len(width), covariate), 0.0)))
+    return np.asarray(
+        np.sqrt(np.maximum(np.einsum("ri,ij,rj->r", covariate, apart.T @ apart / len(width), covariate), 0.0))
+    )
 
 
 def _mean_variance(

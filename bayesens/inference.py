@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_limits
 from bayesens import models
 from bayesens.checks import warn
 from bayesens.columns import listed
-from bayesens.likelihoods.em import Optimum
 from bayesens.ensemble import Ensemble
 from bayesens.files import FORMAT, check_fit_tree
+from bayesens.likelihoods.em import Optimum
 from bayesens.options import options_from_json, options_to_json
 from bayesens.rows import flat
 from bayesens.sampling import sample

@@ -34,7 +34,11 @@ def check_options(model: Any) -> None:
             raise TypeError(
                 f'{name}({item.name}=...) is a Prior such as Prior("HalfNormal", sigma=0.3); got {value!r}.'
             )
-        if item.name in ("center", "scale", "unit", "sigma_scale", "sigma_spread") and not _named(item) and not isinstance(value, Prior | None):
+        if (
+            item.name in ("center", "scale", "unit", "sigma_scale", "sigma_spread")
+            and not _named(item)
+            and not isinstance(value, Prior | None)
+        ):
             _check_number(f"{name}({item.name}=...)", value, positive=item.name != "center")
         if item.name in ("group", "site") and value not in (
             (True, False, None) if item.default is None else (True, False)
@@ -61,8 +65,8 @@ def _names(model: str, option: str, value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
     if isinstance(value, int | float):
-        raise TypeError(f"{model}({option}=...) names what the widths follow, such as ('mean', 'spread'); got {value!r}. The unit "
-                        "of the priors is unit=...")  # fmt: skip
+        raise TypeError(f"{model}({option}=...) names what the widths follow, such as ('mean', 'spread'); got {value!r}. The "
+                        "unit of the priors is unit=...")  # fmt: skip
     if isinstance(value, str) or not all(isinstance(name, str) for name in value):
         raise TypeError(f"{model}({option}=...) is a sequence of names, such as ('mean', 'spread'); got {value!r}.")
     if len(set(value)) < len(tuple(value)):

@@ -421,7 +421,7 @@ def _conditional(tree: xr.DataTree, ensemble: Ensemble | None) -> xr.DataArray:
         raise ValueError("the fit has left out its log_likelihood, which joint=False scales; pass the training rows as "
                          "ensemble=")  # fmt: skip
     check_training_rows(tree, ensemble)
-    return log_likelihood_of(model_of(tree), tree["posterior"].to_dataset(), ensemble)
+    return log_likelihood_of(model_of(tree), tree, ensemble)
 
 
 def _quantities(posterior: xr.Dataset, var_names: Sequence[str] | None) -> xr.DataArray:

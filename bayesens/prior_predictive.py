@@ -114,9 +114,7 @@ def _typical(ensemble: Ensemble) -> NDArray[np.intp]:
     return np.sort(order[np.linspace(0, len(order) - 1, ROWS).round().astype(int)])
 
 
-def _law(
-    model: Any, prior: xr.Dataset, data: Any, rows: Ensemble, rng: np.random.Generator
-) -> tuple[xr.Dataset, Any]:
+def _law(model: Any, prior: xr.Dataset, data: Any, rows: Ensemble, rng: np.random.Generator) -> tuple[xr.Dataset, Any]:
     """The draws with what `predictive` asks for beside them, and the distribution of rows; corrections are the posterior's."""
     if not (hasattr(model, "training") and model.needs_history):
         prior = _with_levels(model, prior, rows, rng)

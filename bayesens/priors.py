@@ -159,7 +159,7 @@ def log_density(prior: Prior) -> Callable[[Any], Any]:
     """
     from scipy import stats
 
-    p = dict(prior.parameters)
+    p: dict[str, Any] = dict(prior.parameters)
     known = {
         "HalfNormal": lambda: stats.halfnorm(scale=p.get("sigma", 1.0)),
         "HalfCauchy": lambda: stats.halfcauchy(scale=p.get("beta", 1.0)),

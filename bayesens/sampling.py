@@ -78,7 +78,12 @@ def sample(
             attrs |= found.attrs
             if found.x.size:
                 return _told(target, peaks, replace(found, attrs=attrs | {"method": "laplace", "reason": reason}))
-    options: dict[str, Any] = {"tune": tune, "chains": chains, "target_accept": target_accept, "progressbar": progressbar}
+    options: dict[str, Any] = {
+        "tune": tune,
+        "chains": chains,
+        "target_accept": target_accept,
+        "progressbar": progressbar,
+    }
     x, stats = nuts_from(target, several, draws=draws, rng=rng, **options)
     if method == "auto" and _slow(x):  # thinned, a longer run takes no more room
         attrs["thinned"] = LONGER

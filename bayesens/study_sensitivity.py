@@ -139,7 +139,9 @@ def _weights(
     name: str, model: Any, tree: xr.DataTree, ensemble: Ensemble, study: Study, steps: Steps, say: Callable[[str], None]
 ) -> pd.DataFrame | None:
     """Weights with the spread that stations give them, where the model has weights and a fit by EM."""
-    effects = (getattr(model, "effect_levels", ()) and model.correction == "joint") or getattr(model, "weights", "") == "group"
+    effects = (getattr(model, "effect_levels", ()) and model.correction == "joint") or getattr(
+        model, "weights", ""
+    ) == "group"
     has = {"weight", "linear_weight"} & set(tree["posterior"].data_vars)
     if not hasattr(model, "em") or effects or not has or int(tree.attrs["point_estimate"]) or ensemble.n_members < 2:
         return None

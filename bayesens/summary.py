@@ -171,10 +171,7 @@ def _converged(tree: xr.DataTree) -> str:
         enough = min(ESS, 0.5 * sizes["chain"] * sizes["draw"])
         diverged = attrs["divergences"] > DIVERGING * sizes["chain"] * sizes["draw"]
         good = (
-            "modes_apart" not in attrs
-            and not attrs["rhat_max"] > RHAT
-            and attrs["ess_min"] >= enough
-            and not diverged
+            "modes_apart" not in attrs and not attrs["rhat_max"] > RHAT and attrs["ess_min"] >= enough and not diverged
         )
         text = f"R-hat at most {attrs['rhat_max']:.3f}, ESS at least {attrs['ess_min']:.0f}, "
         return f"{'yes' if good else 'NO'}: {text}{attrs['divergences']} divergences; {drawn}"

@@ -7,8 +7,8 @@ import numpy as np
 from bayesens.checks import degenerate, warn
 from bayesens.collinear import rounding
 from bayesens.columns import listed
-from bayesens.likelihoods.em import least_squares
 from bayesens.ensemble import Ensemble, affine_copies
+from bayesens.likelihoods.em import least_squares
 from bayesens.row_checks import check_ties, warn_memorised, warn_outliers
 from bayesens.rows import Rows
 

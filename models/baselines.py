@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.likelihoods.em import Optimum, least_squares
 from bayesens.ensemble import Ensemble
+from bayesens.likelihoods.em import Optimum, least_squares
 from bayesens.likelihoods.own_correction import CorrectedTable
 from bayesens.models.bma import BMA, Data
 from bayesens.options import check_options

@@ -47,7 +47,12 @@ from bayesens.ensemble import Ensemble, affine_copies
 from bayesens.likelihoods.corrected_em import corrected_em_starts
 from bayesens.likelihoods.em import Optimum, least_squares
 from bayesens.likelihoods.own_correction import (
-    CorrectedTable, Recipe, corrected_table, drawn_correction, history, point_correction,
+    CorrectedTable,
+    Recipe,
+    corrected_table,
+    drawn_correction,
+    history,
+    point_correction,
 )  # fmt: skip
 from bayesens.likelihoods.widths import DEFAULT
 from bayesens.models import joint_mixture
@@ -237,9 +242,9 @@ class BMA:
         if likelihood not in ("fused", "rows"):
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
         if self.correction == "joint":
-            return joint_mixture.build(self, data, likelihood)
+            return joint_mixture.build(self, self.prepare(data), likelihood)
         table = self.prepare(data)
-        model, rows = table.model, table.mixture
+        model: BMA = table.model
         groups = model.weight_groups(table.ensemble, table.rows)
         with pm.Model(coords=model.coords(table.ensemble, groups, table.widths.names)) as pymc_model:
             weight, log_weight = model.weight_variables(table.members, groups)
@@ -298,6 +303,7 @@ class BMA:
         import pymc as pm
         import pytensor.tensor as pt
 
+        assert self.sigma_scale is not None
         sigma_mean = self.sigma_prior.create("sigma_mean", scale=self.sigma_scale)
         if self.sigma == "shared" or len(np.unique(self.cluster(members))) == 1:
             return pm.Deterministic("sigma", self._floored(sigma_mean) * np.ones(len(members)), dims="member")
@@ -381,13 +387,20 @@ class BMA:
 
     def recipe(self, members: tuple[str, ...]) -> Recipe:
         """What the resolved model asks of the corrections."""
-        assert self.center is not None and self.unit is not None and self.sigma_scale is not None and self.scale is not None
-        normal = {name: _normal(type(self).__name__, name, getattr(self, f"{name}_prior"))
-                  for name in ("level", "gain", "covariate")}  # fmt: skip
-        ratios = {level: log_density(getattr(self, f"{level}_ratio_prior")) if getattr(self, level) else None
-                  for level in self.levels}  # fmt: skip
-        return Recipe(self.bias, self.bias_covariates, self.scale, self.effects == "common", self.cluster(members),
-                      self.center, self.unit, self.sigma_scale, **normal, **ratios)  # fmt: skip
+        assert (
+            self.center is not None
+            and self.unit is not None
+            and self.sigma_scale is not None
+            and self.scale is not None
+        )
+        model = type(self).__name__
+        return Recipe(
+            self.bias, self.bias_covariates, self.scale, self.effects == "common", self.cluster(members),
+            self.center, self.unit, self.sigma_scale, level=_normal(model, "level", self.level_prior),
+            gain=_normal(model, "gain", self.gain_prior), covariate=_normal(model, "covariate", self.covariate_prior),
+            site=log_density(self.site_ratio_prior) if self.site else None,
+            group=log_density(self.group_ratio_prior) if self.group else None,
+        )  # fmt: skip
 
     def resolve(self, data: Data) -> BMA:
         """Return the model with levels, widths, ``center``, ``unit`` and ``sigma_scale`` filled in from the training rows."""
@@ -458,7 +471,9 @@ class BMA:
 
     def n_parameters(self, data: Data) -> int:
         """Number of parameters, effects and the groups' own departures from the typical weights aside."""
-        if self.correction == "own":  # each correction has its own rows, and the mixture's priors keep its parameters apart
+        if (
+            self.correction == "own"
+        ):  # each correction has its own rows, and the mixture's priors keep its parameters apart
             return {"linear": 2, "additive": 1, "none": 0}[self.bias] + len(self.bias_covariates) + 2
         clusters = int(self.cluster(data.members).max()) + 1
         per_cluster = {"linear": 2, "additive": 1, "none": 0}[self.bias] + (self.weights != "equal")
@@ -525,7 +540,7 @@ class BMA:
         if self.weights == "group":
             raise ValueError("method='em' has no weights by group; use method='auto' or 'nuts', or weights='global'.")
         if self.correction == "joint":
-            return joint_mixture.em(self, data, starts=starts, seed=seed, tolerance=tolerance)
+            return joint_mixture.em(self, self.prepare(data), starts=starts, seed=seed, tolerance=tolerance)
         table = self.prepare(data)
         cluster = self.cluster(table.members)
         optima = corrected_em_starts(table.mixture, cluster=cluster, shared=self.sigma == "shared", starts=starts, seed=seed,
@@ -541,8 +556,8 @@ class BMA:
         """What leave-one-out of this model conditions on."""
         if self.correction == "joint":
             return ""
-        return ("Each row is left out of its members' corrections, in closed form at the typical ratios of their variances, and of "
-                "the mixture by importance sampling.")  # fmt: skip
+        return ("Each row is left out of its members' corrections, in closed form at the typical ratios of their variances, and "
+                "of the mixture by importance sampling.")  # fmt: skip
 
     @property
     def needs_history(self) -> bool:
@@ -580,7 +595,9 @@ class BMA:
         """
         chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
         if "weight_group" in posterior:
-            posterior = posterior.assign(weight_new=(("chain", "draw", "member"), self._new_weight(posterior, data, rng)))
+            posterior = posterior.assign(
+                weight_new=(("chain", "draw", "member"), self._new_weight(posterior, data, rng))
+            )
         if self.correction == "joint":
             return posterior
         table = self.prepare(data)
@@ -616,7 +633,7 @@ class BMA:
         """
         if self.correction == "joint":
             return joint_mixture.predictive(self, posterior, ensemble)
-        from bayesens.likelihoods.corrected_rows import predicted_rows
+        from bayesens.corrected_rows import predicted_rows
 
         assert history is not None
         rows = prediction_rows(ensemble, self.transform)
@@ -638,7 +655,7 @@ class BMA:
         """
         if self.correction == "joint":
             return joint_mixture.predictive(self, posterior, ensemble)
-        from bayesens.likelihoods.corrected_rows import training_rows_of
+        from bayesens.corrected_rows import training_rows_of
 
         assert history is not None
         seen = replace(prediction_rows(ensemble, self.transform), y=_on_scale(ensemble, self.transform))
@@ -704,7 +721,8 @@ def _normal(model: str, name: str, prior: Prior) -> tuple[float, float]:
     mu, sigma = parameters.get("mu", 0.0), parameters.get("sigma", 1.0)
     if prior.family != "Normal" or not (isinstance(mu, float) and isinstance(sigma, float)):
         raise ValueError(f"{model}({name}_prior=...) is a Normal prior with numbers mu and sigma, because the correction is "
-                         f"integrated in closed form; got {prior!r}. correction='joint' takes any prior of bias and slope.")  # fmt: skip
+                         f"integrated in closed form; got {prior!r}. correction='joint' takes any prior of bias and "
+                         "slope.")  # fmt: skip
     return mu, sigma
 
 

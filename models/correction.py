@@ -61,7 +61,9 @@ def build_correction(table: CorrectedTable, member: str) -> pm.Model:
         for name, labels in table.levels.items():
             ratio = getattr(model, f"{name}_ratio_prior").create(f"{name}_ratio")
             sd = pm.Deterministic(f"offset_{name}_sd", ratio * tau)
-            code = np.searchsorted(labels, table.ensemble.labels(name)[table.rows.index[present]])
+            own_labels = table.ensemble.labels(name)
+            assert own_labels is not None
+            code = np.searchsorted(labels, own_labels[table.rows.index[present]])
             unit = pm.Normal(f"{name}_unit", 0.0, 1.0, dims=name)
             mean = mean + pm.Deterministic(f"offset_{name}", sd * unit, dims=name)[code]
         pm.Normal("y", mean, tau, observed=y)

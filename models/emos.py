@@ -31,8 +31,8 @@ import xarray as xr
 from scipy import optimize
 from scipy.special import log_ndtr
 
-from bayesens.likelihoods.em import Optimum
 from bayesens.ensemble import Ensemble
+from bayesens.likelihoods.em import Optimum
 from bayesens.models.linear_pool import log_below_zero
 from bayesens.options import check_options
 from bayesens.pooling import normal_loglik, regression

@@ -108,9 +108,7 @@ def _observe(rows: Rows, weight: Any, mean: Any, sigma: Any, offset: Any) -> Non
     pm.NormalMixture("y", w=share, mu=location, sigma=sigma, observed=rows.y)
 
 
-def em(
-    asked: Any, ensemble: Ensemble, *, starts: int, seed: int, tolerance: float
-) -> tuple[xr.Dataset, list[Optimum]]:
+def em(asked: Any, ensemble: Ensemble, *, starts: int, seed: int, tolerance: float) -> tuple[xr.Dataset, list[Optimum]]:
     """Least-squares correction of each member, then EM for weights and sigma; see `BMA.em`."""
     model, rows = asked.resolve(ensemble), asked.rows(ensemble)
     if model.effect_levels:

@@ -18,8 +18,8 @@ from pytensor.tensor.special import log_softmax
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
-from bayesens.likelihoods.ops import MixtureLogLik, collapsed_loglik, mixture_loglik
 from bayesens.likelihoods.mixture import BLOCK, _exp, mixture_values, pack
+from bayesens.likelihoods.ops import MixtureLogLik, collapsed_loglik, mixture_loglik
 from bayesens.multilevel import effect_draws
 from bayesens.sufficient import statistics
 

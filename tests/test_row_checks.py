@@ -184,8 +184,8 @@ def test_a_variance_of_zero_in_a_row_has_no_density_and_prints_nothing(capfd):
 
 
 def test_the_mixture_has_no_density_at_a_sigma_of_zero_and_prints_nothing(capfd):
-    from bayesens.likelihoods.ops import MixtureLogLik
     from bayesens.likelihoods.mixture import pack
+    from bayesens.likelihoods.ops import MixtureLogLik
 
     y, f = honest(100, 2, seed=13)
     data, index = pack(y, f, np.isfinite(f))

@@ -7,13 +7,23 @@ coefficients of the log widths take a scoring step, whose information matrix is 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import optimize
 
 from bayesens.likelihoods.corrected_mixture import CorrectedRows, by_parts
 from bayesens.likelihoods.em import (
-    LEAP, PARTS, PATIENCE, ROWS_FOR_THREADS, TINY, Optimum, Steps, climb, distinct, newton,
+    LEAP,
+    PARTS,
+    PATIENCE,
+    ROWS_FOR_THREADS,
+    TINY,
+    Optimum,
+    Steps,
+    climb,
+    distinct,
+    newton,
 )  # fmt: skip
 
 __all__ = ["corrected_em", "corrected_em_starts"]
@@ -173,7 +183,8 @@ def corrected_em_starts(
     k = rows.residual.shape[1]
     squares = np.where(rows.available, rows.residual**2 / (1.0 + rows.excess), 0.0)
     best = np.sqrt(np.min(squares.sum(axis=0) / rows.available.sum(axis=0)))
-    equal, common = np.full(k, 1.0 / k), {"cluster": cluster, "shared": shared, "fixed_weight": fixed_weight,
+    equal = np.full(k, 1.0 / k)
+    common: dict[str, Any] = {"cluster": cluster, "shared": shared, "fixed_weight": fixed_weight,
                                           "floor": floor, "tolerance": tolerance}  # fmt: skip
     standard = corrected_em(rows, weight=equal, sigma=np.full(k, best), **common)
     # With one sigma for all, and complete rows, the log likelihood is concave in the weights at any sigma and width.
@@ -182,7 +193,7 @@ def corrected_em_starts(
     some = _some(rows, rng)
     for i in range(more):
         sigma = best * np.exp(rng.uniform(np.log(0.05), np.log(1.5), size=cluster.max() + 1))[cluster]
-        point = {"weight": rng.dirichlet(np.ones(k)), "sigma": sigma, "start": f"random {i + 1}"}
+        point: dict[str, Any] = {"weight": rng.dirichlet(np.ones(k)), "sigma": sigma, "start": f"random {i + 1}"}
         try:
             tried = corrected_em(some, **point, **common)
             if some is not rows:

@@ -130,7 +130,12 @@ def _log_ndtr(t):  # type: ignore[no-untyped-def]
     if t > -30.0:
         return np.log(0.5 * erfc(-t * ROOT_HALF))
     r = 1.0 / (t * t)
-    return -0.5 * t * t - 0.5 * LOG_2PI - np.log(-t) + np.log(1.0 - r * (1.0 - 3.0 * r * (1.0 - 5.0 * r * (1.0 - 7.0 * r))))
+    return (
+        -0.5 * t * t
+        - 0.5 * LOG_2PI
+        - np.log(-t)
+        + np.log(1.0 - r * (1.0 - 3.0 * r * (1.0 - 5.0 * r * (1.0 - 7.0 * r))))
+    )
 
 
 @INNER

@@ -389,7 +389,11 @@ class Correction:
         for pair in np.unique(drawn.pair):
             d = np.flatnonzero(drawn.pair == pair)
             u, v = self.site[pair] ** 2, self.group[pair] ** 2
-            found, inner, tau = places(sums, self.site[pair], self.group[pair]), 1.0 + u * sums.count, drawn.tau[d, None]
+            found, inner, tau = (
+                places(sums, self.site[pair], self.group[pair]),
+                1.0 + u * sums.count,
+                drawn.tau[d, None],
+            )
             contrast = np.column_stack([-drawn.coefficient[d], np.ones(len(d))])
             if v > 0.0:
                 noise = rng.standard_normal((len(d), sums.groups))
@@ -454,5 +458,7 @@ def _in_parts(sums: Sums, prior: Coefficients, site: np.ndarray, group: np.ndarr
     """Condition on many pairs of ratios, some at a time."""
     step = max(1, NUMBERS // (len(sums.count) * sums.gram.shape[0]))
     parts = [given_ratios(sums, prior, site[i : i + step], group[i : i + step]) for i in range(0, len(site), step)]
-    joined = [np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "root", "rate", "log_marginal")]
+    joined = [
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "root", "rate", "log_marginal")
+    ]
     return Given(joined[0], joined[1], parts[0].shape, joined[2], joined[3])

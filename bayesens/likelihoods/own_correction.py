@@ -7,7 +7,6 @@ lines together count as one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +15,8 @@ import xarray as xr
 from scipy.special import log_ndtr
 
 from bayesens.ensemble import Ensemble
-from bayesens.likelihoods.correction import Coefficients, Correction, LogPrior, Sums, correct, given_ratios, places
 from bayesens.likelihoods.corrected_mixture import CorrectedRows
+from bayesens.likelihoods.correction import Coefficients, Correction, LogPrior, Sums, correct, given_ratios, places
 from bayesens.likelihoods.widths import Widths, _column, width_names
 from bayesens.rows import Rows, level_rows
 
@@ -210,7 +209,8 @@ def _places(recipe: Recipe, ensemble: Ensemble, rows: Rows) -> tuple[dict[str, n
 
     Without effects of sites the groups stand in their place, and without any effects there is one place.
     """
-    levels, code = {}, {}
+    levels: dict[str, np.ndarray] = {}
+    code: dict[str, np.ndarray] = {}
     for level, prior in (("group", recipe.group), ("site", recipe.site)):
         if prior is not None:
             levels[level], code[level] = level_rows(ensemble, level, rows.index)
@@ -247,7 +247,13 @@ class _Lines:
 
     @classmethod
     def of(
-        cls, recipe: Recipe, rows: Rows, members: np.ndarray, covariates: np.ndarray, center: np.ndarray, site: np.ndarray
+        cls,
+        recipe: Recipe,
+        rows: Rows,
+        members: np.ndarray,
+        covariates: np.ndarray,
+        center: np.ndarray,
+        site: np.ndarray,
     ) -> _Lines:
         row, position = np.nonzero(rows.available[:, members])
         member = members[position]
@@ -265,7 +271,8 @@ class _Lines:
 
 def _prior(recipe: Recipe, blocks: int, size: np.ndarray, block_of: np.ndarray) -> Coefficients:
     """Priors of the coefficients in the units of the data."""
-    mean, sd = [], []
+    mean: list[float] = []
+    sd: list[float] = []
     for b in range(blocks):
         own = float(size[block_of == b][0])
         own = own if own > 0.0 else 1.0
@@ -325,7 +332,10 @@ def drawn_correction(table: CorrectedTable, recipe: Recipe, chains: int, draws: 
         Whether the effects of known sites and groups are drawn too.
     """
     size, k = chains * draws, table.n_members
-    out: dict[str, np.ndarray] = {"residual_sd": np.empty((size, k)), "coefficient": np.zeros((size, k, recipe.columns))}
+    out: dict[str, np.ndarray] = {
+        "residual_sd": np.empty((size, k)),
+        "coefficient": np.zeros((size, k, recipe.columns)),
+    }
     for level in table.levels:
         out[f"offset_{level}_sd"] = np.empty((size, k))
         if effects:

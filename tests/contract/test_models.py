@@ -391,7 +391,9 @@ def own_density(case, posterior, y, f, group, site, rows_at):
         value = raw[name] if name in raw else rows_at[name]
         start = table.widths.start[j]
         value = np.log(max(value, 0.0) + start) if np.isfinite(start) else value
-        value = np.clip((value - table.widths.center[j]) / table.widths.size[j], table.widths.low[j], table.widths.high[j])
+        value = np.clip(
+            (value - table.widths.center[j]) / table.widths.size[j], table.widths.low[j], table.widths.high[j]
+        )
         width += draw["scale_slope"][:, j] * (value if np.isfinite(value) else 0.0)
     weight = draw["weight"] if "weight" in draw else np.ones((POINTS, len(members)))
     if model.weights == "group":

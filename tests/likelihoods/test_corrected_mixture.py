@@ -75,7 +75,9 @@ def start(k):
 @pytest.mark.parametrize("case", ["plain", "everything"])
 def test_em_never_lowers_the_likelihood_and_ends_where_a_general_optimiser_does(case, shared):
     rows, _ = problem(*CASES[case])
-    path = [corrected_em(rows, **start(4), shared=shared, tolerance=0.0, max_iterations=i).loglik for i in (2, 4, 8, 16)]
+    path = [
+        corrected_em(rows, **start(4), shared=shared, tolerance=0.0, max_iterations=i).loglik for i in (2, 4, 8, 16)
+    ]
     assert np.all(np.diff(path) >= -1e-7)
     found = corrected_em(rows, **start(4), shared=shared, tolerance=1e-13)
     assert found.converged
@@ -84,7 +86,9 @@ def test_em_never_lowers_the_likelihood_and_ends_where_a_general_optimiser_does(
         sigma = np.full(4, u[4]) if shared else u[4:8]
         return -loglik(rows, np.concatenate([u[:4], sigma, u[-2:]]))
 
-    best = minimize(negative, np.zeros(7 if shared else 10), method="L-BFGS-B", options={"maxfun": 50_000, "ftol": 1e-13})
+    best = minimize(
+        negative, np.zeros(7 if shared else 10), method="L-BFGS-B", options={"maxfun": 50_000, "ftol": 1e-13}
+    )
     assert found.loglik >= -best.fun - 1e-3
 
 

@@ -22,7 +22,12 @@ def problem(seed, n=40, sites=7, groups=3, weighted=False):
     group = rng.permutation(np.arange(sites) % groups)
     site = rng.permutation(np.arange(n) % sites)
     x = np.column_stack([np.ones(n), rng.normal(size=n)])
-    y = x @ [0.3, 0.8] + 0.7 * rng.normal(size=sites)[site] + 0.4 * rng.normal(size=groups)[group][site] + rng.normal(size=n)
+    y = (
+        x @ [0.3, 0.8]
+        + 0.7 * rng.normal(size=sites)[site]
+        + 0.4 * rng.normal(size=groups)[group][site]
+        + rng.normal(size=n)
+    )
     weight = rng.uniform(0.3, 2.0, size=n) if weighted else np.ones(n)
     return x, y, weight, site, group
 
@@ -60,7 +65,9 @@ def test_the_marginal_likelihood_of_ratios_is_a_multivariate_t():
     found = given_ratios(sums_of(x, y, weight, site, group), PRIOR, a, b).log_marginal
     exact = []
     for one, other in zip(a, b):
-        shape = PRIOR.scale**2 * (covariance(weight, site, group, one, other) + x @ np.diag((PRIOR.sd / PRIOR.scale) ** 2) @ x.T)
+        shape = PRIOR.scale**2 * (
+            covariance(weight, site, group, one, other) + x @ np.diag((PRIOR.sd / PRIOR.scale) ** 2) @ x.T
+        )
         exact.append(multivariate_t.logpdf(y, x @ PRIOR.mean, shape, df=1))
     np.testing.assert_allclose(found - found[0], np.array(exact) - exact[0], atol=1e-8)
     assert np.isfinite(gammaln(1.0))
@@ -69,12 +76,17 @@ def test_the_marginal_likelihood_of_ratios_is_a_multivariate_t():
 @pytest.mark.parametrize("site_effects", [False, True])
 def test_leaving_a_row_out_in_closed_form_is_a_refit_without_it(site_effects):
     x, y, weight, site, group = problem(3, weighted=True)
-    found = correct(sums_of(x, y, weight, site, group), PRIOR, site=log_ratio if site_effects else None, group=log_ratio)
+    found = correct(
+        sums_of(x, y, weight, site, group), PRIOR, site=log_ratio if site_effects else None, group=log_ratio
+    )
     mean, excess = found.left_out(x, y, weight, site, np.arange(len(y)))
     for i in (0, 5, 17, 31):
         rest = np.arange(len(y)) != i
         sums = sums_of(x[rest], y[rest], weight[rest], site[rest], group)
-        given, place = given_ratios(sums, PRIOR, np.array(found.at[:1]), np.array(found.at[1:])), places(sums, *found.at)
+        given, place = (
+            given_ratios(sums, PRIOR, np.array(found.at[:1]), np.array(found.at[1:])),
+            places(sums, *found.at),
+        )
         apart = x[i] - place.site[site[i], :-1]
         assert mean[i] == pytest.approx(place.site[site[i], -1] + apart @ given.mean[0], rel=1e-9)
         spread = given.root[0].T @ apart
@@ -115,7 +127,9 @@ def table(n=240, sites=12, seed=6):
     rng = np.random.default_rng(seed)
     site = np.arange(n) % sites
     truth = rng.normal(size=n)
-    frame = pd.DataFrame({"s": [f"s{i:02d}" for i in site], "g": [f"g{i % 4}" for i in site], "elevation": (site % 5) * 100.0})
+    frame = pd.DataFrame(
+        {"s": [f"s{i:02d}" for i in site], "g": [f"g{i % 4}" for i in site], "elevation": (site % 5) * 100.0}
+    )
     frame["a"] = 20.0 + 3.0 * (truth + 0.4 * rng.normal(size=n))
     frame["y"] = truth + 0.002 * frame["elevation"] + 0.5 * rng.normal(size=sites)[site] + 0.3 * rng.normal(size=n)
     return be.Ensemble.from_frame(frame, members=["a"], observation="y", site="s", group="g", lon="elevation")

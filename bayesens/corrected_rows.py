@@ -62,7 +62,9 @@ def predicted_rows(
     """
     levels = [level for level in ("site", "group") if level in posterior.coords]
     placed = _placed(recipe, history, ensemble, rows, posterior, levels)
-    draw = {str(n): flat(posterior[n]) for n in posterior.data_vars if not str(n).endswith(("offset_site", "offset_group"))}
+    draw = {
+        str(n): flat(posterior[n]) for n in posterior.data_vars if not str(n).endswith(("offset_site", "offset_group"))
+    }
     ratios = [(draw[f"offset_{level}_sd"] / draw["residual_sd"]) ** 2 for level in levels]
     new = np.stack(ratios, axis=2) if ratios else np.zeros((*draw["residual_sd"].shape, 0))
     coefficient = _coefficients(recipe, draw, history)
@@ -116,8 +118,10 @@ def _placed(
     recipe: Recipe, history: xr.Dataset, ensemble: Ensemble, rows: Rows, posterior: xr.Dataset, levels: list[str]
 ) -> _Placed:
     n, k = rows.f.shape
-    code = {level: codes(ensemble.labels(level)[rows.index] if ensemble.labels(level) is not None else None,
-                         posterior[level].values, n) for level in levels}  # fmt: skip
+    code = {}
+    for level in levels:
+        labels = ensemble.labels(level)
+        code[level] = codes(None if labels is None else labels[rows.index], posterior[level].values, n)
     place = code.get("site", code.get("group", np.zeros(n, dtype=int)))
     group = np.full(n, -1)
     if "group" in code:
