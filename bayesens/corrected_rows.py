@@ -69,10 +69,17 @@ def predicted_rows(
     new = np.stack(ratios, axis=2) if ratios else np.zeros((*draw["residual_sd"].shape, 0))
     coefficient = _coefficients(recipe, draw, history)
     point = placed.offset + np.einsum("rkc,kc->rk", placed.design, history["point"].values)
+    left = placed.left
+    if len(coefficient) == 1:  # a fit at one point has no draws: what is open of coefficients and widths widens the kernels
+        left = left + np.square(np.einsum("rkc,kcd->rkd", placed.design, history["root"].values)).sum(axis=2)
     available = rows.available & np.isfinite(placed.design).all(axis=2)
     x = Widths.from_dataset(history).at(point, available, ensemble, rows.index)
+    if len(coefficient) == 1:
+        design = np.column_stack([np.ones(len(x)), x])
+        unsure = np.einsum("ri,ij,rj->r", design, history["width_covariance"].values, design)
+        left = (1.0 + left) * np.exp(2.0 * unsure)[:, None] - 1.0
     draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((len(weight), 0))), coefficient, new)
-    return CorrectedMixture(draws, placed.design, placed.offset, placed.left, placed.new, x, available, kind)
+    return CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind)
 
 
 def training_rows_of(

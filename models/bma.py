@@ -44,7 +44,7 @@ import xarray as xr
 
 from bayesens.checks import degenerate, warn
 from bayesens.ensemble import Ensemble, affine_copies
-from bayesens.likelihoods.corrected_em import corrected_em_starts
+from bayesens.likelihoods.corrected_em import Penalty, corrected_em_starts
 from bayesens.likelihoods.em import Optimum, least_squares
 from bayesens.likelihoods.own_correction import (
     CorrectedTable,
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 __all__ = ["BMA"]
 
 RATIO = Prior("HalfStudentT", nu=3, sigma=1)
+FEW = 8  # members up to which each has the concentration of the weights' prior; more share that of so many
 MAX_EFFECTS = 20_000_000  # draws of effects, 160 MB: what a fit stores
 Data = Ensemble | CorrectedTable
 
@@ -140,7 +141,8 @@ class BMA:
     scale_slope_prior : Prior
         Of the widths' coefficients, a standard deviation of their covariates.
     weight_prior, sigma_prior : Prior
-        That of sigma in units of ``sigma_scale``.
+        That of sigma in units of ``sigma_scale``. A Dirichlet prior with one number has that concentration for each of up to
+        eight members; more members share what eight have.
     bias_prior, slope_prior, group_sd_prior, site_sd_prior : Prior
         Of a joint fit, in its place; those of bias and of standard deviations are in units of ``unit``.
     weight_logit_prior, weight_spread_prior : Prior
@@ -340,7 +342,8 @@ class BMA:
             return equal, pt.log(equal)
         prior = self.weight_prior
         if prior.family == "Dirichlet" and isinstance(concentration := dict(prior.parameters)["a"], float):
-            prior = Prior("Dirichlet", a=np.full(len(size), concentration))
+            spare = _spare(len(size)) if self.correction == "own" else 1.0
+            prior = Prior("Dirichlet", a=np.full(len(size), concentration * spare))
         if len(size) == len(cluster):
             weight = prior.create("weight", dims="member")
         else:  # a set of exchangeable members shares the weight that the prior gives to the set as a whole
@@ -457,7 +460,9 @@ class BMA:
             seen = rows.y[use], rows.available[use][:, there]
             check_ties(seen[0], rows.f[use][:, there], seen[1], names)
             warn_memorised(seen[0], data.corrected[use][:, there], seen[1], names)
-            warn_outliers(seen[0], data.corrected[use][:, there], seen[1], names)
+            # In units of each row's own width, so that large errors of large values are no outliers.
+            alike = _even(data)[use][:, there]
+            warn_outliers(np.zeros(len(alike)), alike, seen[1], names)
         if self.weights == "equal":
             return
         rows = self.rows(ensemble)
@@ -514,7 +519,11 @@ class BMA:
     def em(
         self, data: Data, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10
     ) -> tuple[xr.Dataset, list[Optimum]]:
-        """Raftery's fit: the corrections at their posterior means, then EM for weights, sigmas and widths.
+        """The two steps at their optimum: corrections at their posterior means, then EM for weights, sigmas and widths.
+
+        The mixture's optimum is that of the posterior in the coordinates in which it is sampled, so that weights are never
+        zero and no kernel collapses; priors of other families than the defaults' count as the default ones here. A joint fit
+        has Raftery's own: least squares, then maximum likelihood.
 
         Parameters
         ----------
@@ -545,10 +554,23 @@ class BMA:
         cluster = self.cluster(table.members)
         optima = corrected_em_starts(table.mixture, cluster=cluster, shared=self.sigma == "shared", starts=starts, seed=seed,
                                      tolerance=tolerance, fixed_weight=self.weights == "equal",
-                                     floor=table.model.sigma_floor)  # fmt: skip
+                                     floor=table.model.sigma_floor, penalty=table.model.penalty(table.members))  # fmt: skip
         found = xr.Dataset({name: (dims[2:], values[0, 0]) for name, (dims, values) in
                             point_correction(table, self.recipe(table.members)).items()})  # fmt: skip
         return found.assign_coords(self.coordinates(table)), optima
+
+    def penalty(self, members: tuple[str, ...]) -> Penalty:
+        """Log prior densities of the mixture, for its optimum."""
+        assert self.sigma_scale is not None
+        size = len(np.unique(self.cluster(members)))
+        concentration = np.full(size, _spare(size))
+        if self.weight_prior.family == "Dirichlet":
+            concentration = concentration * np.asarray(dict(self.weight_prior.parameters)["a"], dtype=float)
+        sigma = dict(self.sigma_prior.parameters) if self.sigma_prior.family == "LogNormal" else {"mu": 0.0, "sigma": 0.5}
+        spread = self.sigma_spread if isinstance(self.sigma_spread, float | int) else 0.3
+        width = dict(self.scale_slope_prior.parameters).get("sigma", 0.3) if self.scale_slope_prior.family == "Normal" else 0.3
+        return Penalty(concentration, float(np.log(self.sigma_scale)) + _number(sigma.get("mu", 0.0)),
+                       _number(sigma.get("sigma", 1.0)), float(spread), _number(width))  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------- prediction
     @property
@@ -710,6 +732,16 @@ def observe_fused(
     pm.Potential("loglik", sum(parts[1:], parts[0]))
 
 
+def _even(table: CorrectedTable) -> np.ndarray:
+    """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member)."""
+    data = table.mixture
+    size = np.sqrt(np.sum(data.residual**2, axis=1) / np.maximum(data.available.sum(axis=1), 1))
+    log_size = np.log(np.maximum(size, 1e-12 * np.max(size, initial=1e-300)))
+    design = np.column_stack([np.ones(len(size)), data.x])
+    found = np.linalg.lstsq(design, log_size, rcond=None)[0]
+    return np.asarray(data.residual * np.exp(-(design[:, 1:] @ found[1:]))[:, None])
+
+
 def _on_scale(ensemble: Ensemble, name: str) -> np.ndarray:
     from bayesens.transforms import transform
 
@@ -724,6 +756,15 @@ def _normal(model: str, name: str, prior: Prior) -> tuple[float, float]:
                          f"integrated in closed form; got {prior!r}. correction='joint' takes any prior of bias and "
                          "slope.")  # fmt: skip
     return mu, sigma
+
+
+def _spare(members: int) -> float:
+    """By how much the concentration of many members' weights is less than that of a few, so that all count no more together."""
+    return min(1.0, FEW / members)
+
+
+def _number(value: Any) -> float:
+    return float(np.mean(value))
 
 
 def _check_groups(ensemble: Ensemble, index: np.ndarray) -> None:

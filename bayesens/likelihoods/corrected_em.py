@@ -1,4 +1,4 @@
-"""Maximum likelihood of a mixture around corrected members, whose widths follow the rows: expectation-maximisation.
+"""The optimum of a mixture around corrected members, whose widths follow the rows, by expectation-maximisation.
 
 Weights and sigmas have the steps of :mod:`bayesens.likelihoods.em`, with squares in units of each row's width; the
 coefficients of the log widths take a scoring step, whose information matrix is 2 X'X whatever the responsibilities are.
@@ -6,7 +6,7 @@ coefficients of the log widths take a scoring step, whose information matrix is 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,55 +26,116 @@ from bayesens.likelihoods.em import (
     newton,
 )  # fmt: skip
 
-__all__ = ["corrected_em", "corrected_em_starts"]
+__all__ = ["Penalty", "corrected_em", "corrected_em_starts"]
 
-STEP = 0.5  # by how much a scoring step may change a coefficient of the widths
+STEP = 0.5  # by how much a scoring step may change a coefficient of the widths, or a logarithm of sigma
 STEEPEST = 30.0  # of such a coefficient
+MOST_FOR_NEWTON = 60  # parameters: the Hessian costs two passes a parameter
+ROWS_FOR_STARTS, MANY = 3_000, 20  # members, with which the standard start is enough: their kernels hardly differ
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """Log densities that are added to the likelihood: those of the priors in the coordinates in which a posterior is sampled.
+
+    The optimum is then the point around which `method="auto"` approximates the posterior: logarithms of weights and sigmas.
+
+    Attributes
+    ----------
+    concentration : array (cluster)
+        Of the Dirichlet prior of the clusters' weights.
+    center, between, spread : float
+        log sigma_mean ~ Normal(center, between), log sigma ~ Normal(log sigma_mean, spread).
+    width : float
+        Standard deviation of the widths' coefficients.
+    """
+
+    concentration: np.ndarray
+    center: float
+    between: float
+    spread: float
+    width: float
+
+    def sigma(self, log_sigma: np.ndarray, *, shared: bool) -> tuple[float, np.ndarray, float]:
+        """Log density of log sigmas with their mean at its best, its gradient, and the curvature of one."""
+        if shared:
+            apart = log_sigma[:1] - self.center
+            return -0.5 * float(apart @ apart) / self.between**2, -apart / self.between**2, 1.0 / self.between**2
+        within, outside = len(log_sigma) / self.spread**2, 1.0 / self.between**2
+        mean = (log_sigma.sum() / self.spread**2 + self.center * outside) / (within + outside)
+        apart = log_sigma - mean
+        value = -0.5 * float(apart @ apart) / self.spread**2 - 0.5 * (mean - self.center) ** 2 * outside
+        return value, -apart / self.spread**2, 1.0 / self.spread**2
 
 
 class WidthSteps(Steps):
     """EM steps; variances have the exponentials of twice the widths' coefficients behind them."""
 
-    def __init__(self, rows: CorrectedRows, cluster: np.ndarray, *, shared: bool, fixed_weight: bool) -> None:
+    def __init__(
+        self, rows: CorrectedRows, cluster: np.ndarray, *, shared: bool, fixed_weight: bool, penalty: Penalty | None
+    ) -> None:
         available = rows.available
-        self.data = rows
+        self.data, self.penalty = rows, penalty
         self.pattern, self.count = available[:1], np.array([len(available)])
         if not available.all():
             self.pattern, self.count = np.unique(available, axis=0, return_counts=True)
         self.of_cluster = np.equal.outer(np.arange(cluster.max() + 1), cluster).astype(float)
+        self.first = np.argmax(self.of_cluster, axis=1)
         self.cluster, self.shared, self.fixed_weight = cluster, shared, fixed_weight
         self.parts = PARTS if len(available) >= ROWS_FOR_THREADS else 1
         self.rows, self.passes, self.members = len(available), 0, available.shape[1]
-        self.information = np.linalg.pinv(2.0 * rows.x.T @ rows.x) if rows.x.shape[1] else np.zeros((0, 0))
+        information = 2.0 * rows.x.T @ rows.x
+        if penalty is not None:
+            information = information + np.eye(len(information)) / penalty.width**2
+        self.information = np.linalg.pinv(information) if len(information) else information
+        size = len(self.of_cluster)
+        self.concentration = np.zeros(size) if penalty is None or fixed_weight else penalty.concentration
 
     def evaluate(
         self, weight: np.ndarray, scales: np.ndarray
     ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Log likelihood; responsibilities, presence and gradient by log sigma of each cluster; gradient by the widths."""
+        """Objective; responsibilities, presence and gradient by log sigma of each cluster; gradient by the widths.
+
+        Responsibilities have the prior's counts with them, and presence their sum.
+        """
         k = self.members
         theta = np.concatenate([np.log(np.maximum(weight, TINY)), 0.5 * np.log(scales)])
         self.passes += 1
         total = by_parts(theta, self.data, self.parts)
         there = np.maximum(self.pattern @ weight, TINY)
-        loglik = float(total[0] - self.count @ np.log(there))
-        presence = self.pattern.T @ (self.count / there)
-        by_sigma = self.of_cluster @ total[1 + k : 1 + 2 * k]
-        return loglik, self.of_cluster @ total[1 : 1 + k], presence, by_sigma, total[1 + 2 * k :]
+        value = float(total[0] - self.count @ np.log(there))
+        presence = self.pattern.T @ (self.count / there) + self.concentration.sum()
+        shares = self.of_cluster @ total[1 : 1 + k]
+        by_sigma, by_width = self.of_cluster @ total[1 + k : 1 + 2 * k], total[1 + 2 * k :]
+        if self.shared:
+            by_sigma = by_sigma.sum(keepdims=True)
+        if self.penalty is not None:
+            own = self.of_cluster @ weight
+            value += float(self.concentration @ np.log(np.maximum(own, TINY)))
+            log_sigma, width = 0.5 * np.log(scales[:k][self.first]), 0.5 * np.log(scales[k:])
+            prior, gradient, _ = self.penalty.sigma(log_sigma, shared=self.shared)
+            value += prior - 0.5 * float(width @ width) / self.penalty.width**2
+            by_sigma, by_width = by_sigma + gradient, by_width - width / self.penalty.width**2
+        return value, shares, presence, by_sigma, by_width
 
     def __call__(self, weight: np.ndarray, scales: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """Log likelihood here, and the weights and scales of the next step."""
-        loglik, shares, presence, by_sigma, by_width = self.evaluate(weight, scales)
+        """Objective here, and the weights and scales of the next step."""
+        value, shares, presence, by_sigma, by_width = self.evaluate(weight, scales)
         if not self.fixed_weight:
-            weight = (shares / (self.of_cluster @ presence))[self.cluster]
+            weight = ((shares + self.concentration) / (self.of_cluster @ presence))[self.cluster]
             weight = weight / weight.sum()
-        if self.shared:
-            by_sigma, shares = np.full_like(by_sigma, by_sigma.sum()), np.full_like(shares, shares.sum())
-        some = shares > 1e-12
-        # Of uncensored rows this factor is that of EM: the mean of the squares, weighted by responsibilities.
-        factor = np.maximum(np.where(some, 1.0 + by_sigma / np.where(some, shares, 1.0), 1.0), 0.0)
+        counts = shares.sum(keepdims=True) if self.shared else shares
+        if self.penalty is not None:
+            counts = counts + 0.5 * self.penalty.sigma(np.zeros(len(counts)), shared=self.shared)[2]
+        some = counts > 1e-12
+        # Of uncensored rows without a prior this factor is that of EM: the mean of the squares, weighted by responsibilities.
+        factor = np.maximum(np.where(some, 1.0 + by_sigma / np.where(some, counts, 1.0), 1.0), 0.0)
+        if self.penalty is not None:
+            factor = np.clip(factor, np.exp(-2.0 * STEP), np.exp(2.0 * STEP))
         step = np.clip(self.information @ by_width, -STEP, STEP)
-        return loglik, weight, np.concatenate([scales[: self.members] * factor[self.cluster],
-                                               scales[self.members :] * np.exp(2.0 * step)])  # fmt: skip
+        own = factor[0] * np.ones(self.members) if self.shared else factor[self.cluster]
+        return value, weight, np.concatenate([scales[: self.members] * own,
+                                              scales[self.members :] * np.exp(2.0 * step)])  # fmt: skip
 
     def moved(self, before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> float:
         """By how much a step changed weights, logarithms of variances as far as their member counts, and widths."""
@@ -84,7 +145,7 @@ class WidthSteps(Steps):
 
     def leap(self, weight: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Quasi-Newton steps from a point."""
-        first = np.argmax(self.of_cluster, axis=1)
+        first = self.first
         clusters = 0 if self.fixed_weight else len(first)
         sigmas = 1 if self.shared else len(first)
         log_weight, log_scale = np.log(np.maximum(weight[first], TINY)), np.log(scales)
@@ -97,12 +158,11 @@ class WidthSteps(Steps):
 
         def negative(u: np.ndarray) -> tuple[float, np.ndarray]:
             w, s = point(u)
-            loglik, shares, presence, by_sigma, by_width = self.evaluate(w, s)
-            if not np.isfinite(loglik):
+            value, shares, presence, by_sigma, by_width = self.evaluate(w, s)
+            if not np.isfinite(value):
                 return 1e300, np.zeros_like(u)
-            by_weight = shares - self.of_cluster @ (w * presence)
-            own = 0.5 * (by_sigma.sum(keepdims=True) if self.shared else by_sigma)
-            return -loglik / self.rows, -np.concatenate([by_weight[:clusters], own, 0.5 * by_width]) / self.rows
+            by_weight = shares + self.concentration - self.of_cluster @ (w * presence)
+            return -value / self.rows, -np.concatenate([by_weight[:clusters], 0.5 * by_sigma, 0.5 * by_width]) / self.rows
 
         size = clusters + sigmas + len(scales) - self.members
         options = {"maxiter": 200, "maxcor": 20, "ftol": 0.0, "gtol": 1e-9}
@@ -112,15 +172,12 @@ class WidthSteps(Steps):
         return point(u + newton(lambda v: negative(v)[1], u) if size <= MOST_FOR_NEWTON else u)
 
 
-MOST_FOR_NEWTON = 60  # parameters: the Hessian costs two passes a parameter
-
-
 def corrected_em(
     rows: CorrectedRows, *, weight: np.ndarray, sigma: np.ndarray, cluster: np.ndarray, shared: bool,
-    fixed_weight: bool = False, floor: float = 0.0, tolerance: float = 1e-10, max_iterations: int = 100_000,
-    patience: int = PATIENCE, start: str = "standard",
+    fixed_weight: bool = False, floor: float = 0.0, penalty: Penalty | None = None, tolerance: float = 1e-10,
+    max_iterations: int = 100_000, patience: int = PATIENCE, start: str = "standard",
 ) -> Optimum:  # fmt: skip
-    """Maximise the likelihood from one start.
+    """Maximise the likelihood, or the posterior density, from one start.
 
     Parameters
     ----------
@@ -133,8 +190,10 @@ def corrected_em(
         Whether all members share sigma; whether the weights stay where they are.
     floor : float
         Standard deviation of rounding, where observations tie with members: sigma ends at about that or above.
+    penalty : Penalty, optional
+        Log densities that are added; None for maximum likelihood.
     tolerance : float
-        Relative change of the log likelihood at which the search ends, once weights, scales and widths stand still too.
+        Relative change of the objective at which the search ends, once weights, scales and widths stand still too.
     max_iterations : int
         Passes over the rows.
     patience : int
@@ -154,7 +213,7 @@ def corrected_em(
     if floor > 0.0:  # rounding adds its variance to every square, which bounds the likelihood
         away = np.hypot(rows.residual, floor * np.sqrt(1.0 + rows.excess))
         rows = replace(rows, residual=np.where(rows.censored[:, None], rows.residual, away))
-    step = WidthSteps(rows, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight)
+    step = WidthSteps(rows, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight, penalty=penalty)
     begin = np.concatenate([np.asarray(sigma, dtype=float) ** 2, np.ones(rows.x.shape[1])])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         w, scales, loglik, iterations, converged = climb(
@@ -166,14 +225,18 @@ def corrected_em(
             "The likelihood has no maximum: a member reproduces observations exactly and its sigma goes to zero. "
             "Use sigma='shared', or method='nuts', whose prior bounds sigma."
         )
-    return Optimum(w, found, float(loglik), int(iterations), bool(converged), start, width)
+    plain = WidthSteps(rows, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight, penalty=None)
+    return Optimum(w, found, plain.evaluate(w, scales)[0], int(iterations), bool(converged), start, width)
 
 
 def corrected_em_starts(
     rows: CorrectedRows, *, cluster: np.ndarray, shared: bool, fixed_weight: bool = False, floor: float = 0.0,
-    starts: int = 12, seed: int = 0, tolerance: float = 1e-10,
+    penalty: Penalty | None = None, starts: int = 12, seed: int = 0, tolerance: float = 1e-10,
 ) -> list[Optimum]:  # fmt: skip
-    """Run EM from the standard start, and where sigmas differ from several others.
+    """Run EM from the standard start, and where sigmas differ from a few others.
+
+    Around corrected members other optima are rare and hardly differ: a quarter of the starts asked for is tried, and none
+    with more than 20 members.
 
     Returns
     -------
@@ -185,10 +248,10 @@ def corrected_em_starts(
     best = np.sqrt(np.min(squares.sum(axis=0) / rows.available.sum(axis=0)))
     equal = np.full(k, 1.0 / k)
     common: dict[str, Any] = {"cluster": cluster, "shared": shared, "fixed_weight": fixed_weight,
-                                          "floor": floor, "tolerance": tolerance}  # fmt: skip
+                                          "floor": floor, "penalty": penalty, "tolerance": tolerance}  # fmt: skip
     standard = corrected_em(rows, weight=equal, sigma=np.full(k, best), **common)
     # With one sigma for all, and complete rows, the log likelihood is concave in the weights at any sigma and width.
-    more = 0 if k == 1 or shared or fixed_weight else starts
+    more = 0 if k == 1 or k > MANY or shared or fixed_weight else -(-starts // 4)
     rng, found = np.random.default_rng(seed), [standard]
     some = _some(rows, rng)
     for i in range(more):
@@ -203,9 +266,6 @@ def corrected_em_starts(
             continue  # a start that runs into the unbounded corner is no optimum
         found = distinct(found, [tried])
     return [standard, *sorted(found[1:], key=lambda o: -o.loglik)]
-
-
-ROWS_FOR_STARTS = 3_000
 
 
 def _some(rows: CorrectedRows, rng: np.random.Generator) -> CorrectedRows:

@@ -399,6 +399,13 @@ def named_correction(
             for name, values in out.items()}  # fmt: skip
 
 
+def _width_covariance(table: CorrectedTable) -> np.ndarray:
+    """Covariance of (log sigma, widths' coefficients) that the rows leave open, by their expected information."""
+    x = np.column_stack([np.ones(len(table.mixture.x)), table.mixture.x])
+    information = 2.0 * x.T @ x + np.diag(np.r_[0.0, np.full(x.shape[1] - 1, 10.0)])
+    return np.asarray(np.linalg.inv(information))
+
+
 def history(table: CorrectedTable, recipe: Recipe) -> xr.Dataset:
     """What predictions take from the training rows: smoothed columns at every place, and the widths' scales."""
     k = table.n_members
@@ -428,6 +435,7 @@ def history(table: CorrectedTable, recipe: Recipe) -> xr.Dataset:
             "covariate_center": ("bias_covariate", table.covariate_center),
             "covariate_size": ("bias_covariate", table.covariate_size),
             "site_group": ("known_place", table.site_group),
+            "width_covariance": (("width_design", "width_design_"), _width_covariance(table)),
         },
         {"member": np.array(table.members)},
     )  # fmt: skip

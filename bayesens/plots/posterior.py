@@ -20,8 +20,8 @@ def weights(posterior: xr.Dataset | Mapping[str, xr.Dataset], *, ax: Axes | None
 
     Parameters
     ----------
-    posterior : Dataset or mapping of str to Dataset
-        ``weight (chain, draw, member)``; where there is none, ``linear_weight``, which may be negative. A mapping draws
+    posterior : DataTree, Dataset, or mapping of str to Dataset
+        A fit, or its posterior with ``weight (chain, draw, member)``; where there is none, ``linear_weight``, which may be negative. A mapping draws
         several models side by side under its names.
     ax : Axes, optional
         Where to draw.
@@ -129,6 +129,8 @@ def source_biases(posterior: xr.Dataset, *, units: str = "", ax: Axes | None = N
 
 def _named(posterior: xr.Dataset | Mapping[str, xr.Dataset]) -> Mapping[str, xr.Dataset]:
     """One posterior as a mapping without a name; a Dataset is itself a mapping, of its variables."""
+    if isinstance(posterior, xr.DataTree) and "posterior" in posterior.children:
+        posterior = posterior["posterior"]  # a whole fit
     return {"": posterior} if isinstance(posterior, xr.Dataset | xr.DataTree) else posterior
 
 
