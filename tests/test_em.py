@@ -118,7 +118,7 @@ def test_missing_members_through_fit():
     _, available, y, f = equally_good(seed=6)
     frame = pd.DataFrame(np.where(available, f, np.nan), columns=["a", "b"]).assign(y=y)
     ens = be.Ensemble.from_frame(frame, members=["a", "b"], observation="y")
-    tree = be.fit(be.BMA(bias="none", sigma="shared"), ens, method="em")
+    tree = be.fit(be.BMA(correction="joint", group=False, site=False, bias="none", sigma="shared"), ens, method="em")
     weight, sigma = (tree["posterior"][name].values.ravel() for name in ("weight", "sigma"))
     assert abs(weight[0] - 0.5) < 4.0 * weight_error((y[:, None] - f) ** 2, available, sigma[0])
 
@@ -264,7 +264,7 @@ def predicted(frame, model, members=MEMBERS, new=None):
 
 @pytest.fixture(scope="module", params=["shared", "member"])
 def equivalence(request):
-    model = be.BMA(sigma=request.param)
+    model = be.BMA(correction="joint", group=False, site=False, sigma=request.param)
     frame = soil()[lambda f: f[MEMBERS].notna().any(axis=1)].reset_index(drop=True)
     return model, frame, predicted(frame, model)
 
@@ -294,11 +294,17 @@ def test_em_predictions_do_not_depend_on_the_order_of_rows(equivalence):
 def test_an_exact_copy_of_a_member_leaves_the_predictive_cdf_as_it_is():
     frame = soil().dropna(ignore_index=True)
     with pytest.warns(UserWarning, match="'a' and 'd' are exact copies"):
-        copied = predicted(frame.assign(d=frame.a), be.BMA(sigma="shared"), members=[*MEMBERS, "d"])
-    np.testing.assert_allclose(copied, predicted(frame, be.BMA(sigma="shared")), atol=1e-6)
+        copied = predicted(
+            frame.assign(d=frame.a),
+            be.BMA(correction="joint", group=False, site=False, sigma="shared"),
+            members=[*MEMBERS, "d"],
+        )
+    np.testing.assert_allclose(
+        copied, predicted(frame, be.BMA(correction="joint", group=False, site=False, sigma="shared")), atol=1e-6
+    )
 
 
 def test_em_refuses_effects_by_name():
     ens = be.Ensemble.from_frame(soil().dropna().assign(s="x"), members=MEMBERS, observation="sm", site="s")
-    with pytest.raises(ValueError, match="has no site effects; use method='auto' or 'nuts'"):
-        be.fit(be.BMA(site=True), ens, method="em")
+    with pytest.raises(ValueError, match="has no site effects in a joint fit; use method='auto' or 'nuts'"):
+        be.fit(be.BMA(correction="joint", group=False, site=True), ens, method="em")

@@ -508,13 +508,13 @@ NOT_FITS = [
     (lambda tree: tree.attrs.pop("bayesens_model"), "no attributes 'bayesens_model'"),
     (
         lambda tree: tree.attrs.update(bayesens_format="one"),
-        "'bayesens_format' is 'one'; wanted a whole number from 1 to 1",
+        "'bayesens_format' is 'one'; wanted a whole number from 1 to 2",
     ),
     (lambda tree: tree.attrs.update(bayesens_format=0), "whole number from 1"),
     (lambda tree: tree.attrs.update(bayesens_format=1.5), "'bayesens_format' is .*1.5"),
     (
         lambda tree: tree.attrs.update(bayesens_format=FORMAT + 1),
-        "has format 2, and this bayesens reads formats up to 1: upgrade",
+        "has format 3, and this bayesens reads formats up to 2: upgrade",
     ),
     (lambda tree: tree.attrs.pop("bayesens_options"), r"this fit \(BMA\) has lost 'bayesens_options'; .*or fit again"),
     (lambda tree: tree.__delitem__("posterior"), "has lost 'posterior'; wanted all that fit returned"),

@@ -50,8 +50,10 @@ def fits_of(ens):
     both = {"bias": [0.05, 0.05], "slope": [0.8, 0.7]}
     return {
         "climatology": made(be.Climatology(), ens, mean=5.0, sd=1.0),
-        "equal": made(be.EqualWeights(), ens, sigma=[0.6, 0.7], **both),
-        "pool": made(be.BMA(), ens, weight=[0.6, 0.4], sigma=[0.5, 0.6], **both),
+        "equal": made(be.EqualWeights(correction="joint", group=False, site=False), ens, sigma=[0.6, 0.7], **both),
+        "pool": made(
+            be.BMA(correction="joint", group=False, site=False), ens, weight=[0.6, 0.4], sigma=[0.5, 0.6], **both
+        ),
     }
 
 

@@ -16,7 +16,7 @@ from bayesens.comparison import compare
 from bayesens.member_subsets import _orders, left_out_words, members_left_out, shapley
 
 QUICK = {"estimand": "site", "folds": 3, "method": "em", "random_seed": 1, "progressbar": False}
-BMA = be.BMA(sigma="shared")
+BMA = be.BMA(correction="joint", group=False, site=False, sigma="shared")
 EXPECTED = pytest.mark.filterwarnings("ignore:.* that the fit has not seen")
 
 
@@ -135,7 +135,13 @@ def test_trained_members_are_trained_once_a_fold_also_for_their_clusters(members
 
 def test_a_fit_that_fails_has_a_line_that_says_so(ensemble):
     with pytest.warns(UserWarning, match="1: without rf failed and is left out"):
-        found = members_left_out(be.SingleMember(member="rf"), ensemble, by=[["rf"], ["mlr"]], replicates=0, **QUICK)
+        found = members_left_out(
+            be.SingleMember(correction="joint", group=False, site=False, member="rf"),
+            ensemble,
+            by=[["rf"], ["mlr"]],
+            replicates=0,
+            **QUICK,
+        )
     assert found["interval"][0].startswith("none: the fit failed, fold 1 of 3: ")
     assert np.isnan(found["score"][0])
     assert found["difference"][1] == 0
@@ -144,12 +150,14 @@ def test_a_fit_that_fails_has_a_line_that_says_so(ensemble):
         pytest.warns(UserWarning, match="without rf failed"),
         pytest.raises(ValueError, match="all fits without members failed"),
     ):
-        members_left_out(be.SingleMember(member="rf"), ensemble, by=[["rf"]], **QUICK)
+        members_left_out(
+            be.SingleMember(correction="joint", group=False, site=False, member="rf"), ensemble, by=[["rf"]], **QUICK
+        )
     with (
         pytest.warns(UserWarning, match="failed and is left out"),
         pytest.raises(ValueError, match="the model of all members failed"),
     ):
-        members_left_out(be.BMA(transform="log"), table_of(ensemble.to_frame().assign(mlr=-1.0 - ensemble.prediction[:, 0]),
+        members_left_out(be.BMA(correction="joint", group=False, site=False, transform="log"), table_of(ensemble.to_frame().assign(mlr=-1.0 - ensemble.prediction[:, 0]),
                                                            ["rf", "mlr"]), **QUICK)  # fmt: skip
 
 
@@ -218,7 +226,12 @@ def test_weights_of_subsets_are_those_of_any_game():
 def test_a_copy_shares_what_its_original_had(frame):
     """Equal weights of a member and its near copy are that member alone, so the game is known: either gives it all."""
     copy = frame["rf"] + 1e-5 * np.random.default_rng(1).normal(size=len(frame))
-    found = shapley(be.EqualWeights(), table_of(frame.assign(copy=copy), ["rf", "copy"]), replicates=0, **QUICK)
+    found = shapley(
+        be.EqualWeights(correction="joint", group=False, site=False),
+        table_of(frame.assign(copy=copy), ["rf", "copy"]),
+        replicates=0,
+        **QUICK,
+    )
     gain = found["empty_score"][0] - found["full_score"][0]
     assert found["value"].tolist() == pytest.approx([gain / 2] * 2, rel=1e-3)
     assert found["alone"].tolist() == pytest.approx([gain] * 2, rel=1e-3)
@@ -248,9 +261,11 @@ def test_intervals_leave_out_one_station_at_a_time(ensemble):
 def test_bootstrap_intervals_rest_on_the_same_rows_as_paired_differences(frame):
     """With one member of two that says nothing of its own, the whole gain's interval is that of the plain difference."""
     some = table_of(frame, ["rf", "mlr"])
-    found = shapley(be.EqualWeights(), some, replicates=400, block=None, **QUICK)
-    rows = compare({"none": be.Climatology(), "one": be.OnMembers(be.EqualWeights(), ("rf",)),
-                    "two": be.OnMembers(be.EqualWeights(), ("mlr",)), "both": be.EqualWeights()}, some, **QUICK)  # fmt: skip
+    found = shapley(
+        be.EqualWeights(correction="joint", group=False, site=False), some, replicates=400, block=None, **QUICK
+    )
+    rows = compare({"none": be.Climatology(), "one": be.OnMembers(be.EqualWeights(correction="joint", group=False, site=False), ("rf",)),
+                    "two": be.OnMembers(be.EqualWeights(correction="joint", group=False, site=False), ("mlr",)), "both": be.EqualWeights(correction="joint", group=False, site=False)}, some, **QUICK)  # fmt: skip
     rng = np.random.default_rng(1)
     codes = np.unique(rows["site"].values, return_inverse=True)[1]
     count = rng.multinomial(24, np.full(24, 1 / 24), size=400)
@@ -283,7 +298,11 @@ def test_shapley_refusals(frame, ensemble):
         pytest.warns(UserWarning, match="failed and is left out"),
         pytest.raises(ValueError, match="the fit of 'mlr' failed"),
     ):
-        shapley(be.SingleMember(member="rf"), ensemble.select(members=["rf", "mlr"]), **QUICK)
+        shapley(
+            be.SingleMember(correction="joint", group=False, site=False, member="rf"),
+            ensemble.select(members=["rf", "mlr"]),
+            **QUICK,
+        )
     bare = be.Ensemble.from_frame(frame, members=["rf", "mlr"], observation="sm", time="date")
     with pytest.raises(ValueError, match="intervals resample stations, and these rows have none"):
         shapley(BMA, bare, **(QUICK | {"estimand": "time", "block": None}))

@@ -30,7 +30,7 @@ def a_fit(posterior, log_prior, log_joint, model="BMA", **attrs):
     tree = xr.DataTree.from_dict({
         "posterior": posterior, "log_prior": log_prior, "sample_stats": xr.Dataset({"log_joint": (SAMPLE, log_joint)}),
     })  # fmt: skip
-    tree.attrs = {"bayesens_format": 1, "bayesens_model": model, "bayesens_options": "{}", "bayesens_members": "[]",
+    tree.attrs = {"bayesens_format": 2, "bayesens_model": model, "bayesens_options": "{}", "bayesens_members": "[]",
                   "columns": "{}", "units": "", "point_estimate": 0} | attrs  # fmt: skip
     return tree
 
@@ -62,12 +62,14 @@ def test_a_conjugate_posterior_with_a_power_is_the_one_that_algebra_gives(compon
 
 @pytest.fixture(scope="module")
 def sigma():
-    """SingleMember(bias="none") has a single parameter; its posterior on a fine grid beside a fit."""
+    """A joint SingleMember without bias has a single parameter; its posterior on a fine grid beside a fit."""
     rng = np.random.default_rng(2)
     f = rng.normal(size=30)
     y = f + 0.4 * rng.normal(size=30)
     ensemble = be.Ensemble.from_frame(pd.DataFrame({"a": f, "y": y}), members=["a"], observation="y")
-    model = be.SingleMember(bias="none", center=0.0, scale=1.0, sigma_scale=0.7)
+    model = be.SingleMember(
+        correction="joint", group=False, site=False, bias="none", center=0.0, unit=1.0, sigma_scale=0.7
+    )
     tree = quiet(model, ensemble, method="nuts", random_seed=1)
     grid = np.linspace(0.15, 1.5, 20_001)
     log_prior = lognorm.logpdf(grid, 0.5, scale=0.7)
@@ -173,12 +175,19 @@ def agree(base, refit, weight, names, errors=5.0):
 @pytest.fixture(scope="module")
 def bma():
     ensemble = mixture()
-    return ensemble, quiet(be.BMA(), ensemble, method="nuts", random_seed=1)
+    return ensemble, quiet(be.BMA(correction="joint", group=False, site=False), ensemble, method="nuts", random_seed=1)
 
 
 def test_a_refit_with_a_tempered_likelihood_agrees(bma):
     ensemble, base = bma
-    refit = quiet(be.BMA(), ensemble, method="nuts", random_seed=2, likelihood_power=0.8, log_likelihood=False)
+    refit = quiet(
+        be.BMA(correction="joint", group=False, site=False),
+        ensemble,
+        method="nuts",
+        random_seed=2,
+        likelihood_power=0.8,
+        log_likelihood=False,
+    )
     weight = scaled_draws(base, component="likelihood", power=0.8)
     # 24 comparisons of five standard errors each: below 1e-4 for correct code over all seeds.
     assert agree(base, refit, weight, ["weight", "bias", "slope", "sigma"]) == 24
@@ -195,7 +204,13 @@ def test_refits_with_prior_and_likelihood_to_a_power_agree(kind, component, powe
     if kind == "BMA":  # a prior that pulls, or its power would move nothing
         ensemble, model = (
             mixture(),
-            be.BMA(weight_prior=be.Prior("Dirichlet", a=4), slope_prior=be.Prior("Normal", mu=1.2, sigma=0.1)),
+            be.BMA(
+                correction="joint",
+                group=False,
+                site=False,
+                weight_prior=be.Prior("Dirichlet", a=4),
+                slope_prior=be.Prior("Normal", mu=1.2, sigma=0.1),
+            ),
         )
         names = ["weight", "bias", "slope", "sigma"]
     else:
@@ -311,7 +326,7 @@ def test_weights_that_cannot_be_trusted_are_refused_and_sensitivities_are_not_gi
 def test_points_few_draws_and_unknown_names_are_refused(bma):
     ensemble, base = bma
     with pytest.raises(ValueError, match="a fit by method='em' is one point and has no draws to weigh"):
-        power_scaling(quiet(be.BMA(), ensemble, method="em"))
+        power_scaling(quiet(be.BMA(correction="joint", group=False, site=False), ensemble, method="em"))
     few = conjugate(draws=20)
     with pytest.raises(ValueError, match="the fit has 20 draws, and a Pareto tail needs 25 or more"):
         scaled_draws(few, component="prior", power=1.1)

@@ -230,7 +230,7 @@ def bma_case(name):
     if name.startswith("new group"):
         draws["offset_group_sd"] = group_sd(rng, [0.3, -0.2, 0.1], 0.5, "normal" if name == "new group" else "heavy")
         coords["group"], options["group"] = ["g1"], True
-    return BMA(center=1.0, scale=1.0, sigma_scale=0.3, **options), dataset(draws, **coords)
+    return BMA(correction="joint", center=1.0, unit=1.0, sigma_scale=0.3, **options), dataset(draws, **coords)
 
 
 def hbm_case(name):

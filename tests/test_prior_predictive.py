@@ -33,7 +33,12 @@ def stations(n=80):
 # -------------------------------------------------------------------------------------------------------- closed forms
 @pytest.mark.parametrize("a", [0.5, 1.0, 5.0])
 def test_entropy_of_weights_is_that_of_a_dirichlet(a):
-    result = prior_predictive(be.BMA(weight_prior=Prior("Dirichlet", a=a)), table(4), draws=2000, random_seed=1)
+    result = prior_predictive(
+        be.BMA(correction="joint", group=False, site=False, weight_prior=Prior("Dirichlet", a=a)),
+        table(4),
+        draws=2000,
+        random_seed=1,
+    )
     entropy = np.log(result["effective_members"].values)
     # The mean over 2000 draws, within five standard errors: below 1e-6 each.
     wanted = digamma(4 * a + 1) - digamma(a + 1)
@@ -80,10 +85,12 @@ def test_the_width_of_climatology_is_the_convolution_of_its_priors():
 
 def test_the_sd_of_a_kernel_is_exact_under_each_draw():
     fixed = Prior("LogNormal", **FIXED)
-    result = prior_predictive(be.SingleMember(bias="none", member="m1", sigma_scale=0.25, sigma_prior=fixed), table(), draws=100,
+    result = prior_predictive(be.SingleMember(correction="joint", group=False, site=False, bias="none", member="m1", sigma_scale=0.25, sigma_prior=fixed), table(), draws=100,
                               random_seed=1)  # fmt: skip
     assert_allclose(result["relative_sd"], 0.25 / np.std(table().require_observation()), rtol=1e-5)
-    two = be.EqualWeights(bias="none", sigma="shared", sigma_scale=0.25, sigma_prior=fixed)
+    two = be.EqualWeights(
+        correction="joint", group=False, site=False, bias="none", sigma="shared", sigma_scale=0.25, sigma_prior=fixed
+    )
     f = table().prediction
     wanted = np.sqrt(0.25**2 + np.mean(np.var(f, axis=1))) / np.std(table().require_observation())
     assert_allclose(prior_predictive(two, table(), draws=100, random_seed=1)["relative_sd"], wanted, rtol=1e-5)
@@ -103,7 +110,7 @@ def test_hbm_with_fixed_parameters_is_a_regression_at_a_new_site(site):
 
 # ------------------------------------------------------------------------------------------------------- shapes and words
 @pytest.mark.parametrize("model", [
-    be.BMA(site=True, effects="source"), be.BMA(transform="sqrt"), be.EqualWeights(), be.SingleMember(),
+    be.BMA(correction="joint", group=False, site=True, effects="source"), be.BMA(correction="joint", group=False, site=False, transform="sqrt"), be.EqualWeights(correction="joint", group=False, site=False), be.SingleMember(correction="joint", group=False, site=False),
     be.Climatology(site=True), be.LinearPool(), be.EMOS(), be.HBM(transform="sqrt", errors="independent"),
 ], ids=lambda model: type(model).__name__)  # fmt: skip
 def test_every_model_has_a_prior_predictive(model):
@@ -121,12 +128,14 @@ def test_every_model_has_a_prior_predictive(model):
 
 def test_draws_carry_the_labels_of_the_model():
     ensemble = table(2, s=stations())
-    prior = prior_draws(be.BMA(site=True).build(ensemble), draws=50, random_seed=1)
+    prior = prior_draws(be.BMA(correction="joint", group=False, site=True).build(ensemble), draws=50, random_seed=1)
     assert prior["weight"].dims == ("chain", "draw", "member")
     assert prior["member"].values.tolist() == ["m0", "m1"]
     assert prior["offset_site"].sizes["site"] == 8
     assert_allclose(prior["weight"].sum("member"), 1.0)
-    assert prior_draws(be.BMA().build(ensemble), draws=1, random_seed=1)["weight"].shape == (1, 1, 2)
+    assert prior_draws(be.BMA(correction="joint", group=False, site=False).build(ensemble), draws=1, random_seed=1)[
+        "weight"
+    ].shape == (1, 1, 2)
 
 
 def test_rows_without_an_observation_or_any_member_do_not_count():
@@ -137,16 +146,37 @@ def test_rows_without_an_observation_or_any_member_do_not_count():
 
 
 def test_words_say_what_is_hard_to_believe():
-    vague = prior_predictive(be.BMA(bias_prior=Prior("Normal", mu=0, sigma=5)), table(), draws=300, random_seed=1)
+    vague = prior_predictive(
+        be.BMA(correction="joint", group=False, site=False, bias_prior=Prior("Normal", mu=0, sigma=5)),
+        table(),
+        draws=300,
+        random_seed=1,
+    )
     assert "implausibly wide" in prior_words(vague)
-    equal = prior_predictive(be.BMA(weight_prior=Prior("Dirichlet", a=500)), table(), draws=300, random_seed=1)
+    equal = prior_predictive(
+        be.BMA(correction="joint", group=False, site=False, weight_prior=Prior("Dirichlet", a=500)),
+        table(),
+        draws=300,
+        random_seed=1,
+    )
     assert "3.0 of 3 members" in prior_words(equal)
     assert "nearly equal whatever the data say" in prior_words(equal)
-    alone = prior_predictive(be.BMA(weight_prior=Prior("Dirichlet", a=0.01)), table(), draws=300, random_seed=1)
+    alone = prior_predictive(
+        be.BMA(correction="joint", group=False, site=False, weight_prior=Prior("Dirichlet", a=0.01)),
+        table(),
+        draws=300,
+        random_seed=1,
+    )
     assert "the prior has one member take all" in prior_words(alone)
-    wrong = be.BMA(bias_prior=Prior("Normal", mu=4, sigma=0.01), slope_prior=Prior("Normal", mu=1, sigma=0.01))
+    wrong = be.BMA(
+        correction="joint",
+        group=False,
+        site=False,
+        bias_prior=Prior("Normal", mu=4, sigma=0.01),
+        slope_prior=Prior("Normal", mu=1, sigma=0.01),
+    )
     assert "look for a bias or a wrong unit" in prior_words(prior_predictive(wrong, table(), draws=300, random_seed=1))
-    sure = be.SingleMember(bias="none", member="m0", sigma_scale=0.01)
+    sure = be.SingleMember(correction="joint", group=False, site=False, bias="none", member="m0", sigma_scale=0.01)
     assert "narrow: the priors already promise" in prior_words(
         prior_predictive(sure, table(), draws=300, random_seed=1)
     )
@@ -156,6 +186,6 @@ def test_classes_tables_and_few_draws_are_refused():
     with pytest.raises(TypeError, match="wanted a model, got the class BMA"):
         prior_predictive(be.BMA, table())
     with pytest.raises(TypeError, match="wanted an Ensemble, got DataFrame"):
-        prior_predictive(be.BMA(), pd.DataFrame())
+        prior_predictive(be.BMA(correction="joint", group=False, site=False), pd.DataFrame())
     with pytest.raises(ValueError, match="draws is 50; wanted 100 or more"):
-        prior_predictive(be.BMA(), table(), draws=50)
+        prior_predictive(be.BMA(correction="joint", group=False, site=False), table(), draws=50)

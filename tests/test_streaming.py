@@ -569,7 +569,11 @@ def test_new_rows_are_predicted_and_scored_also_after_a_file(both, tmp_path):
 
 def test_models_that_need_the_rows_say_so():
     statistics = streamed(table())
-    for model in (be.BMA(), be.EqualWeights(), be.Climatology()):
+    for model in (
+        be.BMA(correction="joint", group=False, site=False),
+        be.EqualWeights(correction="joint", group=False, site=False),
+        be.Climatology(),
+    ):
         name = type(model).__name__
         with pytest.raises(TypeError, match=f"{name} needs the rows, .*; use HBM, or an Ensemble"):
             be.fit(model, statistics)

@@ -1,4 +1,4 @@
-"""BMA in two steps where a fit at once goes wrong: correlated members, large biases, zeros, ties, members that know the answer."""
+"""BMA in two steps where a fit at once goes wrong: correlated members, large biases, zeros, ties, members that have seen it."""
 
 import json
 import warnings
@@ -154,7 +154,9 @@ def test_ties_in_some_rows_leave_sigma_at_the_size_of_rounding_or_above(method):
 def test_a_member_that_has_seen_the_rows_is_named():
     rng = np.random.default_rng(0)
     y = rng.normal(0.2, 0.08, 600)
-    frame = pd.DataFrame({m: y + rng.normal(0.0, sd, 600) for m, sd in {"a": 0.05, "b": 0.06, "c": 0.003}.items()}).assign(y=y)
+    frame = pd.DataFrame(
+        {m: y + rng.normal(0.0, sd, 600) for m, sd in {"a": 0.05, "b": 0.06, "c": 0.003}.items()}
+    ).assign(y=y)
     with pytest.warns(UserWarning, match="Member 'c' looks as if it has seen the observations of these rows"):
         be.fit(be.BMA(sigma="shared"), ensemble_of(frame), method="em")
 

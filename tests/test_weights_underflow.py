@@ -62,7 +62,11 @@ def test_em_finds_the_maximum_of_the_likelihood():
     best = minimize(loss, [0.0, 0.0, np.log(0.5)], method="BFGS", options={"gtol": 1e-7})
     weight, sigma = softmax([0.0, *best.x[:2]]), np.exp(best.x[2])
     assert -860 < log_kernels(f, y, sigma)[-1].min() < log_kernels(f, y, sigma)[-1].max() < -740
-    tree = quiet(BMA(bias="none", sigma="shared"), ensemble(f, y, group), method="em")
+    tree = quiet(
+        BMA(correction="joint", group=False, site=False, bias="none", sigma="shared"),
+        ensemble(f, y, group),
+        method="em",
+    )
     found = tree["posterior"].to_dataset().squeeze(drop=True)
     np.testing.assert_allclose(found["weight"], weight, atol=1e-4)
     np.testing.assert_allclose(found["sigma"], sigma, rtol=1e-4)
@@ -87,7 +91,18 @@ def test_sampled_weights_are_the_integral_over_the_simplex(few):
     grid = np.array([[a, b, 1 - a - b] for a in side for b in side if a + b < 1 - 1e-9])
     kernels = log_kernels(f, y, SIGMA)
     mass = softmax([logsumexp(np.log(w) + kernels, axis=1).sum() for w in grid])
-    tree = quiet(BMA(bias="none", sigma="shared", sigma_scale=SIGMA, sigma_prior=HELD), ensemble(f, y, group))
+    tree = quiet(
+        BMA(
+            correction="joint",
+            group=False,
+            site=False,
+            bias="none",
+            sigma="shared",
+            sigma_scale=SIGMA,
+            sigma_prior=HELD,
+        ),
+        ensemble(f, y, group),
+    )
     weight = tree["posterior"]["weight"]
     mean, sd = (getattr(weight, name)(("chain", "draw")).values for name in ("mean", "std"))
     assert np.all(np.abs(mean - mass @ grid) < 5 * sd / 20)
@@ -113,7 +128,16 @@ def test_weights_by_group_are_at_the_maximum_of_the_posterior(few):
 
     best = minimize(loss, np.r_[0.0, 0.0, -1.0, np.zeros(7)], method="BFGS", options={"gtol": 1e-5})
     mu, tau, rows = parts(best.x)
-    model = BMA(weights="group", bias="none", sigma="shared", sigma_scale=SIGMA, sigma_prior=HELD)
+    model = BMA(
+        correction="joint",
+        group=False,
+        site=False,
+        weights="group",
+        bias="none",
+        sigma="shared",
+        sigma_scale=SIGMA,
+        sigma_prior=HELD,
+    )
     tree = quiet(model, ensemble(f, y, group))
     optimum, point = json.loads(tree.attrs["modes"])[0], json.loads(tree.attrs["optimum"])
     np.testing.assert_allclose(optimum["weight"], softmax(mu), atol=1e-4)
@@ -128,7 +152,19 @@ def test_weights_by_group_are_at_the_maximum_of_the_posterior(few):
 def test_score_is_the_log_of_the_mean_density(few, weights):
     f, y, group = few
     rows = ensemble(f, y, group)
-    tree = quiet(BMA(weights=weights, bias="none", sigma="shared", sigma_scale=SIGMA, sigma_prior=HELD), rows)
+    tree = quiet(
+        BMA(
+            correction="joint",
+            group=False,
+            site=False,
+            weights=weights,
+            bias="none",
+            sigma="shared",
+            sigma_scale=SIGMA,
+            sigma_prior=HELD,
+        ),
+        rows,
+    )
     draw = tree["posterior"].to_dataset().stack(sample=("chain", "draw")).transpose("sample", ...)
     share = draw["weight"] if weights == "global" else draw["weight_group"].sel(group=f"g{group[-1]}")
     each = logsumexp(np.log(share.values) + norm.logpdf(y[-1], f[-1], draw["sigma"].values), axis=1)

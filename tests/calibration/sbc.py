@@ -223,7 +223,7 @@ class Kind:
     wrong: dict[str, Any]
 
 
-_BMA = be.BMA(center=0.0, scale=1.0, sigma_scale=0.5)
+_BMA = be.BMA(correction="joint", group=False, site=False, center=0.0, unit=1.0, sigma_scale=0.5)
 _HBM = be.HBM(center=0.0, scale=1.0, site=True, group=False)
 _WRONG = {"bias_prior": be.Prior("Normal", mu=0, sigma=0.06)}  # a fifth of the models' .3
 KINDS = {
