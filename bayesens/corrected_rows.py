@@ -70,7 +70,9 @@ def predicted_rows(
     coefficient = _coefficients(recipe, draw, history)
     point = placed.offset + np.einsum("rkc,kc->rk", placed.design, history["point"].values)
     left = placed.left
-    if len(coefficient) == 1:  # a fit at one point has no draws: what is open of coefficients and widths widens the kernels
+    if (
+        len(coefficient) == 1
+    ):  # a fit at one point has no draws: what is open of coefficients and widths widens the kernels
         left = left + np.square(np.einsum("rkc,kcd->rkd", placed.design, history["root"].values)).sum(axis=2)
     available = rows.available & np.isfinite(placed.design).all(axis=2)
     x = Widths.from_dataset(history).at(point, available, ensemble, rows.index)

@@ -30,6 +30,7 @@ __all__ = [
     "check_power_one",
     "check_training_rows",
     "fit",
+    "history_of",
     "log_likelihood_of",
     "model_of",
     "on_model_scale",
@@ -257,32 +258,34 @@ def model_of(tree: xr.DataTree, model: Any = None) -> Any:
     return options_from_json(getattr(models, name), options)
 
 
-def training_mixture(model: Any, tree: xr.DataTree, rows: Ensemble, posterior: xr.Dataset | None = None) -> Any:
+def history_of(tree: xr.DataTree) -> xr.Dataset | None:
+    """What predictions of a fit take from its training rows, if anything."""
+    return tree["history"].to_dataset() if "history" in tree.children else None
+
+
+def training_mixture(model: Any, posterior: xr.Dataset, rows: Ensemble, history: xr.Dataset | None = None) -> Any:
     """Distribution of training rows under each draw, as a fit has it.
 
     Parameters
     ----------
     model : model
         Resolved.
-    tree : DataTree
-        The fit.
+    posterior : Dataset
     rows : Ensemble
         Training rows, all or some.
-    posterior : Dataset, optional
-        In place of the fit's own.
+    history : Dataset, optional
+        Of the fit, from `history_of`.
     """
-    posterior = tree["posterior"].to_dataset() if posterior is None else posterior
-    if not hasattr(model, "training"):
-        return model.predictive(posterior, rows)
-    return model.training(posterior, rows, tree["history"].to_dataset() if "history" in tree.children else None)
+    return model.training(posterior, rows, history) if hasattr(model, "training") else model.predictive(posterior, rows)
 
 
-def log_likelihood_of(model: Any, tree: xr.DataTree, ensemble: Ensemble) -> xr.DataArray:
+def log_likelihood_of(
+    model: Any, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None
+) -> xr.DataArray:
     """Log p(y_i | f_i, draw) in the observation's units, (chain, draw, obs), over rows with an observation."""
-    posterior = tree["posterior"].to_dataset()
     index = np.nonzero(ensemble.observed)[0]
     rows = ensemble.select(rows=index)
-    mixture = training_mixture(model, tree, rows)
+    mixture = training_mixture(model, posterior, rows, history)
     z, below, jacobian = on_model_scale(model, rows.require_observation())
     values = mixture.log_likelihood(z, below)
     values += jacobian
@@ -497,7 +500,7 @@ def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, want
         warn(f"log_likelihood is left out: it would hold {size:.3g} values. be.loo(tree, ensemble) does "
              "without it; be.add(tree, ensemble, 'log_likelihood') gives it to you.")  # fmt: skip
         return tree
-    tree["log_likelihood"] = xr.DataTree(log_likelihood_of(model, tree, ensemble).to_dataset())
+    tree["log_likelihood"] = xr.DataTree(log_likelihood_of(model, posterior, ensemble, history_of(tree)).to_dataset())
     return tree
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 
 from bayesens.checks import warn
 from bayesens.ensemble import Ensemble
-from bayesens.inference import check_given, check_training_rows, model_of, on_model_scale, training_mixture
+from bayesens.inference import check_given, check_training_rows, history_of, model_of, on_model_scale, training_mixture
 from bayesens.psis import LEAST_TAIL, good_k, leave_one_out, tail_length
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class _Fitted:
     """A model with its draws and the rows it was fitted to; `index` has their positions in the table."""
 
     model: Any
-    tree: xr.DataTree
+    history: xr.Dataset | None
     posterior: xr.Dataset
     rows: Ensemble
     index: np.ndarray
@@ -38,7 +38,7 @@ class _Fitted:
 
     def mixture(self, posterior: xr.Dataset, rows: Ensemble) -> Any:
         """The density of training rows under each draw, its effects as they were drawn."""
-        return training_mixture(self.model, self.tree, rows, posterior)
+        return training_mixture(self.model, posterior, rows, self.history)
 
 
 def loo(
@@ -153,7 +153,7 @@ def _fitted(tree: xr.DataTree, ensemble: Ensemble, model: Any) -> _Fitted:
             warn(f"{empty} of {int(ensemble.observed.sum())} rows with an observation have no member at all: the fit has not "
                  "used them, and neither has its elpd. Leave them out of all fits that you compare.")  # fmt: skip
     index = np.nonzero(keep)[0]
-    out = _Fitted(found, tree, tree["posterior"].to_dataset(), ensemble.select(rows=index), index, power)
+    out = _Fitted(found, history_of(tree), tree["posterior"].to_dataset(), ensemble.select(rows=index), index, power)
     if out.draws // 5 < LEAST_TAIL:
         raise ValueError(
             f"The fit has {out.draws} draws, and leave-one-out needs at least {5 * LEAST_TAIL} (1000 are better); "

@@ -25,7 +25,7 @@ def check_options(model: Any) -> None:
     name = type(model).__name__
     for option, known in model.choices.items():
         if (value := getattr(model, option)) not in known:
-            close = difflib.get_close_matches(str(value), known, n=1)
+            close = difflib.get_close_matches(str(value), [text for text in known if isinstance(text, str)], n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{name}({option}=...) is one of {', '.join(map(repr, known))}; got {value!r}.{hint}")
     for item in dataclasses.fields(model):

@@ -13,7 +13,7 @@ from bayesens.checks import check_known
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.files import check_fit_tree
-from bayesens.inference import check_training_rows, log_likelihood_of, model_of
+from bayesens.inference import check_training_rows, history_of, log_likelihood_of, model_of
 from bayesens.psis import good_k
 
 __all__ = [
@@ -421,7 +421,7 @@ def _conditional(tree: xr.DataTree, ensemble: Ensemble | None) -> xr.DataArray:
         raise ValueError("the fit has left out its log_likelihood, which joint=False scales; pass the training rows as "
                          "ensemble=")  # fmt: skip
     check_training_rows(tree, ensemble)
-    return log_likelihood_of(model_of(tree), tree, ensemble)
+    return log_likelihood_of(model_of(tree), tree["posterior"].to_dataset(), ensemble, history_of(tree))
 
 
 def _quantities(posterior: xr.Dataset, var_names: Sequence[str] | None) -> xr.DataArray:

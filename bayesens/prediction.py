@@ -19,6 +19,7 @@ from bayesens.inference import (
     check_given,
     check_power_one,
     check_training_rows,
+    history_of,
     log_likelihood_of,
     model_of,
     on_model_scale,
@@ -328,11 +329,11 @@ def add(
     posterior = tree["posterior"].to_dataset()
     if group == "log_likelihood":
         check_power_one(tree)
-        values = log_likelihood_of(fitted, tree, ensemble)
+        values = log_likelihood_of(fitted, posterior, ensemble, history_of(tree))
     else:
         chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
         rows = ensemble.select(rows=ensemble.observed)
-        z = training_mixture(fitted, tree, rows).sample_each(np.random.default_rng(random_seed))
+        z = training_mixture(fitted, posterior, rows, history_of(tree)).sample_each(np.random.default_rng(random_seed))
         y = transform(fitted.transform).inverse(z).reshape(chains, draws, -1)
         values = xr.DataArray(y, dims=("chain", "draw", "obs"), name="y", coords={
             "chain": posterior["chain"], "draw": posterior["draw"], "obs": np.nonzero(ensemble.observed)[0]})  # fmt: skip

@@ -566,9 +566,15 @@ class BMA:
         concentration = np.full(size, _spare(size))
         if self.weight_prior.family == "Dirichlet":
             concentration = concentration * np.asarray(dict(self.weight_prior.parameters)["a"], dtype=float)
-        sigma = dict(self.sigma_prior.parameters) if self.sigma_prior.family == "LogNormal" else {"mu": 0.0, "sigma": 0.5}
+        sigma = (
+            dict(self.sigma_prior.parameters) if self.sigma_prior.family == "LogNormal" else {"mu": 0.0, "sigma": 0.5}
+        )
         spread = self.sigma_spread if isinstance(self.sigma_spread, float | int) else 0.3
-        width = dict(self.scale_slope_prior.parameters).get("sigma", 0.3) if self.scale_slope_prior.family == "Normal" else 0.3
+        width = (
+            dict(self.scale_slope_prior.parameters).get("sigma", 0.3)
+            if self.scale_slope_prior.family == "Normal"
+            else 0.3
+        )
         return Penalty(concentration, float(np.log(self.sigma_scale)) + _number(sigma.get("mu", 0.0)),
                        _number(sigma.get("sigma", 1.0)), float(spread), _number(width))  # fmt: skip
 

@@ -147,7 +147,10 @@ class Brittle(be.SingleMember):
 def test_refits_that_fail_are_counted():
     """The third of 20 replicates of clusters: 5 %, which is allowed. The first call is the fit to all rows."""
     Brittle.calls.clear()
-    model, options = Brittle(member="m1"), {"replicates": 20, "random_seed": 9, "progressbar": False}
+    model, options = (
+        Brittle(correction="joint", group=False, site=False, member="m1"),
+        {"replicates": 20, "random_seed": 9, "progressbar": False},
+    )
     with pytest.warns(UserWarning, match=r"1 of 20 refits to clusters drawn .* do not count; the first: it broke"):
         found = clustered_weights(model, ensemble(sited().iloc[:120]), cluster="site", **options)
     assert (found.attrs["failed_clusters"], found.attrs["failed_rows"]) == (1, 0)
@@ -227,7 +230,7 @@ def test_power_of_a_mixture_is_that_of_another_parametrisation():
         return np.log(np.sum(weight * norm.pdf(y[:, None], f - theta[1:3], theta[3]), axis=1))
 
     power, effect = by_differences(loglik, np.array([0.5, 0.0, 0.0, 0.2]), codes)
-    model = be.BMA(correction="joint", bias="additive", sigma="shared", **VAGUE)
+    model = be.BMA(correction="joint", group=False, site=False, bias="additive", sigma="shared", **VAGUE)
     found = effective_rows(model, ensemble(frame), cluster="time", block=5.0)
     assert (found.rows, found.clusters) == (800, 20)
     assert found.parameters == pytest.approx(4.0, abs=0.05)
@@ -258,7 +261,7 @@ def test_rows_m_times_are_worth_one_mth():
     rng, m = np.random.default_rng(6), 5
     once = sited(sites=60, each=1).assign(m1=lambda f: f["y"] + rng.normal(0, 0.5, 60), site=np.arange(60).astype(str))
     copies = once.loc[once.index.repeat(m)].reset_index(drop=True)
-    model = be.BMA(correction="joint", sigma="shared", **VAGUE)
+    model = be.BMA(correction="joint", group=False, site=False, sigma="shared", **VAGUE)
     one, many = effective_rows(model, ensemble(once)), effective_rows(model, ensemble(copies))
     assert one.design_effect == pytest.approx(1.0, rel=1e-12)
     assert many.design_effect == pytest.approx(m * (60 / 59) / (300 / 299), rel=1e-9)

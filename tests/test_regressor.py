@@ -52,8 +52,10 @@ def test_same_as_the_chain_by_hand():
     model = simple().fit(X, y, groups=site)
     members = dict(simple().estimators)
     held = {k: cross_val_predict(m, X, y, groups=site, cv=GroupKFold(5)) for k, m in members.items()}
-    ensemble = be.Ensemble.from_frame(pd.DataFrame(held).assign(y=y), members=list(members), observation="y")
-    tree = be.fit(be.BMA(correction="joint", group=False, site=False), ensemble, method="em")
+    ensemble = be.Ensemble.from_frame(
+        pd.DataFrame(held).assign(y=y, site=site), members=list(members), observation="y", site="site"
+    )
+    tree = be.fit(be.BMA(), ensemble, method="em")
     new = be.Ensemble.from_frame(
         pd.DataFrame({k: clone(m).fit(X, y).predict(X) for k, m in members.items()}), members=list(members)
     )
@@ -68,9 +70,7 @@ def test_same_as_the_chain_by_hand():
 def test_a_member_that_memorises_gets_a_low_weight():
     X, y = table(400)
     members = [("ridge", Ridge()), ("nearest", KNeighborsRegressor(1))]
-    model = EnsembleRegressor(
-        members, be.BMA(correction="joint", group=False, site=False, sigma="shared"), method="em"
-    ).fit(X, y)
+    model = EnsembleRegressor(members, be.BMA(sigma="shared"), method="em").fit(X, y)
     assert model.named_estimators_["nearest"].score(X, y) == 1.0
     # In the sample the nearest neighbour would take all; held out its error variance is above 2, the line's about 1.5.
     assert model.weights_["nearest"] < 0.4
@@ -159,7 +159,7 @@ def test_constant_target_and_exact_member_take_the_plain_rule():
 def test_few_rows_take_the_plain_rule():
     X, y = table(5)
     with pytest.warns(UserWarning, match="5 rows are fewer than the model's"):
-        model = simple().fit(X, y)
+        model = simple(model=be.BMA(correction="joint", group=False, site=False)).fit(X, y)
     lower, upper = model.predict_interval(X, 0.9).T
     np.testing.assert_allclose((upper - lower) / 2, 1.6448536 * model.predict(X, return_std=True)[1])
 

@@ -162,7 +162,9 @@ class WidthSteps(Steps):
             if not np.isfinite(value):
                 return 1e300, np.zeros_like(u)
             by_weight = shares + self.concentration - self.of_cluster @ (w * presence)
-            return -value / self.rows, -np.concatenate([by_weight[:clusters], 0.5 * by_sigma, 0.5 * by_width]) / self.rows
+            return -value / self.rows, -np.concatenate(
+                [by_weight[:clusters], 0.5 * by_sigma, 0.5 * by_width]
+            ) / self.rows
 
         size = clusters + sigmas + len(scales) - self.members
         options = {"maxiter": 200, "maxcor": 20, "ftol": 0.0, "gtol": 1e-9}

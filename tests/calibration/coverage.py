@@ -52,7 +52,11 @@ from bayesens.atomic import write_atomically
 from bayesens.prediction import distribution
 from bayesens.splits import splits
 
-MODELS = {"Linear pool": be.LinearPool(), "One member": be.SingleMember(member="m1"), "BMA": be.BMA()}
+MODELS = {
+    "Linear pool": be.LinearPool(),
+    "One member": be.SingleMember(correction="joint", group=False, site=False, member="m1"),
+    "BMA": be.BMA(correction="joint", group=False, site=False),
+}
 REFERENCE = "Linear pool"
 SIZES = {"few": (8, 24), "many": (32, 24)}  # stations and spells of weather: t intervals, and bootstrap
 DAYS = 2  # of a spell
