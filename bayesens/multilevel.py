@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
+NOISE = 4_000_000  # random numbers at a time: 32 MB
 BLOCK = 256  # sites whose deviations from the mean stay in the first cache
 FAST = {"reassoc", "contract", "nsz"}  # sums in any order, so that they become vector operations
 
@@ -428,7 +429,7 @@ def _upward(  # type: ignore[no-untyped-def]
     group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
     group_p, group_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
     rows, u, r = np.empty(len(cells)), np.empty((p, len(cells))), np.empty((p, len(cells)))
-    turn = np.empty((p, p))
+    turn, l = np.empty((p, p)), np.zeros(p)
     inverse, log_determinant, ok = _pattern_inverses(pattern, within)
     value = 0.0 if ok else -np.inf
     if ok:
@@ -450,7 +451,7 @@ def _upward(  # type: ignore[no-untyped-def]
     if not np.isfinite(value):
         value = -np.inf
     levels = raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, group_p, group_h
-    return value, inverse, levels, (turn, rows, u, r)
+    return value, inverse, levels, (turn, l, rows, u, r)
 
 
 # -------------------------------------------------------------------------------------------------------------- downward
@@ -568,7 +569,7 @@ def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     mean, within, site, group = _parameters(theta, p)
     d_mean, d_within, d_site, d_group = _parameters(beyond(out, -1), p)
     out = numba.carray(out, 1 + p + 3 * p * p)
-    value, inverse, levels, (turn, shorter, u, r) = _upward(
+    value, inverse, levels, (turn, _, shorter, u, r) = _upward(
         mean,
         within,
         site,
@@ -644,32 +645,76 @@ def _effects(r, precision, information, z, out, work):  # type: ignore[no-untype
     return log_density
 
 
+@INNER
+def _short_effects(within, turn, l, rows, u, cells, cell_site, start, groups, noise, drawn):  # type: ignore[no-untyped-def]
+    """Draw the effects of sites on the short route, column by column in the common basis; their log density.
+
+    There the effect has the variance ``l`` before and ``l / (1 + n l)`` after the ``n`` rows, whose mean less the group's is
+    ``u``; ``within turn'`` turns back.
+    """
+    p, log_density = len(l), 0.0
+    back, about, effect = np.zeros((p, p)), np.empty(p), np.empty(p)
+    each = -0.5 * p * LOG_2PI
+    for j in range(p):
+        each -= 0.5 * np.log(l[j])
+        for i in range(p):
+            for k in range(p):
+                back[i, j] += within[i, k] * turn[j, k]
+    root = back.copy()  # its determinant is the inverse of the basis's
+    _row_products(back, root)
+    _root(root, root)
+    for j in range(p):
+        each -= np.log(root[j, j])
+    for g in range(len(start) - 1):
+        _apply(turn, groups[g], about)
+        for s in range(start[g], start[g + 1]):
+            site = cell_site[cells[s]]
+            log_density += each
+            for j in range(p):
+                open_share = 1.0 / (1.0 + rows[s] * l[j])
+                z = noise[site, j]
+                effect[j] = l[j] * open_share * rows[s] * (u[j, s] - about[j]) + np.sqrt(l[j] * open_share) * z
+                log_density -= 0.5 * (np.log(open_share) + z * z)
+            _apply(back, effect, drawn[site])
+    return log_density
+
+
 def _effects_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Log density of drawn effects, and those of groups and sites, from noise that follows the parameters."""
-    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, _, _, start = _unpack(data, index)
+    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start = _unpack(data, index)
     p, sites, n_groups = scatter.shape[1], len(site_group), len(start) - 1
     mean, within, site, group = _parameters(theta, p)
     noise = numba.carray(beyond(theta, 2 + p + 3 * p * p), (n_groups + sites, p))
     drawn = numba.carray(beyond(out, 1), (n_groups + sites, p))
     left, prior, work = np.empty(p), np.empty((p, p)), np.empty((4, p, p))
-    site_p, site_h = np.empty((sites, p, p)), np.empty((sites, p))
-    raw_p, raw_h = np.zeros((sites, p, p)), np.zeros((sites, p))
-    group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
-    inverse, log_determinant, _ = _pattern_inverses(pattern, within)
-    _rows_upward(  # by the long route, which leaves what each site says
-        mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant,
-        np.arange(sites), raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
+    _, _, levels, (turn, l, rows, u, _) = _upward(
+        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start
     )  # fmt: skip
+    if (
+        len(cells) > 0 and not l.min() > 1e-12 * l.max()
+    ):  # some combination of columns has no effect: the long route for all
+        place, cells, start = np.arange(sites), np.zeros(0, np.int64), np.zeros(n_groups + 1, np.int64)
+        _, _, levels, (turn, l, rows, u, _) = _upward(
+            mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells,
+            start,
+        )  # fmt: skip
+    raw_p, raw_h, _, _, group_raw_p, group_raw_h, _, _ = levels
     log_density = 0.0
     _root(group, prior)
     for g in range(n_groups):
         log_density += _effects(prior, group_raw_p[g], group_raw_h[g], noise[g], drawn[g], work)
+    if len(cells) > 0:
+        log_density += _short_effects(
+            within, turn, l, rows, u, cells, cell_site, start, drawn, noise[n_groups:], drawn[n_groups:]
+        )
     _root(site, prior)
     for s in range(sites):
-        _apply(raw_p[s], drawn[site_group[s]], left)
-        for i in range(p):
-            left[i] = raw_h[s, i] - left[i]
-        log_density += _effects(prior, raw_p[s], left, noise[n_groups + s], drawn[n_groups + s], work)
+        k = place[s]
+        if k >= 0:
+            _apply(raw_p[k], drawn[site_group[s]], left)
+            for i in range(p):
+                left[i] = raw_h[k, i] - left[i]
+            log_density += _effects(prior, raw_p[k], left, noise[n_groups + s], drawn[n_groups + s], work)
     numba.carray(out, 1)[0] = log_density
 
 
@@ -734,10 +779,15 @@ def effect_draws(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: 
         Log density of the drawn effects given parameters and data, over the effects whose variance is not zero.
     """
     draws, p = mean.shape
-    shapes = (draws, data.n_groups, p), (draws, len(data.site_group), p)
-    noise = [np.zeros(s) if rng is None else rng.standard_normal(s) for s in shapes]
     count = (data.n_groups + len(data.site_group)) * p
-    out = _over_draws(_effects_packed, (mean, within, site, group, *noise), data, 1 + count)
+    out = np.empty((draws, 1 + count))
+    step = max(1, NOISE // count)
+    for part in (slice(i, i + step) for i in range(0, draws, step)):
+        size = len(mean[part]), count
+        noise = np.zeros(size) if rng is None else rng.standard_normal(size)
+        out[part] = _over_draws(
+            _effects_packed, (mean[part], within[part], site[part], group[part], noise), data, 1 + count
+        )
     effects = out[:, 1:].reshape(draws, -1, p)
     return effects[:, : data.n_groups], effects[:, data.n_groups :], out[:, 0]
 
