@@ -81,7 +81,7 @@ def test_ratios_of_priors_are_those_that_pymc_gives_two_models(model, data, opti
     for option in options:
         found = prior_grid._variables(prior_grid.model_of(tree), option, tree)
         mine = sum(prior_grid._summed(v, prior_grid._log_density(getattr(model, option), v.values)) for v in found)
-        special = {"sigma_prior": "sigma_mean", "site_sd_prior": "offset_site_sd"}
+        special = {"sigma_prior": "sigma_mean", "site_sd_prior": "offset_site_sd", "error_sd_prior": "error_sd_mean"}
         ends = {"correlation_prior": "_rest", "common_prior": "_common"}
         top = tree["log_prior"].to_dataset()
         names = [n for n in top if str(n).endswith(ends[option])] if option in ends else [

@@ -150,7 +150,8 @@ def hbm_truth(rng: np.random.Generator, k: int, levels: tuple[str, ...]) -> Trut
     """Draw from the default priors of HBM with centre 0 and scale 1, and the effects from theirs."""
     truth = {
         "truth_mean": rng.normal(0, 1), "truth_sd": abs(rng.normal(0, 1)), "bias": rng.normal(0, 0.3, k),
-        "slope": rng.normal(0.7, 0.3, k), "error_sd": rng.lognormal(-0.7, 0.5, k), "residual_corr": correlation(rng, k),
+        "slope": rng.normal(0.7, 0.3) + 0.1 * rng.standard_t(4, k),
+        "error_sd": rng.lognormal(-0.7, 0.5) * np.exp(0.1 * rng.standard_t(4, k)), "residual_corr": correlation(rng, k),
     }  # fmt: skip
     prior = {"site": (1.0, 0.5, SITES), "group": (0.5, 0.3, GROUPS)}
     for level in levels:
