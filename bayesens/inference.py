@@ -294,7 +294,8 @@ def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], wa
     target = compile_target(built, likelihood_power=powers[0], prior_power=powers[1])
     sampled = _sample(target, start=target.start if warm is None else target.begin(warm), method=method, draws=draws,
                       tune=tune, chains=chains, rng=rng, target_accept=target_accept,
-                      starts=starts if warm is None else 0, progressbar=progressbar)  # fmt: skip
+                      starts=starts if warm is None else 0, near=getattr(model, "starts_near", False),
+                      progressbar=progressbar)  # fmt: skip
     sampled.attrs["warm"] = int(warm is not None)
     if powers != (1.0, 1.0):
         sampled.attrs.update(likelihood_power=powers[0], prior_power=powers[1])
@@ -313,12 +314,12 @@ def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], wa
 
 
 def _sample(target: Any, *, start: np.ndarray, method: str, draws: int, tune: int, chains: int,
-            rng: np.random.Generator, target_accept: float, starts: int, progressbar: bool) -> _Sampled:  # fmt: skip
+            rng: np.random.Generator, target_accept: float, starts: int, near: bool, progressbar: bool) -> _Sampled:  # fmt: skip
     """Laplace with importance weights where it holds, NUTS otherwise."""
     from bayesens.laplace import curvature, find_modes, laplace
     from bayesens.nuts import nuts
 
-    modes = find_modes(target, start=start, starts=starts, rng=rng)
+    modes = find_modes(target, start=start, starts=starts, rng=rng, near=near)
     root = None
     for first, mode in enumerate(modes):  # a point where the density is not concave is no optimum, however high it lies
         if (root := curvature(target, mode.x)) is not None:

@@ -62,7 +62,9 @@ class Laplace:
         return rng.permutation(index)
 
 
-def find_modes(target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator) -> list[Mode]:
+def find_modes(
+    target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator, near: bool = False
+) -> list[Mode]:
     """Maximise the log density from the given start and from jittered ones.
 
     Parameters
@@ -72,16 +74,20 @@ def find_modes(target: Target, *, start: np.ndarray, starts: int, rng: np.random
     starts : int
         Number of jittered starts beside it.
     rng : numpy.random.Generator
+    near : bool
+        Whether these are spread about the first optimum, twice as far as its curvature says, and not about the start: far in
+        the directions that the data leave open, and a few steps from an optimum where there are hundreds of parameters.
 
     Returns
     -------
     list of Mode
         Distinct maxima, best first; those that differ by less than .05 in log density are one.
     """
-    found: list[Mode] = []
-    for i in range(1 + starts):
-        x0 = start if i == 0 else start + rng.normal(scale=0.7, size=len(start))
-        if (mode := _climb(target, x0)) is not None:
+    found: list[Mode] = [] if (mode := _climb(target, start)) is None else [mode]
+    root = curvature(target, found[0].x) if near and found else None
+    for _ in range(starts):
+        z = rng.normal(size=len(start))
+        if (mode := _climb(target, start + 0.7 * z if root is None else found[0].x + 2.0 * root @ z)) is not None:
             found.append(mode)
     found.sort(key=lambda mode: -mode.logp)
     distinct: list[Mode] = []

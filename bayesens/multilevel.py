@@ -27,7 +27,6 @@ __all__ = [
     "effect_draws",
     "effects_address",
     "group_moments",
-    "site_moments",
 ]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -75,20 +74,23 @@ def _copy(a, out):  # type: ignore[no-untyped-def]
 
 @INNER
 def _sandwich(out, a, m, factor, work):  # type: ignore[no-untyped-def]
-    """Add ``factor a' m a`` to ``out``, both it and ``m`` symmetric."""
+    """Add ``factor a' m a`` to ``out``, both it and ``m`` symmetric; row by row, so that these are vector operations."""
     p = len(m)
     for i in range(p):
         for j in range(p):
-            value = 0.0
-            for k in range(p):
-                value += m[i, k] * a[k, j]
-            work[i, j] = factor * value
+            work[i, j] = 0.0
+        for k in range(p):
+            value = factor * m[i, k]
+            for j in range(p):
+                work[i, j] += value * a[k, j]
+    for k in range(p):
+        for i in range(p):
+            value = a[k, i]
+            for j in range(i + 1):
+                out[i, j] += value * work[k, j]
     for i in range(p):
-        for j in range(i + 1):
-            value = out[i, j]
-            for k in range(p):
-                value += a[k, i] * work[k, j]
-            out[i, j] = out[j, i] = value
+        for j in range(i):
+            out[j, i] = out[i, j]
 
 
 @INNER
@@ -318,10 +320,13 @@ def _integrate(precision, information, covariance, left_p, left_h, work):  # typ
         q[i] = information[i]
     _forward(r, q)
     for j in range(p):
-        for i in range(j, p):
+        for i in range(p):
+            half[j, i] = r[i, j]
             column[i] = 0.0
-            for k in range(j, p):
-                column[i] += covariance[i, k] * r[k, j]
+        for k in range(j, p):
+            value = r[k, j]
+            for i in range(j, p):
+                column[i] += value * covariance[k, i]
         for i in range(j, p):
             c[i, j] = 1.0 if i == j else 0.0
             for k in range(i, p):
@@ -331,17 +336,29 @@ def _integrate(precision, information, covariance, left_p, left_h, work):  # typ
         for i in range(p):
             left_h[i] = information[i]
         return np.inf, 0.0
-    _copy(r, half)
     log_determinant, gain = 0.0, 0.0
     for i in range(p):
         log_determinant += np.log(c[i, i])
         gain -= q[i] * q[i]
-        _forward(c, half[i])
+        for k in range(i):  # half becomes the inverse of c times the transposed root, row by row
+            value = c[i, k]
+            for j in range(p):
+                half[i, j] -= value * half[k, j]
+        value = 1.0 / c[i, i]
+        for j in range(p):
+            half[i, j] *= value
     _forward(c, q)
     for i in range(p):
         gain += q[i] * q[i]
-    _apply(half, q, left_h)
-    _row_products(half, left_p)
+        left_h[i] = 0.0
+        for j in range(p):
+            left_p[i, j] = 0.0
+    for k in range(p):
+        for i in range(p):
+            value = half[k, i]
+            left_h[i] += value * q[k]
+            for j in range(p):
+                left_p[i, j] += value * half[k, j]
     return log_determinant, gain
 
 
@@ -464,23 +481,32 @@ def _group_effect(group, group_p, group_h, mean, covariance, work):  # type: ign
 
 
 @ONCE
-def _site_effect(site, site_p, site_h, group_mean, group_cov, mean, covariance, residual, work):  # type: ignore[no-untyped-def]
-    """Mean and covariance of a site's own effect plus its group's, and what the site says beyond its group."""
+def _site_effect(  # type: ignore[no-untyped-def]
+    site, site_p, site_h, group_mean, group_cov, still, mean, covariance, residual, work
+):
+    """Mean and covariance of a site's own effect plus its group's, and what the site says beyond its group.
+
+    ``still`` says that the group's has no variance.
+    """
     p = len(site_h)
-    keep = work[0]
     _apply(site_p, group_mean, residual)
     for i in range(p):
         residual[i] = site_h[i] - residual[i]
-        for j in range(p):  # I - site_p site
-            keep[i, j] = 1.0 if i == j else 0.0
-            for k in range(p):
-                keep[i, j] -= site_p[i, k] * site[k, j]
     _apply(site, residual, mean)
     for i in range(p):
         mean[i] += group_mean[i]
     _copy(site, covariance)
     _sandwich(covariance, site, site_p, -1.0, work[1])
-    _sandwich(covariance, keep, group_cov, 1.0, work[1])
+    if not still:
+        keep = work[0]
+        for i in range(p):  # I - site_p site
+            for j in range(p):
+                keep[i, j] = 1.0 if i == j else 0.0
+            for k in range(p):
+                value = site_p[i, k]
+                for j in range(p):
+                    keep[i, j] -= value * site[k, j]
+        _sandwich(covariance, keep, group_cov, 1.0, work[1])
 
 
 @INNER
@@ -491,7 +517,7 @@ def _rows_downward(  # type: ignore[no-untyped-def]
     """Count rows and add their expected squares given all rows, for each pattern; add the sites' part of ``d_site``."""
     p = len(mean)
     effect, spread, residual = np.empty(p), np.empty((p, p)), np.empty(p)
-    last = -1
+    last, still = -1, not effect_cov.any()
     for c in range(len(n)):
         q, s = cell_pattern[c], cell_site[c]
         k = place[s]
@@ -501,11 +527,14 @@ def _rows_downward(  # type: ignore[no-untyped-def]
             continue
         if s != last:
             last, g = s, site_group[s]
-            _site_effect(site, site_p[k], site_h[k], effect_mean[g], effect_cov[g], effect, spread, residual, work)
+            _site_effect(
+                site, site_p[k], site_h[k], effect_mean[g], effect_cov[g], still, effect, spread, residual, work
+            )  # fmt: skip
             # Derivative by the site level: what the smoothed effects say beyond their prior.
             _add_outer(d_site, residual, 0.5)
             _add(d_site, site_p[k], -0.5)
-            _sandwich(d_site, site_p[k], effect_cov[g], 0.5, work[0])
+            if not still:
+                _sandwich(d_site, site_p[k], effect_cov[g], 0.5, work[0])
         for i in range(p):
             residual[i] = cell_mean[c, i] - mean[i] - effect[i]
         _add_outer(expected[q], residual, n[c])
@@ -737,27 +766,6 @@ def _groups_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
         _group_effect(group, levels[6][g], levels[7][g], means[g], covariances[g], work)
 
 
-def _site_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Mean of one site's own effect plus its group's, then its covariance; the group's are in the place of ``group``."""
-    pattern, scatter, n, cell_mean, cell_pattern, _, _, _, _, _ = _unpack(data, index)
-    p = scatter.shape[1]
-    mean, within, site, group_cov = _parameters(theta, p)
-    group_mean = numba.carray(beyond(theta, 2 + p + 3 * p * p), p)
-    total, spread = numba.carray(out, p), numba.carray(beyond(out, p), (p, p))
-    site_p, site_h, deviation, weighted = np.empty((p, p)), np.empty(p), np.empty(p), np.empty(p)
-    precision, information, work = np.zeros((p, p)), np.zeros(p), np.empty((4, p, p))
-    inverse, _, _ = _pattern_inverses(pattern, within)
-    for c in range(len(n)):
-        q = cell_pattern[c]
-        _deviation(pattern[q], cell_mean[c], mean, deviation)
-        _apply(inverse[q], deviation, weighted)
-        _add(precision, inverse[q], n[c])
-        for i in range(p):
-            information[i] += n[c] * weighted[i]
-    _integrate(precision, information, site, site_p, site_h, work)
-    _site_effect(site, site_p, site_h, group_mean, group_cov, total, spread, deviation, work)
-
-
 # -------------------------------------------------------------------------------------------------- for many draws
 def effect_draws(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: np.ndarray, *, data: Statistics,
                  rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
@@ -810,29 +818,6 @@ def group_moments(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group:
     out = _over_draws(_groups_packed, (mean, within, site, group), data, data.n_groups * (p + p * p))
     first = data.n_groups * p
     return out[:, :first].reshape(draws, -1, p), out[:, first:].reshape(draws, -1, p, p)
-
-
-def site_moments(which: int, mean: np.ndarray, within: np.ndarray, site: np.ndarray, group_mean: np.ndarray,
-                 group_cov: np.ndarray, *, data: Statistics) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Mean and covariance of one site's own effect plus its group's given all rows, for each set of parameters.
-
-    Parameters
-    ----------
-    which : int
-        Index of the site.
-    mean : array (draw, column)
-    within, site : array (draw, column, column)
-    group_mean, group_cov : array (draw, column), array (draw, column, column)
-        Of the site's group, from :func:`group_moments`.
-    data : Statistics
-
-    Returns
-    -------
-    array (draw, column), array (draw, column, column)
-    """
-    draws, p = mean.shape
-    out = _over_draws(_site_packed, (mean, within, site, group_cov, group_mean), data.of_site(which), p + p * p)
-    return out[:, :p], out[:, p:].reshape(draws, p, p)
 
 
 def _over_draws(

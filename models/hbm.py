@@ -52,6 +52,7 @@ import xarray as xr
 from bayesens.checks import degenerate
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
+from bayesens.known_sites import KnownSites, Line, regression
 from bayesens.member_series import given_members, inside, left_open, new_sites, root
 from bayesens.options import check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
@@ -156,6 +157,7 @@ class HBM:
         "errors": ("factor", "lkj", "independent"), "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip
     levels: ClassVar[tuple[str, ...]] = ("group", "site")
+    starts_near: ClassVar[bool] = True  # about the optimum that moments lead to
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -549,41 +551,55 @@ class HBM:
             for level in self.levels
         }  # fmt: skip
         if history is not None and self.group and self.site:  # a known site keeps its group whatever the table says
-            known = history["site_group"].values[history["place"].values]
-            code["group"] = np.where(code["site"] >= 0, known[code["site"]], code["group"])
+            its_group = history["site_group"].values[history["place"].values]
+            code["group"] = np.where(code["site"] >= 0, its_group[code["site"]], code["group"])
         new = np.full(len(rows.y), -1)
         if self.series:
             new, code["group"] = new_sites(ensemble.labels("site"), code["site"], code["group"])
         patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
-        effect = _drawn_effects(draw) if history is None else _integrated_effects(m, history, site=bool(self.site))
+        known = None if history is None else _known(m, history)
+        effect = _drawn_effects(draw) if known is None else _group_effects(known)
+        place = None if history is None or not self.site else history["place"].values
 
         def before(g: int, s: int) -> tuple[np.ndarray, np.ndarray]:
             """Mean at a place and covariance of its effect, before members are seen."""
             mean, covariance = effect(g, s)
             return m["mean"] + mean, covariance + (s < 0) * m["site"] + (g < 0) * m["group"]
 
-        # What new sites share: the rows' law inside, by pattern, and what is open of a site, by group.
-        common = lru_cache(maxsize=64)(lambda q: inside(m["within"], 1 + np.nonzero(patterns[q])[0]))
+        def columns(q: int) -> np.ndarray:
+            return 1 + np.nonzero(patterns[q])[0]
+
+        # What new sites share: the rows' law inside, by pattern, and what is open of a site, by group. What places share of
+        # which the effects are drawn: all but their mean.
+        common = lru_cache(maxsize=64)(lambda q: inside(m["within"], columns(q)))
         open_root = lru_cache(maxsize=1)(lambda g: root(before(g, -1)[1]))
+        slopes = lru_cache(maxsize=64)(lambda g, s, q: regression(m["within"] + before(g, s)[1], columns(q)))
+
+        def line(g: int, s: int, q: int) -> Line:
+            """Regression of y on the row's own members at a place."""
+            if known is not None and place is not None and s >= 0:
+                return known.line(int(place[s]), columns(q))
+            slope, variance = slopes(g if known is not None else min(g, 0), min(s, 0), q)
+            mean = before(g, s)[0]
+            return Line(mean[:, 0] - np.sum(slope * mean[:, columns(q)], axis=1), slope, variance)
 
         def blocks() -> Iterator[Block]:
             for (g, s, series), members in _by_effect(row_classes(code["group"], code["site"], new, pattern.ravel())):
-                mean, covariance = before(g, s)
                 if series >= 0:
                     cells = [(common(q).precision, len(index), np.append(0.0, rows.f[index].mean(axis=0)))
                              for q, index in members]  # fmt: skip
-                    mean, covariance = given_members(mean, open_root(g), cells)
+                    mean, covariance = given_members(before(g, s)[0], open_root(g), cells)
                 for q, index in members:
-                    present = 1 + np.nonzero(patterns[q])[0]
+                    present = columns(q)
                     if series >= 0:  # the row's own members have told of the site already
-                        linear = common(q).linear
-                        variance = common(q).variance + left_open(linear, present, covariance)
+                        slope = common(q).linear
+                        variance = common(q).variance + left_open(slope, present, covariance)
+                        one = Line(mean[:, 0] - np.sum(slope * mean[:, present], axis=1), slope, variance)
                     else:
-                        linear, variance = _regression(m["within"] + covariance, present)
-                    coefficient = np.zeros((len(mean), 1, mean.shape[1]))
-                    coefficient[:, 0, 0] = mean[:, 0] - np.sum(linear * mean[:, present], axis=1)
-                    coefficient[:, 0, present] = linear
-                    yield Block(index, np.ones((len(mean), 1)), coefficient, variance[:, None])
+                        one = line(g, s, q)
+                    coefficient = np.zeros((len(one.variance), 1, m["mean"].shape[1]))
+                    coefficient[:, 0, 0], coefficient[:, 0, present] = one.intercept, one.slope
+                    yield Block(index, np.ones((len(one.variance), 1)), coefficient, one.variance[:, None])
 
         return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)
 
@@ -629,21 +645,22 @@ def _drawn_effects(draw: dict[str, np.ndarray]) -> Effect:
     return effect
 
 
-def _integrated_effects(m: dict[str, np.ndarray], history: xr.Dataset, *, site: bool) -> Effect:
-    """The effects' distribution given the training rows, for each draw of the other parameters."""
-    from bayesens.multilevel import group_moments, site_moments
+def _known(m: dict[str, np.ndarray], history: xr.Dataset) -> KnownSites:
+    """The sites of a fit, with the groups' effects given the training rows."""
+    from bayesens.multilevel import group_moments
     from bayesens.sufficient import Statistics
 
-    data, place = Statistics.from_dataset(history.drop_vars("place")), history["place"].values
-    p = m["mean"].shape[1]
-    means, covs = group_moments(m["mean"], m["within"], m["site"], m["group"], data=data)
+    data = Statistics.from_dataset(history.drop_vars("place"))
+    groups = group_moments(m["mean"], m["within"], m["site"], m["group"], data=data)
+    return KnownSites(m["mean"], m["within"], m["site"], *groups, data=data)
+
+
+def _group_effects(known: KnownSites) -> Effect:
+    """The groups' effects given the training rows; nothing is known of a new group, or where groups are none."""
 
     def effect(g: int, s: int) -> tuple[np.ndarray, np.ndarray]:
-        if site and s >= 0:
-            unit = int(place[s])
-            at = data.site_group[unit]
-            return site_moments(unit, m["mean"], m["within"], m["site"], means[:, at], covs[:, at], data=data)
-        return (means[:, g], covs[:, g]) if g >= 0 else (np.zeros((1, p)), np.zeros((p, p)))
+        p = known.mean.shape[1]
+        return (known.group_mean[:, g], known.group_cov[:, g]) if g >= 0 else (np.zeros((1, p)), np.zeros((p, p)))
 
     return effect
 
@@ -654,15 +671,6 @@ def _by_effect(
     """Gather classes of rows, sorted by (group, site, new site, pattern), that share their effects."""
     for key, members in groupby(classes, key=lambda item: item[1][:-1]):
         yield key, [(at[-1], index) for index, at in members]
-
-
-def _regression(covariance: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of y on the members that are present, and the variance that they leave, for each draw."""
-    if len(present) == 0:
-        return np.zeros((len(covariance), 0)), covariance[:, 0, 0]
-    cross = covariance[:, present, 0]
-    linear = np.linalg.solve(covariance[:, present[:, None], present], cross[:, :, None])[:, :, 0]
-    return linear, covariance[:, 0, 0] - np.sum(linear * cross, axis=1)
 
 
 def _error_correlation(covariance: np.ndarray) -> np.ndarray:

@@ -42,7 +42,8 @@ def test_entropy_of_weights_is_that_of_a_dirichlet(a):
 
 def test_lkj_alone_on_eight_members_all_but_rules_dependence_out():
     model = be.HBM(errors="lkj", group=False, site=False, correlation_prior=Prior("LKJCorr", eta=2),
-                   slope_prior=Prior("Normal", mu=1, sigma=1e-7))  # fmt: skip
+                   slope_prior=Prior("Normal", mu=1, sigma=1e-7),
+                   slope_rest_prior=Prior("Normal", mu=0, sigma=1e-7))  # fmt: skip
     result = prior_predictive(model, table(8), draws=500, random_seed=1)
     r = result["residual_corr"].values
     # A correlation is 2 Beta(a, a) - 1 with a = eta - 1 + K / 2 = 5, of variance 1 / 11; pairs are uncorrelated by symmetry.
