@@ -17,6 +17,7 @@ BATCH = 2000  # proposals at a time
 MOST = (
     36  # parameters, as of BMA with nine members, up to which the skewed proposal is tried: its axes get ill-determined
 )
+LONGER = 8  # batches of the normal proposal where the skewed one is not tried
 HOPELESS = 0.002  # share of a batch that its weights must be worth for a better proposal to be tried
 
 GRADIENT = 1e-4  # of the whitened log density, whose optimum is then less than 1e-7 away
@@ -163,7 +164,7 @@ def laplace(
     """Sample an approximation around a mode and weight the draws by the density, smoothed by a Pareto tail (PSIS).
 
     The normal of the curvature comes first. Where its weights fall short, but not hopelessly, and there are at most 36
-    parameters, a proposal that also follows the skewness takes its place.
+    parameters, a proposal that also follows the skewness takes its place; with more parameters there are more draws.
 
     Parameters
     ----------
@@ -173,7 +174,7 @@ def laplace(
         Root of the covariance.
     ess, pareto_k : float
         Importance ESS, and shape of the weights' tail below which it counts, at which proposals end; there are at most
-        8,000.
+        8,000, or 16,000 with more parameters.
     rng : numpy.random.Generator
 
     Returns
@@ -193,8 +194,11 @@ def laplace(
         return found >= ess and k < pareto_k
 
     first = _weighted(target, normal, "normal", enough=enough, most=BATCH)
-    if enough(first.ess, first.pareto_k) or first.ess < HOPELESS * BATCH or len(mode.x) > MOST:
+    if enough(first.ess, first.pareto_k) or first.ess < HOPELESS * BATCH:
         return first
+    if len(mode.x) > MOST:  # more of the same, where that is all it takes
+        longer = first.pareto_k < pareto_k and LONGER * first.ess >= ess
+        return _weighted(target, normal, "normal", enough=enough, most=LONGER * BATCH) if longer else first
     proposal = skew_map(target, mode.x, root, rng=rng)
     if proposal is None:
         return first
