@@ -28,6 +28,8 @@ class Facts:
         Extremes of the observation and of each member over the observed rows; inf and -inf where there is no value.
     differs : bool array (member)
         Whether some observed row has a prediction that is not the observation.
+    n_zero : int
+        Observations that are exactly zero.
     """
 
     n_obs: int
@@ -37,6 +39,7 @@ class Facts:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     differs: NDArray[np.bool_]
+    n_zero: int
 
     @classmethod
     def of_rows(cls, prediction: NDArray[np.float64], observation: NDArray[np.float64]) -> Facts:
@@ -58,6 +61,7 @@ class Facts:
             np.array([np.fmin.reduce(column, initial=np.inf) for column in columns]),
             np.array([np.fmax.reduce(column, initial=-np.inf) for column in columns]),
             np.array([_differs(column, truth) for column in predicted.T]),
+            int((truth == 0.0).sum()),
         )  # fmt: skip
 
     def merge(self, *others: Facts) -> Facts:
@@ -68,6 +72,7 @@ class Facts:
             sum(part.n_usable for part in parts), sum(part.n_empty for part in parts),
             np.stack([part.low for part in parts]).min(axis=0), np.stack([part.high for part in parts]).max(axis=0),
             np.stack([part.differs for part in parts]).any(axis=0),
+            sum(part.n_zero for part in parts),
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ BATCH = 2000  # proposals at a time
 MOST = (
     36  # parameters, as of BMA with nine members, up to which the skewed proposal is tried: its axes get ill-determined
 )
+LONGER = 8  # batches of the normal proposal where the skewed one is not tried
 HOPELESS = 0.002  # share of a batch that its weights must be worth for a better proposal to be tried
 JITTER = 0.7  # of the starts, in every coordinate
 MIRROR = 20.0  # in log density below the best optimum, up to which the point on the other side of the start is tried
@@ -67,7 +68,9 @@ class Laplace:
         return rng.permutation(index)
 
 
-def find_modes(target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator) -> list[Mode]:
+def find_modes(
+    target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator, near: bool = False
+) -> list[Mode]:
     """Maximise the log density from the given start and from jittered ones.
 
     Where parameters can change places, as those of two members that are alike, the start is near the middle between two
@@ -81,16 +84,20 @@ def find_modes(target: Target, *, start: np.ndarray, starts: int, rng: np.random
     starts : int
         Number of jittered starts beside it.
     rng : numpy.random.Generator
+    near : bool
+        Whether these are spread about the first optimum, twice as far as its curvature says, and not about the start: far in
+        the directions that the data leave open, and a few steps from an optimum where there are hundreds of parameters.
 
     Returns
     -------
     list of Mode
         Distinct maxima, best first: they differ by .05 in log density, or lie a standard deviation apart.
     """
-    found: list[Mode] = []
-    for i in range(1 + starts):
-        x0 = start if i == 0 else start + rng.normal(scale=JITTER, size=len(start))
-        if (mode := _climb(target, x0)) is not None:
+    found: list[Mode] = [] if (mode := _climb(target, start)) is None else [mode]
+    root = curvature(target, found[0].x) if near and found else None
+    for _ in range(starts):
+        z = rng.normal(size=len(start))
+        if (mode := _climb(target, start + JITTER * z if root is None else found[0].x + 2.0 * root @ z)) is not None:
             found.append(mode)
     if starts and found:
         best = max(found, key=lambda mode: mode.logp)
@@ -187,7 +194,7 @@ def laplace(
     """Sample an approximation around a mode and weight the draws by the density, smoothed by a Pareto tail (PSIS).
 
     The normal of the curvature comes first. Where its weights fall short, but not hopelessly, and there are at most 36
-    parameters, a proposal that also follows the skewness takes its place.
+    parameters, a proposal that also follows the skewness takes its place; with more parameters there are more draws.
 
     Parameters
     ----------
@@ -197,7 +204,7 @@ def laplace(
         Root of the covariance.
     ess, pareto_k : float
         Importance ESS, and shape of the weights' tail below which it counts, at which proposals end; there are at most
-        8,000.
+        8,000, or 16,000 with more parameters.
     rng : numpy.random.Generator
 
     Returns
@@ -214,6 +221,9 @@ def laplace(
         return mode.x + z @ root.T, -0.5 * np.sum(z**2, axis=1)
 
     first = weighted(target, normal, "normal", ess=ess, pareto_k=pareto_k, batches=1)
+    if len(mode.x) > MOST:  # more of the same, where that is all it takes
+        longer = first.ess < ess and first.pareto_k < pareto_k and LONGER * first.ess >= ess
+        return weighted(target, normal, "normal", ess=ess, pareto_k=pareto_k, batches=LONGER) if longer else first
     if not worth_more(first, ess=ess, pareto_k=pareto_k):
         return first
     proposal = skew_map(target, mode.x, root, rng=rng)

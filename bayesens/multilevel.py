@@ -27,10 +27,10 @@ __all__ = [
     "effect_draws",
     "effects_address",
     "group_moments",
-    "site_moments",
 ]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
+NOISE = 4_000_000  # random numbers at a time: 32 MB
 BLOCK = 256  # sites whose deviations from the mean stay in the first cache
 FAST = {"reassoc", "contract", "nsz"}  # sums in any order, so that they become vector operations
 
@@ -74,20 +74,23 @@ def _copy(a, out):  # type: ignore[no-untyped-def]
 
 @INNER
 def _sandwich(out, a, m, factor, work):  # type: ignore[no-untyped-def]
-    """Add ``factor a' m a`` to ``out``, both it and ``m`` symmetric."""
+    """Add ``factor a' m a`` to ``out``, both it and ``m`` symmetric; row by row, so that these are vector operations."""
     p = len(m)
     for i in range(p):
         for j in range(p):
-            value = 0.0
-            for k in range(p):
-                value += m[i, k] * a[k, j]
-            work[i, j] = factor * value
+            work[i, j] = 0.0
+        for k in range(p):
+            value = factor * m[i, k]
+            for j in range(p):
+                work[i, j] += value * a[k, j]
+    for k in range(p):
+        for i in range(p):
+            value = a[k, i]
+            for j in range(i + 1):
+                out[i, j] += value * work[k, j]
     for i in range(p):
-        for j in range(i + 1):
-            value = out[i, j]
-            for k in range(p):
-                value += a[k, i] * work[k, j]
-            out[i, j] = out[j, i] = value
+        for j in range(i):
+            out[j, i] = out[i, j]
 
 
 @INNER
@@ -317,10 +320,13 @@ def _integrate(precision, information, covariance, left_p, left_h, work):  # typ
         q[i] = information[i]
     _forward(r, q)
     for j in range(p):
-        for i in range(j, p):
+        for i in range(p):
+            half[j, i] = r[i, j]
             column[i] = 0.0
-            for k in range(j, p):
-                column[i] += covariance[i, k] * r[k, j]
+        for k in range(j, p):
+            value = r[k, j]
+            for i in range(j, p):
+                column[i] += value * covariance[k, i]
         for i in range(j, p):
             c[i, j] = 1.0 if i == j else 0.0
             for k in range(i, p):
@@ -330,17 +336,29 @@ def _integrate(precision, information, covariance, left_p, left_h, work):  # typ
         for i in range(p):
             left_h[i] = information[i]
         return np.inf, 0.0
-    _copy(r, half)
     log_determinant, gain = 0.0, 0.0
     for i in range(p):
         log_determinant += np.log(c[i, i])
         gain -= q[i] * q[i]
-        _forward(c, half[i])
+        for k in range(i):  # half becomes the inverse of c times the transposed root, row by row
+            value = c[i, k]
+            for j in range(p):
+                half[i, j] -= value * half[k, j]
+        value = 1.0 / c[i, i]
+        for j in range(p):
+            half[i, j] *= value
     _forward(c, q)
     for i in range(p):
         gain += q[i] * q[i]
-    _apply(half, q, left_h)
-    _row_products(half, left_p)
+        left_h[i] = 0.0
+        for j in range(p):
+            left_p[i, j] = 0.0
+    for k in range(p):
+        for i in range(p):
+            value = half[k, i]
+            left_h[i] += value * q[k]
+            for j in range(p):
+                left_p[i, j] += value * half[k, j]
     return log_determinant, gain
 
 
@@ -428,7 +446,7 @@ def _upward(  # type: ignore[no-untyped-def]
     group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
     group_p, group_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
     rows, u, r = np.empty(len(cells)), np.empty((p, len(cells))), np.empty((p, len(cells)))
-    turn = np.empty((p, p))
+    turn, l = np.empty((p, p)), np.zeros(p)
     inverse, log_determinant, ok = _pattern_inverses(pattern, within)
     value = 0.0 if ok else -np.inf
     if ok:
@@ -450,7 +468,7 @@ def _upward(  # type: ignore[no-untyped-def]
     if not np.isfinite(value):
         value = -np.inf
     levels = raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, group_p, group_h
-    return value, inverse, levels, (turn, rows, u, r)
+    return value, inverse, levels, (turn, l, rows, u, r)
 
 
 # -------------------------------------------------------------------------------------------------------------- downward
@@ -463,23 +481,32 @@ def _group_effect(group, group_p, group_h, mean, covariance, work):  # type: ign
 
 
 @ONCE
-def _site_effect(site, site_p, site_h, group_mean, group_cov, mean, covariance, residual, work):  # type: ignore[no-untyped-def]
-    """Mean and covariance of a site's own effect plus its group's, and what the site says beyond its group."""
+def _site_effect(  # type: ignore[no-untyped-def]
+    site, site_p, site_h, group_mean, group_cov, still, mean, covariance, residual, work
+):
+    """Mean and covariance of a site's own effect plus its group's, and what the site says beyond its group.
+
+    ``still`` says that the group's has no variance.
+    """
     p = len(site_h)
-    keep = work[0]
     _apply(site_p, group_mean, residual)
     for i in range(p):
         residual[i] = site_h[i] - residual[i]
-        for j in range(p):  # I - site_p site
-            keep[i, j] = 1.0 if i == j else 0.0
-            for k in range(p):
-                keep[i, j] -= site_p[i, k] * site[k, j]
     _apply(site, residual, mean)
     for i in range(p):
         mean[i] += group_mean[i]
     _copy(site, covariance)
     _sandwich(covariance, site, site_p, -1.0, work[1])
-    _sandwich(covariance, keep, group_cov, 1.0, work[1])
+    if not still:
+        keep = work[0]
+        for i in range(p):  # I - site_p site
+            for j in range(p):
+                keep[i, j] = 1.0 if i == j else 0.0
+            for k in range(p):
+                value = site_p[i, k]
+                for j in range(p):
+                    keep[i, j] -= value * site[k, j]
+        _sandwich(covariance, keep, group_cov, 1.0, work[1])
 
 
 @INNER
@@ -490,7 +517,7 @@ def _rows_downward(  # type: ignore[no-untyped-def]
     """Count rows and add their expected squares given all rows, for each pattern; add the sites' part of ``d_site``."""
     p = len(mean)
     effect, spread, residual = np.empty(p), np.empty((p, p)), np.empty(p)
-    last = -1
+    last, still = -1, not effect_cov.any()
     for c in range(len(n)):
         q, s = cell_pattern[c], cell_site[c]
         k = place[s]
@@ -500,11 +527,14 @@ def _rows_downward(  # type: ignore[no-untyped-def]
             continue
         if s != last:
             last, g = s, site_group[s]
-            _site_effect(site, site_p[k], site_h[k], effect_mean[g], effect_cov[g], effect, spread, residual, work)
+            _site_effect(
+                site, site_p[k], site_h[k], effect_mean[g], effect_cov[g], still, effect, spread, residual, work
+            )  # fmt: skip
             # Derivative by the site level: what the smoothed effects say beyond their prior.
             _add_outer(d_site, residual, 0.5)
             _add(d_site, site_p[k], -0.5)
-            _sandwich(d_site, site_p[k], effect_cov[g], 0.5, work[0])
+            if not still:
+                _sandwich(d_site, site_p[k], effect_cov[g], 0.5, work[0])
         for i in range(p):
             residual[i] = cell_mean[c, i] - mean[i] - effect[i]
         _add_outer(expected[q], residual, n[c])
@@ -568,7 +598,7 @@ def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     mean, within, site, group = _parameters(theta, p)
     d_mean, d_within, d_site, d_group = _parameters(beyond(out, -1), p)
     out = numba.carray(out, 1 + p + 3 * p * p)
-    value, inverse, levels, (turn, shorter, u, r) = _upward(
+    value, inverse, levels, (turn, _, shorter, u, r) = _upward(
         mean,
         within,
         site,
@@ -644,32 +674,76 @@ def _effects(r, precision, information, z, out, work):  # type: ignore[no-untype
     return log_density
 
 
+@INNER
+def _short_effects(within, turn, l, rows, u, cells, cell_site, start, groups, noise, drawn):  # type: ignore[no-untyped-def]
+    """Draw the effects of sites on the short route, column by column in the common basis; their log density.
+
+    There the effect has the variance ``l`` before and ``l / (1 + n l)`` after the ``n`` rows, whose mean less the group's is
+    ``u``; ``within turn'`` turns back.
+    """
+    p, log_density = len(l), 0.0
+    back, about, effect = np.zeros((p, p)), np.empty(p), np.empty(p)
+    each = -0.5 * p * LOG_2PI
+    for j in range(p):
+        each -= 0.5 * np.log(l[j])
+        for i in range(p):
+            for k in range(p):
+                back[i, j] += within[i, k] * turn[j, k]
+    root = back.copy()  # its determinant is the inverse of the basis's
+    _row_products(back, root)
+    _root(root, root)
+    for j in range(p):
+        each -= np.log(root[j, j])
+    for g in range(len(start) - 1):
+        _apply(turn, groups[g], about)
+        for s in range(start[g], start[g + 1]):
+            site = cell_site[cells[s]]
+            log_density += each
+            for j in range(p):
+                open_share = 1.0 / (1.0 + rows[s] * l[j])
+                z = noise[site, j]
+                effect[j] = l[j] * open_share * rows[s] * (u[j, s] - about[j]) + np.sqrt(l[j] * open_share) * z
+                log_density -= 0.5 * (np.log(open_share) + z * z)
+            _apply(back, effect, drawn[site])
+    return log_density
+
+
 def _effects_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Log density of drawn effects, and those of groups and sites, from noise that follows the parameters."""
-    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, _, _, start = _unpack(data, index)
+    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start = _unpack(data, index)
     p, sites, n_groups = scatter.shape[1], len(site_group), len(start) - 1
     mean, within, site, group = _parameters(theta, p)
     noise = numba.carray(beyond(theta, 2 + p + 3 * p * p), (n_groups + sites, p))
     drawn = numba.carray(beyond(out, 1), (n_groups + sites, p))
     left, prior, work = np.empty(p), np.empty((p, p)), np.empty((4, p, p))
-    site_p, site_h = np.empty((sites, p, p)), np.empty((sites, p))
-    raw_p, raw_h = np.zeros((sites, p, p)), np.zeros((sites, p))
-    group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
-    inverse, log_determinant, _ = _pattern_inverses(pattern, within)
-    _rows_upward(  # by the long route, which leaves what each site says
-        mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant,
-        np.arange(sites), raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
+    _, _, levels, (turn, l, rows, u, _) = _upward(
+        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start
     )  # fmt: skip
+    if (
+        len(cells) > 0 and not l.min() > 1e-12 * l.max()
+    ):  # some combination of columns has no effect: the long route for all
+        place, cells, start = np.arange(sites), np.zeros(0, np.int64), np.zeros(n_groups + 1, np.int64)
+        _, _, levels, (turn, l, rows, u, _) = _upward(
+            mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells,
+            start,
+        )  # fmt: skip
+    raw_p, raw_h, _, _, group_raw_p, group_raw_h, _, _ = levels
     log_density = 0.0
     _root(group, prior)
     for g in range(n_groups):
         log_density += _effects(prior, group_raw_p[g], group_raw_h[g], noise[g], drawn[g], work)
+    if len(cells) > 0:
+        log_density += _short_effects(
+            within, turn, l, rows, u, cells, cell_site, start, drawn, noise[n_groups:], drawn[n_groups:]
+        )
     _root(site, prior)
     for s in range(sites):
-        _apply(raw_p[s], drawn[site_group[s]], left)
-        for i in range(p):
-            left[i] = raw_h[s, i] - left[i]
-        log_density += _effects(prior, raw_p[s], left, noise[n_groups + s], drawn[n_groups + s], work)
+        k = place[s]
+        if k >= 0:
+            _apply(raw_p[k], drawn[site_group[s]], left)
+            for i in range(p):
+                left[i] = raw_h[k, i] - left[i]
+            log_density += _effects(prior, raw_p[k], left, noise[n_groups + s], drawn[n_groups + s], work)
     numba.carray(out, 1)[0] = log_density
 
 
@@ -690,27 +764,6 @@ def _groups_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     work = np.empty((p, p))
     for g in range(n_groups):
         _group_effect(group, levels[6][g], levels[7][g], means[g], covariances[g], work)
-
-
-def _site_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Mean of one site's own effect plus its group's, then its covariance; the group's are in the place of ``group``."""
-    pattern, scatter, n, cell_mean, cell_pattern, _, _, _, _, _ = _unpack(data, index)
-    p = scatter.shape[1]
-    mean, within, site, group_cov = _parameters(theta, p)
-    group_mean = numba.carray(beyond(theta, 2 + p + 3 * p * p), p)
-    total, spread = numba.carray(out, p), numba.carray(beyond(out, p), (p, p))
-    site_p, site_h, deviation, weighted = np.empty((p, p)), np.empty(p), np.empty(p), np.empty(p)
-    precision, information, work = np.zeros((p, p)), np.zeros(p), np.empty((4, p, p))
-    inverse, _, _ = _pattern_inverses(pattern, within)
-    for c in range(len(n)):
-        q = cell_pattern[c]
-        _deviation(pattern[q], cell_mean[c], mean, deviation)
-        _apply(inverse[q], deviation, weighted)
-        _add(precision, inverse[q], n[c])
-        for i in range(p):
-            information[i] += n[c] * weighted[i]
-    _integrate(precision, information, site, site_p, site_h, work)
-    _site_effect(site, site_p, site_h, group_mean, group_cov, total, spread, deviation, work)
 
 
 # -------------------------------------------------------------------------------------------------- for many draws
@@ -734,10 +787,15 @@ def effect_draws(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: 
         Log density of the drawn effects given parameters and data, over the effects whose variance is not zero.
     """
     draws, p = mean.shape
-    shapes = (draws, data.n_groups, p), (draws, len(data.site_group), p)
-    noise = [np.zeros(s) if rng is None else rng.standard_normal(s) for s in shapes]
     count = (data.n_groups + len(data.site_group)) * p
-    out = _over_draws(_effects_packed, (mean, within, site, group, *noise), data, 1 + count)
+    out = np.empty((draws, 1 + count))
+    step = max(1, NOISE // count)
+    for part in (slice(i, i + step) for i in range(0, draws, step)):
+        size = len(mean[part]), count
+        noise = np.zeros(size) if rng is None else rng.standard_normal(size)
+        out[part] = _over_draws(
+            _effects_packed, (mean[part], within[part], site[part], group[part], noise), data, 1 + count
+        )
     effects = out[:, 1:].reshape(draws, -1, p)
     return effects[:, : data.n_groups], effects[:, data.n_groups :], out[:, 0]
 
@@ -760,29 +818,6 @@ def group_moments(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group:
     out = _over_draws(_groups_packed, (mean, within, site, group), data, data.n_groups * (p + p * p))
     first = data.n_groups * p
     return out[:, :first].reshape(draws, -1, p), out[:, first:].reshape(draws, -1, p, p)
-
-
-def site_moments(which: int, mean: np.ndarray, within: np.ndarray, site: np.ndarray, group_mean: np.ndarray,
-                 group_cov: np.ndarray, *, data: Statistics) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Mean and covariance of one site's own effect plus its group's given all rows, for each set of parameters.
-
-    Parameters
-    ----------
-    which : int
-        Index of the site.
-    mean : array (draw, column)
-    within, site : array (draw, column, column)
-    group_mean, group_cov : array (draw, column), array (draw, column, column)
-        Of the site's group, from :func:`group_moments`.
-    data : Statistics
-
-    Returns
-    -------
-    array (draw, column), array (draw, column, column)
-    """
-    draws, p = mean.shape
-    out = _over_draws(_site_packed, (mean, within, site, group_cov, group_mean), data.of_site(which), p + p * p)
-    return out[:, :p], out[:, p:].reshape(draws, p, p)
 
 
 def _over_draws(

@@ -54,7 +54,9 @@ class Peak:
     evidence: float
 
 
-def find_peaks(target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator) -> list[Peak]:
+def find_peaks(
+    target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator, near: bool = False
+) -> list[Peak]:
     """Search for the maxima of a log density, and go on where it has several, or where the search ended on a saddle.
 
     Two members that are alike can change places, which gives two maxima of one height and between them a saddle, near the
@@ -67,6 +69,8 @@ def find_peaks(target: Target, *, start: np.ndarray, starts: int, rng: np.random
     starts : int
         Number of starts beside it; with 0 the search ends after the first.
     rng : numpy.random.Generator
+    near : bool
+        Whether these begin about the first maximum, as of `find_modes`.
 
     Returns
     -------
@@ -74,7 +78,7 @@ def find_peaks(target: Target, *, start: np.ndarray, starts: int, rng: np.random
         Distinct, those of standing first, in order of their evidence; points where the log density is not concave are none,
         however high.
     """
-    modes = find_modes(target, start=start, starts=starts, rng=rng)
+    modes = find_modes(target, start=start, starts=starts, rng=rng, near=near)
     peaks = _peaks(target, modes)
     done = 1 + starts
     while starts and done < (wanted := min(_climbs(peaks, modes), 4 * (1 + starts))):

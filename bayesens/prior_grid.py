@@ -490,6 +490,9 @@ def _variables(model: Any, option: str, tree: xr.DataTree) -> list[xr.DataArray]
     else:
         special = {"sigma_prior": "sigma_mean", "group_sd_prior": "offset_group_sd", "site_sd_prior": "offset_site_sd"}
         names = [special.get(option, option.removesuffix("_prior"))]
+        names += (
+            [f"{names[0]}_mean"] if hasattr(model, option.replace("_prior", "_rest_prior")) else []
+        )  # common to members
     found = [name for name in names if name in top and name in posterior]
     if not found:
         return None

@@ -32,7 +32,7 @@ class Sampled:
 
 def sample(
     target: Target, *, start: np.ndarray, method: str, draws: int, tune: int, chains: int, rng: np.random.Generator,
-    target_accept: float, starts: int, progressbar: bool,
+    target_accept: float, starts: int, near: bool = False, progressbar: bool = False,
 ) -> Sampled:  # fmt: skip
     """Laplace with importance weights where it holds, NUTS otherwise.
 
@@ -64,7 +64,7 @@ def sample(
     """
     from bayesens.optima import find_peaks, nuts_from, of_standing
 
-    peaks = find_peaks(target, start=start, starts=starts, rng=rng)
+    peaks = find_peaks(target, start=start, starts=starts, rng=rng, near=near)
     several = of_standing(peaks)
     attrs: dict[str, Any] = {"optimum": json.dumps(target.named(peaks[0].x))} if peaks else {}
     reason = "asked for"

@@ -5,7 +5,7 @@ Those of chunks merge into those of the whole, so that no more than a chunk need
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -80,15 +80,6 @@ class Statistics:
         ]
         data = np.concatenate([np.ravel(self.scatter), self.n, np.ravel(self.mean)])
         return data.astype(float), np.concatenate(parts).astype(np.int64)
-
-    def of_site(self, which: int) -> Statistics:
-        """Statistics of one site's rows, in a group of its own."""
-        own = self.cell_site == which
-        zero = np.zeros(1, dtype=np.int64)
-        return replace(
-            self, n=self.n[own], mean=self.mean[own], cell_pattern=self.cell_pattern[own],
-            cell_site=np.zeros(int(own.sum()), dtype=np.int64), site_group=zero, n_groups=1,
-        )  # fmt: skip
 
     def to_dataset(self) -> xr.Dataset:
         """Return the arrays under their names, for a file; :meth:`from_dataset` reads them."""

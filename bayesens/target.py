@@ -368,6 +368,9 @@ def _structure(model: pm.Model) -> tuple[Any, list[Any]]:
         tokens.append((node.op, tuple(of(x) for x in node.inputs), tuple(o.type for o in node.outputs)))
         for output in node.outputs:
             number.setdefault(output, len(number))
+    for value in model.rvs_to_initial_values.values():  # from the data, where they are shared variables
+        if isinstance(value, SharedVariable):
+            of(value)
     names = tuple((v.name, number.get(v)) for v in named)
     changes = tuple((kind, tuple(number[graph] for graph in graphs)) for kind, graphs in transforms)
     dims = tuple((k, tuple(v)) for k, v in sorted(model.named_vars_to_dims.items()))

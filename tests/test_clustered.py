@@ -13,6 +13,8 @@ import bayesens as be
 from bayesens.clustered import _Draw, clustered_weights, effective_rows, weights_table
 from bayesens.inference import _describe
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 DATES, EACH = 30, 40
 VAGUE = {"bias_prior": be.Prior("Normal", mu=0, sigma=100), "sigma_prior": be.Prior("LogNormal", mu=0, sigma=10)}
 
@@ -49,7 +51,7 @@ def test_weights_of_members_that_are_right_by_dates():
     Over 200 replicates an sd has 5 %, so correct code misses 20 % in fewer than 1 of 10,000 runs.
     """
     frame = dated()
-    found = clustered_weights(be.BMA(correction="joint", group=False, site=False, bias="none", sigma="shared"), ensemble(frame), cluster="time", block=5.0,
+    found = clustered_weights(be.BMA(**JOINT, bias="none", sigma="shared"), ensemble(frame), cluster="time", block=5.0,
                               random_seed=1, progressbar=False)  # fmt: skip
     share = float(((frame["m1"] - frame["y"]).abs() < (frame["m2"] - frame["y"]).abs()).groupby(frame["time"]).mean()
                   .gt(0.5).mean())  # fmt: skip
@@ -79,7 +81,7 @@ def test_the_bias_of_a_member_has_the_clustered_error_of_a_mean():
     frame = sited().drop(index=range(3, 8))
     d = frame["m1"] - frame["y"]
     wanted = np.sqrt(25 / 24 * ((d - d.mean()).groupby(frame["site"]).sum() ** 2).sum()) / len(d)
-    found = clustered_weights(be.SingleMember(correction="joint", group=False, site=False, member="m1", bias="additive"), ensemble(frame), random_seed=1,
+    found = clustered_weights(be.SingleMember(**JOINT, member="m1", bias="additive"), ensemble(frame), random_seed=1,
                               progressbar=False)  # fmt: skip
     assert float(found["bias_sd"].squeeze()) == pytest.approx(wanted, rel=0.2)
     assert float(found["bias_sd_rows"].squeeze()) == pytest.approx(d.std() / np.sqrt(len(d)), rel=0.2)
@@ -98,9 +100,7 @@ def test_the_order_and_names_of_clusters_do_not_matter():
 def test_optimum_is_em_where_priors_are_vague():
     frame, options = dated().iloc[: 10 * EACH], {"replicates": 10, "random_seed": 1, "progressbar": False,
                                                 "cluster": "time", "block": 5.0}  # fmt: skip
-    model = be.BMA(
-        correction="joint", group=False, site=False, bias="none", sigma="shared", sigma_prior=VAGUE["sigma_prior"]
-    )
+    model = be.BMA(**JOINT, bias="none", sigma="shared", sigma_prior=VAGUE["sigma_prior"])
     em, mode = (clustered_weights(model, ensemble(frame), method=method, **options) for method in ("em", "optimum"))
     # In logits the prior Dirichlet(1) is worth one row for each member.
     expected = (em["weight"] * 10 * EACH + 1.0) / (10 * EACH + 2.0)
@@ -148,7 +148,7 @@ def test_refits_that_fail_are_counted():
     """The third of 20 replicates of clusters: 5 %, which is allowed. The first call is the fit to all rows."""
     Brittle.calls.clear()
     model, options = (
-        Brittle(correction="joint", group=False, site=False, member="m1"),
+        Brittle(**JOINT, member="m1"),
         {"replicates": 20, "random_seed": 9, "progressbar": False},
     )
     with pytest.warns(UserWarning, match=r"1 of 20 refits to clusters drawn .* do not count; the first: it broke"):
@@ -165,7 +165,7 @@ def test_too_many_refits_that_fail_are_refused():
         ValueError, match=r"of 40 refits to clusters .* failed, the first with: .*'m2'.* larger clusters"
     ):
         clustered_weights(
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             ensemble(only),
             replicates=40,
             random_seed=1,
@@ -176,7 +176,7 @@ def test_too_many_refits_that_fail_are_refused():
 # ------------------------------------------------------------------------------------------------------------- the table
 def test_weights_table():
     frame = dated().iloc[: 8 * EACH]
-    ens, model = ensemble(frame), be.BMA(correction="joint", group=False, site=False, bias="none", sigma="shared")
+    ens, model = ensemble(frame), be.BMA(**JOINT, bias="none", sigma="shared")
     clustered = clustered_weights(
         model, ens, cluster="time", block=5.0, replicates=20, random_seed=1, progressbar=False
     )
@@ -230,7 +230,7 @@ def test_power_of_a_mixture_is_that_of_another_parametrisation():
         return np.log(np.sum(weight * norm.pdf(y[:, None], f - theta[1:3], theta[3]), axis=1))
 
     power, effect = by_differences(loglik, np.array([0.5, 0.0, 0.0, 0.2]), codes)
-    model = be.BMA(correction="joint", group=False, site=False, bias="additive", sigma="shared", **VAGUE)
+    model = be.BMA(**JOINT, bias="additive", sigma="shared", **VAGUE)
     found = effective_rows(model, ensemble(frame), cluster="time", block=5.0)
     assert (found.rows, found.clusters) == (800, 20)
     assert found.parameters == pytest.approx(4.0, abs=0.05)
@@ -261,7 +261,7 @@ def test_rows_m_times_are_worth_one_mth():
     rng, m = np.random.default_rng(6), 5
     once = sited(sites=60, each=1).assign(m1=lambda f: f["y"] + rng.normal(0, 0.5, 60), site=np.arange(60).astype(str))
     copies = once.loc[once.index.repeat(m)].reset_index(drop=True)
-    model = be.BMA(correction="joint", group=False, site=False, sigma="shared", **VAGUE)
+    model = be.BMA(**JOINT, sigma="shared", **VAGUE)
     one, many = effective_rows(model, ensemble(once)), effective_rows(model, ensemble(copies))
     assert one.design_effect == pytest.approx(1.0, rel=1e-12)
     assert many.design_effect == pytest.approx(m * (60 / 59) / (300 / 299), rel=1e-9)
@@ -269,8 +269,8 @@ def test_rows_m_times_are_worth_one_mth():
     assert many.effective == pytest.approx(300 / many.design_effect)
 
 
-@pytest.mark.parametrize("model", [be.LinearPool(), be.LinearPool(weights="free"), be.EMOS(), be.EqualWeights(correction="joint", group=False, site=False),
-                                   be.SingleMember(correction="joint", group=False, site=False)], ids=lambda model: f"{type(model).__name__}")  # fmt: skip
+@pytest.mark.parametrize("model", [be.LinearPool(), be.LinearPool(weights="free"), be.EMOS(), be.EqualWeights(**JOINT),
+                                   be.SingleMember(**JOINT)], ids=lambda model: f"{type(model).__name__}")  # fmt: skip
 def test_rows_without_clusters_keep_their_likelihood(model):
     """Independent rows in 50 random clusters, of a world with normal errors about the mean of the members.
 
@@ -325,14 +325,14 @@ def test_bad_input_says_what_to_do():
         ),
         (
             clustered_weights,
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             ens,
             {"method": "nuts"},
             "method is 'em' or 'optimum'; got 'nuts'",
         ),
         (
             clustered_weights,
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             ens,
             {"replicates": 2},
             "replicates is a whole number of at least 10",
@@ -340,42 +340,42 @@ def test_bad_input_says_what_to_do():
         (clustered_weights, be.Climatology(), ens, {}, "Climatology has none of weight, linear_weight"),
         (
             clustered_weights,
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             ens,
             {"cluster": "group"},
             "there are 2 groups, .* below 5",
         ),
         (
             clustered_weights,
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             bare,
             {},
             "cluster='site' needs the rows' sites",
         ),
         (
             effective_rows,
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             ens,
             {"cluster": "time"},
             "cluster='time' needs the rows' times",
         ),
         (
             effective_rows,
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             ens,
             {"cluster": "station"},
             "cluster is 'site', 'group', 'time' or one label",
         ),
         (
             effective_rows,
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             ens,
             {"cluster": [1, 2]},
             "one label for each of the 200 rows",
         ),
         (
             effective_rows,
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             ens,
             {"cluster": frame["site"].where(frame["site"] != "s1")},
             "8 of 200 rows",
@@ -390,7 +390,7 @@ def test_bad_input_says_what_to_do():
         ),
         (
             effective_rows,
-            be.BMA(correction="joint", group=False, site=False, weights="group"),
+            be.BMA(**JOINT, weights="group"),
             ens,
             {},
             "BMA has weights by group: clusters",

@@ -10,6 +10,8 @@ from scipy.stats import norm
 import bayesens as be
 from bayesens.likelihoods.em import em, em_starts, least_squares
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 
 def loglik(squares, available, weight, sigma):
     """Log likelihood with the weights renormalised over the members of each row."""
@@ -118,7 +120,7 @@ def test_missing_members_through_fit():
     _, available, y, f = equally_good(seed=6)
     frame = pd.DataFrame(np.where(available, f, np.nan), columns=["a", "b"]).assign(y=y)
     ens = be.Ensemble.from_frame(frame, members=["a", "b"], observation="y")
-    tree = be.fit(be.BMA(correction="joint", group=False, site=False, bias="none", sigma="shared"), ens, method="em")
+    tree = be.fit(be.BMA(**JOINT, bias="none", sigma="shared"), ens, method="em")
     weight, sigma = (tree["posterior"][name].values.ravel() for name in ("weight", "sigma"))
     assert abs(weight[0] - 0.5) < 4.0 * weight_error((y[:, None] - f) ** 2, available, sigma[0])
 
@@ -264,7 +266,7 @@ def predicted(frame, model, members=MEMBERS, new=None):
 
 @pytest.fixture(scope="module", params=["shared", "member"])
 def equivalence(request):
-    model = be.BMA(correction="joint", group=False, site=False, sigma=request.param)
+    model = be.BMA(**JOINT, sigma=request.param)
     frame = soil()[lambda f: f[MEMBERS].notna().any(axis=1)].reset_index(drop=True)
     return model, frame, predicted(frame, model)
 
@@ -296,12 +298,10 @@ def test_an_exact_copy_of_a_member_leaves_the_predictive_cdf_as_it_is():
     with pytest.warns(UserWarning, match="'a' and 'd' are exact copies"):
         copied = predicted(
             frame.assign(d=frame.a),
-            be.BMA(correction="joint", group=False, site=False, sigma="shared"),
+            be.BMA(**JOINT, sigma="shared"),
             members=[*MEMBERS, "d"],
         )
-    np.testing.assert_allclose(
-        copied, predicted(frame, be.BMA(correction="joint", group=False, site=False, sigma="shared")), atol=1e-6
-    )
+    np.testing.assert_allclose(copied, predicted(frame, be.BMA(**JOINT, sigma="shared")), atol=1e-6)
 
 
 def test_em_refuses_effects_by_name():

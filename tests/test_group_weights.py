@@ -17,6 +17,8 @@ from bayesens.files import write_fit
 from bayesens.laplace import find_modes
 from bayesens.target import compile_target
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 MEMBERS = ["a", "b", "c"]
 REGIMES = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
 
@@ -48,9 +50,7 @@ def quiet(model, rows, **kwargs):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return quiet(
-        BMA(correction="joint", group=False, site=False, weights="group", bias="none"), ensemble(regimes([200] * 3))
-    )
+    return quiet(BMA(**JOINT, weights="group", bias="none"), ensemble(regimes([200] * 3)))
 
 
 # ---------------------------------------------------------------------------------------------------------- the density
@@ -58,9 +58,7 @@ def test_density_is_that_of_the_docstring_with_normals_on_the_zero_sum_plane():
     """By hand from the weights alone, constants included. The formula knows no order of the members."""
     frame = regimes([9, 5, 2])
     frame.loc[[1, 4, 12], "b"] = np.nan
-    model = BMA(
-        correction="joint", group=False, site=False, weights="group", bias="none", sigma="shared", sigma_scale=0.4
-    )
+    model = BMA(**JOINT, weights="group", bias="none", sigma="shared", sigma_scale=0.4)
     target = compile_target(model.build(ensemble(frame)))
     x = target.start + 0.5 * np.random.default_rng(2).normal(size=(10, len(target.start)))
     draws = target.expand(x[None])[0].isel(chain=0)
@@ -94,9 +92,7 @@ def test_fits_go_through_the_tape(options):
 def test_order_of_members_changes_no_optimum():
     frame, found = regimes([60, 40, 20]), []
     for order in (MEMBERS, ["c", "a", "b"]):
-        target = compile_target(
-            BMA(correction="joint", group=False, site=False, weights="group").build(ensemble(frame, order))
-        )
+        target = compile_target(BMA(**JOINT, weights="group").build(ensemble(frame, order)))
         mode = find_modes(target, start=target.start, starts=0, rng=np.random.default_rng(1))[0]
         found.append((mode.logp, target.expand(mode.x[None, None])[0].sel(member=MEMBERS)))
     (one, here), (other, there) = found
@@ -131,7 +127,7 @@ def test_posterior_is_that_of_quadrature_at_every_spread(tau):
     """Pooled, partially pooled and apart. Four means within 5 Monte Carlo errors (sd / 20, an ESS of 400): fails once in 1e6."""
     frame = regimes([80, 80, 6], np.array([[0.8, 0.2], [0.7, 0.3], [0.1, 0.9]]))
     typical, each = by_quadrature(frame, tau, 0.3)
-    model = BMA(correction="joint", group=False, site=False, weights="group", bias="none", sigma="shared", sigma_scale=0.3, sigma_prior=near(1),
+    model = BMA(**JOINT, weights="group", bias="none", sigma="shared", sigma_scale=0.3, sigma_prior=near(1),
                 weight_spread_prior=near(tau))  # fmt: skip
     draws = quiet(model, ensemble(frame, MEMBERS[:2]), draws=1500)["posterior"].sel(member="a")
     for name, expected in (("weight", typical), ("weight_group", each)):
@@ -157,10 +153,8 @@ def test_regimes_are_recovered(fitted):
 def test_without_spread_the_posterior_is_that_of_global_weights():
     """The priors of the two differ, by less than .1 standard deviations here; Monte Carlo errors are at most .05."""
     rows = ensemble(regimes([200] * 3, np.tile([0.5, 0.3, 0.2], (3, 1))))
-    pooled = quiet(
-        BMA(correction="joint", group=False, site=False, weights="group", weight_spread_prior=near(0.01)), rows
-    )["posterior"]
-    plain = quiet(BMA(correction="joint", group=False, site=False), rows)["posterior"]
+    pooled = quiet(BMA(**JOINT, weights="group", weight_spread_prior=near(0.01)), rows)["posterior"]
+    plain = quiet(BMA(**JOINT), rows)["posterior"]
     for name in ("weight", "bias", "slope", "sigma"):
         sd = plain[name].std(("chain", "draw"))
         for values in [pooled[name], *(pooled["weight_group"].sel(group=g) for g in ("g0", "g2") if name == "weight")]:
@@ -185,7 +179,7 @@ def rows_at(f, y, group):
     return ensemble(pd.DataFrame(np.asarray(f, dtype=float), columns=MEMBERS[: len(f[0])]).assign(y=y, g=group))
 
 
-MODEL = BMA(correction="joint", group=False, site=False, weights="group", center=0.0, unit=1.0, sigma_scale=0.3)
+MODEL = BMA(**JOINT, weights="group", center=0.0, unit=1.0, sigma_scale=0.3)
 
 
 def test_density_in_a_new_group_is_the_integral_over_its_weights():
@@ -223,9 +217,7 @@ def test_new_weights_of_exchangeable_members_are_those_of_their_set():
     """40,000 draws: mean and standard deviation of the logit within 5 errors; fails once in 1e6 times."""
     model, n = (
         BMA(
-            correction="joint",
-            group=False,
-            site=False,
+            **JOINT,
             weights="group",
             exchangeable=(("a", "c"),),
             center=0.0,
@@ -260,32 +252,23 @@ def test_em_is_refused_by_name():
     with pytest.raises(
         ValueError, match=r"method='em' has no weights by group; use method='auto' or 'nuts', or weights="
     ):
-        be.fit(
-            BMA(correction="joint", group=False, site=False, weights="group"), ensemble(regimes([20] * 3)), method="em"
-        )
+        be.fit(BMA(**JOINT, weights="group"), ensemble(regimes([20] * 3)), method="em")
 
 
 def test_groups_are_needed():
     frame = regimes([20] * 3)
     bare = be.Ensemble.from_frame(frame, members=MEMBERS, observation="y")
     with pytest.raises(ValueError, match=r"weights='group' needs the rows' groups .* or use weights='global'"):
-        BMA(correction="joint", group=False, site=False, weights="group").build(bare)
+        BMA(**JOINT, weights="group").build(bare)
     frame.loc[[1, 5], "g"] = None
     with pytest.raises(ValueError, match=r"2 of 60 training rows have no group label, and weights='group' needs one"):
-        BMA(correction="joint", group=False, site=False, weights="group").build(ensemble(frame))
+        BMA(**JOINT, weights="group").build(ensemble(frame))
 
 
 def test_sides_of_the_model():
     rows = ensemble(regimes([20] * 3))
-    assert (
-        BMA(correction="joint", group=False, site=False, weights="group").n_parameters(rows)
-        == BMA(correction="joint", group=False, site=False).n_parameters(rows)
-        == 12
-    )
-    assert (
-        BMA(correction="joint", group=False, site=False, weights="group", exchangeable=(("a", "b"),)).n_parameters(rows)
-        == 8
-    )
+    assert BMA(**JOINT, weights="group").n_parameters(rows) == BMA(**JOINT).n_parameters(rows) == 12
+    assert BMA(**JOINT, weights="group", exchangeable=(("a", "b"),)).n_parameters(rows) == 8
     vague, sceptical = (BMA.preset(name, weights="group") for name in ("vague", "sceptical"))
     assert dict(vague.weight_spread_prior.parameters)["sigma"] > 0.5
     assert dict(sceptical.weight_spread_prior.parameters)["sigma"] < 0.5
@@ -297,12 +280,12 @@ def test_sides_of_the_model():
 def test_copies_of_a_member_are_told():
     frame = regimes([20] * 3).assign(c=lambda d: d["a"])
     with pytest.warns(UserWarning, match="exact copies"):
-        BMA(correction="joint", group=False, site=False, weights="group").check(ensemble(frame))
+        BMA(**JOINT, weights="group").check(ensemble(frame))
 
 
 def test_one_member_has_all_the_weight_in_every_group():
     rows = ensemble(regimes([20] * 3), ["a"])
-    tree = quiet(BMA(correction="joint", group=False, site=False, weights="group"), rows)
+    tree = quiet(BMA(**JOINT, weights="group"), rows)
     assert [name for name in tree["posterior"] if str(name).startswith("weight")] == ["weight"]
     assert np.all(tree["posterior"]["weight"].values == 1.0)
     assert bool(np.isfinite(be.predict(tree, rows)["mean"]).all())

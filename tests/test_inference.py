@@ -22,6 +22,8 @@ from bayesens.files import write_fit
 from bayesens.inference import model_of
 from bayesens.target import compile_target
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 MEMBERS = ["m1", "m2", "m3", "m4"]
 
 
@@ -71,7 +73,7 @@ def close(one, other, name, errors=5.0):
 @pytest.fixture(scope="module")
 def small():
     ens = mixture(120, 3, member_correlation=0.97)
-    return ens, quiet(be.BMA(correction="joint", group=False, site=False), ens, draws=500, random_seed=1)
+    return ens, quiet(be.BMA(**JOINT), ens, draws=500, random_seed=1)
 
 
 def test_auto_refuses_what_importance_weights_do_not_bear_out_and_runs_nuts(small):
@@ -99,7 +101,7 @@ def test_log_likelihood_is_the_density_that_was_sampled(small):
 
 def test_the_same_seed_gives_the_same_draws_and_the_file_the_same_predictions(small, tmp_path):
     ens, tree = small
-    again = quiet(be.BMA(correction="joint", group=False, site=False), ens, draws=500, random_seed=1)
+    again = quiet(be.BMA(**JOINT), ens, draws=500, random_seed=1)
     xr.testing.assert_identical(tree["posterior"].to_dataset(), again["posterior"].to_dataset())
     write_fit(tree, tmp_path / "fit.nc")
     xr.testing.assert_identical(be.predict(tree, ens), be.predict(be.read_fit(tmp_path / "fit.nc"), ens))
@@ -110,20 +112,18 @@ def test_laplace_nuts_and_pymc_row_by_row_agree_at_ten_thousand_rows():
     import pymc as pm
 
     ens = mixture(10_000, 1)
-    laplace = quiet(
-        be.BMA(correction="joint", group=False, site=False), ens, method="auto", random_seed=1, log_likelihood=False
-    )
+    laplace = quiet(be.BMA(**JOINT), ens, method="auto", random_seed=1, log_likelihood=False)
     assert laplace.attrs["method"] == "laplace"
     assert laplace.attrs["pareto_k"] < 0.7
     nuts = quiet(
-        be.BMA(correction="joint", group=False, site=False),
+        be.BMA(**JOINT),
         ens,
         method="nuts",
         draws=500,
         random_seed=2,
         log_likelihood=False,
     )
-    with be.BMA(correction="joint", group=False, site=False).build(ens, likelihood="rows"):
+    with be.BMA(**JOINT).build(ens, likelihood="rows"):
         rows = pm.sample(250, tune=400, chains=2, cores=2, random_seed=3, progressbar=False, nuts_sampler="nutpie",
                          compute_convergence_checks=False)  # fmt: skip
     for name in ("weight", "bias", "slope", "sigma"):
@@ -134,7 +134,7 @@ def test_laplace_nuts_and_pymc_row_by_row_agree_at_ten_thousand_rows():
 def test_laplace_on_request_warns_where_it_should_not_be_trusted(small):
     with pytest.warns(UserWarning, match="should not be trusted.*Use method='nuts'"):
         be.fit(
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             small[0],
             method="laplace",
             random_seed=1,
@@ -147,7 +147,7 @@ def test_laplace_on_request_warns_where_it_should_not_be_trusted(small):
 def test_a_member_that_is_often_missing_keeps_its_weight(method):
     """The weight's sampling sd is .02 here; .08 is four of them, a chance below 1e-4. The usual EM step gives 1 and 0."""
     tree = quiet(
-        be.BMA(correction="joint", group=False, site=False, sigma="shared"),
+        be.BMA(**JOINT, sigma="shared"),
         two_equal_members(),
         method=method,
         draws=300,
@@ -177,7 +177,7 @@ def test_an_exact_copy_leaves_the_predictive_distribution_of_em_unchanged():
     )
     cdf = []
     for ens in (three, four):
-        tree = quiet(be.BMA(correction="joint", group=False, site=False, sigma="shared"), ens, method="em")
+        tree = quiet(be.BMA(**JOINT, sigma="shared"), ens, method="em")
         from bayesens.prediction import distribution
 
         cdf.append(distribution(tree, ens).cdf(np.asarray(ens.observation)))
@@ -189,7 +189,7 @@ def test_an_exact_copy_is_refused_by_hbm_and_warned_of_by_bma():
     with pytest.raises(ValueError, match=r"'m1'.*'copy'.*exact copies or linear combinations.*Leave one"):
         be.fit(be.HBM(), ens)
     with pytest.warns(UserWarning, match="only the sum of their weights is identified"):
-        be.fit(be.BMA(correction="joint", group=False, site=False, sigma="shared"), ens, method="em", starts=0)
+        be.fit(be.BMA(**JOINT, sigma="shared"), ens, method="em", starts=0)
 
 
 @pytest.mark.slow
@@ -225,7 +225,7 @@ def test_a_near_copy_narrows_hbm_only_if_errors_are_taken_as_independent():
 )
 def test_arguments_are_refused_by_name(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        be.fit(be.BMA(correction="joint", group=False, site=False), mixture(50, 1), **kwargs)
+        be.fit(be.BMA(**JOINT), mixture(50, 1), **kwargs)
 
 
 def test_a_model_without_em_says_so():
@@ -239,9 +239,7 @@ def test_logarithm_is_refused_where_there_are_zeros():
     frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "flow": [1.0, 0.0, 2.0, 0.0]})
     ens = be.Ensemble.from_frame(frame, members=["a"], observation="flow")
     with pytest.raises(ValueError, match=r"'flow' has 2 of 4 values not above 0.*rows 1, 3.*Use transform='sqrt'"):
-        be.fit(
-            be.SingleMember(correction="joint", group=False, site=False, transform="log", bias="none"), ens, method="em"
-        )
+        be.fit(be.SingleMember(**JOINT, transform="log", bias="none"), ens, method="em")
 
 
 def test_effects_without_their_column_are_refused():
@@ -250,16 +248,16 @@ def test_effects_without_their_column_are_refused():
 
 
 def test_a_fit_of_a_model_of_ones_own_is_checked_against_the_one_given():
-    tree = quiet(be.EqualWeights(correction="joint", group=False, site=False), mixture(100, 1), method="em")
-    assert model_of(tree, be.EqualWeights(correction="joint", group=False, site=False)).weights == "equal"
+    tree = quiet(be.EqualWeights(**JOINT), mixture(100, 1), method="em")
+    assert model_of(tree, be.EqualWeights(**JOINT)).weights == "equal"
     with pytest.raises(ValueError, match="other values of bias"):
-        model_of(tree, be.EqualWeights(correction="joint", group=False, site=False, bias="none"))
+        model_of(tree, be.EqualWeights(**JOINT, bias="none"))
 
 
 def test_a_table_in_place_of_an_ensemble_and_a_class_in_place_of_a_model_are_refused():
     frame = near_copies(0.1)
     with pytest.raises(TypeError, match=r"wanted an Ensemble, got DataFrame; make one with be.Ensemble.from_frame"):
-        be.fit(be.BMA(correction="joint", group=False, site=False), frame)
+        be.fit(be.BMA(**JOINT), frame)
     ens = be.Ensemble.from_frame(frame, members=["m1", "m2", "copy"], observation="y")
     with pytest.raises(TypeError, match=r"got the class BMA; write BMA\(\)"):
         be.fit(be.BMA, ens)
@@ -276,7 +274,7 @@ def test_copies_are_judged_on_the_scale_of_the_model():
     ens = be.Ensemble.from_frame(frame, members=["m1", "m2", "affine"], observation="y")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        be.BMA(correction="joint", group=False, site=False, transform="sqrt").check(ens)
+        be.BMA(**JOINT, transform="sqrt").check(ens)
         be.HBM(transform="sqrt").check(ens)
     with pytest.raises(ValueError, match="linear combinations"):
         be.HBM().check(ens)
@@ -301,7 +299,7 @@ def interrupted(*args, **kwargs):
 nutpie.sample = interrupted
 for chains in (1, 2):
     try:
-        be.fit(be.BMA(correction="joint", group=False, site=False), mixture(500, 3), method="nuts", draws=100_000, chains=chains, progressbar=False)
+        be.fit(be.BMA(**JOINT), mixture(500, 3), method="nuts", draws=100_000, chains=chains, progressbar=False)
         print("finished")
     except KeyboardInterrupt:
         print("interrupted")
@@ -317,7 +315,7 @@ def test_an_interrupted_fit_by_nuts_is_no_shorter_fit():
 def test_a_second_table_of_the_same_structure_takes_the_graph_of_the_first():
     """The structure leaves out the data; the graph of one table gives the density of the other."""
     one, other = (mixture(300, seed).select(rows=slice(None, n)) for seed, n in ((1, 300), (2, 170)))
-    model = be.BMA(correction="joint", group=False, site=False)
+    model = be.BMA(**JOINT)
     x = np.random.default_rng(1).normal(scale=0.3, size=(3, 16))
 
     def logp(ensemble):
@@ -339,10 +337,7 @@ def test_a_second_table_of_the_same_structure_takes_the_graph_of_the_first():
     del target
     busy = compile_target(model.build(one))  # while it is in use, the next one gets its own
     assert compile_target(model.build(other))._graph is not busy._graph
-    assert (
-        compile_target(be.BMA(correction="joint", group=False, site=False, sigma="shared").build(one))._graph
-        is not busy._graph
-    )
+    assert compile_target(be.BMA(**JOINT, sigma="shared").build(one))._graph is not busy._graph
 
 
 def point_of(model, x):
@@ -357,7 +352,7 @@ def test_the_units_of_the_data_do_not_matter_however_small_or_large(unit):
     names = {"members": MEMBERS, "observation": "y"}
     first, second = (
         quiet(
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             be.Ensemble.from_frame(f, **names),
             random_seed=1,
             log_likelihood=False,
@@ -403,8 +398,8 @@ def test_a_prior_in_the_units_of_a_second_table_has_its_own_density(family):
 @pytest.mark.parametrize(
     ("model", "method"),
     [
-        (be.BMA(correction="joint", group=False, site=False), "auto"),
-        (be.BMA(correction="joint", group=False, site=False), "em"),
+        (be.BMA(**JOINT), "auto"),
+        (be.BMA(**JOINT), "em"),
         (be.HBM(), "auto"),
     ],
 )
@@ -418,7 +413,7 @@ def test_a_member_without_residual_variance_is_refused_by_name(model, method):
 
 def test_optima_are_reported_with_their_likelihood_and_weights():
     ens = mixture(150, 2)
-    tree = quiet(be.BMA(correction="joint", group=False, site=False), ens, draws=100, random_seed=1)
+    tree = quiet(be.BMA(**JOINT), ens, draws=100, random_seed=1)
     optima = json.loads(tree.attrs["modes"])
     assert len(optima) >= 1
     for optimum in optima:
@@ -449,9 +444,9 @@ def test_priors_to_a_power_are_those_of_that_density():
     frame = simulate.region(8, 2, 12, random_seed=4).frame
     ens = be.Ensemble.from_frame(frame, members=["rf"], observation="sm")
     options = {"method": "laplace", "random_seed": 1, "progressbar": False, "log_likelihood": False}
-    wide = be.BMA(correction="joint", group=False, site=False, bias_prior=be.Prior("Normal", mu=0, sigma=0.02), slope_prior=be.Prior("Normal", mu=1, sigma=0.2),
+    wide = be.BMA(**JOINT, bias_prior=be.Prior("Normal", mu=0, sigma=0.02), slope_prior=be.Prior("Normal", mu=1, sigma=0.2),
                   sigma_prior=be.Prior("LogNormal", mu=0, sigma=0.5))  # fmt: skip
-    tight = be.BMA(correction="joint", group=False, site=False, bias_prior=be.Prior("Normal", mu=0, sigma=0.01), slope_prior=be.Prior("Normal", mu=1, sigma=0.1),
+    tight = be.BMA(**JOINT, bias_prior=be.Prior("Normal", mu=0, sigma=0.01), slope_prior=be.Prior("Normal", mu=1, sigma=0.1),
                    sigma_prior=be.Prior("LogNormal", mu=-0.1875, sigma=0.25))  # fmt: skip
     raised, given = be.fit(wide, ens, prior_power=4.0, **options), be.fit(tight, ens, **options)
     for name in ("bias", "slope", "sigma"):  # draw by draw, but for ties that rounding may break in another way
@@ -467,7 +462,7 @@ def test_priors_to_a_power_are_those_of_that_density():
 def test_powers_that_are_none_are_refused(options, text):
     ens = be.Ensemble.from_frame(simulate.region(4, 1, 5, random_seed=1).frame, members=["rf"], observation="sm")
     with pytest.raises(ValueError, match=text):
-        be.fit(be.BMA(correction="joint", group=False, site=False), ens, **options)
+        be.fit(be.BMA(**JOINT), ens, **options)
 
 
 @pytest.mark.parametrize("site", [False, True])  # with effects there is a parameter a site
@@ -490,6 +485,6 @@ def test_a_warm_start_finds_the_same_posterior(site):
 
 def test_a_warm_start_of_another_model_is_refused():
     ens = be.Ensemble.from_frame(simulate.region(4, 1, 9, random_seed=1).frame, members=["rf"], observation="sm")
-    first = be.fit(be.BMA(correction="joint", group=False, site=False), ens, random_seed=1, progressbar=False)
+    first = be.fit(be.BMA(**JOINT), ens, random_seed=1, progressbar=False)
     with pytest.raises(ValueError, match="warm is a fit of BMA, and the model is LinearPool"):
         be.fit(be.LinearPool(), ens, warm=first)

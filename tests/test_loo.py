@@ -18,6 +18,8 @@ import bayesens as be
 from bayesens.inference import _describe, log_likelihood_of, model_of
 from bayesens.psis import _pareto, _select, good_k, leave_one_out, tail_length
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 MEMBERS = ["m1", "m2", "m3"]
 
 
@@ -92,7 +94,7 @@ def zeros():
 def fits(zeros):
     """Two models with effects and missing values, and one on a transformed scale."""
     gaps = ensemble(with_gaps(120))
-    sqrt, hbm = be.BMA(correction="joint", group=False, site=False, transform="sqrt"), be.HBM(site=True)
+    sqrt, hbm = be.BMA(**JOINT, transform="sqrt"), be.HBM(site=True)
     return {
         "BMA": (
             tree_of(
@@ -263,15 +265,13 @@ def test_left_out_density_is_the_student_t_of_all_other_rows():
 def test_plain_loo_is_right_for_a_laplace_fit():
     """The draws of a Laplace fit are already weighted: elpd within .1 of its standard error of that of NUTS."""
     ens = ensemble(table(1000, seed=2))
-    laplace = be.fit(
-        be.BMA(correction="joint", group=False, site=False), ens, method="laplace", random_seed=1, progressbar=False
-    )
+    laplace = be.fit(be.BMA(**JOINT), ens, method="laplace", random_seed=1, progressbar=False)
     one = quiet(be.loo, laplace, ens, progressbar=False)
     other = quiet(
         be.loo,
         quiet(
             be.fit,
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             ens,
             method="nuts",
             random_seed=2,
@@ -339,7 +339,7 @@ def test_rows_without_a_member_are_left_out_with_their_number(fits):
     frame = table(60)
     frame.loc[[4, 9], MEMBERS] = np.nan
     ens, without = ensemble(frame), ensemble(frame.drop(index=[4, 9]))
-    tree = tree_of(be.BMA(correction="joint", group=False, site=False), ens, lambda m, e: posterior_of(m, e, BMA))
+    tree = tree_of(be.BMA(**JOINT), ens, lambda m, e: posterior_of(m, e, BMA))
     with pytest.warns(UserWarning, match=r"2 of 60 rows with an observation have no member at all.*Leave them out"):
         got = be.loo(tree, ens, progressbar=False)
     assert got.n_data_points == 58
@@ -364,7 +364,7 @@ def test_what_loo_refuses(fits):
     tree, ens = fits["BMA"]
     with pytest.raises(ValueError, match="not the one that was fitted"):
         be.loo(tree, ens.select(rows=slice(0, 100)))
-    point = be.fit(be.BMA(correction="joint", group=False, site=False), ens, method="em")
+    point = be.fit(be.BMA(**JOINT), ens, method="em")
     with pytest.raises(ValueError, match=r"one point \(method='em'\).*fit with method='auto'"):
         be.loo(point, ens)
     few = tree.isel(draw=slice(0, 5))
@@ -393,7 +393,7 @@ def table(n):
     return be.Ensemble.from_frame(pd.DataFrame(frame | {"y": y}), members=list(frame), observation="y")
 
 small, large = table(300), table(100_000)
-tree = be.fit(be.BMA(correction="joint", group=False, site=False, transform=transform), small, method="laplace", draws=250, random_seed=1, log_likelihood=False)
+tree = be.fit(be.BMA(**JOINT, transform=transform), small, method="laplace", draws=250, random_seed=1, log_likelihood=False)
 be.score(tree, small), be.loo(tree, small, progressbar=False)
 tree.attrs["data_digest"] = large.digest
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -455,7 +455,7 @@ def tempered_fit(power, n=120, seed=0):
         y=truth + 0.3 * rng.normal(size=n)
     )
     ens = be.Ensemble.from_frame(frame, members=MEMBERS, observation="y")
-    model = be.BMA(correction="joint", group=False, site=False, sigma="shared").resolve(ens)
+    model = be.BMA(**JOINT, sigma="shared").resolve(ens)
     return ens, model, quiet(be.fit, model, ens, random_seed=1, progressbar=False, likelihood_power=power)
 
 

@@ -12,6 +12,8 @@ import bayesens as be
 from bayesens.inference import _describe
 from bayesens.loo_comparison import clustered_error, loo_table, loo_words
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 SITES, DAYS = 12, 15
 
 
@@ -50,10 +52,8 @@ def fits_of(ens):
     both = {"bias": [0.05, 0.05], "slope": [0.8, 0.7]}
     return {
         "climatology": made(be.Climatology(), ens, mean=5.0, sd=1.0),
-        "equal": made(be.EqualWeights(correction="joint", group=False, site=False), ens, sigma=[0.6, 0.7], **both),
-        "pool": made(
-            be.BMA(correction="joint", group=False, site=False), ens, weight=[0.6, 0.4], sigma=[0.5, 0.6], **both
-        ),
+        "equal": made(be.EqualWeights(**JOINT), ens, sigma=[0.6, 0.7], **both),
+        "pool": made(be.BMA(**JOINT), ens, weight=[0.6, 0.4], sigma=[0.5, 0.6], **both),
     }
 
 

@@ -15,8 +15,10 @@ from bayesens import simulate
 from bayesens.comparison import compare
 from bayesens.member_subsets import _orders, left_out_words, members_left_out, shapley
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 QUICK = {"estimand": "site", "folds": 3, "method": "em", "random_seed": 1, "progressbar": False}
-BMA = be.BMA(correction="joint", group=False, site=False, sigma="shared")
+BMA = be.BMA(**JOINT, sigma="shared")
 EXPECTED = pytest.mark.filterwarnings("ignore:.* that the fit has not seen")
 
 
@@ -136,7 +138,7 @@ def test_trained_members_are_trained_once_a_fold_also_for_their_clusters(members
 def test_a_fit_that_fails_has_a_line_that_says_so(ensemble):
     with pytest.warns(UserWarning, match="1: without rf failed and is left out"):
         found = members_left_out(
-            be.SingleMember(correction="joint", group=False, site=False, member="rf"),
+            be.SingleMember(**JOINT, member="rf"),
             ensemble,
             by=[["rf"], ["mlr"]],
             replicates=0,
@@ -150,14 +152,12 @@ def test_a_fit_that_fails_has_a_line_that_says_so(ensemble):
         pytest.warns(UserWarning, match="without rf failed"),
         pytest.raises(ValueError, match="all fits without members failed"),
     ):
-        members_left_out(
-            be.SingleMember(correction="joint", group=False, site=False, member="rf"), ensemble, by=[["rf"]], **QUICK
-        )
+        members_left_out(be.SingleMember(**JOINT, member="rf"), ensemble, by=[["rf"]], **QUICK)
     with (
         pytest.warns(UserWarning, match="failed and is left out"),
         pytest.raises(ValueError, match="the model of all members failed"),
     ):
-        members_left_out(be.BMA(correction="joint", group=False, site=False, transform="log"), table_of(ensemble.to_frame().assign(mlr=-1.0 - ensemble.prediction[:, 0]),
+        members_left_out(be.BMA(**JOINT, transform="log"), table_of(ensemble.to_frame().assign(mlr=-1.0 - ensemble.prediction[:, 0]),
                                                            ["rf", "mlr"]), **QUICK)  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def test_a_copy_shares_what_its_original_had(frame):
     """Equal weights of a member and its near copy are that member alone, so the game is known: either gives it all."""
     copy = frame["rf"] + 1e-5 * np.random.default_rng(1).normal(size=len(frame))
     found = shapley(
-        be.EqualWeights(correction="joint", group=False, site=False),
+        be.EqualWeights(**JOINT),
         table_of(frame.assign(copy=copy), ["rf", "copy"]),
         replicates=0,
         **QUICK,
@@ -261,11 +261,9 @@ def test_intervals_leave_out_one_station_at_a_time(ensemble):
 def test_bootstrap_intervals_rest_on_the_same_rows_as_paired_differences(frame):
     """With one member of two that says nothing of its own, the whole gain's interval is that of the plain difference."""
     some = table_of(frame, ["rf", "mlr"])
-    found = shapley(
-        be.EqualWeights(correction="joint", group=False, site=False), some, replicates=400, block=None, **QUICK
-    )
-    rows = compare({"none": be.Climatology(), "one": be.OnMembers(be.EqualWeights(correction="joint", group=False, site=False), ("rf",)),
-                    "two": be.OnMembers(be.EqualWeights(correction="joint", group=False, site=False), ("mlr",)), "both": be.EqualWeights(correction="joint", group=False, site=False)}, some, **QUICK)  # fmt: skip
+    found = shapley(be.EqualWeights(**JOINT), some, replicates=400, block=None, **QUICK)
+    rows = compare({"none": be.Climatology(), "one": be.OnMembers(be.EqualWeights(**JOINT), ("rf",)),
+                    "two": be.OnMembers(be.EqualWeights(**JOINT), ("mlr",)), "both": be.EqualWeights(**JOINT)}, some, **QUICK)  # fmt: skip
     rng = np.random.default_rng(1)
     codes = np.unique(rows["site"].values, return_inverse=True)[1]
     count = rng.multinomial(24, np.full(24, 1 / 24), size=400)
@@ -299,7 +297,7 @@ def test_shapley_refusals(frame, ensemble):
         pytest.raises(ValueError, match="the fit of 'mlr' failed"),
     ):
         shapley(
-            be.SingleMember(correction="joint", group=False, site=False, member="rf"),
+            be.SingleMember(**JOINT, member="rf"),
             ensemble.select(members=["rf", "mlr"]),
             **QUICK,
         )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
 from bayesens.likelihoods.ops import CollapsedLogLik
+from bayesens.multilevel import effect_draws
 from bayesens.sufficient import statistics
 
 
@@ -181,3 +182,31 @@ def test_values_alone_are_those_with_a_gradient():
     theta = np.array([np.concatenate([(4, 4), *map(np.ravel, args)]) for args in sets])
     out = CollapsedLogLik().at_many(theta, *data.packed(), 2, gradients=False)
     np.testing.assert_allclose(out[:, 0], [collapsed(*args, data)[0] for args in sets], rtol=1e-14)
+
+
+# ------------------------------------------------------------------------------------------------------------ effects drawn
+def drawn(args, data, rng=None):
+    return effect_draws(*(np.asarray(a)[None] for a in args), data=data, rng=rng)
+
+
+@pytest.mark.parametrize("kind", ["full", "one", "zero", "no group"])
+def test_most_likely_effects_are_those_of_the_long_route(kind):
+    args, rows = problem(7, sites=12, missing=0.5, kind=kind)
+    data = statistics(*rows)
+    assert 0 < short_sites(data) < len(data.site_group)
+    # Densities are taken over the columns of a root where the covariance is singular, the same ones on both routes.
+    for one, other in zip(drawn(args, data), drawn(args, split(data)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
+
+
+def test_effects_of_the_short_route_spread_as_their_conditional_covariance():
+    # Group effects are zero, so that each site's rows alone tell its effect: covariance (S^-1 + n W^-1)^-1.
+    args, rows = problem(8, p=3, sites=4, kind="no group")
+    data, (_, within, site, _) = statistics(*rows), args
+    rng, draws = np.random.default_rng(9), 40_000
+    _, effects, _ = effect_draws(*(np.repeat(a[None], draws, axis=0) for a in args), data=data, rng=rng)
+    for s in range(4):
+        wanted = np.linalg.inv(np.linalg.inv(site) + data.n[s] * np.linalg.inv(within))
+        root = np.linalg.inv(np.linalg.cholesky(wanted))
+        # 24 entries, each with a standard error of at most sqrt(2 / draws) = .007: six of them are exceeded by chance in 1e-7
+        np.testing.assert_allclose(root @ np.cov(effects[:, s].T) @ root.T, np.eye(3), atol=0.043)

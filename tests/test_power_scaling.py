@@ -14,6 +14,8 @@ import bayesens as be
 from bayesens import simulate
 from bayesens.power_scaling import importance_weights, power_scaling, power_words, scaled_draws, weighted_moments
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 SAMPLE = ("chain", "draw")
 
 
@@ -67,9 +69,7 @@ def sigma():
     f = rng.normal(size=30)
     y = f + 0.4 * rng.normal(size=30)
     ensemble = be.Ensemble.from_frame(pd.DataFrame({"a": f, "y": y}), members=["a"], observation="y")
-    model = be.SingleMember(
-        correction="joint", group=False, site=False, bias="none", center=0.0, unit=1.0, sigma_scale=0.7
-    )
+    model = be.SingleMember(**JOINT, bias="none", center=0.0, unit=1.0, sigma_scale=0.7)
     tree = quiet(model, ensemble, method="nuts", random_seed=1)
     grid = np.linspace(0.15, 1.5, 20_001)
     log_prior = lognorm.logpdf(grid, 0.5, scale=0.7)
@@ -175,13 +175,13 @@ def agree(base, refit, weight, names, errors=5.0):
 @pytest.fixture(scope="module")
 def bma():
     ensemble = mixture()
-    return ensemble, quiet(be.BMA(correction="joint", group=False, site=False), ensemble, method="nuts", random_seed=1)
+    return ensemble, quiet(be.BMA(**JOINT), ensemble, method="nuts", random_seed=1)
 
 
 def test_a_refit_with_a_tempered_likelihood_agrees(bma):
     ensemble, base = bma
     refit = quiet(
-        be.BMA(correction="joint", group=False, site=False),
+        be.BMA(**JOINT),
         ensemble,
         method="nuts",
         random_seed=2,
@@ -205,9 +205,7 @@ def test_refits_with_prior_and_likelihood_to_a_power_agree(kind, component, powe
         ensemble, model = (
             mixture(),
             be.BMA(
-                correction="joint",
-                group=False,
-                site=False,
+                **JOINT,
                 weight_prior=be.Prior("Dirichlet", a=4),
                 slope_prior=be.Prior("Normal", mu=1.2, sigma=0.1),
             ),
@@ -326,7 +324,7 @@ def test_weights_that_cannot_be_trusted_are_refused_and_sensitivities_are_not_gi
 def test_points_few_draws_and_unknown_names_are_refused(bma):
     ensemble, base = bma
     with pytest.raises(ValueError, match="a fit by method='em' is one point and has no draws to weigh"):
-        power_scaling(quiet(be.BMA(correction="joint", group=False, site=False), ensemble, method="em"))
+        power_scaling(quiet(be.BMA(**JOINT), ensemble, method="em"))
     few = conjugate(draws=20)
     with pytest.raises(ValueError, match="the fit has 20 draws, and a Pareto tail needs 25 or more"):
         scaled_draws(few, component="prior", power=1.1)

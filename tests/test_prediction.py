@@ -20,6 +20,8 @@ from bayesens.ensemble import Ensemble
 from bayesens.inference import _describe, log_likelihood_of
 from bayesens.prediction import distribution
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 MEMBERS = ["m1", "m2", "m3"]
 
 
@@ -229,9 +231,7 @@ def fitted(request):
     frame = flow(zeros=0 if request.param == "log" else 12)
     frame[MEMBERS] = frame[MEMBERS].clip(lower=1e-3) if request.param == "log" else frame[MEMBERS]
     ens = Ensemble.from_frame(frame, members=MEMBERS, observation="q", units="m3 s-1")
-    return wide_posterior(
-        be.BMA(correction="joint", group=False, site=False, transform=request.param, sigma="shared"), ens
-    ), ens
+    return wide_posterior(be.BMA(**JOINT, transform=request.param, sigma="shared"), ens), ens
 
 
 def latent(tree, f):
@@ -391,10 +391,8 @@ def test_observed_zeros_under_sqrt_are_scored_by_their_probability_and_log_refus
     with pytest.raises(
         ValueError, match=r"Column 'q' has 12 of 240 values not above 0.*row.* 0, 1, 2.*transform='sqrt'"
     ):
-        be.fit(be.BMA(correction="joint", group=False, site=False, transform="log"), ens, method="em")
-    tree = be.fit(
-        be.BMA(correction="joint", group=False, site=False, transform="sqrt", sigma="shared"), ens, method="em"
-    )
+        be.fit(be.BMA(**JOINT, transform="log"), ens, method="em")
+    tree = be.fit(be.BMA(**JOINT, transform="sqrt", sigma="shared"), ens, method="em")
     scored = be.score(tree, ens, random_seed=1)
     np.testing.assert_allclose(scored["log_score"][:12], -np.log(be.predict(tree, ens)["mass_at_zero"][:12]), rtol=1e-9)
     assert not np.array_equal(scored["pit"][:12], be.score(tree, ens, random_seed=2)["pit"][:12])
@@ -407,7 +405,7 @@ def soil():
     """A BMA fit by EM."""
     frame = flow(zeros=0)
     ens = Ensemble.from_frame(frame, members=MEMBERS, observation="q", units="m3 s-1")
-    return be.fit(be.BMA(correction="joint", group=False, site=False, sigma="shared"), ens, method="em"), frame
+    return be.fit(be.BMA(**JOINT, sigma="shared"), ens, method="em"), frame
 
 
 def test_a_table_that_lacks_a_member_is_predicted_with_the_others_and_warns(soil):
@@ -568,11 +566,7 @@ def test_a_saved_fit_gives_the_same_numbers_in_a_new_process(hbm_tree, kind, tmp
         "g": ["g1", "g1", None, "g2", "g1"], "t": pd.date_range("2020-02-28", periods=5),
     })  # fmt: skip
     new = Ensemble.from_frame(frame, members=MEMBERS, observation="y", site="s", group="g", time="t")
-    tree = (
-        hbm_tree
-        if kind == "HBM"
-        else be.fit(be.BMA(correction="joint", group=False, site=False, bias="none", sigma="shared"), new, method="em")
-    )
+    tree = hbm_tree if kind == "HBM" else be.fit(be.BMA(**JOINT, bias="none", sigma="shared"), new, method="em")
     tree.to_netcdf(tmp_path / "fit.nc", engine="h5netcdf")
     frame.to_parquet(tmp_path / "table.parquet")
     paths = [str(tmp_path / name) for name in ("fit.nc", "table.parquet", "out.npz")]
@@ -611,7 +605,7 @@ def test_labels_of_a_fit_survive_the_file(tmp_path):
     frame["g"] = frame["s"].astype("string").map({"Sø": "north", "weiß": "south", "a b": "south"})
     frame["t"] = pd.date_range("2021-01-01 06:00", periods=40, freq="D")
     ens = Ensemble.from_frame(frame, members=["m1", "m2"], observation="y", site="s", group="g", time="t")
-    tree = be.fit(be.BMA(correction="joint", group=False, site=False), ens, method="em")
+    tree = be.fit(be.BMA(**JOINT), ens, method="em")
     tree.to_netcdf(tmp_path / "fit.nc", engine="h5netcdf")
     again = be.read_fit(tmp_path / "fit.nc")
     for name in ("site", "group", "time"):

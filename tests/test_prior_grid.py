@@ -17,6 +17,8 @@ from bayesens import Prior, prior_grid, simulate
 from bayesens import models as every
 from bayesens.prior_grid import grid_table, grid_words, usual_grid
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 SAMPLE = ("chain", "draw")
 QUIET = {"random_seed": 1, "progressbar": False}
 
@@ -50,7 +52,7 @@ def test_weights_of_a_coin_are_those_of_beta_posteriors():
     ensemble = be.Ensemble.from_frame(
         pd.DataFrame({"a": f[:, 0], "b": f[:, 1], "y": y}), members=["a", "b"], observation="y"
     )
-    model = be.BMA(correction="joint", group=False, site=False, bias="none", sigma="shared", sigma_scale=0.1)
+    model = be.BMA(**JOINT, bias="none", sigma="shared", sigma_scale=0.1)
     values = [Prior("Dirichlet", a=a) for a in (0.5, 2.0, 10.0)]
     result = grid(model, ensemble, {"weight_prior": values}, method="nuts")
     assert result["how"].values.tolist()[:3] == ["base", "reweighted", "reweighted"]
@@ -63,8 +65,8 @@ def test_weights_of_a_coin_are_those_of_beta_posteriors():
 
 
 CASES = [
-    (be.BMA(correction="joint", group=False, site=False), mixture, {"weight_prior": [Prior("Dirichlet", a=3.0)]}),
-    (be.BMA(correction="joint", group=False, site=False), mixture, {"bias_prior": [Prior("Normal", mu=0.1, sigma=0.2)], "slope_prior": [Prior("Normal", mu=1, sigma=0.15)],
+    (be.BMA(**JOINT), mixture, {"weight_prior": [Prior("Dirichlet", a=3.0)]}),
+    (be.BMA(**JOINT), mixture, {"bias_prior": [Prior("Normal", mu=0.1, sigma=0.2)], "slope_prior": [Prior("Normal", mu=1, sigma=0.15)],
                          "sigma_prior": [Prior("LogNormal", mu=0.3, sigma=0.4)]}),
     (be.BMA(correction="joint", group=False, site=True), hierarchy, {"site_sd_prior": [Prior("HalfNormal", sigma=1.0)]}),
     (be.HBM(), hierarchy, {"correlation_prior": [Prior("LKJCorr", eta=3.0)], "common_prior": [Prior("Beta", alpha=3, beta=2)]}),
@@ -81,7 +83,7 @@ def test_ratios_of_priors_are_those_that_pymc_gives_two_models(model, data, opti
     for option in options:
         found = prior_grid._variables(prior_grid.model_of(tree), option, tree)
         mine = sum(prior_grid._summed(v, prior_grid._log_density(getattr(model, option), v.values)) for v in found)
-        special = {"sigma_prior": "sigma_mean", "site_sd_prior": "offset_site_sd"}
+        special = {"sigma_prior": "sigma_mean", "site_sd_prior": "offset_site_sd", "error_sd_prior": "error_sd_mean"}
         ends = {"correlation_prior": "_rest", "common_prior": "_common"}
         top = tree["log_prior"].to_dataset()
         names = [n for n in top if str(n).endswith(ends[option])] if option in ends else [
@@ -121,12 +123,12 @@ def test_reweighted_posteriors_are_those_of_refits(model, data, options):
 
 def test_priors_too_far_away_are_fitted_again_and_say_so():
     far = {"bias_prior": [Prior("Normal", mu=-3, sigma=0.02)]}
-    result = grid(be.BMA(correction="joint", group=False, site=False), mixture(), far, draws=300)
+    result = grid(be.BMA(**JOINT), mixture(), far, draws=300)
     assert result["how"].values.tolist() == ["base", "refit"]
     assert float(result["pareto_k"][1]) > 0.5
     assert np.isnan(float(result["pareto_k"][0]))
     other = grid(
-        be.BMA(correction="joint", group=False, site=False),
+        be.BMA(**JOINT),
         mixture(),
         {"sigma": ["shared"], "bias_prior": [Prior("Laplace", mu=0, b=0.3)]},
         draws=300,
@@ -136,11 +138,12 @@ def test_priors_too_far_away_are_fitted_again_and_say_so():
 
 def test_every_point_can_be_fitted_and_draws_that_have_not_converged_are_not_reweighted(monkeypatch):
     values = {"weight_prior": [Prior("Dirichlet", a=2)]}
-    assert grid(be.BMA(correction="joint", group=False, site=False), mixture(), values, draws=200, reweight=False)[
-        "how"
-    ].values.tolist() == ["base", "refit"]
+    assert grid(be.BMA(**JOINT), mixture(), values, draws=200, reweight=False)["how"].values.tolist() == [
+        "base",
+        "refit",
+    ]
     monkeypatch.setattr(prior_grid, "RHAT", 0.5)
-    result = grid(be.BMA(correction="joint", group=False, site=False), mixture(), values, draws=200, method="nuts")
+    result = grid(be.BMA(**JOINT), mixture(), values, draws=200, method="nuts")
     assert result["how"].values.tolist() == ["base", "refit"]
     result["warned"][1] = "The fit has not converged: ..."
     assert "1 did not converge, and their weights should not be believed: weight_prior = Dirichlet(a=2)" in grid_words(
@@ -151,11 +154,10 @@ def test_every_point_can_be_fitted_and_draws_that_have_not_converged_are_not_rew
 def test_the_likelihood_can_be_tempered_as_in_fit():
     values = {"weight_prior": [Prior("Dirichlet", a=10)]}
     whole, tempered = (
-        grid(be.BMA(correction="joint", group=False, site=False), mixture(), values, likelihood_power=power, draws=500)
-        for power in (1.0, 0.2)
+        grid(be.BMA(**JOINT), mixture(), values, likelihood_power=power, draws=500) for power in (1.0, 0.2)
     )
     tree = be.fit(
-        be.BMA(correction="joint", group=False, site=False),
+        be.BMA(**JOINT),
         mixture(),
         likelihood_power=0.2,
         draws=500,
@@ -176,14 +178,14 @@ def scored():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         result = grid(
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             hierarchy(),
             values,
-            against=be.EqualWeights(correction="joint", group=False, site=False),
+            against=be.EqualWeights(**JOINT),
             replicates=200,
             **options,
         )
-        rows = be.compare({"base": be.BMA(correction="joint", group=False, site=False), "wide": be.BMA(correction="joint", group=False, site=False, sigma_spread=1.0), "against": be.EqualWeights(correction="joint", group=False, site=False)}, hierarchy(),
+        rows = be.compare({"base": be.BMA(**JOINT), "wide": be.BMA(**JOINT, sigma_spread=1.0), "against": be.EqualWeights(**JOINT)}, hierarchy(),
                           **options, **QUIET)  # fmt: skip
     return result, rows
 
@@ -215,7 +217,7 @@ def test_folds_are_tempered_too():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         result = grid(
-            be.BMA(correction="joint", group=False, site=False),
+            be.BMA(**JOINT),
             hierarchy(),
             {"sigma_spread": [1.0]},
             replicates=50,
@@ -223,8 +225,8 @@ def test_folds_are_tempered_too():
         )
         rows = be.compare(
             {
-                "base": be.BMA(correction="joint", group=False, site=False),
-                "wide": be.BMA(correction="joint", group=False, site=False, sigma_spread=1.0),
+                "base": be.BMA(**JOINT),
+                "wide": be.BMA(**JOINT, sigma_spread=1.0),
             },
             hierarchy(),
             **options,
@@ -253,9 +255,7 @@ def test_a_point_that_fails_is_reported_and_the_others_go_on(monkeypatch):
         return fit(model, rows, **kwargs)
 
     monkeypatch.setattr(prior_grid, "fit", failing)
-    result = grid(
-        be.BMA(correction="joint", group=False, site=False), mixture(), {"sigma_spread": [1.0, 0.1]}, draws=200
-    )
+    result = grid(be.BMA(**JOINT), mixture(), {"sigma_spread": [1.0, 0.1]}, draws=200)
     assert result["how"].values.tolist() == ["base", "failed", "refit"]
     assert result["failed"].values.tolist() == ["", "no optimum", ""]
     assert np.isnan(result["weight_mean"].sel(point="sigma_spread = 1")).all()
@@ -275,7 +275,7 @@ def test_a_point_that_fails_in_a_fold_is_reported_and_the_others_go_on(monkeypat
 
     monkeypatch.setattr(comparison, "fit", failing)
     result = grid(
-        be.BMA(correction="joint", group=False, site=False),
+        be.BMA(**JOINT),
         hierarchy(),
         {"sigma_spread": [1.0, 0.1]},
         estimand="site",
@@ -294,14 +294,12 @@ def test_a_point_that_fails_in_a_fold_is_reported_and_the_others_go_on(monkeypat
 # -------------------------------------------------------------------------------------------------------------- the grid
 def test_all_combinations_have_a_point_each_and_the_base_stands_once():
     values = {"weight_prior": [Prior("Dirichlet", a=1), Prior("Dirichlet", a=2)], "sigma_spread": [0.3, 1.0]}
-    points = prior_grid._points(be.BMA(correction="joint", group=False, site=False), values, 3, full=True)
+    points = prior_grid._points(be.BMA(**JOINT), values, 3, full=True)
     assert [one.label for one in points] == [
         "base", "sigma_spread = 1", "weight_prior = Dirichlet(a=2)", "weight_prior = Dirichlet(a=2), sigma_spread = 1",
     ]  # fmt: skip
-    assert points[3].model == be.BMA(
-        correction="joint", group=False, site=False, weight_prior=Prior("Dirichlet", a=2), sigma_spread=1.0
-    )
-    assert len(prior_grid._points(be.BMA(correction="joint", group=False, site=False), values, 3, full=False)) == 3
+    assert points[3].model == be.BMA(**JOINT, weight_prior=Prior("Dirichlet", a=2), sigma_spread=1.0)
+    assert len(prior_grid._points(be.BMA(**JOINT), values, 3, full=False)) == 3
 
 
 @pytest.mark.parametrize("name", every.__all__)
@@ -318,10 +316,8 @@ def test_usual_grids_and_every_prior_of_every_model_are_possible(name):
 
 def test_usual_grids_have_what_the_model_has():
     assert "site_sd_prior" in usual_grid(be.BMA(correction="joint", group=False, site=True))
-    assert not {"site_sd_prior", "group_sd_prior"} & set(
-        usual_grid(be.BMA(correction="joint", group=False, site=False))
-    )
-    assert "weight_prior" not in usual_grid(be.EqualWeights(correction="joint", group=False, site=False))
+    assert not {"site_sd_prior", "group_sd_prior"} & set(usual_grid(be.BMA(**JOINT)))
+    assert "weight_prior" not in usual_grid(be.EqualWeights(**JOINT))
     assert not {"correlation_prior", "common_prior"} & set(usual_grid(be.HBM(errors="independent")))
     eta = [dict(prior.parameters)["eta"] for prior in usual_grid(be.HBM())["correlation_prior"]]
     assert eta == [1.0, 2.0, 20.0]  # 4 is the model's own
@@ -358,7 +354,7 @@ def test_impossible_values_are_refused_before_anything_runs(values, text, monkey
     if values and "sigma_spread" not in values:
         values = {"sigma_spread": [0.2, 0.4], **values}  # a good option before the bad one
     with pytest.raises((ValueError, TypeError, KeyError), match=text):
-        grid(be.BMA(correction="joint", group=False, site=False), mixture(), values, estimand="time")
+        grid(be.BMA(**JOINT), mixture(), values, estimand="time")
 
 
 def test_hbm_priors_have_their_own_supports():
@@ -372,7 +368,7 @@ def test_hbm_priors_have_their_own_supports():
 
 def test_another_model_needs_rows_held_out():
     with pytest.raises(ValueError, match="against follows a difference on rows held out; give the estimand"):
-        grid(be.BMA(correction="joint", group=False, site=False), mixture(), {"sigma_spread": [1.0]}, against=be.HBM())
+        grid(be.BMA(**JOINT), mixture(), {"sigma_spread": [1.0]}, against=be.HBM())
 
 
 def test_models_without_weights_have_scores_alone():
@@ -391,7 +387,7 @@ def test_members_that_are_trained_have_a_grid_too():
     options = {"estimand": "site", "folds": 2, "inner_folds": 2, "random_seed": 1, "progressbar": False}
     grid = {"weight_prior": [be.Prior("Dirichlet", a=20.0)]}
     found = prior_grid.prior_grid(
-        be.BMA(correction="joint", group=False, site=False, sigma="shared"),
+        be.BMA(**JOINT, sigma="shared"),
         members,
         grid,
         draws=200,
@@ -399,15 +395,13 @@ def test_members_that_are_trained_have_a_grid_too():
         **options,
     )
     assert found["failed"].values.tolist() == ["", ""]
-    held = be.compare(
-        {"BMA": be.EqualWeights(correction="joint", group=False, site=False)}, members, method="em", **options
-    )
+    held = be.compare({"BMA": be.EqualWeights(**JOINT)}, members, method="em", **options)
     by_hand = be.Ensemble.from_frame(
         pd.DataFrame(held["member_prediction"].values, columns=held["member"].values).assign(y=held["observation"].values),
         members=list(held["member"].values), observation="y",
     )  # fmt: skip
     tree = be.fit(
-        be.BMA(correction="joint", group=False, site=False, sigma="shared"),
+        be.BMA(**JOINT, sigma="shared"),
         by_hand,
         method="laplace",
         draws=200,

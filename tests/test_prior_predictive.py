@@ -13,6 +13,8 @@ from bayesens import Prior
 from bayesens.prior_predictive import MEANING, prior_predictive, prior_table, prior_words
 from bayesens.priors import prior_draws
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 FIXED = {"mu": 0.0, "sigma": 1e-7}
 
 
@@ -34,7 +36,7 @@ def stations(n=80):
 @pytest.mark.parametrize("a", [0.5, 1.0, 5.0])
 def test_entropy_of_weights_is_that_of_a_dirichlet(a):
     result = prior_predictive(
-        be.BMA(correction="joint", group=False, site=False, weight_prior=Prior("Dirichlet", a=a)),
+        be.BMA(**JOINT, weight_prior=Prior("Dirichlet", a=a)),
         table(4),
         draws=2000,
         random_seed=1,
@@ -47,7 +49,8 @@ def test_entropy_of_weights_is_that_of_a_dirichlet(a):
 
 def test_lkj_alone_on_eight_members_all_but_rules_dependence_out():
     model = be.HBM(errors="lkj", group=False, site=False, correlation_prior=Prior("LKJCorr", eta=2),
-                   slope_prior=Prior("Normal", mu=1, sigma=1e-7))  # fmt: skip
+                   slope_prior=Prior("Normal", mu=1, sigma=1e-7),
+                   slope_rest_prior=Prior("Normal", mu=0, sigma=1e-7))  # fmt: skip
     result = prior_predictive(model, table(8), draws=500, random_seed=1)
     r = result["residual_corr"].values
     # A correlation is 2 Beta(a, a) - 1 with a = eta - 1 + K / 2 = 5, of variance 1 / 11; pairs are uncorrelated by symmetry.
@@ -85,12 +88,10 @@ def test_the_width_of_climatology_is_the_convolution_of_its_priors():
 
 def test_the_sd_of_a_kernel_is_exact_under_each_draw():
     fixed = Prior("LogNormal", **FIXED)
-    result = prior_predictive(be.SingleMember(correction="joint", group=False, site=False, bias="none", member="m1", sigma_scale=0.25, sigma_prior=fixed), table(), draws=100,
+    result = prior_predictive(be.SingleMember(**JOINT, bias="none", member="m1", sigma_scale=0.25, sigma_prior=fixed), table(), draws=100,
                               random_seed=1)  # fmt: skip
     assert_allclose(result["relative_sd"], 0.25 / np.std(table().require_observation()), rtol=1e-5)
-    two = be.EqualWeights(
-        correction="joint", group=False, site=False, bias="none", sigma="shared", sigma_scale=0.25, sigma_prior=fixed
-    )
+    two = be.EqualWeights(**JOINT, bias="none", sigma="shared", sigma_scale=0.25, sigma_prior=fixed)
     f = table().prediction
     wanted = np.sqrt(0.25**2 + np.mean(np.var(f, axis=1))) / np.std(table().require_observation())
     assert_allclose(prior_predictive(two, table(), draws=100, random_seed=1)["relative_sd"], wanted, rtol=1e-5)
@@ -110,7 +111,7 @@ def test_hbm_with_fixed_parameters_is_a_regression_at_a_new_site(site):
 
 # ------------------------------------------------------------------------------------------------------- shapes and words
 @pytest.mark.parametrize("model", [
-    be.BMA(correction="joint", group=False, site=True, effects="source"), be.BMA(correction="joint", group=False, site=False, transform="sqrt"), be.EqualWeights(correction="joint", group=False, site=False), be.SingleMember(correction="joint", group=False, site=False),
+    be.BMA(correction="joint", group=False, site=True, effects="source"), be.BMA(**JOINT, transform="sqrt"), be.EqualWeights(**JOINT), be.SingleMember(**JOINT),
     be.Climatology(site=True), be.LinearPool(), be.EMOS(), be.HBM(transform="sqrt", errors="independent"),
 ], ids=lambda model: type(model).__name__)  # fmt: skip
 def test_every_model_has_a_prior_predictive(model):
@@ -133,9 +134,7 @@ def test_draws_carry_the_labels_of_the_model():
     assert prior["member"].values.tolist() == ["m0", "m1"]
     assert prior["offset_site"].sizes["site"] == 8
     assert_allclose(prior["weight"].sum("member"), 1.0)
-    assert prior_draws(be.BMA(correction="joint", group=False, site=False).build(ensemble), draws=1, random_seed=1)[
-        "weight"
-    ].shape == (1, 1, 2)
+    assert prior_draws(be.BMA(**JOINT).build(ensemble), draws=1, random_seed=1)["weight"].shape == (1, 1, 2)
 
 
 def test_rows_without_an_observation_or_any_member_do_not_count():
@@ -147,14 +146,14 @@ def test_rows_without_an_observation_or_any_member_do_not_count():
 
 def test_words_say_what_is_hard_to_believe():
     vague = prior_predictive(
-        be.BMA(correction="joint", group=False, site=False, bias_prior=Prior("Normal", mu=0, sigma=5)),
+        be.BMA(**JOINT, bias_prior=Prior("Normal", mu=0, sigma=5)),
         table(),
         draws=300,
         random_seed=1,
     )
     assert "implausibly wide" in prior_words(vague)
     equal = prior_predictive(
-        be.BMA(correction="joint", group=False, site=False, weight_prior=Prior("Dirichlet", a=500)),
+        be.BMA(**JOINT, weight_prior=Prior("Dirichlet", a=500)),
         table(),
         draws=300,
         random_seed=1,
@@ -162,21 +161,19 @@ def test_words_say_what_is_hard_to_believe():
     assert "3.0 of 3 members" in prior_words(equal)
     assert "nearly equal whatever the data say" in prior_words(equal)
     alone = prior_predictive(
-        be.BMA(correction="joint", group=False, site=False, weight_prior=Prior("Dirichlet", a=0.01)),
+        be.BMA(**JOINT, weight_prior=Prior("Dirichlet", a=0.01)),
         table(),
         draws=300,
         random_seed=1,
     )
     assert "the prior has one member take all" in prior_words(alone)
     wrong = be.BMA(
-        correction="joint",
-        group=False,
-        site=False,
+        **JOINT,
         bias_prior=Prior("Normal", mu=4, sigma=0.01),
         slope_prior=Prior("Normal", mu=1, sigma=0.01),
     )
     assert "look for a bias or a wrong unit" in prior_words(prior_predictive(wrong, table(), draws=300, random_seed=1))
-    sure = be.SingleMember(correction="joint", group=False, site=False, bias="none", member="m0", sigma_scale=0.01)
+    sure = be.SingleMember(**JOINT, bias="none", member="m0", sigma_scale=0.01)
     assert "narrow: the priors already promise" in prior_words(
         prior_predictive(sure, table(), draws=300, random_seed=1)
     )
@@ -186,6 +183,6 @@ def test_classes_tables_and_few_draws_are_refused():
     with pytest.raises(TypeError, match="wanted a model, got the class BMA"):
         prior_predictive(be.BMA, table())
     with pytest.raises(TypeError, match="wanted an Ensemble, got DataFrame"):
-        prior_predictive(be.BMA(correction="joint", group=False, site=False), pd.DataFrame())
+        prior_predictive(be.BMA(**JOINT), pd.DataFrame())
     with pytest.raises(ValueError, match="draws is 50; wanted 100 or more"):
-        prior_predictive(be.BMA(correction="joint", group=False, site=False), table(), draws=50)
+        prior_predictive(be.BMA(**JOINT), table(), draws=50)

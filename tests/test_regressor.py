@@ -19,6 +19,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import bayesens as be
 from bayesens.regressor import EnsembleRegressor
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 pytestmark = pytest.mark.filterwarnings("ignore:EM found:UserWarning", "ignore:EM stopped:UserWarning")
 
 
@@ -159,7 +161,7 @@ def test_constant_target_and_exact_member_take_the_plain_rule():
 def test_few_rows_take_the_plain_rule():
     X, y = table(5)
     with pytest.warns(UserWarning, match="5 rows are fewer than the model's"):
-        model = simple(model=be.BMA(correction="joint", group=False, site=False)).fit(X, y)
+        model = simple(model=be.BMA(**JOINT)).fit(X, y)
     lower, upper = model.predict_interval(X, 0.9).T
     np.testing.assert_allclose((upper - lower) / 2, 1.6448536 * model.predict(X, return_std=True)[1])
 

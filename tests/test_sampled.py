@@ -10,6 +10,8 @@ import xarray as xr
 import bayesens as be
 from bayesens import simulate
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 MEMBERS = ["m1", "m2", "m3"]
 VALUES = ["y", *MEMBERS]
 OTHER_ORDER = ["m3", "m1", "m2"]
@@ -107,9 +109,7 @@ def mixture():
         center=0.22, member_sd=0.06, member_correlation=0.8, random_seed=11,
     )  # fmt: skip
     frame = simulate.with_missing(frame, ["m2"], 0.15, random_seed=11)
-    tree = sampled(
-        be.BMA(correction="joint", group=False, site=False), table(frame, units="m3 m-3"), log_likelihood=False
-    )
+    tree = sampled(be.BMA(**JOINT), table(frame, units="m3 m-3"), log_likelihood=False)
     assert tree.attrs["method"] == "laplace"
     assert frame[:20]["m2"].isna().any()  # the rows that are predicted below
     return frame, tree
@@ -127,7 +127,7 @@ def test_bma_with_the_same_seed_follows_row_order_units_and_origin_draw_by_draw(
     moved = unit * frame + shift
     rows = moved.sample(frac=1.0, random_state=2) if change == "row order" else moved
     label = "%" if change == "units" else "m3 m-3"
-    other = sampled(be.BMA(correction="joint", group=False, site=False), table(rows, units=label), log_likelihood=False)
+    other = sampled(be.BMA(**JOINT), table(rows, units=label), log_likelihood=False)
     old, new = table(frame[:20], units="m3 m-3"), table(moved[:20], units=label)
     nearly_identical(tree, old, other, new, BMA_NAMES, unit=unit, shift=shift)
     assert be.predict(other, new)["mean"].attrs["units"] == label
@@ -139,7 +139,7 @@ def test_bma_follows_the_order_of_members_by_label(mixture):
     """
     frame, tree = mixture
     other = sampled(
-        be.BMA(correction="joint", group=False, site=False),
+        be.BMA(**JOINT),
         table(frame, OTHER_ORDER, units="m3 m-3"),
         random_seed=2,
         log_likelihood=False,
@@ -259,7 +259,7 @@ def two_fits():
     """BMA and HBM of one table that HBM's own density made: 180 rows at 12 sites in 4 groups."""
     ens = levels_ensemble(levels_table())
     return ens, {
-        "BMA": sampled(be.BMA(correction="joint", group=False, site=False), ens, method="nuts", draws=250, tune=400),
+        "BMA": sampled(be.BMA(**JOINT), ens, method="nuts", draws=250, tune=400),
         "HBM": sampled(be.HBM(**AWAY_FROM_ZERO), ens, method="nuts", draws=250, tune=400),
     }
 

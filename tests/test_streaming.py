@@ -18,6 +18,8 @@ from bayesens.rowhash import row_hash
 from bayesens.sufficient import Root, Tally
 from bayesens.target import compile_target
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 MEMBERS = ["a", "b", "c"]
 COLUMNS = {"members": MEMBERS, "observation": "y", "site": "s", "group": "g"}
 BLANK = np.array([""])
@@ -570,8 +572,8 @@ def test_new_rows_are_predicted_and_scored_also_after_a_file(both, tmp_path):
 def test_models_that_need_the_rows_say_so():
     statistics = streamed(table())
     for model in (
-        be.BMA(correction="joint", group=False, site=False),
-        be.EqualWeights(correction="joint", group=False, site=False),
+        be.BMA(**JOINT),
+        be.EqualWeights(**JOINT),
         be.Climatology(),
     ):
         name = type(model).__name__

@@ -18,6 +18,8 @@ from scipy.stats import norm
 import bayesens as be
 from bayesens import BMA, Prior
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 MEMBERS = ["a", "b", "c"]
 TRUE = np.array([0.6, 0.3, 0.1])
 SIGMA, AWAY = 0.3, 40.0  # the last observation lies so many sigmas above the highest member
@@ -63,7 +65,7 @@ def test_em_finds_the_maximum_of_the_likelihood():
     weight, sigma = softmax([0.0, *best.x[:2]]), np.exp(best.x[2])
     assert -860 < log_kernels(f, y, sigma)[-1].min() < log_kernels(f, y, sigma)[-1].max() < -740
     tree = quiet(
-        BMA(correction="joint", group=False, site=False, bias="none", sigma="shared"),
+        BMA(**JOINT, bias="none", sigma="shared"),
         ensemble(f, y, group),
         method="em",
     )
@@ -93,9 +95,7 @@ def test_sampled_weights_are_the_integral_over_the_simplex(few):
     mass = softmax([logsumexp(np.log(w) + kernels, axis=1).sum() for w in grid])
     tree = quiet(
         BMA(
-            correction="joint",
-            group=False,
-            site=False,
+            **JOINT,
             bias="none",
             sigma="shared",
             sigma_scale=SIGMA,
@@ -129,9 +129,7 @@ def test_weights_by_group_are_at_the_maximum_of_the_posterior(few):
     best = minimize(loss, np.r_[0.0, 0.0, -1.0, np.zeros(7)], method="BFGS", options={"gtol": 1e-5})
     mu, tau, rows = parts(best.x)
     model = BMA(
-        correction="joint",
-        group=False,
-        site=False,
+        **JOINT,
         weights="group",
         bias="none",
         sigma="shared",
@@ -154,9 +152,7 @@ def test_score_is_the_log_of_the_mean_density(few, weights):
     rows = ensemble(f, y, group)
     tree = quiet(
         BMA(
-            correction="joint",
-            group=False,
-            site=False,
+            **JOINT,
             weights=weights,
             bias="none",
             sigma="shared",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["biases", "source_biases", "weights"]
 
 
-def weights(posterior: xr.Dataset | Mapping[str, xr.Dataset], *, ax: Axes | None = None) -> Axes:
+def weights(posterior: xr.DataTree | xr.Dataset | Mapping[str, xr.Dataset], *, ax: Axes | None = None) -> Axes:
     """Forest of the posterior weight by member: median, 50 % interval (thick) and 90 % interval (thin).
 
     Parameters
     ----------
     posterior : DataTree, Dataset, or mapping of str to Dataset
-        A fit, or its posterior with ``weight (chain, draw, member)``; where there is none, ``linear_weight``, which may be negative. A mapping draws
-        several models side by side under its names.
+        A fit, or its posterior with ``weight (chain, draw, member)``; where there is none, ``linear_weight``, which may be
+        negative. A mapping draws several models side by side under its names.
     ax : Axes, optional
         Where to draw.
 
@@ -127,7 +127,7 @@ def source_biases(posterior: xr.Dataset, *, units: str = "", ax: Axes | None = N
     return biases({name: xr.Dataset({"bias": draws}) for name, draws in groups.items()}, units=units, ax=ax)
 
 
-def _named(posterior: xr.Dataset | Mapping[str, xr.Dataset]) -> Mapping[str, xr.Dataset]:
+def _named(posterior: Any) -> Mapping[str, Any]:
     """One posterior as a mapping without a name; a Dataset is itself a mapping, of its variables."""
     if isinstance(posterior, xr.DataTree) and "posterior" in posterior.children:
         posterior = posterior["posterior"]  # a whole fit

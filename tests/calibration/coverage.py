@@ -52,10 +52,12 @@ from bayesens.atomic import write_atomically
 from bayesens.prediction import distribution
 from bayesens.splits import splits
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 MODELS = {
     "Linear pool": be.LinearPool(),
-    "One member": be.SingleMember(correction="joint", group=False, site=False, member="m1"),
-    "BMA": be.BMA(correction="joint", group=False, site=False),
+    "One member": be.SingleMember(**JOINT, member="m1"),
+    "BMA": be.BMA(**JOINT),
 }
 REFERENCE = "Linear pool"
 SIZES = {"few": (8, 24), "many": (32, 24)}  # stations and spells of weather: t intervals, and bootstrap

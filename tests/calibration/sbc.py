@@ -44,6 +44,8 @@ from scipy import stats
 import bayesens as be
 from bayesens.atomic import write_atomically
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 RANKS = 100  # values of a rank, from 99 draws
 FAMILY = 0.005
 SIMULATIONS, TWINS = 200, 40
@@ -150,7 +152,8 @@ def hbm_truth(rng: np.random.Generator, k: int, levels: tuple[str, ...]) -> Trut
     """Draw from the default priors of HBM with centre 0 and scale 1, and the effects from theirs."""
     truth = {
         "truth_mean": rng.normal(0, 1), "truth_sd": abs(rng.normal(0, 1)), "bias": rng.normal(0, 0.3, k),
-        "slope": rng.normal(0.7, 0.3, k), "error_sd": rng.lognormal(-0.7, 0.5, k), "residual_corr": correlation(rng, k),
+        "slope": rng.normal(0.7, 0.3) + 0.1 * rng.standard_t(4, k),
+        "error_sd": rng.lognormal(-0.7, 0.5) * np.exp(0.1 * rng.standard_t(4, k)), "residual_corr": correlation(rng, k),
     }  # fmt: skip
     prior = {"site": (1.0, 0.5, SITES), "group": (0.5, 0.3, GROUPS)}
     for level in levels:
@@ -223,7 +226,7 @@ class Kind:
     wrong: dict[str, Any]
 
 
-_BMA = be.BMA(correction="joint", group=False, site=False, center=0.0, unit=1.0, sigma_scale=0.5)
+_BMA = be.BMA(**JOINT, center=0.0, unit=1.0, sigma_scale=0.5)
 _HBM = be.HBM(center=0.0, scale=1.0, site=True, group=False)
 _WRONG = {"bias_prior": be.Prior("Normal", mu=0, sigma=0.06)}  # a fifth of the models' .3
 KINDS = {

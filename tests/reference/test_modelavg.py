@@ -17,6 +17,8 @@ import bayesens as be
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from shared_data import shared_data
 
+JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
+
 MEMBERS = ["ABC", "GR4J", "HYMOD", "TOPMO", "AWBM", "NAM", "HBV", "SACSMA"]
 
 
@@ -37,7 +39,7 @@ def case(request, ensemble, published):
     """The fit from the standard start, what it warned of, and the published fit."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tree = be.fit(be.BMA(correction="joint", group=False, site=False, sigma=request.param), ensemble, method="em")
+        tree = be.fit(be.BMA(**JOINT, sigma=request.param), ensemble, method="em")
     name = {"shared": "normal, shared sigma", "member": "normal, sigma by member"}[request.param]
     return tree, [str(w.message) for w in caught], published["maximum_likelihood"][name]
 
@@ -97,9 +99,7 @@ def test_other_optima_of_member_sigma_are_reported_with_a_warning(case):
 def test_select_best_returns_the_best_optimum(ensemble):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tree = be.fit(
-            be.BMA(correction="joint", group=False, site=False, sigma="member"), ensemble, method="em", select="best"
-        )
+        tree = be.fit(be.BMA(**JOINT, sigma="member"), ensemble, method="em", select="best")
     optima = json.loads(tree.attrs["optima"])
     best = max(optima, key=lambda o: o["loglik"])
     assert tree.attrs["loglik"] == best["loglik"] > -640.0
