@@ -157,8 +157,11 @@ def test_a_fit_that_fails_has_a_line_that_says_so(ensemble):
         pytest.warns(UserWarning, match="failed and is left out"),
         pytest.raises(ValueError, match="the model of all members failed"),
     ):
-        members_left_out(be.BMA(**JOINT, transform="log"), table_of(ensemble.to_frame().assign(mlr=-1.0 - ensemble.prediction[:, 0]),
-                                                           ["rf", "mlr"]), **QUICK)  # fmt: skip
+        members_left_out(
+            be.BMA(**JOINT, transform="log"),
+            table_of(ensemble.to_frame().assign(mlr=-1.0 - ensemble.prediction[:, 0]), ["rf", "mlr"]),
+            **QUICK,
+        )
 
 
 def test_refusals(ensemble):
@@ -262,8 +265,16 @@ def test_bootstrap_intervals_rest_on_the_same_rows_as_paired_differences(frame):
     """With one member of two that says nothing of its own, the whole gain's interval is that of the plain difference."""
     some = table_of(frame, ["rf", "mlr"])
     found = shapley(be.EqualWeights(**JOINT), some, replicates=400, block=None, **QUICK)
-    rows = compare({"none": be.Climatology(), "one": be.OnMembers(be.EqualWeights(**JOINT), ("rf",)),
-                    "two": be.OnMembers(be.EqualWeights(**JOINT), ("mlr",)), "both": be.EqualWeights(**JOINT)}, some, **QUICK)  # fmt: skip
+    rows = compare(
+        {
+            "none": be.Climatology(),
+            "one": be.OnMembers(be.EqualWeights(**JOINT), ("rf",)),
+            "two": be.OnMembers(be.EqualWeights(**JOINT), ("mlr",)),
+            "both": be.EqualWeights(**JOINT),
+        },
+        some,
+        **QUICK,
+    )
     rng = np.random.default_rng(1)
     codes = np.unique(rows["site"].values, return_inverse=True)[1]
     count = rng.multinomial(24, np.full(24, 1 / 24), size=400)

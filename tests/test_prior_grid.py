@@ -185,8 +185,12 @@ def scored():
             replicates=200,
             **options,
         )
-        rows = be.compare({"base": be.BMA(**JOINT), "wide": be.BMA(**JOINT, sigma_spread=1.0), "against": be.EqualWeights(**JOINT)}, hierarchy(),
-                          **options, **QUIET)  # fmt: skip
+        rows = be.compare(
+            {"base": be.BMA(**JOINT), "wide": be.BMA(**JOINT, sigma_spread=1.0), "against": be.EqualWeights(**JOINT)},
+            hierarchy(),
+            **options,
+            **QUIET,
+        )
     return result, rows
 
 

@@ -88,8 +88,12 @@ def test_the_width_of_climatology_is_the_convolution_of_its_priors():
 
 def test_the_sd_of_a_kernel_is_exact_under_each_draw():
     fixed = Prior("LogNormal", **FIXED)
-    result = prior_predictive(be.SingleMember(**JOINT, bias="none", member="m1", sigma_scale=0.25, sigma_prior=fixed), table(), draws=100,
-                              random_seed=1)  # fmt: skip
+    result = prior_predictive(
+        be.SingleMember(**JOINT, bias="none", member="m1", sigma_scale=0.25, sigma_prior=fixed),
+        table(),
+        draws=100,
+        random_seed=1,
+    )
     assert_allclose(result["relative_sd"], 0.25 / np.std(table().require_observation()), rtol=1e-5)
     two = be.EqualWeights(**JOINT, bias="none", sigma="shared", sigma_scale=0.25, sigma_prior=fixed)
     f = table().prediction
@@ -110,10 +114,20 @@ def test_hbm_with_fixed_parameters_is_a_regression_at_a_new_site(site):
 
 
 # ------------------------------------------------------------------------------------------------------- shapes and words
-@pytest.mark.parametrize("model", [
-    be.BMA(correction="joint", group=False, site=True, effects="source"), be.BMA(**JOINT, transform="sqrt"), be.EqualWeights(**JOINT), be.SingleMember(**JOINT),
-    be.Climatology(site=True), be.LinearPool(), be.EMOS(), be.HBM(transform="sqrt", errors="independent"),
-], ids=lambda model: type(model).__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "model",
+    [
+        be.BMA(correction="joint", group=False, site=True, effects="source"),
+        be.BMA(**JOINT, transform="sqrt"),
+        be.EqualWeights(**JOINT),
+        be.SingleMember(**JOINT),
+        be.Climatology(site=True),
+        be.LinearPool(),
+        be.EMOS(),
+        be.HBM(transform="sqrt", errors="independent"),
+    ],
+    ids=lambda model: type(model).__name__,
+)
 def test_every_model_has_a_prior_predictive(model):
     ensemble = table(2, n=400, s=stations(400))
     result = prior_predictive(model, ensemble, draws=200, random_seed=1)
