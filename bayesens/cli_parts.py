@@ -55,7 +55,7 @@ Units = Annotated[str | None, typer.Option(help="Units of members and observatio
 ModelName = Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"]
 OPTION = (
     "Any option or prior of the model; repeat as needed. VALUE is a word or JSON: sigma=shared, errors=lkj, site=true, "
-    'bias_prior={"family": "Normal", "mu": 0, "sigma": 0.5}.'
+    'level_prior={"family": "Normal", "mu": 0, "sigma": 5}.'
 )
 METHOD = "auto takes Laplace where it can be trusted, and NUTS elsewhere; em gives point estimates."
 

@@ -42,7 +42,7 @@ USUAL = {
 NEEDED = ("observation", "site")
 MODELS = """\
 # One table for each model; any option or prior of the model may stand here as well, such as
-# bias_prior = {family = "Normal", mu = 0, sigma = 0.5}. The first one is the reference of comparisons.
+# level_prior = {family = "Normal", mu = 0, sigma = 5}. The first one is the reference of comparisons.
 # Kinds: bma, hbm, linear_pool, emos, and as baselines equal (weights), single (the best member), climatology.
 [models.BMA]
 model = "bma"

@@ -66,7 +66,8 @@ def test_weights_of_a_coin_are_those_of_beta_posteriors():
 
 CASES = [
     (be.BMA(**JOINT), mixture, {"weight_prior": [Prior("Dirichlet", a=3.0)]}),
-    (be.BMA(**JOINT), mixture, {"bias_prior": [Prior("Normal", mu=0.1, sigma=0.2)], "slope_prior": [Prior("Normal", mu=1, sigma=0.15)],
+    (be.BMA(**JOINT), mixture, {"bias_prior": [Prior("Normal", mu=0.1, sigma=0.2)],
+                                "slope_prior": [Prior("Normal", mu=1, sigma=0.15)],
                          "sigma_prior": [Prior("LogNormal", mu=0.3, sigma=0.4)]}),
     (be.BMA(correction="joint", group=False, site=True), hierarchy, {"site_sd_prior": [Prior("HalfNormal", sigma=1.0)]}),
     (be.HBM(), hierarchy, {"correlation_prior": [Prior("LKJCorr", eta=3.0)], "common_prior": [Prior("Beta", alpha=3, beta=2)]}),

@@ -370,7 +370,7 @@ def test_the_ladder_and_priors_of_a_study(tmp_path):
     assert set(steps["estimand"]) == {"site", "time"}
     rungs = read(tmp_path, "ladder_scores").query("estimand == 'site'").set_index("model")["crps"]
     line = steps.query("estimand == 'site' and effect == 'HBM or BMA'").iloc[0]
-    assert line["difference"] == pytest.approx(100 * (rungs["HBM"] / rungs["BMA with effects"] - 1))
+    assert line["difference"] == pytest.approx(100 * (rungs["HBM"] / rungs["BMA"] - 1))
     assert {"power_scaling_bma", "prior_bma", "left_out_bma", "weights_bma"} <= {Path(name).stem for name in done.files}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "With the same group and site effects, HBM against BMA" in page

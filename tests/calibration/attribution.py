@@ -44,7 +44,9 @@ from bayesens.atomic import write_atomically
 from bayesens.rungs import ladder, ladder_effects
 from bayesens.worlds import WORLDS, world
 
-RUNGS = ("Equal weights", "BMA", "Linear pool", "BMA with effects", "HBM without levels", "HBM independent", "HBM")
+RUNGS = (
+    "Equal weights", "BMA", "BMA without effects", "Linear pool without effects", "HBM without levels", "HBM independent", "HBM",
+)  # fmt: skip
 HEADLINE = "HBM or BMA"
 ROPE = 1.0  # percent
 SEEDS, WANTED = 10, 36
