@@ -374,7 +374,8 @@ def _structure(model: pm.Model) -> tuple[Any, list[Any]]:
     names = tuple((v.name, number.get(v)) for v in named)
     changes = tuple((kind, tuple(number[graph] for graph in graphs)) for kind, graphs in transforms)
     dims = tuple((k, tuple(v)) for k, v in sorted(model.named_vars_to_dims.items()))
-    return (tuple(tokens), names, changes, dims), shared
+    pairs = tuple(getattr(rv.tag, "rest", None) is not None for rv in model.free_RVs)
+    return (tuple(tokens), names, changes, dims, pairs), shared
 
 
 def _transform(model: pm.Model, rv: Any) -> tuple[Any, list[Any]]:

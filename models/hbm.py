@@ -73,6 +73,7 @@ ANYWHERE = (  # families whose variables may have any value, or any positive one
     "Normal", "StudentT", "Laplace", "Cauchy", "Logistic", "HalfNormal", "HalfStudentT", "HalfCauchy", "LogNormal", "Gamma",
     "InverseGamma", "Exponential", "Weibull", "ChiSquared", "Beta",
 )  # fmt: skip
+FEW = 50  # units of a level, below which the prior tells as much of its correlations as they do
 MOST_ZEROS = 0.02  # share of the observations, under the square root
 
 _PRESETS = {
@@ -274,7 +275,7 @@ class HBM:
             truth_sd = self.truth_sd_prior.create("truth_sd", scale=h, **start("truth_sd"))
             slope = self._pooled("slope", k, start)
             sd = self._pooled("error_sd", k, start, scale=h)
-            errors = self._error_covariance("residual", sd, k, start)
+            errors = self._error_covariance("residual", sd, k, start, summary.n_observed)
             truth: dict[str, tuple[Any, Any, Any]] = {}
             for level in model._effects:
                 truth_level_sd = getattr(self, f"truth_{level}_sd_prior").create(
@@ -286,7 +287,11 @@ class HBM:
                 sd = getattr(self, f"bias_{level}_sd_prior").create(
                     f"bias_{level}_sd", scale=h, dims="member", **start(f"bias_{level}_sd")
                 )
-                truth[level] = truth_level_sd, slope_level, self._error_covariance(f"bias_{level}", sd, k, start)
+                truth[level] = (
+                    truth_level_sd,
+                    slope_level,
+                    self._error_covariance(f"bias_{level}", sd, k, start, len(coords[level])),
+                )
             c = pytensor.shared(np.float64(model.center))  # a constant would be compiled anew for every table
             base = c + bias + slope * (truth_mean - c)
             if likelihood == "rows":
@@ -365,7 +370,7 @@ class HBM:
         rest = getattr(self, f"{name}_rest_prior").create(f"{name}_rest", shape=members, **start(f"{name}_rest"))
         return pm.Deterministic(name, common + rest if name == "slope" else common * pt.exp(rest), dims="member")
 
-    def _error_covariance(self, name: str, sd: Any, k: int, start: Start) -> Any:
+    def _error_covariance(self, name: str, sd: Any, k: int, start: Start, units: int) -> Any:
         """Covariance with the given standard deviations and this model's kind of correlation."""
         import pymc as pm
         import pytensor.tensor as pt
@@ -381,7 +386,8 @@ class HBM:
         correlation = (factor[:, None, :] * factor[None, :, :]).sum(axis=2)
         if self.errors == "factor":
             common = self.common_prior.create(f"{name}_common", **start(f"{name}_common"))
-            common.tag.rest = factor  # for the coordinates in which the two are sampled
+            if units >= FEW:  # the data tell the whole and not its parts: the pair is sampled in coordinates of its own
+                common.tag.rest = factor
             correlation = common + (1.0 - common) * correlation
         pm.Deterministic(f"{name}_corr", correlation, dims=("member", "member_"))
         return sd[:, None] * correlation * sd

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pandas as pd
+import pymc as pm
 import pytest
 from scipy import stats
 
 import bayesens as be
+from bayesens.laplace import find_modes
 from bayesens.level_moments import level_moments
 from bayesens.priors import Prior
 from bayesens.sufficient import statistics
+from bayesens.target import compile_target
 
 
 # ------------------------------------------------------------------------------------------------- zeros under the root
@@ -49,6 +52,38 @@ def test_moments_find_the_covariances_of_all_levels():
         size = np.sqrt(np.diag(true))
         np.testing.assert_allclose(getattr(found, name) / size / size[:, None], true / size / size[:, None], atol=0.15)
     np.testing.assert_allclose(found.mean, 7.0, atol=0.5)
+
+
+def test_starts_near_the_first_optimum_reach_as_far_as_its_curvature_says():
+    """Optima of a standard deviation of .1, four of them apart: a start two of its own away passes the middle in one of six.
+
+    The chance that none of 60 does is below 1e-4. A prior a thousand times as wide has no part in it.
+    """
+    with pm.Model() as model:
+        x = pm.Normal("x", 1000.0, 100.0)
+        pm.Potential("two", pm.math.logaddexp(-0.5 * ((x - 999.8) / 0.1) ** 2, -0.5 * ((x - 1000.2) / 0.1) ** 2 - 1.0))
+    target = compile_target(model)
+    found = find_modes(target, start=np.array([999.75]), starts=60, rng=np.random.default_rng(1), near=True)
+    np.testing.assert_allclose(sorted(mode.x[0] for mode in found), [999.8, 1000.2], atol=1e-3)
+
+
+def test_coordinates_of_a_correlation_go_with_the_number_of_sites():
+    """One structure otherwise, so that the graph of the one table must not serve the other."""
+    for sites in (60, 10, 60):
+        rng = np.random.default_rng(sites)
+        frame = pd.DataFrame(rng.standard_normal((4 * sites, 3)), columns=["y", "a", "b"])
+        frame = frame.assign(s=[f"s{i % sites:02d}" for i in range(len(frame))])
+        model = be.HBM()
+        data = model.summarise(be.Ensemble.from_frame(frame, members=["a", "b"], observation="y", site="s"))
+        target = compile_target(model.build(data))
+        names = [rv.name for rv in target.model.free_RVs]
+        own = [getattr(rv.tag, "rest", None) is not None for rv in target.model.free_RVs]
+        assert own[names.index("bias_site_common")] == (sites >= 50)
+        # PyMC's own parameters, where a pair has no coordinates of its own.
+        moved = target.unconstrained(target.start[None] + 0.1)[0][0] - (target.start + 0.1) * target.unit
+        parts = dict(zip(names, np.split(moved, np.cumsum([len(v) for v in target.named(target.start).values()])[:-1])))
+        assert bool(np.abs(parts["bias_site_common"]).max() > 1e-6) == (sites >= 50)
+        del target  # whose graph is free for the next then
 
 
 # --------------------------------------------------------------------------------------------------- many members, few rows
@@ -110,7 +145,8 @@ def test_intervals_of_many_members_cover_new_rows(members, rows, simulations):
     """90 % intervals hold between 88 and 92 % of new rows.
 
     Least squares, whose intervals hold 90 % exactly, meets the same luck in the same rows: the difference from it is what
-    counts, and has a standard error of XXX.
+    counts. Over 100 tables of 60 rows it was -.012 with a standard error of .0015, and over 20 of 200 rows -.009 with .0013: a
+    correct program fails with a chance below 1e-5. The twin's was -.030, with .0028 over 40 tables: below .1 %.
     """
     found, exact = coverage(be.HBM(), members, rows, simulations)
     assert abs(np.mean(found - exact)) < 0.02
