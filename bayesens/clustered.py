@@ -103,7 +103,8 @@ def clustered_weights(
     >>> error = np.where(site % 2, 0.5, -0.5)  # one for a whole site
     >>> frame = pd.DataFrame({"a": site + error, "y": 1.0 * site, "site": site})
     >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y", site="site")
-    >>> found = clustered_weights(be.SingleMember(bias="additive"), ens, replicates=50, random_seed=1, progressbar=False)
+    >>> model = be.SingleMember(bias="additive", site=False)
+    >>> found = clustered_weights(model, ens, replicates=50, random_seed=1, progressbar=False)
     >>> round(float((found["bias_sd"] / found["bias_sd_rows"]).squeeze()))  # a mean of 30, not of 120: sqrt(4)
     2
     """
@@ -281,9 +282,10 @@ def _by_em(model: Any, coords: Mapping[Any, Any], rows: Ensemble) -> xr.Dataset:
     found, optima = model.em(rows, starts=0)
     if not optima[0].converged:
         raise RuntimeError(f"EM stopped after {optima[0].iterations} passes before it converged.")
+    found = found.drop_dims([level for level in LABELS if level in found.dims])  # each replicate has its own sites
     if len(optima[0].weight):
         found = found.assign(weight=("member", optima[0].weight), sigma=("member", optima[0].sigma))
-    out: xr.Dataset = found.assign_coords(coords)
+    out: xr.Dataset = found.assign_coords({name: value for name, value in coords.items() if name not in LABELS})
     return out
 
 

@@ -140,7 +140,7 @@ def fit(
     >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
     >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
     >>> round(float(tree["posterior"]["sigma"].squeeze()), 3)
-    0.632
+    0.616
     """
     _check_arguments(method, select, draws, tune, chains, target_accept)
     powers = _checked_powers(method, likelihood_power, prior_power, log_likelihood)

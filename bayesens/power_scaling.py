@@ -93,7 +93,7 @@ def power_scaling(
     >>> y = np.array([0.1, 0.4, 0.2, 0.5, 0.3, 0.6])
     >>> frame = pd.DataFrame({"rf": y + [0.01, -0.01, 0.02, 0.0, -0.02, 0.01], "sm": y})
     >>> ensemble = be.Ensemble.from_frame(frame, members=["rf"], observation="sm")
-    >>> tree = be.fit(be.SingleMember(bias="none"), ensemble, method="laplace", random_seed=1)
+    >>> tree = be.fit(be.SingleMember(correction="joint", bias="none"), ensemble, method="laplace", random_seed=1)
     >>> power_scaling(tree)[["variable", "diagnosis"]].values.tolist()
     [['sigma_mean', 'prior-data conflict'], ['sigma[rf]', 'prior-data conflict']]
     """

@@ -200,7 +200,7 @@ def usual_grid(model: Any) -> dict[str, list[Any]]:
     --------
     >>> from bayesens import BMA
     >>> list(usual_grid(BMA(bias="additive", sigma="shared")))
-    ['weight_prior', 'bias_prior', 'sigma_prior']
+    ['level_prior', 'site_ratio_prior', 'group_ratio_prior', 'scale_slope_prior', 'weight_prior', 'sigma_prior']
     """
     grid: dict[str, list[Any]] = {}
     for item in dataclasses.fields(model):

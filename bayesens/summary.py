@@ -128,7 +128,7 @@ def facts(tree: xr.DataTree) -> dict[str, str]:
     >>> import bayesens as be
     >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [1.5, 1.5, 3.5, 4.5, 4.0]})
     >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
-    >>> facts(be.fit(be.SingleMember(bias="none", center=3.0, scale=1.0), ens, method="em"))["data"]
+    >>> facts(be.fit(be.SingleMember(bias="none", center=3.0, unit=1.0), ens, method="em"))["data"]
     '5 observed rows'
     """
     attrs = tree.attrs
@@ -218,7 +218,7 @@ def parameter_tables(tree: xr.DataTree) -> dict[str, pd.DataFrame]:
     >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
     >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
     >>> parameter_tables(tree)["By member: point estimate"]["sigma"].tolist()
-    ['0.632']
+    ['0.616']
     """
     posterior = tree["posterior"].to_dataset().stack(sample=("chain", "draw"))
     kind = "point estimate" if int(tree.attrs["point_estimate"]) else "posterior median [90 % interval]"

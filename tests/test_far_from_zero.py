@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import bayesens as be
@@ -76,6 +76,7 @@ def test_copies_of_the_observation_are_refused_wherever_zero_lies(shift, scale, 
 @example(1e8, 1.0)
 @anywhere
 def test_exact_dependence_is_found_wherever_zero_lies(shift, scale):
+    assume(abs(shift) < 1e13 * scale)  # else rounding is a hundredth of the values' own spread, and nothing is exact
     f = table(shift, scale, TRUTH[:, None] + ERRORS).prediction
     y = shift + scale * TRUTH
 

@@ -299,7 +299,7 @@ def interrupted(*args, **kwargs):
 nutpie.sample = interrupted
 for chains in (1, 2):
     try:
-        be.fit(be.BMA(**JOINT), mixture(500, 3), method="nuts", draws=100_000, chains=chains, progressbar=False)
+        be.fit(be.BMA(correction="joint"), mixture(500, 3), method="nuts", draws=100_000, chains=chains, progressbar=False)
         print("finished")
     except KeyboardInterrupt:
         print("interrupted")

@@ -362,7 +362,7 @@ TRAINING = {
     "no observation": lambda f: f.assign(y=np.nan),
     "member missing where observed": lambda f: f.assign(b=f.b.where(f.y.isna())),
     "leaked observation": lambda f: f.assign(b=f.y * (1.0 + 1e-8)),
-    "too few rows": lambda f: f[1:9],
+    "too few rows": lambda f: f[1:8],
     "one row": lambda f: f[1:2],
     "copies": lambda f: f.assign(b=2.0 * f.c - 5.0),
     "linear combination": lambda f: f.assign(b=0.25 * f.a + 0.5 * f.c + 1.0),

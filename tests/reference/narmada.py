@@ -17,10 +17,11 @@ def models(transform: str) -> dict[str, object]:
     return {
         "Climatology": be.Climatology(transform=transform),
         "Climatology by gauge": be.Climatology(group=True, transform=transform),
-        "SingleMember": be.SingleMember(transform=transform),
-        "EqualWeights": be.EqualWeights(transform=transform),
-        "BMA": be.BMA(transform=transform),
+        "SingleMember": be.SingleMember(group=False, transform=transform),
+        "EqualWeights": be.EqualWeights(group=False, transform=transform),
+        "BMA": be.BMA(group=False, transform=transform),
         "BMA with gauge effects": be.BMA(group=True, transform=transform),
+        "BMA fitted at once": be.BMA(correction="joint", group=False, transform=transform),
         "HBM independent": be.HBM(errors="independent", transform=transform),
         "HBM factor": be.HBM(errors="factor", transform=transform),
     }
