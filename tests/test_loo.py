@@ -393,7 +393,8 @@ def table(n):
     return be.Ensemble.from_frame(pd.DataFrame(frame | {"y": y}), members=list(frame), observation="y")
 
 small, large = table(300), table(100_000)
-tree = be.fit(be.BMA(correction="joint", transform=transform), small, method="laplace", draws=250, random_seed=1, log_likelihood=False)
+tree = be.fit(be.BMA(correction="joint", transform=transform), small, method="laplace", draws=250, random_seed=1,
+              log_likelihood=False)
 be.score(tree, small), be.loo(tree, small, progressbar=False)
 tree.attrs["data_digest"] = large.digest
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
