@@ -60,7 +60,7 @@ def test_a_template_is_a_study_that_runs_on_its_table(frame, folder):
     for line in text.splitlines():
         if line.startswith("# ") and " = " in line and '"..."' not in line and "[drought]" not in line:
             key = line[2:].partition(" = ")[0]
-            if key.isidentifier() and key not in ("percentile", "repeats", "cell", "grid", "bias_prior"):
+            if key.isidentifier() and key not in ("percentile", "repeats", "cell", "grid", "level_prior"):
                 assert tomllib.loads(line[2:])
 
 
