@@ -52,7 +52,7 @@ def test_what_auto_accepts_is_the_posterior_that_nuts_samples(n, k, seed):
     auto = fitted(ensemble, random_seed=1, draws=3500)
     assert auto.attrs["method"] == "laplace"
     assert float(auto.attrs["importance_ess"]) > 3000
-    nuts = fitted(ensemble, method="nuts", random_seed=2, draws=2000)
+    nuts = fitted(ensemble, method="nuts", random_seed=2, draws=3500)
     assert float(nuts.attrs["ess_min"]) > 3000
     for name in ("weight", "bias", "slope", "sigma"):
         a, b = (tree["posterior"][name].stack(s=("chain", "draw")) for tree in (auto, nuts))
