@@ -9,6 +9,7 @@ import numpy as np
 
 from bayesens.calling import INNER
 from bayesens.kernels import _log_ndtr
+from bayesens.likelihoods.corrected_mixture import log_t_constant
 from bayesens.likelihoods.mixture import FAST, _exp
 
 __all__ = ["log_densities", "mean_width"]
@@ -31,16 +32,22 @@ def _width(x, width, out, bits):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, fastmath=FAST)
-def _exponents(target, x, coefficient, precision, widening, left, inverse, variance, exponent):  # type: ignore[no-untyped-def]
-    """Relative variances and exponents of one component under every draw."""
+def _exponents(target, x, coefficient, precision, widening, left, inverse, nu, variance, exponent):  # type: ignore[no-untyped-def]
+    """One over the variances, and exponents, of one component under every draw."""
     for d in range(len(inverse)):
         exponent[d] = target
     for c in range(len(x)):
         for d in range(len(inverse)):
             exponent[d] -= x[c] * coefficient[c, d]
     for d in range(len(inverse)):
-        variance[d] = precision[d] * inverse[d] / (widening[d] + left)  # one over the variance
-        exponent[d] = -0.5 * exponent[d] * exponent[d] * variance[d]
+        variance[d] = precision[d] * inverse[d] / (widening[d] + left)
+        exponent[d] = exponent[d] * exponent[d] * variance[d]
+    if len(nu):
+        for d in range(len(inverse)):
+            exponent[d] = -0.5 * (nu[d] + 1.0) * np.log1p(exponent[d] / nu[d])
+    else:
+        for d in range(len(inverse)):
+            exponent[d] *= -0.5
 
 
 @INNER
@@ -64,7 +71,7 @@ def _below(target, x, left, log_weight, coefficient, precision, widening, invers
 
 
 @numba.njit(cache=True, nogil=True)
-def log_densities(target, below, x, left, covariate, log_weight, coefficient, precision, widening, width, out):  # type: ignore[no-untyped-def]
+def log_densities(target, below, x, left, covariate, log_weight, coefficient, precision, widening, width, nu, out):  # type: ignore[no-untyped-def]
     """Log densities of rows under all draws, or their log probability below the target.
 
     Parameters
@@ -77,12 +84,17 @@ def log_densities(target, below, x, left, covariate, log_weight, coefficient, pr
     log_weight, precision, widening : float array (member, draw)
     coefficient : float array (member, column, draw)
     width : float array (covariate, draw)
+    nu : float array (draw) or (0)
+        Degrees of freedom of t kernels; these have no probability below a target here.
     out : float array (row, draw)
         Filled.
     """
     members, draws = log_weight.shape
     inverse, bits = np.empty(draws), np.empty(draws, dtype=np.int64)
     variance, exponent = np.empty((members, draws)), np.empty((members, draws))
+    height = np.full(draws, -HALF_LOG_2PI)
+    for d in range(len(nu)):
+        height[d] += log_t_constant(nu[d])
     for i in range(len(target)):
         _width(covariate[i], width, inverse, bits)
         if below[i]:
@@ -92,14 +104,14 @@ def log_densities(target, below, x, left, covariate, log_weight, coefficient, pr
         for d in range(draws):
             top[d] = -np.inf
         for k in range(members):
-            _exponents(target[i], x[i, k], coefficient[k], precision[k], widening[k], left[i, k], inverse, variance[k],
+            _exponents(target[i], x[i, k], coefficient[k], precision[k], widening[k], left[i, k], inverse, nu, variance[k],
                        exponent[k])  # fmt: skip
             for d in range(draws):
                 exponent[k, d] += log_weight[k, d]
                 top[d] = max(top[d], exponent[k, d])
         if members == 1:
             for d in range(draws):
-                top[d] += 0.5 * math.log(variance[0, d]) - HALF_LOG_2PI
+                top[d] += 0.5 * math.log(variance[0, d]) + height[d]
             continue
         for k in range(members):
             for d in range(draws):
@@ -109,7 +121,7 @@ def log_densities(target, below, x, left, covariate, log_weight, coefficient, pr
             mass = 0.0
             for k in range(members):
                 mass += exponent[k, d] * math.sqrt(variance[k, d]) if log_weight[k, d] > -np.inf else 0.0
-            top[d] += math.log(mass) - HALF_LOG_2PI
+            top[d] += math.log(mass) + height[d]
 
 
 @numba.njit(cache=True, nogil=True)

@@ -5,9 +5,11 @@ Under each posterior draw row r has a normal for every member k that it has, wit
     mean      o_rk + d_rk' b_k                                    b_k the coefficients of the correction
     variance  sigma_k^2 exp(2 x_r' width) (1 + q_rk + n_r' t_k)   t_k squared ratios of new sites' and groups' effects
 
+or a Student's t, of which that variance is the square of the scale.
 The offset o and the design d of a row at a known site are relative to the site's smoothed values, q is what is open of its
 effects, and n says which levels are new there. Mean and variance over all draws are sums over moments of the draws, without a
-loop over them but for the widths; log densities are summed over all draws; quantiles, PIT and CRPS come from a matched mixture.
+loop over them but for the widths; log densities are summed over all draws; quantiles, PIT and CRPS come from a matched mixture,
+in which a t is four normals.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from bayesens.distributions import NormalMixture
+from bayesens.heavy_tails import log_below, mean_rule, normal_rule, t_variables
 from bayesens.predictive import MEAN_BINS, PART_ROWS, SD_BINS, SPREAD_FOR_BINS, Moments, joined, row_classes, stacked
 from bayesens.threads import share_out
 
@@ -44,6 +47,8 @@ class CorrectedDraws:
     coefficient : array (draw, member, column)
     new : array (draw, member, level)
         Squared ratios of the effects of new levels to sigma.
+    nu : array (draw), optional
+        Degrees of freedom of t kernels.
     """
 
     weight: np.ndarray
@@ -51,9 +56,15 @@ class CorrectedDraws:
     width: np.ndarray
     coefficient: np.ndarray
     new: np.ndarray
+    nu: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.sigma)
+
+    @cached_property
+    def normals(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Weights and relative variances of the normals that make up a t kernel, on average over draws."""
+        return None if self.nu is None else mean_rule(self.nu)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +156,8 @@ class CorrectedMixture:
         from bayesens.corrected_loops import mean_width
 
         base = share * self.draws.sigma[:, present] ** 2
+        if self.draws.nu is not None:  # the variance of a t
+            base = base * (self.draws.nu / (self.draws.nu - 2.0))[:, None]
         constant, slope = (base * widening).sum(axis=1), np.ascontiguousarray(base.T)
         left, x = np.ascontiguousarray(self.left[rows][:, present]), np.ascontiguousarray(self.x[rows])
         width = np.ascontiguousarray(self.draws.width.T)
@@ -187,7 +200,7 @@ class CorrectedMixture:
         for c, k in enumerate(present):
             base = self.draws.sigma[:, k] ** 2
             found = _matched(x[:, c], share[:, c], coefficient[:, c], base, widening[:, c], self.left[rows, k],
-                             self.x[rows], self.draws.width)  # fmt: skip
+                             self.x[rows], self.draws.width, self.draws.normals)  # fmt: skip
             parts.append(found)
         weight, mean, sd = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
         return weight / weight.sum(axis=1, keepdims=True), near[:, None] + mean, sd
@@ -205,6 +218,7 @@ class CorrectedMixture:
         from bayesens.corrected_loops import log_densities
 
         below = np.zeros(len(z), dtype=bool) if below is None else below
+        nu = np.zeros(0) if self.draws.nu is None else np.ascontiguousarray(self.draws.nu)
         for rows, present, kind, new in self._classes:
             near, x, coefficient = self._lines(rows, present)
             with np.errstate(divide="ignore"):
@@ -212,7 +226,7 @@ class CorrectedMixture:
             by_draw = (log_weight, np.ascontiguousarray(coefficient.transpose(1, 2, 0)),
                        np.ascontiguousarray(1.0 / self.draws.sigma[:, present].T**2),
                        np.ascontiguousarray(self._widening(present, new).T),
-                       np.ascontiguousarray(self.draws.width.T))  # fmt: skip
+                       np.ascontiguousarray(self.draws.width.T), nu)  # fmt: skip
             left, covariate = self.left[rows][:, present], self.x[rows]
             step = max(1, int(memory // (8 * len(self.draws))))
             for start in range(0, len(rows), step):
@@ -227,9 +241,19 @@ class CorrectedMixture:
                     target = np.where(below[pick], 0.0, z[pick]) - near[some][part]
                     log_densities(target, below[pick], *(np.ascontiguousarray(a[some][part]) for a in (x, left, covariate)),
                                   *by_draw, values)  # fmt: skip
+                    if len(nu):
+                        for row in np.flatnonzero(below[pick]):
+                            values[row] = self._log_below(pick[row])
                     visit(pick, values)
 
                 share_out(show, len(rows[some]))
+
+    def _log_below(self, row: int) -> np.ndarray:
+        """Log probability of a row's values below zero under every draw, of t kernels."""
+        assert self.draws.nu is not None
+        weight, mean, scale = self._kernels(np.array([row]), np.arange(len(self.draws)))
+        with np.errstate(divide="ignore"):
+            return log_below(np.log(weight[:, 0]).T, (-mean / scale)[:, 0].T, self.draws.nu)
 
     def log_likelihood(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
         """Log density of every row under every draw, (draw, row); NaN for rows without a prediction."""
@@ -257,7 +281,17 @@ class CorrectedMixture:
 
     # ----------------------------------------------------------------------------------------------------------- draws
     def components(self, rows: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weights, means and standard deviations of some rows of one class under some draws, (draw, row, present)."""
+        """Weights, means and standard deviations of normals, of some rows of one class under some draws, (draw, row, normal)."""
+        weight, mean, scale = self._kernels(rows, draw)
+        if self.draws.nu is None:
+            return weight, mean, scale
+        part, variance = (a[:, None, None] for a in normal_rule(self.draws.nu[draw]))
+        whole = [weight[..., None] * part, np.broadcast_to(mean[..., None], (*mean.shape, part.shape[-1]))]
+        whole.append(scale[..., None] * np.sqrt(variance))
+        return tuple(a.reshape(*mean.shape[:2], -1) for a in whole)  # type: ignore[return-value]
+
+    def _kernels(self, rows: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights, means and scales of kernels, (draw, row, present)."""
         ((_, present, kind, new),) = self.select(rows)._classes
         near, x, coefficient = self._lines(rows, present)
         mean = near[:, None] + np.einsum("skc,rkc->srk", coefficient[draw], x, optimize=True)
@@ -283,25 +317,27 @@ class CorrectedMixture:
     def _sampled(self, draw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         out = np.full((len(draw), len(self)), np.nan)
         for rows in self.parts(max(1, int(MEMORY // (8 * len(draw) * self.offset.shape[1])))):
-            weight, mean, sd = self.components(rows, draw)
+            weight, mean, sd = self._kernels(rows, draw)
             edges = np.cumsum(weight, axis=2)
             pick = rng.random(mean.shape[:2]) * edges[:, :, -1]
             component = np.minimum((pick[:, :, None] > edges).sum(axis=2), edges.shape[2] - 1)[:, :, None]
             mean, sd = (np.take_along_axis(a, component, axis=2)[:, :, 0] for a in (mean, sd))
-            out[:, rows] = mean + sd * rng.standard_normal(mean.shape)
+            nu = self.draws.nu
+            unit = rng.standard_normal(mean.shape) if nu is None else t_variables(nu[draw][:, None] + 0.0 * mean, rng)
+            out[:, rows] = mean + sd * unit
         return out
 
 
 # ------------------------------------------------------------------------------------------------- one component, matched
 def _matched(
     x: np.ndarray, share: np.ndarray, coefficient: np.ndarray, base: np.ndarray, widening: np.ndarray, left: np.ndarray,
-    covariate: np.ndarray, width: np.ndarray,
+    covariate: np.ndarray, width: np.ndarray, normals: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Weights, means and standard deviations (row, bin) of one component."""
     everything = [np.arange(len(share))]
     by_sd = _sd_bins(share, base * widening)
     if len(by_sd) == 1:
-        return _bins(x, everything, share, coefficient, base, widening, left, covariate, width)
+        return _bins(x, everything, share, coefficient, base, widening, left, covariate, width, normals)
     total = share.sum()
     apart = coefficient - share @ coefficient / total
     # What makes the mean vary depends on the row: there is a cut for every principal direction in units of typical rows.
@@ -310,12 +346,12 @@ def _matched(
     score = (apart * size) @ direction
     moved = (x / size @ direction) ** 2 * (share @ score**2)
     choice = np.argmax(moved, axis=1)
-    columns = len(by_sd) * (len(MEAN_BINS) - 1) * len(_nodes(share, width)[0])
+    columns = len(by_sd) * (len(MEAN_BINS) - 1) * len(_nodes(share, width, normals)[0])
     out = [np.empty((len(x), columns)) for _ in range(3)]
     for j in np.unique(choice):
         rows = choice == j
         subsets = [t for subset in by_sd for t in _cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
-        found = _bins(x[rows], subsets, share, coefficient, base, widening, left[rows], covariate[rows], width)
+        found = _bins(x[rows], subsets, share, coefficient, base, widening, left[rows], covariate[rows], width, normals)
         for array, part in zip(out, found, strict=True):
             array[rows] = part
     return out[0], out[1], out[2]
@@ -324,10 +360,11 @@ def _matched(
 def _bins(
     x: np.ndarray, subsets: list[np.ndarray], share: np.ndarray, coefficient: np.ndarray, base: np.ndarray,
     widening: np.ndarray, left: np.ndarray, covariate: np.ndarray, width: np.ndarray,
+    normals: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Share of each set of draws, and mean and standard deviation of the normal with the set's moments, (row, set)."""
     unsure = _unsure(covariate, width[np.concatenate(subsets)])
-    shares, nodes = _nodes(share, width)
+    shares, nodes = _nodes(share, width, normals)
     weights, means, sds = (np.empty((len(x), len(subsets) * len(nodes))) for _ in range(3))
     for b, subset in enumerate(subsets):
         columns = slice(b * len(nodes), (b + 1) * len(nodes))
@@ -337,8 +374,11 @@ def _bins(
         apart = coefficient[subset] - centre
         spread = (apart * w[:, None]).T @ apart
         variance = _mean_variance(w, base[subset], widening[subset], left, covariate, width[subset])
-        factor = np.exp(2.0 * np.outer(unsure, nodes))
-        factor /= (factor @ shares)[:, None]
+        if normals is None:
+            factor = np.exp(2.0 * np.outer(unsure, nodes))
+            factor /= (factor @ shares)[:, None]
+        else:
+            factor = nodes[None]
         parameter = np.maximum(np.einsum("ri,ij,rj->r", x, spread, x, optimize=True), 0.0)
         weights[:, columns] = total / len(share) * shares
         means[:, columns] = (x @ centre)[:, None]
@@ -346,8 +386,15 @@ def _bins(
     return weights, means, sds
 
 
-def _nodes(share: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shares and nodes of a component's widths; what decides is a row whose covariates are two from typical."""
+def _nodes(
+    share: np.ndarray, width: np.ndarray, normals: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares and nodes of a component's widths; what decides is a row whose covariates are two from typical.
+
+    A t kernel's shares are those of its normals, beside whose widths that of draws hardly matters, and its nodes variances.
+    """
+    if normals is not None:
+        return normals
     largest = np.linalg.eigvalsh(np.cov(width.T, ddof=0).reshape(width.shape[1], -1))[-1] if width.shape[1] else 0.0
     if 2.0 * np.sqrt(max(largest, 0.0)) <= UNSURE or share.sum() <= LIGHT * len(share):
         return np.ones(1), np.zeros(1)

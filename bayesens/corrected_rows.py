@@ -80,7 +80,8 @@ def predicted_rows(
         design = np.column_stack([np.ones(len(x)), x])
         unsure = np.einsum("ri,ij,rj->r", design, history["width_covariance"].values, design)
         left = (1.0 + left) * np.exp(2.0 * unsure)[:, None] - 1.0
-    draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((len(weight), 0))), coefficient, new)
+    width = draw.get("scale_slope", np.zeros((len(weight), 0)))
+    draws = CorrectedDraws(weight, draw["sigma"], width, coefficient, new, draw.get("nu"))
     return CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind)
 
 
@@ -114,10 +115,10 @@ def training_rows_of(
     seen[censored] = hidden_mean(seen[censored], fit[censored], np.sqrt(history["tau2"].values))[0]
     corrected = seen - (seen - fit) / (1.0 - leverage)
     x = Widths.from_dataset(history).at(corrected, rows.available, ensemble, rows.index)
-    draw = {name: flat(posterior[name]) for name in ("sigma", "scale_slope") if name in posterior}
+    draw = {name: flat(posterior[name]) for name in ("sigma", "scale_slope", "nu") if name in posterior}
     size, k = draw["sigma"].shape
     draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((size, 0))), np.zeros((size, k, 0)),
-                           np.zeros((size, k, 0)))  # fmt: skip
+                           np.zeros((size, k, 0)), draw.get("nu"))  # fmt: skip
     n = len(rows.y)
     return CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, leverage / (1.0 - leverage), np.zeros((n, 0), dtype=bool),
                             x, rows.available, kind)  # fmt: skip

@@ -444,6 +444,8 @@ def _fit_em(model: Any, ensemble: Any, *, starts: int, select: str) -> tuple[xr.
         dataset = dataset.assign(weight=("member", chosen.weight), sigma=("member", chosen.sigma))
         if chosen.width is not None and len(chosen.width):
             dataset = dataset.assign(scale_slope=("scale_covariate", chosen.width))
+        if chosen.nu is not None:
+            dataset = dataset.assign(nu=((), chosen.nu))
     dataset = dataset.expand_dims(chain=[0], draw=[0])
     table = [
         {

@@ -22,6 +22,12 @@ residual_sd_k^2. The two steps are a cut: what the mixture finds does not reach 
 meaning: ``bias`` is the member's own bias. Fitted at once (``correction="joint"``, :mod:`bayesens.models.joint_mixture`) the same
 formula is a mixture of regressions, in which a kernel that is not needed may stand anywhere.
 
+With ``kernel="student_t"`` these kernels are Student's t with nu degrees of freedom, of which sigma_ik is the scale,
+
+    nu - 2 ~ Gamma(2, .1)
+
+so that their variance, sigma_ik^2 nu / (nu - 2), is finite.
+
 With ``weights="group"`` row i has the weights w_g of its group g, drawn towards those of a typical group,
 
     w            = softmax(mu)                  mu      ~ ZeroSumNormal(1)
@@ -112,6 +118,9 @@ class BMA:
         rows. None takes mean and spread, and one width for a joint fit.
     sigma : {"member", "shared"}
         Kernel standard deviations: one a member, pooled by a hierarchical prior of their logarithms, or one for all.
+    kernel : {"normal", "student_t"}
+        Normal, or Student's t for errors with heavy tails, whose degrees of freedom ``nu`` are estimated; "own" only. The
+        posterior's ``sigma`` is then the scale of the t.
     sigma_spread : float or Prior
         Standard deviation of the logarithms of the members' sigmas about their mean. A number fixes it: a few members
         hardly tell it, and the posterior stays close to normal. A Prior, such as ``Prior("HalfNormal", sigma=0.25)``,
@@ -140,6 +149,8 @@ class BMA:
         Of the effects' standard deviations over that of the residual.
     scale_slope_prior : Prior
         Of the widths' coefficients, a standard deviation of their covariates.
+    nu_prior : Prior
+        Of the degrees of freedom of t kernels, less two.
     weight_prior, sigma_prior : Prior
         That of sigma in units of ``sigma_scale``. A Dirichlet prior with one number has that concentration for each of up to
         eight members; more members share what eight have.
@@ -167,6 +178,7 @@ class BMA:
     bias_covariates: tuple[str, ...] = ()
     scale: tuple[str, ...] | None = None
     sigma: str = "member"
+    kernel: str = "normal"
     sigma_spread: float | Prior = 0.3
     weights: str = "global"
     group: bool | None = None
@@ -184,6 +196,7 @@ class BMA:
     site_ratio_prior: Prior = field(default=RATIO)
     group_ratio_prior: Prior = field(default=RATIO)
     scale_slope_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
+    nu_prior: Prior = field(default=Prior("Gamma", alpha=2, beta=0.1))
     weight_prior: Prior = field(default=Prior("Dirichlet", a=1))
     sigma_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
     bias_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
@@ -195,6 +208,7 @@ class BMA:
 
     choices: ClassVar[dict[str, tuple[Any, ...]]] = {
         "correction": ("own", "joint"), "bias": ("linear", "additive", "none"), "sigma": ("member", "shared"),
+        "kernel": ("normal", "student_t"),
         "weights": ("global", "equal", "group"), "effects": ("source", "common", None),
         "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip
@@ -206,6 +220,9 @@ class BMA:
         if self.correction == "joint" and self.scale:
             raise ValueError(f"{type(self).__name__}(correction='joint') has one width for all rows; got scale={self.scale!r}. "
                              "Leave scale out, or use correction='own'.")  # fmt: skip
+        if self.correction == "joint" and self.kernel != "normal":
+            raise ValueError(f"{type(self).__name__}(correction='joint') has normal kernels; got kernel={self.kernel!r}. "
+                             "Leave kernel out, or use correction='own'.")  # fmt: skip
         if self.correction == "joint" and self.bias_covariates:
             raise ValueError(f"{type(self).__name__}(correction='joint') has no covariates of the bias; got "
                              f"bias_covariates={self.bias_covariates!r}. Leave them out, or use correction='own'.")  # fmt: skip
@@ -254,10 +271,11 @@ class BMA:
             width: Any = pt.zeros(0)
             if table.widths.names:
                 width = model.scale_slope_prior.create("scale_slope", dims="scale_covariate")
+            nu = model.tail_variable()
             if likelihood == "rows":
-                observe_rows(table, weight if groups is None else weight[groups[1]], sigma, width)
+                observe_rows(table, weight if groups is None else weight[groups[1]], sigma, width, nu)
             else:
-                observe_fused(table, log_weight, sigma, width, groups)
+                observe_fused(table, log_weight, sigma, width, nu, groups)
         return pymc_model
 
     def build_correction(self, data: Data, member: str) -> pm.Model:
@@ -319,6 +337,14 @@ class BMA:
         spread = self.sigma_spread.create("sigma_spread")
         unit = self.by_member(members, "sigma_unit", lambda n, d: pm.Normal(n, 0.0, 1.0, dims=d))
         return pm.Deterministic("sigma", self._floored(sigma_mean * pt.exp(spread * unit)), dims="member")
+
+    def tail_variable(self) -> Any:
+        """Degrees of freedom of t kernels; None for normal ones."""
+        import pymc as pm
+
+        if self.kernel == "normal":
+            return None
+        return pm.Deterministic("nu", 2.0 + self.nu_prior.create("nu_above_two"))
 
     def _floored(self, sigma: Any) -> Any:
         """Add the variance of rounding."""
@@ -462,7 +488,12 @@ class BMA:
             warn_memorised(seen[0], data.corrected[use][:, there], seen[1], names)
             # In units of each row's own width, so that large errors of large values are no outliers.
             alike = _even(data)[use][:, there]
-            warn_outliers(np.zeros(len(alike)), alike, seen[1], names)
+            if self.kernel == "normal":
+                warn_outliers(np.zeros(len(alike)), alike, seen[1], names)
+            elif data.mixture.censored.any():
+                raise ValueError(f"{type(self).__name__}(kernel='student_t', transform='sqrt') has no density of observations of "
+                                 f"zero, and {int(data.mixture.censored.sum())} of {len(data.rows.y)} training rows are zero. "
+                                 "Use kernel='normal'.")  # fmt: skip
         if self.weights == "equal":
             return
         rows = self.rows(ensemble)
@@ -554,7 +585,8 @@ class BMA:
         cluster = self.cluster(table.members)
         optima = corrected_em_starts(table.mixture, cluster=cluster, shared=self.sigma == "shared", starts=starts, seed=seed,
                                      tolerance=tolerance, fixed_weight=self.weights == "equal",
-                                     floor=table.model.sigma_floor, penalty=table.model.penalty(table.members))  # fmt: skip
+                                     floor=table.model.sigma_floor, penalty=table.model.penalty(table.members),
+                                     student=self.kernel == "student_t")  # fmt: skip
         found = xr.Dataset({name: (dims[2:], values[0, 0]) for name, (dims, values) in
                             point_correction(table, self.recipe(table.members)).items()})  # fmt: skip
         return found.assign_coords(self.coordinates(table)), optima
@@ -576,7 +608,11 @@ class BMA:
             else 0.3
         )
         return Penalty(concentration, float(np.log(self.sigma_scale)) + _number(sigma.get("mu", 0.0)),
-                       _number(sigma.get("sigma", 1.0)), float(spread), _number(width))  # fmt: skip
+                       _number(sigma.get("sigma", 1.0)), float(spread), _number(width), self._tail())  # fmt: skip
+
+    def _tail(self) -> tuple[float, float]:
+        given = dict(self.nu_prior.parameters) if self.nu_prior.family == "Gamma" else {}
+        return _number(given.get("alpha", 2.0)), _number(given.get("beta", 0.1))
 
     # ------------------------------------------------------------------------------------------------------- prediction
     @property
@@ -702,7 +738,7 @@ class BMA:
         return own, codes(ensemble.labels("group"), posterior["group"].values, n)
 
 
-def observe_rows(table: CorrectedTable, weight: Any, sigma: Any, width: Any) -> None:
+def observe_rows(table: CorrectedTable, weight: Any, sigma: Any, width: Any, nu: Any) -> None:
     """The likelihood as a statistician would write it."""
     import pymc as pm
     import pytensor.tensor as pt
@@ -718,11 +754,24 @@ def observe_rows(table: CorrectedTable, weight: Any, sigma: Any, width: Any) -> 
     if below.any():
         log_below = pm.logcdf(pm.Normal.dist(mean[below], sd[below]), table.rows.y[below][:, None])
         pm.Potential("y_below", pt.logsumexp(pt.log(share[below]) + log_below, axis=1).sum())
-    pm.NormalMixture("y", w=share[seen], mu=mean[seen], sigma=sd[seen], observed=table.rows.y[seen])
+    if nu is None:
+        pm.NormalMixture("y", w=share[seen], mu=mean[seen], sigma=sd[seen], observed=table.rows.y[seen])
+    else:
+        pm.Mixture(
+            "y",
+            w=share[seen],
+            comp_dists=pm.StudentT.dist(nu=nu, mu=mean[seen], sigma=sd[seen]),
+            observed=table.rows.y[seen],
+        )
 
 
 def observe_fused(
-    table: CorrectedTable, log_weight: Any, sigma: Any, width: Any, groups: tuple[np.ndarray, np.ndarray] | None
+    table: CorrectedTable,
+    log_weight: Any,
+    sigma: Any,
+    width: Any,
+    nu: Any,
+    groups: tuple[np.ndarray, np.ndarray] | None,
 ) -> None:
     """The same density in one pass over the rows, group by group where these have weights of their own."""
     import pymc as pm
@@ -730,11 +779,12 @@ def observe_fused(
 
     from bayesens.likelihoods.ops import corrected_loglik
 
+    tail = pt.zeros(0) if nu is None else nu[None]
     if groups is None:
-        parts = [corrected_loglik(log_weight, pt.log(sigma), width, rows=table.mixture)]
+        parts = [corrected_loglik(log_weight, pt.log(sigma), width, tail, rows=table.mixture)]
     else:
         some = [table.mixture.select(np.flatnonzero(groups[1] == g)) for g in range(len(groups[0]))]
-        parts = [corrected_loglik(log_weight[g], pt.log(sigma), width, rows=rows) for g, rows in enumerate(some)]
+        parts = [corrected_loglik(log_weight[g], pt.log(sigma), width, tail, rows=rows) for g, rows in enumerate(some)]
     pm.Potential("loglik", sum(parts[1:], parts[0]))
 
 

@@ -1,7 +1,8 @@
 """The optimum of a mixture around corrected members, whose widths follow the rows, by expectation-maximisation.
 
 Weights and sigmas have the steps of :mod:`bayesens.likelihoods.em`, with squares in units of each row's width; the
-coefficients of the log widths take a scoring step, whose information matrix is 2 X'X whatever the responsibilities are.
+coefficients of the log widths take a scoring step, whose information matrix is 2 X'X whatever the responsibilities are, and so
+does log(nu - 2) of t kernels, whose information is that of a t with known location and scale.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy import optimize
+from scipy.special import polygamma
 
 from bayesens.likelihoods.corrected_mixture import CorrectedRows, by_parts
 from bayesens.likelihoods.em import (
@@ -30,6 +32,7 @@ __all__ = ["Penalty", "corrected_em", "corrected_em_starts"]
 
 STEP = 0.5  # by how much a scoring step may change a coefficient of the widths, or a logarithm of sigma
 STEEPEST = 30.0  # of such a coefficient
+FIRST_TAIL = 8.0  # nu - 2 of t kernels at the start
 MOST_FOR_NEWTON = 60  # parameters: the Hessian costs two passes a parameter
 ROWS_FOR_STARTS, MANY = 3_000, 20  # members, with which the standard start is enough: their kernels hardly differ
 
@@ -48,6 +51,8 @@ class Penalty:
         log sigma_mean ~ Normal(center, between), log sigma ~ Normal(log sigma_mean, spread).
     width : float
         Standard deviation of the widths' coefficients.
+    tail : tuple of float
+        Shape and rate of the Gamma prior of nu - 2, where kernels are t.
     """
 
     concentration: np.ndarray
@@ -55,6 +60,7 @@ class Penalty:
     between: float
     spread: float
     width: float
+    tail: tuple[float, float] = (2.0, 0.1)
 
     def sigma(self, log_sigma: np.ndarray, *, shared: bool) -> tuple[float, np.ndarray, float]:
         """Log density of log sigmas with their mean at its best, its gradient, and the curvature of one."""
@@ -69,11 +75,12 @@ class Penalty:
 
 
 class WidthSteps(Steps):
-    """EM steps; variances have the exponentials of twice the widths' coefficients behind them."""
+    """EM steps; behind the variances stand the exponentials of twice the widths' coefficients, and of twice log(nu - 2)."""
 
     def __init__(
-        self, rows: CorrectedRows, cluster: np.ndarray, *, shared: bool, fixed_weight: bool, penalty: Penalty | None
-    ) -> None:
+        self, rows: CorrectedRows, cluster: np.ndarray, *, shared: bool, fixed_weight: bool, penalty: Penalty | None,
+        student: bool = False,
+    ) -> None:  # fmt: skip
         available = rows.available
         self.data, self.penalty = rows, penalty
         self.pattern, self.count = available[:1], np.array([len(available)])
@@ -81,7 +88,7 @@ class WidthSteps(Steps):
             self.pattern, self.count = np.unique(available, axis=0, return_counts=True)
         self.of_cluster = np.equal.outer(np.arange(cluster.max() + 1), cluster).astype(float)
         self.first = np.argmax(self.of_cluster, axis=1)
-        self.cluster, self.shared, self.fixed_weight = cluster, shared, fixed_weight
+        self.cluster, self.shared, self.fixed_weight, self.student = cluster, shared, fixed_weight, student
         self.parts = PARTS if len(available) >= ROWS_FOR_THREADS else 1
         self.rows, self.passes, self.members = len(available), 0, available.shape[1]
         information = 2.0 * rows.x.T @ rows.x
@@ -94,12 +101,15 @@ class WidthSteps(Steps):
     def evaluate(
         self, weight: np.ndarray, scales: np.ndarray
     ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Objective; responsibilities, presence and gradient by log sigma of each cluster; gradient by the widths.
+        """Objective; responsibilities, presence and gradient by log sigma of each cluster; gradient by widths and log(nu - 2).
 
         Responsibilities have the prior's counts with them, and presence their sum.
         """
         k = self.members
-        theta = np.concatenate([np.log(np.maximum(weight, TINY)), 0.5 * np.log(scales)])
+        logs = 0.5 * np.log(scales)
+        above = np.exp(logs[-1:] if self.student else logs[:0])
+        widths = logs[k : len(logs) - len(above)]
+        theta = np.concatenate([[self.student], np.log(np.maximum(weight, TINY)), logs[:k], widths, 2.0 + above])
         self.passes += 1
         total = by_parts(theta, self.data, self.parts)
         there = np.maximum(self.pattern @ weight, TINY)
@@ -107,15 +117,21 @@ class WidthSteps(Steps):
         presence = self.pattern.T @ (self.count / there) + self.concentration.sum()
         shares = self.of_cluster @ total[1 : 1 + k]
         by_sigma, by_width = self.of_cluster @ total[1 + k : 1 + 2 * k], total[1 + 2 * k :]
+        if self.student:
+            by_width[-1] *= above[0]
         if self.shared:
             by_sigma = by_sigma.sum(keepdims=True)
         if self.penalty is not None:
             own = self.of_cluster @ weight
             value += float(self.concentration @ np.log(np.maximum(own, TINY)))
-            log_sigma, width = 0.5 * np.log(scales[:k][self.first]), 0.5 * np.log(scales[k:])
-            prior, gradient, _ = self.penalty.sigma(log_sigma, shared=self.shared)
-            value += prior - 0.5 * float(width @ width) / self.penalty.width**2
-            by_sigma, by_width = by_sigma + gradient, by_width - width / self.penalty.width**2
+            prior, gradient, _ = self.penalty.sigma(logs[:k][self.first], shared=self.shared)
+            value += prior - 0.5 * float(widths @ widths) / self.penalty.width**2
+            by_sigma = by_sigma + gradient
+            by_width[: len(widths)] -= widths / self.penalty.width**2
+            if self.student:
+                shape, rate = self.penalty.tail
+                value += float(shape * logs[-1] - rate * above[0])
+                by_width[-1] += shape - rate * above[0]
         return value, shares, presence, by_sigma, by_width
 
     def __call__(self, weight: np.ndarray, scales: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -132,10 +148,21 @@ class WidthSteps(Steps):
         factor = np.maximum(np.where(some, 1.0 + by_sigma / np.where(some, counts, 1.0), 1.0), 0.0)
         if self.penalty is not None:
             factor = np.clip(factor, np.exp(-2.0 * STEP), np.exp(2.0 * STEP))
-        step = np.clip(self.information @ by_width, -STEP, STEP)
+        step = self.information @ by_width[: len(self.information)]
+        if self.student:
+            step = np.append(step, by_width[-1] / self.tail_information(np.sqrt(scales[-1])))
+        step = np.clip(step, -STEP, STEP)
         own = factor[0] * np.ones(self.members) if self.shared else factor[self.cluster]
         return value, weight, np.concatenate([scales[: self.members] * own,
                                               scales[self.members :] * np.exp(2.0 * step)])  # fmt: skip
+
+    def tail_information(self, above: float) -> float:
+        """Of log(nu - 2): that of the rows, were their kernels known, and the prior's."""
+        nu = 2.0 + above
+        one = 0.25 * (polygamma(1, 0.5 * nu) - polygamma(1, 0.5 * (nu + 1.0)))
+        one -= (nu + 5.0) / (2.0 * nu * (nu + 1.0) * (nu + 3.0))
+        prior = 1e-8 * self.rows if self.penalty is None else self.penalty.tail[1] * above
+        return float(self.rows * max(one, 0.0) * above**2 + prior)
 
     def moved(self, before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> float:
         """By how much a step changed weights, logarithms of variances as far as their member counts, and widths."""
@@ -176,8 +203,8 @@ class WidthSteps(Steps):
 
 def corrected_em(
     rows: CorrectedRows, *, weight: np.ndarray, sigma: np.ndarray, cluster: np.ndarray, shared: bool,
-    fixed_weight: bool = False, floor: float = 0.0, penalty: Penalty | None = None, tolerance: float = 1e-10,
-    max_iterations: int = 100_000, patience: int = PATIENCE, start: str = "standard",
+    fixed_weight: bool = False, floor: float = 0.0, penalty: Penalty | None = None, student: bool = False,
+    tolerance: float = 1e-10, max_iterations: int = 100_000, patience: int = PATIENCE, start: str = "standard",
 ) -> Optimum:  # fmt: skip
     """Maximise the likelihood, or the posterior density, from one start.
 
@@ -194,6 +221,8 @@ def corrected_em(
         Standard deviation of rounding, where observations tie with members: sigma ends at about that or above.
     penalty : Penalty, optional
         Log densities that are added; None for maximum likelihood.
+    student : bool
+        Whether kernels are t, with degrees of freedom that are estimated too.
     tolerance : float
         Relative change of the objective at which the search ends, once weights, scales and widths stand still too.
     max_iterations : int
@@ -215,25 +244,31 @@ def corrected_em(
     if floor > 0.0:  # rounding adds its variance to every square, which bounds the likelihood
         away = np.hypot(rows.residual, floor * np.sqrt(1.0 + rows.excess))
         rows = replace(rows, residual=np.where(rows.censored[:, None], rows.residual, away))
-    step = WidthSteps(rows, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight, penalty=penalty)
-    begin = np.concatenate([np.asarray(sigma, dtype=float) ** 2, np.ones(rows.x.shape[1])])
+    step = WidthSteps(
+        rows, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight, penalty=penalty, student=student
+    )
+    tail = [FIRST_TAIL**2] if student else []
+    begin = np.concatenate([np.asarray(sigma, dtype=float) ** 2, np.ones(rows.x.shape[1]), tail])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         w, scales, loglik, iterations, converged = climb(
             step, np.array(weight, dtype=float), begin, tolerance, max_iterations, patience
         )
-    found, width = np.sqrt(scales[: len(w)]), 0.5 * np.log(scales[len(w) :])
+    found, width = np.sqrt(scales[: len(w)]), 0.5 * np.log(scales[len(w) : len(w) + rows.x.shape[1]])
     if not np.isfinite(loglik) or not np.all(found > 0.0):
         raise ValueError(
             "The likelihood has no maximum: a member reproduces observations exactly and its sigma goes to zero. "
             "Use sigma='shared', or method='nuts', whose prior bounds sigma."
         )
-    plain = WidthSteps(rows, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight, penalty=None)
-    return Optimum(w, found, plain.evaluate(w, scales)[0], int(iterations), bool(converged), start, width)
+    plain = WidthSteps(
+        rows, np.asarray(cluster), shared=shared, fixed_weight=fixed_weight, penalty=None, student=student
+    )
+    nu = 2.0 + float(np.sqrt(scales[-1])) if student else None
+    return Optimum(w, found, plain.evaluate(w, scales)[0], int(iterations), bool(converged), start, width, nu)
 
 
 def corrected_em_starts(
     rows: CorrectedRows, *, cluster: np.ndarray, shared: bool, fixed_weight: bool = False, floor: float = 0.0,
-    penalty: Penalty | None = None, starts: int = 12, seed: int = 0, tolerance: float = 1e-10,
+    penalty: Penalty | None = None, student: bool = False, starts: int = 12, seed: int = 0, tolerance: float = 1e-10,
 ) -> list[Optimum]:  # fmt: skip
     """Run EM from the standard start, and where sigmas differ from a few others.
 
@@ -250,7 +285,7 @@ def corrected_em_starts(
     best = np.sqrt(np.min(squares.sum(axis=0) / rows.available.sum(axis=0)))
     equal = np.full(k, 1.0 / k)
     common: dict[str, Any] = {"cluster": cluster, "shared": shared, "fixed_weight": fixed_weight,
-                                          "floor": floor, "penalty": penalty, "tolerance": tolerance}  # fmt: skip
+               "floor": floor, "penalty": penalty, "student": student, "tolerance": tolerance}  # fmt: skip
     standard = corrected_em(rows, weight=equal, sigma=np.full(k, best), **common)
     # With one sigma for all, and complete rows, the log likelihood is concave in the weights at any sigma and width.
     more = 0 if k == 1 or k > MANY or shared or fixed_weight else -(-starts // 4)

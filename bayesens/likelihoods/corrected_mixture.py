@@ -1,17 +1,20 @@
-"""Log likelihood of a mixture of normal kernels around corrected members, whose widths follow the rows, and its gradient.
+"""Log likelihood of a mixture of kernels around corrected members, whose widths follow the rows, and its gradient.
 
     p(y_i) = sum_k w_k / W_i  Normal(y_i; c_ik, sigma_k^2 exp(2 x_i' width) (1 + q_ik))        W_i = sum of the weights present
 
 The corrected members c are given, and so is the share q by which what is open of the correction widens a kernel. A row enters
 by its squares (y_i - c_ik)^2 / (1 + q_ik). An observation that is only known to lie at zero or below (a square root's zero)
 has the probability of that in place of the density.
+
+Kernels are normal, or Student's t with ``nu`` degrees of freedom, whose scale is then the product that is a normal's standard
+deviation. Parameters stand end to end: 1 for t kernels or else 0, log weights, log sigmas, coefficients of the widths, and nu.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import erfc
+from math import erfc, lgamma
 
 import numba
 import numpy as np
@@ -104,6 +107,46 @@ def _terms(squares, inverse, constant, half, z, term):  # type: ignore[no-untype
         term[i] = constant - 0.5 * z[i]
 
 
+@INNER
+def _digamma(x):  # type: ignore[no-untyped-def]
+    """Derivative of the log of the gamma function, x > 0: upwards to 8, and from there its asymptotic series."""
+    value = 0.0
+    while x < 8.0:
+        value -= 1.0 / x
+        x += 1.0
+    r = 1.0 / (x * x)
+    return (
+        value
+        + np.log(x)
+        - 0.5 / x
+        - r * (1.0 / 12.0 - r * (1.0 / 120.0 - r * (1.0 / 252.0 - r * (1.0 / 240.0 - r / 132.0))))
+    )
+
+
+@INNER
+def log_t_constant(nu):  # type: ignore[no-untyped-def]
+    """Log of the density of Student's t at zero over that of the standard normal."""
+    return lgamma(0.5 * (nu + 1.0)) - lgamma(0.5 * nu) - 0.5 * np.log(0.5 * nu)
+
+
+@numba.njit(**BARE, fastmath=FAST)
+def _heavy(nu, constant, z, term, by_nu):  # type: ignore[no-untyped-def]
+    """Log densities of t kernels; squares times their weights (nu + 1) / (nu + z); and derivatives by nu."""
+    for i in range(len(z)):
+        far = np.log1p(z[i] / nu)
+        term[i] = constant - 0.5 * (nu + 1.0) * far
+        z[i] *= (nu + 1.0) / (nu + z[i])
+        by_nu[i] = 0.5 * (z[i] / nu - far)
+
+
+@numba.njit(**BARE, fastmath=FAST)
+def _mean_by(term, inverse_mass, by_nu):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(len(term)):
+        total += term[i] * inverse_mass[i] * by_nu[i]
+    return total
+
+
 @numba.njit(**BARE, fastmath=FAST)
 def _shares(term, inverse_mass, z, pull):  # type: ignore[no-untyped-def]
     """A member's responsibilities, and them times standardised squares; adds the latter to each row's pull."""
@@ -140,7 +183,8 @@ def _log_ndtr(t):  # type: ignore[no-untyped-def]
 
 @INNER
 def _below(theta, data, n, k, p, missing, at, start, stop, out):  # type: ignore[no-untyped-def]
-    """Log probability of censored rows, and its gradient."""
+    """Log probability of censored rows around normal kernels, and its gradient."""
+    theta = theta[1:]
     value, t, term = 0.0, np.empty(k), np.empty(k)
     for i in range(start, stop):
         eta, top = 0.0, -np.inf
@@ -173,14 +217,16 @@ def _below(theta, data, n, k, p, missing, at, start, stop, out):  # type: ignore
 def _block(theta, data, n, k, p, widened, missing, start, m, scratch, bits, out):  # type: ignore[no-untyped-def]
     """Log likelihood of ``m`` rows before weights are renormalised; adds its gradient to ``out`` unless that is empty.
 
-    ``theta`` holds log weights, log sigmas and widths. Arrays are cut from one dimension only, which tells the compiler that
-    their elements lie side by side.
+    Arrays are cut from one dimension only, which tells the compiler that their elements lie side by side.
     """
+    student, theta = theta[0] > 0.0, theta[1:]
+    nu = theta[2 * k + p] if student else np.inf
+    height = log_t_constant(nu) if student else 0.0
     top, mass = scratch[2 * k][:m], scratch[2 * k + 1][:m]
     eta, inverse = scratch[2 * k + 2][:m], scratch[2 * k + 3][:m]
     value = 0.0
     if p:
-        _widths(data, k * n, n, start, theta[2 * k :], eta, inverse, bits[:m], bits.view(np.float64)[:m])
+        _widths(data, k * n, n, start, theta[2 * k : 2 * k + p], eta, inverse, bits[:m], bits.view(np.float64)[:m])
         for i in range(m):
             value -= eta[i]
     else:
@@ -195,6 +241,8 @@ def _block(theta, data, n, k, p, widened, missing, start, m, scratch, bits, out)
         term = scratch[k + j][:m]
         _terms(data[j * n + start : j * n + start + m], inverse, theta[j] - theta[k + j], 0.5 * np.exp(-2.0 * theta[k + j]),
                scratch[j][:m], term)  # fmt: skip
+        if student:
+            _heavy(nu, theta[j] - theta[k + j] + height, scratch[j][:m], term, scratch[2 * k + 4 + j][:m])
         if widened:
             extra = data[at + j * n + start : at + j * n + start + m]
             for i in range(m):
@@ -225,6 +273,10 @@ def _block(theta, data, n, k, p, widened, missing, start, m, scratch, bits, out)
             share, scaled = _shares(scratch[k + j][:m], mass, scratch[j][:m], top)
             out[j] += share
             out[k + j] += scaled - share
+        if student:
+            out[2 * k + p] += m * 0.5 * (_digamma(0.5 * (nu + 1.0)) - _digamma(0.5 * nu) - 1.0 / nu)
+            for j in range(k):
+                out[2 * k + p] += _mean_by(scratch[k + j][:m], mass, scratch[2 * k + 4 + j][:m])
         for c in range(p):
             out[2 * k + c] += _product(data[(k + c) * n + start : (k + c) * n + start + m], top)
     return value
@@ -248,13 +300,19 @@ def _rows(theta, data, index, begin, end, scratch, bits, out):  # type: ignore[n
 
 
 @INNER
+def _scratch(theta, k):  # type: ignore[no-untyped-def]
+    """Room for a block's rows."""
+    return np.empty((3 * k + 4 if theta[0] > 0.0 else 2 * k + 4, BLOCK)), np.empty(BLOCK, dtype=np.int64)
+
+
+@INNER
 def _one(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Log likelihood of all rows; its gradient goes into ``out`` unless that is empty."""
     n, k = index[0], index[1]
-    scratch, bits = np.empty((2 * k + 4, BLOCK)), np.empty(BLOCK, dtype=np.int64)
+    scratch, bits = _scratch(theta, k)
     for i in range(len(out)):
         out[i] = 0.0
-    value = _renormalisation(theta, index, out) + _rows(theta, data, index, 0, n, scratch, bits, out)
+    value = _renormalisation(theta[1:], index, out) + _rows(theta, data, index, 0, n, scratch, bits, out)
     if np.isfinite(value):
         return value
     for i in range(len(out)):
@@ -263,26 +321,26 @@ def _one(theta, data, index, out):  # type: ignore[no-untyped-def]
 
 
 def corrected_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Value and gradient for a C function, from and into flat arrays: the number of covariates, then the parameters."""
+    """Value and gradient for a C function, from and into flat arrays."""
     n, k, patterns = index[0], index[1], index[2]
     tail = 3 + patterns * (k + 1)
     index = numba.carray(index, tail + 3)
-    size = 2 * k + index[tail]
+    size = 2 * k + index[tail] + (1 if numba.carray(theta, 1)[0] > 0.0 else 0)
     columns = k + index[tail] + (k if index[tail + 1] else 0) + (k if patterns else 0)
     out = numba.carray(out, 1 + size)
-    out[0] = _one(numba.carray(theta, 1 + size)[1:], numba.carray(data, n * columns), index, out[1:])
+    out[0] = _one(numba.carray(theta, 1 + size), numba.carray(data, n * columns), index, out[1:])
 
 
 @KERNEL
 def corrected_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Values alone, for many sets of parameters ``theta (draw, 1 + parameter)``; each block is read once. Into ``out``."""
     n, k, none = index[0], index[1], np.empty(0)
-    scratch, bits = np.empty((2 * k + 4, BLOCK)), np.empty(BLOCK, dtype=np.int64)
+    scratch, bits = _scratch(theta[0], k)
     for d in range(len(theta)):
         out[d, 0] = _renormalisation(theta[d, 1:], index, none)
     for start in range(0, n, BLOCK):
         for d in range(len(theta)):
-            out[d, 0] += _rows(theta[d, 1:], data, index, start, min(start + BLOCK, n), scratch, bits, none)
+            out[d, 0] += _rows(theta[d], data, index, start, min(start + BLOCK, n), scratch, bits, none)
     for d in range(len(theta)):
         if not np.isfinite(out[d, 0]):
             out[d, 0] = -np.inf
@@ -292,7 +350,7 @@ def corrected_values(theta, data, index, out):  # type: ignore[no-untyped-def]
 def corrected_part(theta, data, index, begin, end, out):  # type: ignore[no-untyped-def]
     """Log likelihood of some rows before weights are renormalised, then its gradient."""
     k = index[1]
-    scratch, bits = np.empty((2 * k + 4, BLOCK)), np.empty(BLOCK, dtype=np.int64)
+    scratch, bits = _scratch(theta, k)
     out[:] = 0.0
     out[0] = _rows(theta, data, index, begin, end, scratch, bits, out[1:])
 
@@ -302,7 +360,7 @@ def by_parts(theta: np.ndarray, rows: CorrectedRows, parts: int) -> np.ndarray:
     data, index = rows.packed
 
     def run(part: slice) -> np.ndarray:
-        out = np.empty(1 + len(theta))
+        out = np.empty(len(theta))
         corrected_part(theta, data, index, part.start, part.stop, out)
         return out
 

@@ -42,6 +42,8 @@ class Optimum:
         Which start led here.
     width : array (covariate), optional
         Coefficients of log widths, where they follow the rows.
+    nu : float, optional
+        Degrees of freedom of t kernels.
     """
 
     weight: np.ndarray
@@ -51,6 +53,7 @@ class Optimum:
     converged: bool
     start: str
     width: np.ndarray | None = None
+    nu: float | None = None
 
 
 def least_squares(y: np.ndarray, f: np.ndarray, available: np.ndarray, *, bias: str,

@@ -197,13 +197,13 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
 
 
 class CorrectedLogLik(Likelihood):
-    n_parameters = 3
+    n_parameters = 4
 
     packed, values = staticmethod(corrected_packed), staticmethod(corrected_values)
 
 
-def corrected_loglik(log_weight: Any, log_sigma: Any, width: Any, *, rows: CorrectedRows) -> Any:
-    """Log likelihood of a mixture of normal kernels around corrected members.
+def corrected_loglik(log_weight: Any, log_sigma: Any, width: Any, nu: Any, *, rows: CorrectedRows) -> Any:
+    """Log likelihood of a mixture of kernels around corrected members.
 
     Parameters
     ----------
@@ -211,6 +211,8 @@ def corrected_loglik(log_weight: Any, log_sigma: Any, width: Any, *, rows: Corre
         Weights in logarithms, up to a constant; they are renormalised over the members that a row has.
     width : tensor (covariate)
         Coefficients of the log widths.
+    nu : tensor (1) or (0)
+        Degrees of freedom of t kernels; an empty one for normal kernels.
     rows : CorrectedRows
 
     Returns
@@ -218,7 +220,7 @@ def corrected_loglik(log_weight: Any, log_sigma: Any, width: Any, *, rows: Corre
     tensor ()
     """
     data, index = rows.packed
-    return CorrectedLogLik().at(log_weight, log_sigma, width, data=data, index=index)
+    return CorrectedLogLik().at(log_weight, log_sigma, width, nu, data=data, index=index)
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels

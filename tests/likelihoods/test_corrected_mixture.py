@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from bayesens.calling import over_draws
 from bayesens.likelihoods.corrected_em import corrected_em, corrected_em_starts
@@ -31,22 +31,37 @@ def problem(n, k, p, missing, censored, widened, seed=0):
 
 
 def loglik(rows, theta):
-    k = rows.residual.shape[1]
+    k, p = rows.residual.shape[1], rows.x.shape[1]
     log_weight = np.where(rows.available, theta[:k], -np.inf)
-    sd = np.exp(theta[k : 2 * k] + (rows.x @ theta[2 * k :])[:, None]) * np.sqrt(1.0 + rows.excess)
+    sd = np.exp(theta[k : 2 * k] + (rows.x @ theta[2 * k : 2 * k + p])[:, None]) * np.sqrt(1.0 + rows.excess)
     z = rows.residual / sd
-    term = np.where(rows.censored[:, None], norm.logcdf(z), norm.logpdf(z) - np.log(sd))
+    kernel = t(theta[-1]) if len(theta) > 2 * k + p else norm
+    term = np.where(rows.censored[:, None], norm.logcdf(z), kernel.logpdf(z) - np.log(sd))
     return np.sum(logsumexp(log_weight + term, axis=1) - logsumexp(log_weight, axis=1))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradient(case):
-    rows, theta = problem(*CASES[case])
+    check_value_and_gradient(*problem(*CASES[case]))
+
+
+@pytest.mark.parametrize("nu", [2.3, 7.0, 400.0])
+@pytest.mark.parametrize(
+    "case", [(1300, 4, 2, False, False, False), (1300, 4, 2, True, False, True), (600, 1, 0, False, False, True)]
+)
+def test_value_and_gradient_of_t_kernels(case, nu):
+    rows, theta = problem(*case)
+    check_value_and_gradient(rows, np.r_[theta, nu])
+
+
+def check_value_and_gradient(rows, theta):
     data, index = rows.packed
-    head = np.r_[float(rows.x.shape[1]), theta][None]
+    student = len(theta) > 2 * rows.residual.shape[1] + rows.x.shape[1]
+    head = np.r_[float(student), theta][None]
     value, *gradient = over_draws(CorrectedLogLik.address(), head, data, index, 1 + len(theta))[0]
     assert value == pytest.approx(loglik(rows, theta), abs=1e-9)
-    numeric = [(loglik(rows, theta + h) - loglik(rows, theta - h)) / 2e-6 for h in 1e-6 * np.eye(len(theta))]
+    step = 1e-6 * np.maximum(1.0, np.abs(theta) ** 1.5)
+    numeric = [(loglik(rows, theta + h) - loglik(rows, theta - h)) / (2.0 * h.sum()) for h in np.diag(step)]
     np.testing.assert_allclose(gradient, numeric, atol=2e-5)
     alone = np.empty((1, 1))
     corrected_values(head, data, index, alone)
@@ -54,15 +69,16 @@ def test_value_and_gradient(case):
 
 
 def test_parts_add_up_to_the_whole():
-    rows, theta = problem(*CASES["everything"])
-    np.testing.assert_allclose(by_parts(theta, rows, 1), by_parts(theta, rows, 7), rtol=1e-11, atol=1e-9)
+    rows, theta = problem(1300, 4, 2, True, False, True)
+    for flat in (np.r_[0.0, theta], np.r_[1.0, theta, 5.0]):
+        np.testing.assert_allclose(by_parts(flat, rows, 1), by_parts(flat, rows, 7), rtol=1e-11, atol=1e-9)
 
 
 def test_a_width_that_is_no_number_has_no_likelihood():
     rows, theta = problem(*CASES["plain"])
     data, index = rows.packed
     theta[-1] = 1e6
-    out = over_draws(CorrectedLogLik.address(), np.r_[2.0, theta][None], data, index, 1 + len(theta))[0]
+    out = over_draws(CorrectedLogLik.address(), np.r_[0.0, theta][None], data, index, 1 + len(theta))[0]
     assert out[0] == -np.inf or out[0] < -1e5
     assert np.all(np.isfinite(out[1:]))
 
@@ -113,3 +129,34 @@ def test_starts_are_the_same_for_a_seed():
     one, other = (corrected_em_starts(rows, cluster=np.arange(3), shared=False, starts=4, seed=1) for _ in range(2))
     assert [o.loglik for o in one] == [o.loglik for o in other]
     assert one[0].start == "standard"
+
+
+def heavy(n, seed=0):
+    """Rows around two members whose errors have tails of a t with four degrees of freedom."""
+    rng = np.random.default_rng(seed)
+    x, errors = rng.normal(size=(n, 1)), rng.standard_t(4.0, size=(n, 1))
+    means, second = np.array([0.0, 6.0]), rng.random((n, 1)) < 0.3
+    residual = np.where(second, means[1] + 2.0 * errors * np.exp(0.3 * x), errors * np.exp(0.3 * x)) - means
+    return CorrectedRows(
+        residual, np.zeros_like(residual), x, np.ones_like(residual, dtype=bool), np.zeros(n, dtype=bool)
+    )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_em_of_t_kernels_ends_where_a_general_optimiser_does(shared):
+    rows = heavy(4000)
+    found = corrected_em(rows, **start(2), shared=shared, student=True, tolerance=1e-13)
+    assert found.converged and (
+        shared or abs(found.nu - 4.0) < 0.5
+    )  # one sigma for two is what heavy tails stand in for
+
+    def negative(u):
+        sigma = np.full(2, u[2]) if shared else u[2:4]
+        return -loglik(rows, np.concatenate([u[:2], sigma, u[-2:-1], [2.0 + np.exp(u[-1])]]))
+
+    best = minimize(
+        negative, np.zeros(5 if shared else 6), method="L-BFGS-B", options={"maxfun": 50_000, "ftol": 1e-13}
+    )
+    assert found.loglik == pytest.approx(-best.fun, abs=1e-3)
+    normal = corrected_em(rows, **start(2), shared=shared)
+    assert normal.nu is None and normal.loglik < found.loglik - 50.0
