@@ -288,7 +288,7 @@ class CorrectedMixture:
         part, variance = (a[:, None, None] for a in normal_rule(self.draws.nu[draw]))
         whole = [weight[..., None] * part, np.broadcast_to(mean[..., None], (*mean.shape, part.shape[-1]))]
         whole.append(scale[..., None] * np.sqrt(variance))
-        return tuple(a.reshape(*mean.shape[:2], -1) for a in whole)  # type: ignore[return-value]
+        return tuple(a.reshape(*mean.shape[:2], -1) for a in whole)
 
     def _kernels(self, rows: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weights, means and scales of kernels, (draw, row, present)."""

@@ -14,7 +14,7 @@ import xarray as xr
 from pymc.blocking import DictToArrayBijection, RaveledVars
 from pytensor.compile.mode import Mode
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import multivariate_normal, norm, t
 
 from bayesens import BMA, EMOS, HBM, Climatology, Ensemble, EqualWeights, LinearPool, Prior, SingleMember, models
 from bayesens.multilevel import effect_draws
@@ -43,6 +43,7 @@ CASES = {
             weight_logit_prior=Prior("StudentT", nu=4, mu=0, sigma=1),
             weight_spread_prior=Prior("Exponential", lam=2)),
         BMA(weights="group", exchangeable=(("a", "c"),)),
+        BMA(kernel="student_t", weights="group", transform="log"),
         BMA(correction="joint"),
         BMA(correction="joint", bias="additive", sigma="shared", transform="sqrt", bias_prior=WIDE, group=False, site=False,
             sigma_prior=Prior("Gamma", alpha=3, beta=2)),
@@ -60,10 +61,12 @@ CASES = {
     ],
     "EqualWeights": [
         EqualWeights(),
+        EqualWeights(kernel="student_t", nu_prior=Prior("Exponential", lam=0.2), sigma="shared"),
         EqualWeights(correction="joint", sigma="shared", group=True, site=False, group_sd_prior=POSITIVE),
     ],
     "SingleMember": [
         SingleMember(),
+        SingleMember(kernel="student_t", member="b"),
         SingleMember(correction="joint", member="b", group=False, transform="sqrt", slope_prior=WIDE),
     ],
     "Climatology": [
@@ -401,7 +404,9 @@ def own_density(case, posterior, y, f, group, site, rows_at):
         weight = draw["weight_group"][:, at] if at is not None else posterior["weight_new"].values[0]
     share = weight[:, there] / weight[:, there].sum(axis=1, keepdims=True)
     sd = np.sqrt(np.stack(variances, axis=1)) * np.exp(width)[:, None]
-    return logsumexp(np.log(share) + norm.logpdf(y, np.stack(means, axis=1), sd), axis=1)
+    z = (y - np.stack(means, axis=1)) / sd
+    kernel = norm if model.kernel == "normal" else t(draw["nu"][:, None])
+    return logsumexp(np.log(share) + kernel.logpdf(z) - np.log(sd), axis=1)
 
 
 def corrected_by(model, table, coefficients, k, f, x):
