@@ -10,10 +10,15 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from typer.testing import CliRunner
 
 import bayesens as be
+from bayesens.cli import app
 from bayesens.files import read_ensemble, read_fit, write_fit, write_table
 from bayesens.inference import check_training_rows
+from bayesens.study import run_study
+from bayesens.study_data import study_data, study_models
+from bayesens.study_file import study_from_text
 
 MEMBERS = ["rf", "svr"]
 BESIDE = ["elevation", "sand"]
@@ -329,3 +334,90 @@ def test_a_comparison_has_the_covariates_in_every_fold(frame):
                            estimand="site", folds=4, method="em", random_seed=1, progressbar=False)  # fmt: skip
     crps = found["crps"].mean("obs")
     assert float(crps.sel(model="regressed")) < 0.7 * float(crps.sel(model="plain"))
+
+
+# Command line and studies ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".nc"])
+def test_the_command_line_takes_them_and_finds_them_again(frame, tmp_path, suffix):
+    run = CliRunner().invoke
+    new = mountains(seed=2, first=100)
+    for name, table in (("train.csv", frame), ("new.csv", new)):
+        table.to_csv(tmp_path / name, index=False)
+    write_table(ensemble_of(new).dataset, tmp_path / "new.nc")
+    asked = ["--members", "rf,svr", "--observation", "sm", "--site", "station", "--covariates", "elevation,sand"]
+    option = ["--option", 'bias_covariates=["elevation"]', "--option", 'scale=["mean", "sand"]', "--method", "em"]
+    done = run(app, ["fit", str(tmp_path / "train.csv"), *asked, *option, "--out", str(tmp_path / "fit.nc")])
+    assert done.exit_code == 0, done.output
+    out = tmp_path / "out.csv"
+    done = run(app, ["predict", str(tmp_path / "fit.nc"), str(tmp_path / f"new{suffix}"), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    expected = predicted(read_fit(tmp_path / "fit.nc"), ensemble_of(new))
+    assert_allclose(pd.read_csv(out)["mean"], expected["mean"], rtol=1e-9)
+    new.drop(columns="elevation").to_csv(tmp_path / "bare.csv", index=False)
+    done = run(app, ["predict", str(tmp_path / "fit.nc"), str(tmp_path / "bare.csv"), "--out", str(out)])
+    assert done.exit_code == 1
+    assert "no covariate of the fit 'elevation' in" in " ".join(done.stderr.split())
+
+
+STUDY = """
+[data]
+table = "t.csv"
+observation = "sm"
+site = "station"
+covariates = ["elevation", "sand"]
+[members]
+{members}
+[models.BMA]
+model = "bma"
+bias_covariates = ["elevation"]
+scale = ["mean", "sand"]
+method = "em"
+[evaluation]
+folds = 3
+replicates = 20
+[map]
+grid = "grid.nc"
+"""
+GIVEN = 'columns = ["rf", "svr"]'
+TRAINED = 'train = ["mlr"]\ncovariates = ["rf", "elevation", "sand"]'
+
+
+@pytest.mark.parametrize("members", [GIVEN, TRAINED])
+def test_a_study_has_them_in_its_folds_and_on_its_map(frame, tmp_path, members):
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    rng = np.random.default_rng(3)
+    cells = {"rf": rng.normal(10, 1, (5, 6)), "svr": rng.normal(10, 1, (5, 6)), "sand": rng.uniform(0, 1, (5, 6)),
+             "elevation": rng.uniform(0, 2000, (5, 6))}  # fmt: skip
+    grid = xr.Dataset({name: (("y", "x"), values) for name, values in cells.items()}, {"y": range(5), "x": range(6)})
+    write_table(grid, tmp_path / "grid.nc")
+    (tmp_path / "study.toml").write_text(STUDY.format(members=members))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a map of 30 cells is too small for some statistics
+        done = run_study(tmp_path / "study.toml", tmp_path / "out", say=lambda _: None, progressbar=False)
+    assert set(done.scores["model"]) == {"BMA"}
+    found = xr.load_dataset(tmp_path / "out" / "maps" / "bma.nc", engine="h5netcdf")
+    if members == GIVEN:
+        rows = be.Ensemble.from_dataset(grid, members=MEMBERS, covariates=BESIDE)
+        expected = predicted(read_fit(tmp_path / "out" / "fits" / "bma.nc"), rows)
+        assert_allclose(found["mean"].values.ravel(), expected["mean"], rtol=1e-6)
+    assert np.isfinite(found["mean"]).all()
+
+
+@pytest.mark.parametrize(("old", "new", "text"), [
+    ('"elevation", "sand"]\n[mem', '"sand"]\n[mem', r"\[models.BMA\] looks at 'elevation'; name its column: data.covariates"),
+    ('"elevation", "sand"]\n[mem', '"elevation", "snad"]\n[mem', "data.covariates names 'snad'; did you mean 'sand'"),
+    (GIVEN, 'train = ["mlr"]\ncovariates = ["rf", "sand"]', "data.covariates has elevation, which members.covariates lacks"),
+])  # fmt: skip
+def test_a_study_names_what_is_missing(frame, tmp_path, old, new, text):
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    written = STUDY.format(members=GIVEN)
+    assert old in written
+
+    def read():
+        study = study_from_text(written.replace(old, new), folder=tmp_path)
+        return study_data(study), study_models(study)
+
+    with pytest.raises(ValueError, match=text):
+        read()
