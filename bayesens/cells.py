@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,10 @@ import xarray as xr
 from bayesens.checks import UnknownName, check_known, member_names
 from bayesens.columns import labels, listed
 
-__all__ = ["dataset_table"]
+__all__ = ["COVARIATE", "COVARIATE_NAME", "dataset_table"]
+
+# The array of an ensemble's dataset that holds its covariates, and the dimension of their names.
+COVARIATE, COVARIATE_NAME = "covariate", "covariate_name"
 
 
 def dataset_table(
@@ -21,6 +24,7 @@ def dataset_table(
     prediction: str,
     columns: Mapping[str, str],
     observation: str | None = None,
+    covariates: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
     """Stack a dataset into a table: one column a member and one a role, one row a cell.
 
@@ -36,11 +40,13 @@ def dataset_table(
         Further columns of the table, each with the variable or coordinate it comes from.
     observation : str, optional
         The one of them that is the observation: it must span all dimensions, and has a unit.
+    covariates : sequence of str
+        Variables that models may look at; those of an ensemble's dataset stand together in one array.
 
     Returns
     -------
     frame : pandas.DataFrame
-        Members first, then `columns`.
+        Members first, then `columns`, then `covariates`.
     members : list of str
     units : dict
         The ``units`` attribute of each member and of the observation, where there is one.
@@ -76,6 +82,13 @@ def dataset_table(
         stacked[name] = _column(array, sizes)
         if name == observation:
             measured[name] = array
+    beside = _stacked_covariates(dataset)
+    check_known(covariates, [*dataset.variables, *beside], kind="variable", where=where)
+    for name in covariates:
+        if name not in stacked:
+            array = beside[name] if name in beside else dataset[name]
+            _check_dims(name, array, sizes, whole=False)
+            stacked[name] = _column(array, sizes)
     units = {name: str(array.attrs["units"]) for name, array in measured.items() if "units" in array.attrs}
     return pd.DataFrame(stacked, index=_row_index(dataset, sizes)), list(arrays), units
 
@@ -106,6 +119,16 @@ def _member_arrays(dataset: xr.Dataset, members: Iterable[str] | None, predictio
     names = have if members is None else member_names(members)
     check_known(names, have, kind="member", where=f"variable {prediction!r} ({sizes})")
     return {name: array.isel(member=have.index(name)) for name in names}
+
+
+def _stacked_covariates(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Covariates that stand in one array, as in the dataset of an ensemble."""
+    if COVARIATE not in dataset or COVARIATE_NAME not in dataset[COVARIATE].coords:
+        return {}
+    array = dataset[COVARIATE]
+    return {
+        str(name): array.isel({COVARIATE_NAME: k}, drop=True) for k, name in enumerate(array[COVARIATE_NAME].values)
+    }
 
 
 def _check_dims(name: str, array: xr.DataArray, sizes: Mapping[Hashable, int], *, whole: bool) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "check_groups",
     "check_known",
     "common_units",
+    "covariate_names",
     "member_names",
     "warn",
     "warn_empty",
@@ -72,25 +73,71 @@ def member_names(members: Iterable[str]) -> list[str]:
     >>> member_names(("rf", "mlr"))
     ['rf', 'mlr']
     """
-    if isinstance(members, str):
-        raise TypeError(f"members is the text {members!r}; wanted a list of column names: members=[{members!r}]")
-    names: list[object] = list(members)
+    names = _column_names(members, "members")
     if not names:
         raise ValueError("members is empty; wanted at least one column name: members=['rf', 'mlr', ...]")
+    return names
+
+
+def covariate_names(covariates: Iterable[str], what: str = "covariates") -> list[str]:
+    """Return covariates' names as a list, refusing duplicates, names that are not text and those that models give to others.
+
+    Parameters
+    ----------
+    covariates : iterable of str
+        As the user gave them.
+    what : str
+        The argument, for messages.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    TypeError, ValueError
+
+    Examples
+    --------
+    >>> covariate_names(["elevation", "spread"])
+    Traceback (most recent call last):
+    ...
+    ValueError: a covariate is called 'spread', which to models is the spread of the members; copy the column under another ...
+    """
+    names = _column_names(covariates, what)
+    if name := next((name for name in names if name in RESERVED), None):
+        raise ValueError(f"a covariate is called {name!r}, which to models is {RESERVED[name]}")
+    return names
+
+
+_COPY = "; copy the column under another name"
+# Names that scale= and bias_covariates= of models take for something else than a covariate.
+RESERVED = {
+    "mean": f"the mean of the members{_COPY}", "spread": f"the spread of the members{_COPY}",
+    "season": f"the season{_COPY}", "season_sin": f"the season{_COPY}", "season_cos": f"the season{_COPY}",
+    "lon": "the longitude of the row; name it by lon='lon'", "lat": "the latitude of the row; name it by lat='lat'",
+}  # fmt: skip
+
+
+def _column_names(given: Iterable[str], what: str) -> list[str]:
+    """Names of several columns as a list."""
+    if isinstance(given, str):
+        raise TypeError(f"{what} is the text {given!r}; wanted a list of column names: {what}=[{given!r}]")
+    names: list[object] = list(given)
     odd = [name for name in names if not isinstance(name, str)]
     if odd:
         raise TypeError(
-            f"members has {len(odd)} name(s) that are not text ({listed(map(repr, odd))}); wanted strings: "
+            f"{what} has {len(odd)} name(s) that are not text ({listed(map(repr, odd))}); wanted strings: "
             "rename the columns first, e.g. frame.rename(columns=str)"
         )
     texts = [str(name) for name in names]
     twice = [name for name, count in Counter(texts).items() if count > 1]
     if twice:
         raise ValueError(
-            f"members names {listed(twice)} more than once; wanted each name once: {listed(dict.fromkeys(texts), limit=20)}"
+            f"{what} names {listed(twice)} more than once; wanted each name once: {listed(dict.fromkeys(texts), limit=20)}"
         )
     for text in texts:
-        check_text(text, "members")
+        check_text(text, what)
     return texts
 
 
@@ -127,7 +174,9 @@ def check_known(names: Iterable[str], known: Iterable[object], *, kind: str, whe
         raise UnknownName(f"no {kind} {listed(missing)} in {where}{hint} It has {listed(have, limit=20) or 'none'}")
 
 
-def check_columns(frame: pd.DataFrame, members: Sequence[str], columns: Mapping[str, str]) -> None:
+def check_columns(
+    frame: pd.DataFrame, members: Sequence[str], columns: Mapping[str, str], covariates: Sequence[str] = ()
+) -> None:
     """Check that a table has rows and every column asked for, once, each in one role.
 
     Parameters
@@ -138,6 +187,8 @@ def check_columns(frame: pd.DataFrame, members: Sequence[str], columns: Mapping[
         Columns of predictions.
     columns : mapping of role to column name
         The other columns, by role (observation, site, ...).
+    covariates : sequence of str
+        Columns that models may look at.
 
     Raises
     ------
@@ -150,7 +201,7 @@ def check_columns(frame: pd.DataFrame, members: Sequence[str], columns: Mapping[
     odd = [f"{role}={name!r}" for role, name in roles_given.items() if not isinstance(name, str)]
     if odd:
         raise TypeError(f"got {', '.join(odd)}; wanted the name of one column, as text")
-    wanted = [*members, *columns.values()]
+    wanted = [*members, *columns.values(), *covariates]
     levels = [name for name in wanted if name not in frame.columns and name in frame.index.names]
     if levels:
         raise UnknownName(
@@ -160,6 +211,8 @@ def check_columns(frame: pd.DataFrame, members: Sequence[str], columns: Mapping[
     roles: dict[str, list[str]] = {name: ["a member"] for name in members}
     for role, name in columns.items():
         roles.setdefault(name, []).append(f"the {role}")
+    for name in covariates:
+        roles.setdefault(name, []).append("a covariate")
     for name, given in roles.items():
         if len(given) > 1:
             raise ValueError(

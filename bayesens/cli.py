@@ -25,6 +25,7 @@ from bayesens.cli_parts import (
     METHOD,
     MODELS,
     OPTION,
+    Covariates,
     FitPath,
     Group,
     Lat,
@@ -144,6 +145,7 @@ def fit(
     time: Time = None,
     lon: Lon = None,
     lat: Lat = None,
+    covariates: Covariates = None,
     units: Units = None,
     model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
     transform: Annotated[
@@ -167,7 +169,7 @@ def fit(
     check_out(out, [table], (".nc",))
     chosen = model_from_words(MODELS[model], transform, option or [])
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
-                             units=units)  # fmt: skip
+                             covariates=covariates, units=units)  # fmt: skip
 
     from bayesens.inference import fit as run
 
@@ -360,10 +362,12 @@ def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed:
     """Rows to predict or score, under the column names of the fit unless others are given."""
     import xarray as xr
 
-    from bayesens.checks import warn
+    from bayesens.checks import check_known, warn
     from bayesens.columns import listed
     from bayesens.ensemble import Ensemble
     from bayesens.files import read_table
+    from bayesens.inference import model_of
+    from bayesens.likelihoods.widths import columns_asked
 
     named: dict[str, str] = json.loads(tree.attrs["columns"])
     members: list[str] = json.loads(tree.attrs["bayesens_members"])
@@ -391,5 +395,9 @@ def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed:
         raise ValueError(
             f"{path} has none of the members of the fit, {listed(members)}; it has {listed(sorted(known))}"
         )
+    if beside := [name for name in columns_asked(model_of(tree)) if name not in ("lon", "lat")]:
+        own = {str(name) for name in data["covariate_name"].values} if "covariate_name" in data else set()
+        check_known(beside, there | own, kind="covariate of the fit", where=str(path))
+        given["covariates"] = beside
     make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame
     return make(data, members=found, **given)

@@ -11,6 +11,7 @@ from bayesens.cli_parts import (
     METHOD,
     MODELS,
     OPTION,
+    Covariates,
     Group,
     Lat,
     Lon,
@@ -225,6 +226,7 @@ def sensitivity(
     site: Site = None,
     group: Group = None,
     time: Time = None,
+    covariates: Covariates = None,
     units: Units = None,
     model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=OPTION)] = None,
@@ -258,7 +260,8 @@ def sensitivity(
     chosen = model_from_words(MODELS[model], transform, option or [])
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"--out {out} is there already and not an empty folder; name a new one")
-    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, units=units)
+    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time,
+                             covariates=covariates, units=units)  # fmt: skip
     import sys
 
     from bayesens.cli_sensitivity import answers

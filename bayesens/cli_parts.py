@@ -12,6 +12,7 @@ __all__ = [
     "MODELS",
     "OPTION",
     "TABLE",
+    "Covariates",
     "FitPath",
     "Group",
     "Lat",
@@ -51,6 +52,12 @@ Group = Annotated[str | None, typer.Option(help="Column of group labels (network
 Time = Annotated[str | None, typer.Option(help="Column of times.")]
 Lon = Annotated[str | None, typer.Option(help="Column of longitudes.")]
 Lat = Annotated[str | None, typer.Option(help="Column of latitudes.")]
+Covariates = Annotated[
+    str | None,
+    typer.Option(
+        help="Columns that the model looks at beside the members (bias_covariates, scale), separated by commas."
+    ),
+]
 Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
 ModelName = Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"]
 OPTION = (
@@ -109,7 +116,7 @@ def model_from_words(name: str, transform: str | None, options: list[str]) -> An
     return cls(**values | those_given(transform=transform))
 
 
-def ensemble_from(table: Path, members: str | None, **columns: str | None) -> Ensemble:
+def ensemble_from(table: Path, members: str | None, covariates: str | None = None, **columns: str | None) -> Ensemble:
     """Read a table with the columns that options name; a dataset may have a dimension of members."""
     from bayesens.files import read_ensemble
 
@@ -118,6 +125,8 @@ def ensemble_from(table: Path, members: str | None, **columns: str | None) -> En
         named["members"] = names_in(members)
     elif table.suffix not in (".nc", ".zarr"):
         raise ValueError("--members is missing; name the columns of predictions, such as --members rf,svr,xgb")
+    if covariates is not None:
+        named["covariates"] = names_in(covariates)
     return read_ensemble(table, **named)
 
 

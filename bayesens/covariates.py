@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.checks import check_groups, check_known, member_names, warn
+from bayesens.checks import check_groups, check_known, covariate_names, member_names, warn
 from bayesens.columns import labels, listed, numbers, times, where_in
 from bayesens.regions import Regions
 
-__all__ = ["Rows", "check_estimators", "check_names", "check_new", "check_rows", "numbers", "row_mask"]
+__all__ = ["Rows", "check_estimators", "check_kept", "check_names", "check_new", "check_rows", "numbers", "row_mask"]
 
 ROLES = ("site", "group", "time", "lon", "lat")
 SAME_PLACE = 1e-4  # degrees, about 10 m: what rounding does to the coordinates of one station
@@ -94,6 +94,18 @@ def check_estimators(estimators: Mapping[str, Any]) -> dict[str, Any]:
             )
             raise TypeError(f"member {name!r} is {shown}; wanted a scikit-learn regressor: {hint}")
     return dict(estimators)
+
+
+def check_kept(keep: Iterable[str], rows: Rows, members: Iterable[str]) -> tuple[str, ...]:
+    """Return the covariates that ensembles keep, refusing what the members do not learn from and names of members."""
+    names = covariate_names(keep, "keep")
+    where = f"the covariates of the members ({len(rows)} rows)"
+    check_known(names, rows.X.columns, kind="column", where=where)
+    if both := sorted(set(names) & set(members)):
+        raise ValueError(
+            f"keep names {listed(both)}, and members have that name; wanted different names: rename the members"
+        )
+    return tuple(names)
 
 
 def check_names(names: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens import cells, checks
+from bayesens.cells import COVARIATE, COVARIATE_NAME
 from bayesens.collinear import affine_copies, linear_dependence
 from bayesens.columns import labels, listed, numbers, times
 from bayesens.facts import Facts, check_training
@@ -42,9 +43,10 @@ class Ensemble:
         ``prediction (obs, member)`` float64, NaN where a member is missing; ``observation (obs)`` float64, where given,
         NaN in rows without truth; ``member`` names; on ``obs``, where given, ``site`` and ``group`` (numpy unicode,
         ``""`` where missing: a row without a site or group, which models treat as a level never seen),
-        ``time`` (datetime64[ns] in UTC, or numeric), ``lon`` and ``lat``. ``units`` stands in the attributes of
-        ``prediction`` and ``observation``. Of `cross_fit` also ``fold (obs)``, the fold that held the row out, and the
-        attribute ``trained`` of ``prediction``.
+        ``time`` (datetime64[ns] in UTC, or numeric), ``lon`` and ``lat``; ``covariate (obs, covariate_name)``, where given,
+        NaN where missing. ``units`` stands in the attributes of ``prediction`` and ``observation``. Of `cross_fit` also
+        ``fold (obs)``, the fold that held the row out, and the attribute
+        ``trained`` of ``prediction``.
 
     Examples
     --------
@@ -79,6 +81,7 @@ class Ensemble:
         time: str | None = None,
         lon: str | None = None,
         lat: str | None = None,
+        covariates: Iterable[str] = (),
         units: str | Mapping[str, str] | None = None,
     ) -> Self:
         """Make an ensemble from a table with one row a case and one column a member.
@@ -91,6 +94,11 @@ class Ensemble:
             Columns of predictions, in the unit of the observation; missing where a member is.
         observation, site, group, time, lon, lat : str, optional
             Columns. Labels may be text, categories, whole numbers or times. A time zone is turned into UTC.
+        covariates : iterable of str
+            Columns of numbers that are no predictions, such as an elevation, for models that look at them:
+            ``BMA(bias_covariates=("elevation",), scale=("mean", "elevation"))``. They may be missing in some rows: `fit` wants
+            those that biases follow in all of its rows, and a row without them has no prediction; to widths that follow
+            one it is typical where it is missing. ``lon`` and ``lat`` need not be named again.
         units : str or mapping of column to unit, optional
             Of members and observation. None: ``frame.attrs["units"]``, a string or such a mapping.
 
@@ -106,17 +114,20 @@ class Ensemble:
             Text where numbers are wanted, one string where a list is wanted.
         ValueError
             No members or rows, a column named twice or in two roles, infinite values, mixed units or time zones, sites
-            that belong to two groups.
+            that belong to two groups, a covariate called as something that models know, such as "spread".
 
         Examples
         --------
         >>> frame = pd.DataFrame({"rf": [1.0, 2.0], "svr": [1.5, 2.5], "station": [7, 9]})
         >>> Ensemble.from_frame(frame, members=["rf", "svr"], site="station").labels("site").tolist()
         ['7', '9']
+        >>> frame["elevation"] = [120, 480]
+        >>> Ensemble.from_frame(frame, members=["rf", "svr"], covariates=["elevation"]).covariates
+        ('elevation',)
         """
         given = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
-        names = checks.member_names(members)
-        checks.check_columns(frame, names, given)
+        names, beside = checks.member_names(members), checks.covariate_names(covariates)
+        checks.check_columns(frame, names, given, beside)
         measured = [*names, *([observation] if observation else [])]
         unit = checks.common_units(_attrs_units(frame, measured) if units is None else units, measured, len(frame))
         arrays = {role: _convert(role, frame[name]) for role, name in given.items()}
@@ -124,7 +135,8 @@ class Ensemble:
         if "site" in arrays and "group" in arrays:
             checks.check_groups(arrays["site"], arrays["group"], given)
         checks.warn_rows(prediction, arrays.get("site"), arrays.get("time"), names, given)
-        return cls(_dataset(prediction, names, arrays, unit, given))
+        made = _dataset(prediction, names, arrays, unit, given)
+        return cls(_with_covariates(made, {name: numbers(frame[name]) for name in beside}))
 
     @classmethod
     def from_dataset(
@@ -139,6 +151,7 @@ class Ensemble:
         time: str | None = None,
         lon: str | None = None,
         lat: str | None = None,
+        covariates: Iterable[str] | None = None,
         units: str | Mapping[str, str] | None = None,
     ) -> Self:
         """Make an ensemble from a dataset or grid, whose cells become rows.
@@ -155,6 +168,9 @@ class Ensemble:
             The array with the dimension ``member``.
         observation, site, group, time, lon, lat : str, optional
             Variables or coordinates; all but the observation may lack some of the dimensions, as ``lat (y)`` does.
+        covariates : iterable of str, optional
+            Variables, as in `from_frame`; they may lack some of the dimensions, as ``elevation (y, x)`` does. None: those of
+            the dataset of another `Ensemble`, otherwise none.
         units : str or mapping, optional
             As in `from_frame`. None: the attributes ``units`` of members and observation.
 
@@ -184,8 +200,11 @@ class Ensemble:
         given = {role: role for role in own if role in dataset.variables} | given
         columns = {role: own.get(role, name) if name == role else name for role, name in given.items()}
         variables = {columns[role]: name for role, name in given.items()}
-        frame, names, found = cells.dataset_table(dataset, members, prediction, variables, columns.get("observation"))
-        made = cls.from_frame(frame, members=names, units=found if units is None else units, **columns)
+        beside = checks.covariate_names(_own_covariates(dataset) if covariates is None else covariates)
+        seen = columns.get("observation")
+        frame, names, found = cells.dataset_table(dataset, members, prediction, variables, seen, beside)
+        unit = found if units is None else units
+        made = cls.from_frame(frame, members=names, covariates=beside, units=unit, **columns)
         return made._with_marks(dataset, prediction)
 
     def _with_marks(self, dataset: xr.Dataset, prediction: str) -> Self:
@@ -258,6 +277,11 @@ class Ensemble:
         """The user's own column name of each role that is there (observation, site, ...)."""
         return _own_columns(self.dataset)
 
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Names of the covariates: columns that are no predictions, for models that look at them."""
+        return tuple(self.dataset[COVARIATE_NAME].values.tolist()) if COVARIATE in self.dataset else ()
+
     def labels(self, name: str) -> NDArray[np.str_] | None:
         """Return the labels (obs) of ``"site"`` or ``"group"``, ``""`` where missing; None if not given."""
         if name not in LABELS:
@@ -291,7 +315,7 @@ class Ensemble:
     def digest(self) -> str:
         """SHA-256 (hex) of the contents: the same in every process, whatever the memory layout or column names."""
         seal = sha256(f"{self.units}|{self.n_obs}|{self.n_members}".encode())
-        for name in ("member", "prediction", *ROLES):
+        for name in ("member", "prediction", *ROLES, COVARIATE_NAME, COVARIATE):
             if name in self.dataset.variables:
                 values = _canonical(self.dataset[name].values)
                 seal.update(f"|{name}|{values.dtype.str}|{values.shape}|".encode())
@@ -344,8 +368,8 @@ class Ensemble:
         Returns
         -------
         pandas.DataFrame
-            One row a case; site, group, time, lon, lat, observation (those given), then the members. ``units`` in
-            ``attrs``.
+            One row a case; site, group, time, lon, lat, observation (those given), then members and covariates. ``units``
+            in ``attrs``.
 
         Examples
         --------
@@ -359,7 +383,10 @@ class Ensemble:
             if role in columns:
                 values = pd.Series(self.dataset[role].values)
                 table[columns[role]] = values.where(values != "") if role in LABELS else values
-        frame = pd.DataFrame(table | dict(zip(self.members, self.prediction.T, strict=True)))
+        table |= dict(zip(self.members, self.prediction.T, strict=True))
+        if self.covariates:
+            table |= dict(zip(self.covariates, self.dataset[COVARIATE].values.T, strict=True))
+        frame = pd.DataFrame(table)
         if self.units:
             frame.attrs["units"] = self.units
         return frame
@@ -392,9 +419,7 @@ class Ensemble:
     # Display ---------------------------------------------------------------------------------------------------------
 
     def _summary(self) -> list[tuple[str, str]]:
-        missing = 100 * np.isnan(self.prediction).mean(axis=0)
-        shares = [f" ({share:.1f} % missing)" if share else "" for share in missing]
-        lines = [("members", ", ".join(f"{name}{share}" for name, share in zip(self.members, shares, strict=True)))]
+        lines = [("members", _with_gaps(self.members, self.prediction))]
         for role in LABELS:
             labels = self.labels(role)
             if labels is not None:
@@ -405,6 +430,8 @@ class Ensemble:
             time = pd.Series(self.dataset["time"].values)
             first, last = (str(end).removesuffix(" 00:00:00") for end in (time.min(), time.max()))
             lines.append(("time", f"{first} to {last} ({self.columns['time']})"))
+        if self.covariates:
+            lines.append(("covariates", _with_gaps(self.covariates, self.dataset[COVARIATE].values)))
         return lines
 
     def _title(self) -> str:
@@ -414,7 +441,9 @@ class Ensemble:
         return f"Ensemble: {rows} ({int(self.observed.sum())} observed), {members}{units}"
 
     def __repr__(self) -> str:
-        return "\n".join([f"<{self._title()}>", *(f"  {key:<7}  {text}" for key, text in self._summary())])
+        lines = self._summary()
+        width = max(len(key) for key, _ in lines)
+        return "\n".join([f"<{self._title()}>", *(f"  {key:<{width}}  {text}" for key, text in lines)])
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -442,6 +471,28 @@ def _attrs_units(frame: pd.DataFrame, measured: list[str]) -> str | dict[str, st
 def _own_columns(dataset: xr.Dataset) -> dict[str, str]:
     """Read the user's column names back; empty for a dataset that no ensemble made."""
     return dict(json.loads(getattr(dataset, "attrs", {}).get(COLUMNS, "{}")))
+
+
+def _own_covariates(dataset: xr.Dataset) -> list[str]:
+    """Names of the covariates in a dataset that an ensemble made."""
+    own = COLUMNS in getattr(dataset, "attrs", {}) and COVARIATE in dataset
+    return [str(name) for name in dataset[COVARIATE_NAME].values] if own else []
+
+
+def _with_gaps(names: Iterable[str], values: NDArray[np.float64]) -> str:
+    """Names of columns, each with the share that is missing."""
+    missing = 100 * np.isnan(values).mean(axis=0)
+    return ", ".join(f"{name} ({share:.1f} % missing)" if share else name
+                     for name, share in zip(names, missing, strict=True))  # fmt: skip
+
+
+def _with_covariates(dataset: xr.Dataset, covariates: Mapping[str, NDArray[np.float64]]) -> xr.Dataset:
+    if not covariates:
+        return dataset
+    values = (("obs", COVARIATE_NAME), np.column_stack(list(covariates.values())))
+    return dataset.assign({COVARIATE: values}).assign_coords(
+        {COVARIATE_NAME: np.array(list(covariates), dtype=np.str_)}
+    )
 
 
 def _convert(role: str, column: pd.Series) -> NDArray[Any]:

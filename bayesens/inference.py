@@ -488,7 +488,8 @@ def _data_groups(model: Any, ensemble: Ensemble) -> dict[str, xr.Dataset]:
         name: ("obs", used[name].values) for name in ("site", "group", "time", "lon", "lat") if name in used.coords
     }
     observed = xr.Dataset({"y": ("obs", used["observation"].values, used["observation"].attrs)}, coords=coords)
-    return {"observed_data": observed, "constant_data": inputs.assign(labels)}
+    beside = used[["covariate"]].drop_vars(list(labels)) if ensemble.covariates else xr.Dataset()
+    return {"observed_data": observed, "constant_data": inputs.assign(labels).merge(beside)}
 
 
 def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, wanted: bool | None) -> xr.DataTree:

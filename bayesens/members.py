@@ -53,6 +53,9 @@ class Members:
         Predictions that need no training: members as they are. Names are columns of `X`, which then are no covariates.
     units : str, optional
         Of the observations, products and predictions.
+    keep : iterable of str
+        Columns of `X`, covariates of the members, that ensembles keep as covariates of their own, for models that look at
+        them: ``BMA(bias_covariates=("elevation",))``.
 
     Attributes
     ----------
@@ -87,6 +90,7 @@ class Members:
     min_rows: int
     min_sites: int
     blend: float
+    keep: tuple[str, ...]
 
     def __init__(
         self,
@@ -105,15 +109,17 @@ class Members:
         min_sites: int = 3,
         products: Iterable[str] | pd.DataFrame | None = None,
         units: str | None = None,
+        keep: Iterable[str] = (),
     ) -> None:
         checked = covariates.check_estimators(estimators)
         roles = {"site": site, "group": group, "time": time, "lon": lon, "lat": lat}
         rows = covariates.check_rows(X, y, roles, by=by, products=products, units=units or "")
         names = covariates.check_names([*checked, *rows.products])
+        kept = covariates.check_kept(keep, rows, names)
         if blend is not None:
             _check_blend(blend, rows)
-        values = (checked, rows, tuple(names), min_rows, min_sites, float(blend or 0))
-        for name, value in zip(("estimators", "rows", "names", "min_rows", "min_sites", "blend"), values):
+        values = (checked, rows, tuple(names), min_rows, min_sites, float(blend or 0), kept)
+        for name, value in zip(("estimators", "rows", "names", "min_rows", "min_sites", "blend", "keep"), values):
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
@@ -128,6 +134,8 @@ class Members:
         """SHA-256 (hex) of estimators, settings and table: equal in every process for equal members."""
         rows = self.rows
         seal = sha256(f"{self.min_rows}|{self.min_sites}|{self.blend}|{rows.units}".encode())
+        if self.keep:
+            seal.update(f"|{self.keep}|".encode())
         for name, estimator in self.estimators.items():
             seal.update(f"|{name}|{type(estimator).__module__}|{estimator!r}".encode())
         columns = {"y": rows.y} | {
@@ -308,9 +316,12 @@ class Members:
         trained: str,
         fold: NDArray[np.int64] | None = None,
     ) -> Ensemble:
-        labelled, roles = self.rows.labelled(rows, self.names)
-        table = pd.concat([labelled, pd.DataFrame(prediction[rows], columns=list(self.names))], axis=1)
-        made = Ensemble.from_frame(table, members=self.names, units=self.rows.units or None, **roles)
+        labelled, roles = self.rows.labelled(rows, [*self.names, *self.keep])
+        kept = self.rows.X[list(self.keep)].iloc[rows].reset_index(drop=True)
+        table = pd.concat([labelled, pd.DataFrame(prediction[rows], columns=list(self.names)), kept], axis=1)
+        made = Ensemble.from_frame(
+            table, members=self.names, covariates=self.keep, units=self.rows.units or None, **roles
+        )
         dataset = made.dataset
         if trained:
             dataset["prediction"].attrs["trained"] = trained
@@ -345,6 +356,7 @@ def cross_fit(
     min_sites: int = 3,
     products: Iterable[str] | pd.DataFrame | None = None,
     units: str | None = None,
+    keep: Iterable[str] = (),
     folds: int = 5,
     scheme: str | ArrayLike = "site",
     gap: Any = None,
@@ -358,7 +370,7 @@ def cross_fit(
     ----------
     estimators : mapping of str to regressor, or Members
         With `Members` nothing of X, y and their columns is given.
-    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units
+    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep
         As in `Members`.
     folds : int
         Number of folds.
@@ -403,7 +415,7 @@ def cross_fit(
     table = {"site": site, "group": group, "time": time, "by": by, "lon": lon, "lat": lat, "blend": blend,
              "products": products, "units": units}  # fmt: skip
     if isinstance(estimators, Members):
-        given = [name for name, value in ({"X": X, "y": y} | table).items() if value is not None]
+        given = [name for name, value in ({"X": X, "y": y, "keep": keep or None} | table).items() if value is not None]
         if given:
             raise TypeError(f"cross_fit got Members and {', '.join(given)}; wanted these in Members(...) only")
         members = estimators
@@ -412,7 +424,7 @@ def cross_fit(
             "cross_fit got estimators without X, y or site; wanted cross_fit(estimators, X, y, site=...) or Members"
         )
     else:
-        members = Members(estimators, X, y, min_rows=min_rows, min_sites=min_sites, **table)  # type: ignore[arg-type]
+        members = Members(estimators, X, y, min_rows=min_rows, min_sites=min_sites, keep=keep, **table)  # type: ignore[arg-type]
     every = np.ones(len(members.rows), dtype=bool)
     seed = entropy(random_seed)
     return _cross_fitted(members, every, folds, scheme, gap, seed, random_seed is not None, n_jobs, progressbar)

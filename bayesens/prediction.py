@@ -25,6 +25,7 @@ from bayesens.inference import (
     on_model_scale,
     training_mixture,
 )
+from bayesens.likelihoods.widths import column_of
 from bayesens.predictive import Block, PosteriorMixture
 from bayesens.transforms import transform
 
@@ -68,12 +69,14 @@ def predict(
     Dataset
         ``mean``, ``sd`` (obs), and the parts whose squares add up to that of ``sd``: ``sd_within`` the kernels,
         ``sd_between`` the members, ``sd_parameter`` what the posterior leaves open; ``quantile_value (obs, quantile)``; in
-        the units of the observations. NaN where a model needs a member and a row has none.
+        the units of the observations. NaN where a model needs a member and a row has none, or needs a covariate
+        (``bias_covariates``) that is missing there.
 
     Warns
     -----
     UserWarning
-        For members that the table lacks, rows without any, and sites or groups that the fit has not seen.
+        For members that the table lacks, rows without any or without a covariate, and sites or groups that the fit has not
+        seen.
 
     Examples
     --------
@@ -398,6 +401,10 @@ def _warn_rows(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> None:
     needs_member = getattr(model, "needs_member", False)
     if needs_member and (empty := int((~ensemble.available.any(axis=1)).sum())):
         warn(f"{empty} of {ensemble.n_obs} rows have no member at all: their predictions are NaN.")
+    for name in getattr(model, "bias_covariates", ()):
+        if missing := int(np.isnan(column_of(ensemble, name)).sum()):
+            warn(f"{missing} of {ensemble.n_obs} rows have no value of {name!r}, which the members' corrections regress on: "
+                 "their predictions are NaN.")  # fmt: skip
     for level in ("group", "site"):
         if not getattr(model, level, False):
             continue

@@ -171,7 +171,9 @@ def _rows(held_out: xr.Dataset, table: Ensemble) -> Ensemble:
     labels = {name: held_out[name] for name in ("site", "group", "time", "lon", "lat") if name in held_out.coords}
     made = made.drop_vars([name for name in made.coords if name != "member"]).assign_coords(labels)
     roles = {name: name for name in ("observation", *labels)}
-    return Ensemble.from_dataset(made, units=table.units or None, **roles)
+    if table.covariates:
+        made["covariate"] = table.dataset["covariate"][held_out["obs"].values].drop_vars(list(labels))
+    return Ensemble.from_dataset(made, covariates=table.covariates, units=table.units or None, **roles)
 
 
 # -------------------------------------------------------------------------------------------------------------- the grid

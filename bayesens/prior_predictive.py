@@ -40,7 +40,7 @@ def prior_predictive(
 ) -> xr.Dataset:
     """Draw parameters and observations from the priors, for the rows of an ensemble.
 
-    Priors of this library scale with the data (``center``, ``scale`` and ``sigma_scale`` come from the observations), and
+    Priors of this library scale with the data (``center``, ``unit`` and ``sigma_scale`` come from the observations), and
     members are given, never drawn; nothing else of the data counts here.
 
     Parameters

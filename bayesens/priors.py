@@ -1,7 +1,7 @@
 """Priors as values: a PyMC distribution by name, written in units of the data's scale.
 
 A prior of a quantity with units (a bias, a standard deviation) is stated for the standardised quantity, as in
-``Prior("Normal", mu=0, sigma=0.3)`` for ``bias / scale``; the model that uses it multiplies it by the scale of the
+``Prior("Normal", mu=0, sigma=0.3)`` for ``bias / unit``; the model that uses it multiplies it by the scale of the
 observations, so the same value serves soil moisture in m3/m3 and discharge in 10^3 m3/s.
 """
 

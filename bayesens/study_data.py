@@ -18,6 +18,7 @@ from bayesens.columns import listed, times
 from bayesens.ensemble import Ensemble
 from bayesens.estimators import default_estimators
 from bayesens.files import read_table
+from bayesens.likelihoods.widths import columns_asked
 from bayesens.members import Members
 from bayesens.scored_rows import season
 from bayesens.study_file import Study
@@ -87,11 +88,14 @@ def study_data(study: Study) -> StudyData:
         _estimators(study), frame[[*wanted.covariates, *sums]], frame[data.observation], **given,
         by=None if wanted.by is None else frame[wanted.by], blend=wanted.blend, min_rows=wanted.min_rows,
         min_sites=wanted.min_sites, products=frame[list(wanted.columns)], units=data.units or None,
+        keep=data.covariates if wanted.train else (),
     )  # fmt: skip
     columns = {role: name for role, name in roles.items() if name is not None} | {"observation": data.observation}
     source: Any = members
     if not wanted.train:
-        source = Ensemble.from_frame(frame, members=wanted.columns, units=data.units or None, **columns)
+        source = Ensemble.from_frame(
+            frame, members=wanted.columns, covariates=data.covariates, units=data.units or None, **columns
+        )
     products = {
         name: frame[column].to_numpy(dtype=np.float64, na_value=np.nan) for name, column in study.products.items()
     }
@@ -112,8 +116,9 @@ def study_models(study: Study) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        An option that the model does not have, or a value of another kind.
+        An option that the model does not have, a value of another kind, or a column that ``data.covariates`` lacks.
     """
+    known = {*study.data.covariates, *(role for role in ("lon", "lat") if getattr(study.data, role) is not None)}
     made = {}
     for name, asked in study.models.items():
         cls = getattr(families, FAMILY[asked.model])
@@ -121,6 +126,9 @@ def study_models(study: Study) -> dict[str, Any]:
             made[name] = cls(**{key: option_value(cls, key, value) for key, value in asked.options.items()})
         except (TypeError, ValueError) as error:
             raise ValueError(f"[models.{name}]: {error}") from error
+        if lacking := [column for column in columns_asked(made[name]) if column not in known]:
+            raise ValueError(f"[models.{name}] looks at {listed(lacking)}; name its column: data.covariates = [...], "
+                             "or data.lon and data.lat for 'lon' and 'lat'")  # fmt: skip
     return made
 
 
@@ -160,6 +168,8 @@ def _named(study: Study) -> Iterator[tuple[str, str]]:
         if (name := getattr(study.data, role)) is not None:
             yield f"data.{role}", name
     yield from (("data.drop", name) for name in study.data.drop)
+    sums = {f"{name}_{days}d" for name, spans in study.members.sums.items() for days in spans}
+    yield from (("data.covariates", name) for name in study.data.covariates if name not in sums)
     for key in ("columns", "covariates", "sums"):
         yield from ((f"members.{key}", name) for name in getattr(study.members, key))
     if study.members.by is not None:

@@ -55,6 +55,10 @@ class Data(Part):
     time: str | None = Field(None, description="Column of times.")
     lon: str | None = Field(None, description="Column of longitudes [degrees], for the map of stations.")
     lat: str | None = Field(None, description="Column of latitudes [degrees].")
+    covariates: Words = Field(
+        (),
+        description='Columns that models look at beside the members: bias_covariates = ["dem"], scale = ["mean", "dem"].',
+    )
     units: str = Field("", description="Of observations, members and products alike, such as m3 m-3.")
     start: dt.date | None = Field(None, description="First day that is used, such as 2016-01-01.")
     end: dt.date | None = Field(None, description="Last day that is used.")
@@ -260,6 +264,15 @@ class Study(Part):
         if self.sensitivity is not None and (unknown := set(self.sensitivity.models) - set(self.models)):
             raise ValueError(
                 f"sensitivity.models has {', '.join(sorted(unknown))}; wanted names of {', '.join(self.models)}"
+            )
+        learnt = {
+            *self.members.covariates,
+            *(f"{name}_{days}d" for name, all_ in self.members.sums.items() for days in all_),
+        }
+        if self.members.train and (lacking := [name for name in self.data.covariates if name not in learnt]):
+            raise ValueError(
+                f"data.covariates has {', '.join(lacking)}, which members.covariates lacks; members that are trained here learn "
+                "from what the models look at: name it there, too"
             )
         if self.importance is not None and not self.members.train:
             raise ValueError("[importance] needs members.train: only members that are trained here have covariates")

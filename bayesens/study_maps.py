@@ -84,12 +84,18 @@ def study_maps(
     grid = _grid(study, table)
     cells = grid.to_dataframe().reset_index()
     prediction = _members(study, table, cells, members)
-    named = {"group": asked.group} if asked.group is not None else {}
-    frame = prediction.assign(**{name: cells[name] for name in named.values()})
+    roles = {"group": asked.group, "lon": study.data.lon, "lat": study.data.lat}
+    named = {role: name for role, name in roles.items() if name is not None and name in cells}
+    beside = list(study.data.covariates)
+    frame = prediction.assign(**{name: cells[name] for name in [*named.values(), *beside]})
     with warnings.catch_warnings():  # cells without covariates, and places that no fit has seen: what a map is about
         warnings.simplefilter("ignore", UserWarning)
         rows = Ensemble.from_frame(
-            frame, members=[str(name) for name in prediction], units=study.data.units or None, **named
+            frame,
+            members=[str(name) for name in prediction],
+            covariates=beside,
+            units=study.data.units or None,
+            **named,
         )
         found = {name: predict(tree, rows, quantiles=QUANTILES) for name, tree in fits.items()}
 
@@ -98,8 +104,8 @@ def study_maps(
 
     models = {name: _on_grid(one, grid) for name, one in found.items()}
     points = {str(name): laid_out(prediction[name].to_numpy()) for name in prediction}
-    beside = {name: grid[name].astype(float) for name in asked.products}
-    return Maps(models, points | beside, cells, _area(table, grid, folds, importance))
+    products = {name: grid[name].astype(float) for name in asked.products}
+    return Maps(models, points | products, cells, _area(table, grid, folds, importance))
 
 
 def _area(
@@ -135,7 +141,7 @@ def _grid(study: Study, table: StudyData) -> xr.Dataset:
         needed += [str(study.data.lon), str(study.data.lat)] if study.members.blend else []
     else:
         needed = list(table.source.members)
-    needed += [name for name in (asked.group, *asked.products) if name is not None]
+    needed += [name for name in (asked.group, *asked.products, *study.data.covariates) if name is not None]
     check_known(needed, data.variables, kind="variable", where=f"the grid {asked.grid}")
     (grid,) = xr.broadcast(data[list(dict.fromkeys(needed))])
     if len(grid.sizes) != 2:

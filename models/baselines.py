@@ -133,10 +133,10 @@ class Climatology:
         Random effects of group and site in the mean.
     transform : {"identity", "sqrt", "log"}
         Applied to the observation.
-    center, scale : float, optional
+    center, unit : float, optional
         Origin and unit of the priors; None takes mean and standard deviation of the observations.
     mean_prior, sd_prior, group_sd_prior, site_sd_prior : Prior
-        In units of ``scale``; that of the mean about ``center``.
+        In units of ``unit``; that of the mean about ``center``.
 
     Examples
     --------
@@ -148,7 +148,7 @@ class Climatology:
     site: bool = False
     transform: str = "identity"
     center: float | None = None
-    scale: float | None = None
+    unit: float | None = None
     mean_prior: Prior = field(default=Prior("Normal", mu=0, sigma=1))
     sd_prior: Prior = field(default=Prior("HalfNormal", sigma=2))
     group_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=1))
@@ -165,12 +165,12 @@ class Climatology:
         return tuple(level for level in self.levels if getattr(self, level))
 
     def resolve(self, ensemble: Ensemble) -> Climatology:
-        """Return the model with ``center`` and ``scale`` filled in from the training rows."""
+        """Return the model with ``center`` and ``unit`` filled in from the training rows."""
         y = training_rows(ensemble, self.transform, need_member=False).y
         return replace(
             self,
             center=float(np.mean(y)) if self.center is None else self.center,
-            scale=float(np.std(y)) if self.scale is None else self.scale,
+            unit=float(np.std(y)) if self.unit is None else self.unit,
         )
 
     def n_parameters(self, ensemble: Ensemble) -> int:
@@ -187,16 +187,16 @@ class Climatology:
         if likelihood not in ("fused", "rows"):
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
         model = self.resolve(ensemble)
-        assert model.center is not None and model.scale is not None
+        assert model.center is not None and model.unit is not None
         rows = training_rows(ensemble, self.transform, need_member=False)
         levels = {level: level_rows(ensemble, level, rows.index) for level in self._effects}
         with pm.Model(coords={level: names for level, (names, _) in levels.items()}) as pymc_model:
-            mean = self.mean_prior.create("mean", scale=model.scale, shift=model.center)
-            sd = self.sd_prior.create("sd", scale=model.scale)
+            mean = self.mean_prior.create("mean", scale=model.unit, shift=model.center)
+            sd = self.sd_prior.create("sd", scale=model.unit)
             location: Any = pt.zeros(1)
             for level, (_, code) in levels.items():
-                effect_sd = getattr(self, f"{level}_sd_prior").create(f"offset_{level}_sd", scale=model.scale)
-                known = effect_variance({level: code for level, (_, code) in levels.items()}, level, model.scale)
+                effect_sd = getattr(self, f"{level}_sd_prior").create(f"offset_{level}_sd", scale=model.unit)
+                known = effect_variance({level: code for level, (_, code) in levels.items()}, level, model.unit)
                 effect = pm.Normal(
                     f"offset_{level}", 0.0, effect_sd, dims=level, default_transform=EffectCoordinates(known)
                 )
@@ -243,4 +243,4 @@ class Climatology:
                 coefficient[:, 0, 0] = mean
                 yield Block(index, np.ones((len(mean), 1)), coefficient, variance[:, None])
 
-        return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)
+        return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.unit or 1.0)

@@ -113,10 +113,10 @@ class HBM:
     transform : {"identity", "sqrt", "log"}
         Applied to the observation and to all members; predictions come back in the observation's units. ``"sqrt"`` takes
         at most 2 % of observations that are exactly zero.
-    center, scale : float, optional
+    center, unit : float, optional
         Origin and unit of the priors on the transformed scale; None takes mean and standard deviation of the observations.
     truth_mean_prior, ..., correlation_prior : Prior
-        Priors in units of ``scale``; that of ``truth_mean`` about ``center``. ``slope_prior`` and ``error_sd_prior`` are those
+        Priors in units of ``unit``; that of ``truth_mean`` about ``center``. ``slope_prior`` and ``error_sd_prior`` are those
         of what is common to the members, ``slope_rest_prior`` and ``error_sd_rest_prior`` of how each differs from it (a
         difference of slopes; the logarithm of a ratio of standard deviations); a single member has no rest.
 
@@ -137,7 +137,7 @@ class HBM:
     series: bool = False
     transform: str = "identity"
     center: float | None = None
-    scale: float | None = None
+    unit: float | None = None
     truth_mean_prior: Prior = field(default=Prior("Normal", mu=0, sigma=1))
     truth_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=1))
     truth_site_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=1))
@@ -187,7 +187,7 @@ class HBM:
         return sufficient_statistics(data, self.transform)
 
     def resolve(self, data: Data) -> HBM:
-        """Return the model with ``center``, ``scale`` and the levels filled in from the training rows."""
+        """Return the model with ``center``, ``unit`` and the levels filled in from the training rows."""
         rows = self.summarise(data)
         found = {level: getattr(self, level) for level in self.levels}
         for level in self.levels:
@@ -199,7 +199,7 @@ class HBM:
         return replace(
             self, **found,
             center=rows.mean if self.center is None else self.center,
-            scale=rows.sd if self.scale is None else self.scale,
+            unit=rows.sd if self.unit is None else self.unit,
         )  # fmt: skip
 
     def check(self, data: Data) -> None:
@@ -265,8 +265,8 @@ class HBM:
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
         summary = self.summarise(data)
         model, k = self.resolve(summary), len(data.members)
-        assert model.center is not None and model.scale is not None
-        h, start = model.scale, model._start(summary)
+        assert model.center is not None and model.unit is not None
+        h, start = model.unit, model._start(summary)
         coords: dict[str, Any] = {"member": list(data.members), "member_": list(data.members)}
         coords |= {level: names for level, (_, names) in model.coordinates(summary).items()}
         with pm.Model(coords=coords) as pymc_model:
@@ -607,7 +607,7 @@ class HBM:
                     coefficient[:, 0, 0], coefficient[:, 0, present] = one.intercept, one.slope
                     yield Block(index, np.ones((len(one.variance), 1)), coefficient, one.variance[:, None])
 
-        return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.scale or 1.0)
+        return PosteriorMixture(rows.f, blocks, self.center or 0.0, self.unit or 1.0)
 
     def coordinates(self, data: Data) -> dict[str, tuple[str, np.ndarray]]:
         """Labels of the levels in use."""

@@ -159,7 +159,7 @@ def test_effects_have_the_posterior_of_a_grid(between):
     y = rng.normal(size=12)[site] * between + rng.normal(size=len(site))
     frame = pd.DataFrame({"a": rng.normal(size=len(y)), "y": y, "site": site.astype(str)})
     ensemble = be.Ensemble.from_frame(frame, members=["a"], observation="y", site="site")
-    model = be.Climatology(site=True, center=0.0, scale=1.0)
+    model = be.Climatology(site=True, center=0.0, unit=1.0)
     tree = be.fit(model, ensemble, random_seed=1, progressbar=False, log_likelihood=False)
     n, mean = np.bincount(site), np.bincount(site, y) / np.bincount(site)
     within = np.sum((y - mean[site]) ** 2)

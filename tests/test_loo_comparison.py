@@ -89,7 +89,7 @@ def test_elpd_errors_and_weights_are_those_of_arviz(fits, found):
 def test_a_row_impossible_for_all_fits_leaves_the_weights_of_the_other_rows():
     """exp(-800) is zero: without care stacking has no weights for it, and ends where it began, at equal ones."""
     frame = table()
-    far = {name: [made(be.Climatology(center=5.0, scale=1.0), ensemble(frame.assign(y=y)), mean=mean, sd=0.5)]
+    far = {name: [made(be.Climatology(center=5.0, unit=1.0), ensemble(frame.assign(y=y)), mean=mean, sd=0.5)]
            for y in [frame["y"].where(frame.index > 0, 60.0)] for name, mean in (("low", 4.8), ("lower", 3.0))}  # fmt: skip
     ens = ensemble(frame.assign(y=frame["y"].where(frame.index > 0, 60.0)))
     with warnings.catch_warnings():

@@ -101,7 +101,7 @@ F = np.array([
     [1.4, 1.2, 2.0], [3.0, NONE, 2.5], [NONE, -0.5, NONE], [NONE, NONE, NONE], [2.2, 1.9, 2.4], [0.3, NONE, 0.9],
     [1.1, 0.4, NONE], [2.9, 2.0, 3.1],
 ])  # fmt: skip
-P1 = be.HBM(center=CENTER, scale=1.0, group=True, site=True)
+P1 = be.HBM(center=CENTER, unit=1.0, group=True, site=True)
 P3 = replace(P1, series=True)
 
 

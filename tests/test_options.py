@@ -48,7 +48,7 @@ def test_options_of_another_version_are_refused_by_name():
      r'BMA\(bias_prior=...\) is a Prior such as Prior\("HalfNormal", sigma=0.3\); got 0.3'),
     (lambda: HBM(truth_sd_prior="HalfNormal"), TypeError, r"HBM\(truth_sd_prior=...\) is a Prior.*got 'HalfNormal'"),
     (lambda: BMA(unit=-1.0), ValueError, r"BMA\(unit=...\) must be positive; got -1.0"),
-    (lambda: HBM(scale=0), ValueError, r"HBM\(scale=...\) must be positive; got 0"),
+    (lambda: HBM(unit=0), ValueError, r"HBM\(unit=...\) must be positive; got 0"),
     (lambda: BMA(sigma_scale=float("nan")), ValueError, r"BMA\(sigma_scale=...\) must be positive; got nan"),
     (lambda: BMA(sigma_spread=0.0), ValueError, r"BMA\(sigma_spread=...\) must be positive; got 0.0"),
     (lambda: BMA.preset("vauge"), ValueError, "BMA has the presets weak, vague, sceptical; got 'vauge'"),
@@ -85,3 +85,14 @@ def test_replace_checks_again():
         replace(BMA(), sigma="both")
     with pytest.raises(TypeError, match="kernle"):
         replace(BMA(), kernle="normal")
+
+
+@pytest.mark.parametrize("model", [HBM(unit=2.0), Climatology(unit=2.0)])
+def test_fits_that_call_the_unit_of_the_priors_scale_are_read(model):
+    old = {"scale" if key == "unit" else key: value for key, value in options_to_json(model).items()}
+    assert options_from_json(type(model), old) == model
+
+
+def test_the_widths_of_bma_stay_what_scale_names():
+    model = BMA(scale=("mean",), unit=2.0)
+    assert options_from_json(BMA, options_to_json(model)) == model

@@ -66,7 +66,7 @@ def history():
     return Ensemble.from_frame(frame, members=MEMBERS, observation="y", site="site", group="group", time="time")
 
 
-HBM = be.HBM(center=CENTER, scale=1.0, group=True, site=True)
+HBM = be.HBM(center=CENTER, unit=1.0, group=True, site=True)
 
 
 def posterior_of(history, draws, rng, model=HBM, names=tuple(PARAMETERS)):

@@ -254,7 +254,7 @@ def hbm_case(name):
         "bias_group_sd": np.stack([group_sd(rng, [0.2, -0.1, 0.1], 0.3, tail) for _ in range(4)], axis=1),
         "bias_group_corr": np.broadcast_to(correlation, (DRAWS, 4, 4)).copy(),
     }
-    return HBM(center=1.0, scale=1.0, group=True, site=True), dataset(draws, group=["g1"], site=["s1"])
+    return HBM(center=1.0, unit=1.0, group=True, site=True), dataset(draws, group=["g1"], site=["s1"])
 
 
 def rows(missing):

@@ -104,7 +104,7 @@ def test_the_sd_of_a_kernel_is_exact_under_each_draw():
 @pytest.mark.parametrize("site", [False, True])
 def test_hbm_with_fixed_parameters_is_a_regression_at_a_new_site(site):
     one, small = Prior("LogNormal", **FIXED), Prior("Normal", mu=1, sigma=1e-7)
-    model = be.HBM(group=False, site=site, scale=1.0, truth_sd_prior=one, error_sd_prior=one, slope_prior=small,
+    model = be.HBM(group=False, site=site, unit=1.0, truth_sd_prior=one, error_sd_prior=one, slope_prior=small,
                    truth_site_sd_prior=one, slope_site_prior=small, bias_site_sd_prior=one)  # fmt: skip
     ensemble = table(1, s=stations())
     result = prior_predictive(model, ensemble, draws=100, random_seed=1)

@@ -17,7 +17,7 @@ from scipy.special import log_ndtr
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.corrected_mixture import CorrectedRows
 from bayesens.likelihoods.correction import Coefficients, Correction, LogPrior, Sums, correct, given_ratios, places
-from bayesens.likelihoods.widths import Widths, _column, width_names
+from bayesens.likelihoods.widths import Widths, check_varies, column_of, width_names
 from bayesens.rows import Rows, level_rows
 
 __all__ = ["CorrectedTable", "Family", "Recipe", "corrected_table", "drawn_correction", "history", "point_correction"]
@@ -150,7 +150,7 @@ def design_of(recipe: Recipe, f: np.ndarray, covariates: np.ndarray) -> np.ndarr
 
 def covariate_columns(names: tuple[str, ...], ensemble: Ensemble, index: np.ndarray) -> np.ndarray:
     """Columns of the table as they are, (row, column)."""
-    return np.column_stack([_column(ensemble, name)[index] for name in names]) if names else np.zeros((len(index), 0))
+    return np.column_stack([column_of(ensemble, name)[index] for name in names]) if names else np.zeros((len(index), 0))
 
 
 def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, censored: np.ndarray) -> CorrectedTable:
@@ -229,6 +229,7 @@ def _checked(x: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
         if missing := int((~np.isfinite(column)).sum()):
             raise ValueError(f"Covariate {name!r} is missing in {missing} of {len(column)} training rows, and the correction "
                              "regresses on it; fill it in, drop these rows, or leave it out of bias_covariates.")  # fmt: skip
+        check_varies(column, name, "bias_covariates")
     return x
 
 

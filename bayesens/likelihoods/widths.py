@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from bayesens.collinear import constant
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 
-__all__ = ["Widths", "width_names"]
+__all__ = ["Widths", "check_varies", "column_of", "columns_asked", "width_names"]
 
 DEFAULT = ("mean", "spread")
 START = 0.25  # of the median, at which the logarithm starts
@@ -29,6 +30,49 @@ def width_names(scale: Sequence[str], ensemble: Ensemble) -> tuple[str, ...]:
     for name in scale:
         out += SEASON if name == "season" else [name]
     return tuple(out)
+
+
+def columns_asked(model: object) -> tuple[str, ...]:
+    """Columns of the table that a model's biases and widths follow, each once; lon and lat among them.
+
+    Examples
+    --------
+    >>> from bayesens.models import BMA, HBM
+    >>> columns_asked(BMA(bias_covariates=("elevation",), scale=("mean", "season", "elevation", "lat")))
+    ('elevation', 'lat')
+    >>> columns_asked(HBM())
+    ()
+    """
+    widths = getattr(model, "scale", None)
+    named = [name for name in widths if name not in (*DEFAULT, "season")] if isinstance(widths, tuple) else []
+    return tuple(dict.fromkeys([*getattr(model, "bias_covariates", ()), *named]))
+
+
+def column_of(ensemble: Ensemble, name: str) -> np.ndarray:
+    """A column of the table that a model asks for, (obs), NaN where it is missing.
+
+    Raises
+    ------
+    ValueError
+        If the table has no such column.
+    """
+    if name in ("lon", "lat") and name in ensemble.dataset.coords:
+        return np.asarray(ensemble.dataset[name].values, dtype=float)
+    if name in ensemble.covariates:
+        return np.asarray(ensemble.dataset["covariate"].values[:, ensemble.covariates.index(name)], dtype=float)
+    known = ensemble.covariates
+    how = f"{name}=..." if name in ("lon", "lat") else f"covariates=[{name!r}, ...]"
+    raise ValueError(f"The model asks for the column {name!r}, and the table has {listed(known) if known else 'no covariates'}; "
+                     f"name it with Ensemble.from_frame(..., {how}).")  # fmt: skip
+
+
+def check_varies(values: np.ndarray, name: str, option: str) -> None:
+    """Refuse a column that says nothing of the training rows: there is no telling what its next value would do."""
+    n, missing = len(values), int(np.isnan(values).sum())
+    if missing == n or constant(values):
+        how = "missing in all" if missing == n else f"{values[~np.isnan(values)][0]:g} in all"
+        raise ValueError(f"Covariate {name!r} is {how} {n} training rows; wanted values that vary: leave it out of {option}, or "
+                         "fit rows in which it does.")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +112,9 @@ class Widths:
             Whether the quantity has no values below zero, so that widths may be proportional to it.
         """
         raw = _raw(names, corrected, available, ensemble, index)
+        for j, name in enumerate(names):
+            if name not in (*DEFAULT, *SEASON):
+                check_varies(raw[:, j], name, "scale")
         start = np.full(len(names), np.nan)
         for j, name in enumerate(names):
             if name == "spread" or (name == "mean" and positive):
@@ -124,7 +171,7 @@ def _raw(
         elif name in SEASON:
             out[:, j] = _season(ensemble, index)[SEASON.index(name)]
         else:
-            out[:, j] = _column(ensemble, name)[index]
+            out[:, j] = column_of(ensemble, name)[index]
     return out
 
 
@@ -135,13 +182,3 @@ def _season(ensemble: Ensemble, index: np.ndarray) -> tuple[np.ndarray, np.ndarr
                          "or leave 'season' out.")  # fmt: skip
     day = time.dt.dayofyear.values[index] * (2.0 * np.pi / 365.25)
     return np.sin(day), np.cos(day)
-
-
-def _column(ensemble: Ensemble, name: str) -> np.ndarray:
-    if name in ("lon", "lat") and name in ensemble.dataset.coords:
-        return np.asarray(ensemble.dataset[name].values, dtype=float)
-    if "covariate" in ensemble.dataset and name in ensemble.dataset["covariate_name"].values:
-        return np.asarray(ensemble.dataset["covariate"].sel(covariate_name=name).values, dtype=float)
-    known = [str(n) for n in ensemble.dataset["covariate_name"].values] if "covariate" in ensemble.dataset else []
-    raise ValueError(f"The model asks for the column {name!r}, and the table has {listed(known) if known else 'no covariates'}; "
-                     "name it with Ensemble.from_frame(..., covariates=[...]).")  # fmt: skip

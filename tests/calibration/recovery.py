@@ -22,8 +22,8 @@ import bayesens as be
 from bayesens import simulate
 
 K = 3
-MODEL = be.HBM(center=0.0, scale=1.0, group=False, site=True)
-TWIN = be.HBM(center=0.0, scale=1.0, group=False, site=False)
+MODEL = be.HBM(center=0.0, unit=1.0, group=False, site=True)
+TWIN = be.HBM(center=0.0, unit=1.0, group=False, site=False)
 VARIABLES = (
     "truth_mean",
     "truth_sd",

@@ -227,7 +227,7 @@ class Kind:
 
 
 _BMA = be.BMA(**JOINT, center=0.0, unit=1.0, sigma_scale=0.5)
-_HBM = be.HBM(center=0.0, scale=1.0, site=True, group=False)
+_HBM = be.HBM(center=0.0, unit=1.0, site=True, group=False)
 _WRONG = {"bias_prior": be.Prior("Normal", mu=0, sigma=0.06)}  # a fifth of the models' .3
 KINDS = {
     "bma_auto": Kind(_BMA, "auto", bma_truth, bma_table, bma_loglik, _WRONG),
