@@ -332,7 +332,7 @@ def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], wa
     sampled = sample(target, start=target.start if warm is None else target.begin(warm), method=method, draws=draws,
                      tune=tune, chains=chains, rng=rng, target_accept=target_accept,
                      starts=starts if warm is None else 0, near=getattr(model, "starts_near", False),
-                     progressbar=progressbar)  # fmt: skip
+                     progressbar=progressbar, no_optimum=getattr(model, "no_optimum", ""))  # fmt: skip
     sampled.attrs["warm"] = int(warm is not None)
     if powers != (1.0, 1.0):
         sampled.attrs.update(likelihood_power=powers[0], prior_power=powers[1])

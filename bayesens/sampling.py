@@ -33,6 +33,7 @@ class Sampled:
 def sample(
     target: Target, *, start: np.ndarray, method: str, draws: int, tune: int, chains: int, rng: np.random.Generator,
     target_accept: float, starts: int, near: bool = False, progressbar: bool = False,
+    no_optimum: str = "",
 ) -> Sampled:  # fmt: skip
     """Laplace with importance weights where it holds, NUTS otherwise.
 
@@ -47,6 +48,8 @@ def sample(
     starts : int
         Of the search for optima, beside ``start``.
     progressbar : bool
+    no_optimum : str
+        Why "auto" tries no approximation around an optimum; an empty one lets it.
 
     Returns
     -------
@@ -68,7 +71,9 @@ def sample(
     several = of_standing(peaks)
     attrs: dict[str, Any] = {"optimum": json.dumps(target.named(peaks[0].x))} if peaks else {}
     reason = "asked for"
-    if method in ("auto", "laplace"):
+    if method == "auto" and no_optimum:
+        reason = no_optimum
+    elif method in ("auto", "laplace"):
         if not peaks:
             reason = "the optimiser found no point where the log density is concave"
             if method == "laplace":

@@ -130,12 +130,16 @@ def test_t_kernels_predict_heavy_tails_better_and_cost_nothing_without(model):
 def test_t_kernels_have_one_posterior_and_no_warning_of_outliers():
     train, test = tailed(300, 0, 3.0), tailed(1000, 1, 3.0)
     auto, em = quiet(be.BMA(kernel="student_t"), train), be.fit(be.BMA(kernel="student_t"), train, method="em")
-    assert auto.attrs.get("rhat_max", 1.0) <= 1.01
+    assert auto.attrs["method"] == "nuts"
+    assert "no single optimum" in auto.attrs["reason"]
+    assert auto.attrs["rhat_max"] <= 1.01
     assert crps(auto, test) == pytest.approx(crps(em, test), rel=0.01)
     assert float(auto["posterior"]["nu"].min()) > 2.0
-    sampled = quiet(be.BMA(kernel="student_t"), train, method="nuts")
-    ranks = [np.quantile(np.log(tree["posterior"]["nu"].values - 2.0), [0.1, 0.5, 0.9]) for tree in (auto, sampled)]
-    np.testing.assert_allclose(*ranks, atol=0.2)
+    model = be.BMA(kernel="student_t", sigma="shared")
+    found, sampled = (quiet(model, train, draws=2500, method=method) for method in ("auto", "nuts"))
+    assert found.attrs["method"] == "laplace"
+    ranks = [np.quantile(np.log(tree["posterior"]["nu"].values - 2.0), [0.1, 0.5, 0.9]) for tree in (found, sampled)]
+    np.testing.assert_allclose(*ranks, atol=0.1)  # with 2,500 draws that count a difference has an sd of .03 at most
 
 
 def test_what_t_kernels_refuse():
