@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class CorrectedMixture:
     def select(self, rows: np.ndarray) -> CorrectedMixture:
         """The same predictions, of some rows."""
         names = ("design", "offset", "left", "new", "x", "available", "kind")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+        return replace(self, **{name: _some(getattr(self, name), rows) for name in names})
 
     # --------------------------------------------------------------------------------------------------------- classes
     @cached_property
@@ -116,7 +117,7 @@ class CorrectedMixture:
 
     def _lines(self, rows: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A value near each row's mean; the design with the offset about it as a last column; and the coefficients."""
-        offset, design = self.offset[rows][:, present], self.design[rows][:, present]
+        offset, design = self.offset[rows[:, None], present], self.design[rows[:, None], present]
         coefficient = self.draws.coefficient[:, present]
         near = (offset + np.einsum("rkc,kc->rk", design, coefficient.mean(axis=0))).mean(axis=1)
         whole = np.concatenate([design, (offset - near[:, None])[:, :, None]], axis=2)
@@ -290,6 +291,14 @@ class CorrectedMixture:
             mean, sd = (np.take_along_axis(a, component, axis=2)[:, :, 0] for a in (mean, sd))
             out[:, rows] = mean + sd * rng.standard_normal(mean.shape)
         return out
+
+
+def _some(array: np.ndarray, rows: np.ndarray) -> Any:
+    """Some rows; what is the same for all members stays one piece of memory."""
+    if array.ndim > 1 and array.strides[1] == 0:
+        one = array[:, :1][rows]
+        return np.broadcast_to(one, (len(one), *array.shape[1:]))
+    return array[rows]
 
 
 # ------------------------------------------------------------------------------------------------- one component, matched

@@ -490,14 +490,6 @@ class BMA(CorrectedMembers):
                        _number(sigma.get("sigma", 1.0)), float(spread), _number(width))  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------- prediction
-    @property
-    def loo_note(self) -> str:
-        """What leave-one-out of this model conditions on."""
-        if self.correction == "joint":
-            return ""
-        return ("Each row is left out of its members' corrections, in closed form at the typical ratios of their variances, and "
-                "of the mixture by importance sampling.")  # fmt: skip
-
     def complete(self, posterior: xr.Dataset, data: Data, rng: np.random.Generator) -> xr.Dataset:
         """Add draws of the corrections, which are independent of the mixture's, and of a new group's weights.
 

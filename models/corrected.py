@@ -32,7 +32,7 @@ Data = Ensemble | CorrectedTable
 class CorrectedMembers:
     """Methods of a model whose members are corrected first; its fields are the options that are named here."""
 
-    correction: str
+    correction: str | None
     bias: str
     bias_covariates: tuple[str, ...]
     scale: tuple[str, ...] | None
@@ -51,6 +51,7 @@ class CorrectedMembers:
 
     levels: ClassVar[tuple[str, ...]] = ("group", "site")
     needs_member: ClassVar[bool] = True
+    second_step: ClassVar[str] = "mixture"
 
     if TYPE_CHECKING:
 
@@ -152,6 +153,14 @@ class CorrectedMembers:
         from bayesens.models.correction import build_correction
 
         return build_correction(self.prepare(data), member)
+
+    @property
+    def loo_note(self) -> str:
+        """What leave-one-out of this model conditions on."""
+        if self.correction == "joint":
+            return ""
+        return ("Each row is left out of its members' corrections, in closed form at the typical ratios of their variances, and "
+                f"of the {self.second_step} by importance sampling.")  # fmt: skip
 
     @property
     def needs_history(self) -> bool:

@@ -335,7 +335,7 @@ def test_free_weights_have_no_prediction_where_a_member_is_missing_and_say_so():
         ({"weights": "simplx"}, r"LinearPool\(weights=...\) is one of 'simplex', 'free'; got 'simplx'. Did you mean 'simplex'"),
         ({"bias": "quadratic"}, r"LinearPool\(bias=...\) is one of 'linear', 'additive', 'none'; got 'quadratic'"),
         ({"weights": "free", "bias": "additive"}, "leave no bias to correct; got bias='additive'. Leave bias out"),
-        ({"scale": -1.0}, r"LinearPool\(scale=...\) must be positive; got -1.0"),
+        ({"unit": -1.0}, r"LinearPool\(unit=...\) must be positive; got -1.0"),
     ],
 )  # fmt: skip
 def test_bad_options_are_refused(options, text):

@@ -138,7 +138,9 @@ def pooled_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     size = k + 1 + p
     out = numba.carray(out, 1 + size)
     columns = k + p + (k if index[3] > 0 else 0)
-    out[0] = _one(numba.carray(theta, 1 + size)[1:], numba.carray(data, n * columns + 1), numba.carray(index, 5), out[1:])
+    out[0] = _one(
+        numba.carray(theta, 1 + size)[1:], numba.carray(data, n * columns + 1), numba.carray(index, 5), out[1:]
+    )
 
 
 @KERNEL
