@@ -320,7 +320,7 @@ class LinearPool(CorrectedMembers):
         found = found.assign(weight=("member", best.weight), sigma=((), best.sigma[0]))
         if len(best.width):
             found = found.assign(scale_slope=("scale_covariate", best.width))
-        found = found.assign_coords(model.coordinates(table), member=np.array(table.members))
+        found = found.assign_coords(model.coordinates(table) | {"member": ("member", np.array(table.members))})
         none = np.ones(0)  # everything stands in the parameters
         return with_linear_weight(found), [replace(best, weight=none, sigma=none, width=None)]
 
