@@ -125,7 +125,7 @@ def training_rows_of(
                             x, rows.available, kind)  # fmt: skip
 
 
-def pooled(mixture: CorrectedMixture, standing: np.ndarray) -> CorrectedMixture:
+def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray, center: float) -> CorrectedMixture:
     """One normal a draw around the weighted mean of the members, in place of a mixture of kernels around each.
 
     Its coefficients are those of the members times their weights. These depend on which members a row has, and so every
@@ -137,6 +137,9 @@ def pooled(mixture: CorrectedMixture, standing: np.ndarray) -> CorrectedMixture:
         With one sigma a draw, (draw), and one class of weights.
     standing : array (member)
         Weights of the members' open shares.
+    stretch : array (draw)
+        Of the weighted mean about ``center``.
+    center : float
 
     Returns
     -------
@@ -150,8 +153,11 @@ def pooled(mixture: CorrectedMixture, standing: np.ndarray) -> CorrectedMixture:
     near = np.where(available, mixture.offset, 0.0).sum(axis=1) / np.maximum(available.sum(axis=1), 1)
     design = np.concatenate([mixture.design, (mixture.offset - near[:, None])[:, :, None]], axis=2)
     design = np.where(available[:, :, None], design, 0.0).reshape(n, -1)
+    design = np.column_stack([design, near - center])  # which the last coefficient stretches by what is more than one
     coefficient = np.concatenate([draws.coefficient, np.ones((*draws.coefficient.shape[:2], 1))], axis=2)
-    whole = (share[:, :, :, None] * coefficient[:, None]).reshape(size, len(patterns), -1)
+    whole = ((stretch[:, None, None] * share)[:, :, :, None] * coefficient[:, None]).reshape(size, len(patterns), -1)
+    more = np.broadcast_to((stretch - 1.0)[:, None, None], (*whole.shape[:2], 1))
+    whole = np.concatenate([whole, more], axis=2)
     # Where new sites stand to residuals alike for all members, the pool's do so too: exact as for the open shares.
     new = np.einsum("spk,skl->spl", share, draws.new)
     sigma = np.broadcast_to(draws.sigma[:, None], (size, len(patterns)))

@@ -3,15 +3,18 @@
 Every member is corrected by its own mixed model, with effects of site and group, as :mod:`bayesens.models.bma` has it. Then, with
 c_ik what the other rows make of member k at row i, and q_ik the share of variance that this leaves open,
 
-    y_i       ~ Normal(sum_{k in A_i} w_k / (sum_{j in A_i} w_j)  c_ik,  sigma_i^2 (1 + q_i))
+    y_i         ~ Normal(c + stretch (m_i - c), sigma_i^2 (1 + q_i))
+    m_i         = sum_{k in A_i} w_k / (sum_{j in A_i} w_j)  c_ik
     log sigma_i = log sigma + scale_slope' x_i     x: logarithms of predicted mean and spread of the members, standardised
     q_i         = mean of q_ik over the members A_i that the row has, by the weights of least squares
 
     w           ~ Dirichlet(1)
+    stretch     ~ Normal(1, .5)                    only with bias = "linear"
     sigma       ~ s0 LogNormal(0, .5)              s0: residual sd of the best member
     scale_slope ~ Normal(0, .3)
 
-A site that the fit has not seen has a new effect, whose variance is to sigma_i^2 as the members' are to their residuals', on
+A member that is corrected by a slope stays as near to the mean c of the observations as its own errors make it; the mean of
+several members has smaller errors, and may go further: that is the stretch. A site that the fit has not seen has a new effect, whose variance is to sigma_i^2 as the members' are to their residuals', on
 average by the weights. Under ``transform="sqrt"`` the normal is censored at zero: an observed zero has the probability of all
 that lies below. BMA with the same corrections is a mixture of kernels; here the members are averaged before one kernel is put
 around them.
@@ -51,7 +54,7 @@ _PRESETS = {
     "vague": {
         "level_prior": Prior("Normal", mu=0, sigma=10), "gain_prior": Prior("Normal", mu=0.7, sigma=2),
         "site_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3), "group_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
-        "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=1), "stretch_prior": Prior("Normal", mu=1, sigma=2),
         "bias_prior": Prior("Normal", mu=0, sigma=1), "slope_prior": Prior("Normal", mu=1, sigma=1),
         "intercept_prior": Prior("Normal", mu=0, sigma=1), "coefficient_prior": Prior("Normal", mu=0, sigma=2),
         "sigma_prior": Prior("LogNormal", mu=0, sigma=1),
@@ -59,7 +62,7 @@ _PRESETS = {
     "sceptical": {
         "weight_prior": Prior("Dirichlet", a=5), "gain_prior": Prior("Normal", mu=0.7, sigma=0.2),
         "site_ratio_prior": Prior("HalfNormal", sigma=0.3), "group_ratio_prior": Prior("HalfNormal", sigma=0.3),
-        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1), "stretch_prior": Prior("Normal", mu=1, sigma=0.2),
         "bias_prior": Prior("Normal", mu=0, sigma=0.1),
         "slope_prior": Prior("Normal", mu=1, sigma=0.1), "intercept_prior": Prior("Normal", mu=0, sigma=0.1),
         "coefficient_prior": Prior("Normal", mu=0, sigma=0.1),
@@ -104,8 +107,8 @@ class LinearPool(CorrectedMembers):
         Of the effects' standard deviations over that of the residual.
     scale_slope_prior : Prior
         Of the width's coefficients, a standard deviation of their covariates.
-    weight_prior, sigma_prior : Prior
-        That of sigma in units of ``sigma_scale``. A Dirichlet prior with one number has that concentration for each of up to
+    weight_prior, stretch_prior, sigma_prior : Prior
+        That of the stretch has no part in a joint fit, that of sigma is in units of ``sigma_scale``. A Dirichlet prior with one number has that concentration for each of up to
         eight members; more members share what eight have.
     bias_prior, slope_prior : Prior
         Of a joint fit, in its place; that of the bias is in units of ``unit``.
@@ -141,6 +144,7 @@ class LinearPool(CorrectedMembers):
     group_ratio_prior: Prior = field(default=RATIO)
     scale_slope_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
     weight_prior: Prior = field(default=Prior("Dirichlet", a=1))
+    stretch_prior: Prior = field(default=Prior("Normal", mu=1, sigma=0.5))
     sigma_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
     bias_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
     slope_prior: Prior = field(default=Prior("Normal", mu=1, sigma=0.25))
@@ -261,14 +265,15 @@ class LinearPool(CorrectedMembers):
         with pm.Model(coords=coords) as pymc_model:
             weight = model.weight_variable(table.n_members)
             sigma = model.sigma_prior.create("sigma", scale=model.sigma_scale)
+            stretch: Any = model.stretch_prior.create("stretch") if model.bias == "linear" else pt.ones(())
             width: Any = model.scale_slope_prior.create("scale_slope", dims="scale_covariate") if names else pt.zeros(0)
             if likelihood == "rows":
-                observe_rows(table, weight, sigma, width)
+                observe_rows(table, weight, stretch, sigma, width)
             else:
                 from bayesens.likelihoods.ops import pooled_loglik
 
-                rows = PooledRows.of(table.mixture, standing(table))
-                pm.Potential("loglik", pooled_loglik(pt.log(weight), pt.log(sigma)[None], width, rows=rows))
+                scale = pt.stack([pt.log(sigma), stretch])
+                pm.Potential("loglik", pooled_loglik(pt.log(weight), scale, width, rows=pooled_rows(table)))
         return pymc_model
 
     def weight_variable(self, k: int) -> Any:
@@ -312,27 +317,32 @@ class LinearPool(CorrectedMembers):
             return joint_pool.em(self, self.prepare(data), starts=starts, seed=seed, tolerance=tolerance)
         table = self.prepare(data)
         model: LinearPool = table.model
-        rows = PooledRows.of(table.mixture, standing(table))
-        best = best_pool(rows, model.penalty(table.n_members), starts=starts, seed=seed)
+        best = best_pool(pooled_rows(table), model.penalty(table), starts=starts, seed=seed)
         assert best.width is not None
         found = xr.Dataset({name: (dims[2:], values[0, 0]) for name, (dims, values) in
                             point_correction(table, model.recipe(table.members)).items()})  # fmt: skip
         found = found.assign(weight=("member", best.weight), sigma=((), best.sigma[0]))
+        if model.bias == "linear":
+            found = found.assign(stretch=((), best.sigma[1]))
         if len(best.width):
             found = found.assign(scale_slope=("scale_covariate", best.width))
         found = found.assign_coords(model.coordinates(table) | {"member": ("member", np.array(table.members))})
         none = np.ones(0)  # everything stands in the parameters
         return with_linear_weight(found), [replace(best, weight=none, sigma=none, width=None)]
 
-    def penalty(self, members: int) -> PoolPenalty:
+    def penalty(self, table: CorrectedTable) -> PoolPenalty:
         """Log prior densities, for the optimum."""
         assert self.sigma_scale is not None
-        weight, sigma, width = (dict(p.parameters) if p.family == family else {} for p, family in (
-            (self.weight_prior, "Dirichlet"), (self.sigma_prior, "LogNormal"), (self.scale_slope_prior, "Normal")))  # fmt: skip
-        a = weight.get("a", 1.0)
-        concentration = np.broadcast_to(np.asarray(a) * (spare(members) if isinstance(a, float) else 1.0), members)
-        center, spread = np.log(self.sigma_scale) + _number(sigma.get("mu", 0.0)), _number(sigma.get("sigma", 0.5))
-        return PoolPenalty(concentration, float(center), spread, _number(width.get("sigma", 0.3)))
+        k, p = table.n_members, len(table.widths.names)
+        a = dict(self.weight_prior.parameters).get("a", 1.0) if self.weight_prior.family == "Dirichlet" else 1.0
+        sigma, stretch, width = (_two(getattr(self, name), other) for name, other in (
+            ("sigma_prior", Prior("LogNormal", mu=0, sigma=0.5)), ("stretch_prior", Prior("Normal", mu=1, sigma=0.5)),
+            ("scale_slope_prior", Prior("Normal", mu=0, sigma=0.3))))  # fmt: skip
+        if self.bias != "linear":
+            stretch = 1.0, 0.0
+        mean = np.r_[np.log(self.sigma_scale) + sigma[0], stretch[0], np.full(p, width[0])]
+        concentration = np.broadcast_to(np.asarray(a) * (spare(k) if isinstance(a, float) else 1.0), k)
+        return PoolPenalty(concentration, mean, np.r_[sigma[1], stretch[1], np.full(p, width[1])])
 
     # ------------------------------------------------------------------------------------------------------- prediction
     def history(self, data: Data) -> xr.Dataset:
@@ -384,14 +394,14 @@ class LinearPool(CorrectedMembers):
         """
         if self.correction == "joint":
             return joint_pool.predictive(self, posterior, ensemble)
-        from bayesens.corrected_rows import pooled, predicted_rows
+        from bayesens.corrected_rows import predicted_rows
 
         assert history is not None
         rows = prediction_rows(ensemble, self.transform)
         recipe, weight = self.recipe(ensemble.members), flat(posterior["weight"])[:, None]
         kind = np.zeros(ensemble.n_obs, dtype=int)
         found = predicted_rows(recipe, posterior, history, ensemble, rows, weight, kind)
-        return pooled(found, history["standing"].values)
+        return self._pooled(found, posterior, history)
 
     def training(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
         """Return the density of training rows under each draw, given their corrections by all other rows.
@@ -408,7 +418,7 @@ class LinearPool(CorrectedMembers):
         """
         if self.correction == "joint":
             return joint_pool.predictive(self, posterior, ensemble)
-        from bayesens.corrected_rows import pooled, training_rows_of
+        from bayesens.corrected_rows import training_rows_of
 
         assert history is not None
         y = np.asarray(transform(self.transform).forward(ensemble.require_observation()))
@@ -416,23 +426,35 @@ class LinearPool(CorrectedMembers):
         recipe, weight = self.recipe(ensemble.members), flat(posterior["weight"])[:, None]
         kind = np.zeros(ensemble.n_obs, dtype=int)
         found = training_rows_of(recipe, posterior, history, ensemble, seen, self.censored(seen), weight, kind)
-        return pooled(found, history["standing"].values)
+        return self._pooled(found, posterior, history)
+
+    def _pooled(self, found: Any, posterior: xr.Dataset, history: xr.Dataset) -> Any:
+        from bayesens.corrected_rows import pooled
+
+        assert self.center is not None
+        stretch = flat(posterior["stretch"]) if "stretch" in posterior else np.ones(len(found.draws))
+        return pooled(found, history["standing"].values, stretch, self.center)
 
 
-def observe_rows(table: CorrectedTable, weight: Any, sigma: Any, width: Any) -> None:
+def observe_rows(table: CorrectedTable, weight: Any, stretch: Any, sigma: Any, width: Any) -> None:
     """The likelihood as a statistician would write it."""
     import pymc as pm
     import pytensor.tensor as pt
 
-    available, rows = table.rows.available, PooledRows.of(table.mixture, standing(table))
+    available, rows, c = table.rows.available, pooled_rows(table), table.model.center
     present = weight * available
     share = present / present.sum(axis=1, keepdims=True)
-    mean = (share * np.where(available, table.corrected, 0.0)).sum(axis=1)
+    mean = c + stretch * (share * np.where(available, table.corrected - c, 0.0)).sum(axis=1)
     sd = sigma * pt.exp(pt.dot(rows.x, width)) * np.sqrt(1.0 + rows.open)
     if rows.censored.any():
         pm.Censored("y", pm.Normal.dist(mean, sd), lower=0.0, upper=None, observed=table.rows.y)
     else:
         pm.Normal("y", mean, sd, observed=table.rows.y)
+
+
+def pooled_rows(table: CorrectedTable) -> PooledRows:
+    """What the likelihood takes from the corrected members."""
+    return PooledRows.of(table.mixture, table.rows.y, table.model.center, standing(table))
 
 
 def standing(table: CorrectedTable) -> np.ndarray:
@@ -442,13 +464,17 @@ def standing(table: CorrectedTable) -> np.ndarray:
         return np.full(table.n_members, 1.0 / table.n_members)
     rows = table.rows
     known = Rows(rows.y[seen], table.corrected[seen], rows.available[seen], rows.index[seen])
-    return Pool.of(known, float(np.mean(known.y)), "none").search(starts=0, seed=0, tolerance=1e-12)[0]
+    bias = "linear" if table.model.bias == "linear" else "none"  # with a slope, as the pool has its stretch
+    return Pool.of(known, table.model.center, bias).search(starts=0, seed=0, tolerance=1e-12)[0]
 
 
 def with_linear_weight(posterior: xr.Dataset) -> xr.Dataset:
     """Add what a unit of each member moves the mean by."""
-    return posterior.assign(linear_weight=posterior["weight"] * posterior.get("slope", 1.0))
+    stretch = posterior.get("stretch", 1.0)
+    return posterior.assign(linear_weight=stretch * posterior["weight"] * posterior.get("slope", 1.0))
 
 
-def _number(value: Any) -> float:
-    return float(np.mean(value))
+def _two(prior: Prior, default: Prior) -> tuple[float, float]:
+    """Location and scale of a normal prior, be it of the logarithm; of another family than the default's, the default's."""
+    parameters = dict((prior if prior.family == default.family else default).parameters)
+    return float(np.mean(parameters.get("mu", 0.0))), float(np.mean(parameters.get("sigma", 1.0)))

@@ -1,9 +1,9 @@
 """Log likelihood of one normal kernel around a weighted mean of corrected members, its gradient, and its optimum.
 
-    y_i ~ Normal(sum_k w_k / W_i c_ik, sigma^2 exp(2 x_i' width) (1 + q_i))        W_i = sum of the weights present
+    y_i ~ Normal(c + stretch (sum_k w_k / W_i c_ik - c), sigma^2 exp(2 x_i' width) (1 + q_i))    W_i = sum of the weights present
 
-The corrected members c are given, and so is q_i, by which what is open of the corrections widens the kernel: a row enters by
-its differences (y_i - c_ik) / sqrt(1 + q_i). An observation that is only known to lie at zero or below (a square root's zero)
+The corrected members c_ik are given, and so is q_i, by which what is open of the corrections widens the kernel: a row enters by
+its differences y_i - c_ik and y_i - c over sqrt(1 + q_i), of which its residual is a mean with a share of ``stretch``. An observation that is only known to lie at zero or below (a square root's zero)
 has the probability of that in place of the density.
 """
 
@@ -35,6 +35,8 @@ class PooledRows:
     ----------
     distance : array (row, member)
         ``(y - c) / sqrt(1 + q)``; zero where a member is missing.
+    apart : array (row)
+        ``(y - center) / sqrt(1 + q)``.
     open : array (row)
         q, the share by which what is open of the corrections widens the kernel.
     x : array (row, covariate)
@@ -45,24 +47,26 @@ class PooledRows:
     """
 
     distance: np.ndarray
+    apart: np.ndarray
     open: np.ndarray
     x: np.ndarray
     available: np.ndarray
     censored: np.ndarray
 
     @classmethod
-    def of(cls, rows: CorrectedRows, standing: np.ndarray) -> PooledRows:
-        """Take them from corrected members; ``standing`` are the weights of their open shares."""
+    def of(cls, rows: CorrectedRows, y: np.ndarray, center: float, standing: np.ndarray) -> PooledRows:
+        """Take them from corrected members and observations; ``standing`` are the weights of the open shares."""
         q = open_shares(rows.excess, rows.available, standing)
-        distance = np.where(rows.available, rows.residual, 0.0) / np.sqrt(1.0 + q)[:, None]
-        return cls(distance, q, rows.x, rows.available, rows.censored)
+        root = np.sqrt(1.0 + q)
+        distance = np.where(rows.available, rows.residual, 0.0) / root[:, None]
+        return cls(distance, (y - center) / root, q, rows.x, rows.available, rows.censored)
 
     @cached_property
     def packed(self) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and counts for the kernel, censored rows first; last the constant of the log likelihood."""
         order = np.argsort(~self.censored, kind="stable")
         missing = not self.available.all()
-        parts = [self.distance[order], self.x[order]] + ([self.available[order]] if missing else [])
+        parts = [self.distance[order], self.x[order], self.apart[order]] + ([self.available[order]] if missing else [])
         constant = -0.5 * float(np.sum(np.log1p(self.open[~self.censored]) + LOG_2PI))
         n, k = self.distance.shape
         data = np.concatenate([*(np.ravel(part) for part in parts), [constant]]).astype(float)
@@ -88,21 +92,21 @@ def _row(theta, data, i, n, k, p, missing, share):  # type: ignore[no-untyped-de
     for j in range(k):
         share[j] = theta[j]
         if missing:
-            share[j] *= data[n * (k + p) + i * k + j]
+            share[j] *= data[n * (k + p + 1) + i * k + j]
         total += share[j]
     for j in range(k):
         share[j] /= total
         distance += share[j] * data[i * k + j]
     for c in range(p):
-        eta += theta[k + 1 + c] * data[n * k + i * p + c]
+        eta += theta[k + 2 + c] * data[n * k + i * p + c]
     return distance, min(max(eta, -STEEP), STEEP)
 
 
 @INNER
 def _one(theta, data, index, out):  # type: ignore[no-untyped-def]
-    """Log likelihood at ``theta``: log weights, log sigma, widths; its gradient goes into ``out``."""
+    """Log likelihood at ``theta``: log weights, log sigma, stretch, widths; its gradient goes into ``out``."""
     n, k, p, missing, censored = index[0], index[1], index[2], index[3] > 0, index[4]
-    point, share, log_weight = theta.copy(), np.empty(k), -np.inf
+    point, share, log_weight, stretch = theta.copy(), np.empty(k), -np.inf, theta[k + 1]
     for j in range(k):
         log_weight = max(log_weight, theta[j])
     for j in range(k):  # a row may have none but members whose weight is next to nothing
@@ -111,7 +115,8 @@ def _one(theta, data, index, out):  # type: ignore[no-untyped-def]
     value = data[-1]
     for i in range(n):
         distance, eta = _row(point, data, i, n, k, p, missing, share)
-        t = distance * np.exp(-eta)
+        apart = data[n * (k + p) + i]
+        t = (apart + stretch * (distance - apart)) * np.exp(-eta)
         if i < censored:
             log_mass = _log_ndtr(t)
             value += log_mass
@@ -122,10 +127,11 @@ def _one(theta, data, index, out):  # type: ignore[no-untyped-def]
             pull, by_eta = -t, t * t - 1.0
         pull *= np.exp(-eta)
         for j in range(k):
-            out[j] += pull * share[j] * (data[i * k + j] - distance)
+            out[j] += pull * stretch * share[j] * (data[i * k + j] - distance)
         out[k] += by_eta
+        out[k + 1] += pull * (distance - apart)
         for c in range(p):
-            out[k + 1 + c] += by_eta * data[n * k + i * p + c]
+            out[k + 2 + c] += by_eta * data[n * k + i * p + c]
     if np.isfinite(value):
         return value
     out[:] = 0.0
@@ -135,9 +141,9 @@ def _one(theta, data, index, out):  # type: ignore[no-untyped-def]
 def pooled_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Value and gradient for a C function, from and into flat arrays: the number of covariates, then the parameters."""
     n, k, p = index[0], index[1], index[2]
-    size = k + 1 + p
+    size = k + 2 + p
     out = numba.carray(out, 1 + size)
-    columns = k + p + (k if index[3] > 0 else 0)
+    columns = k + p + 1 + (k if index[3] > 0 else 0)
     out[0] = _one(
         numba.carray(theta, 1 + size)[1:], numba.carray(data, n * columns + 1), numba.carray(index, 5), out[1:]
     )
@@ -158,28 +164,25 @@ class PoolPenalty:
     ----------
     concentration : array (member)
         Of the Dirichlet prior of the weights.
-    center, spread : float
-        log sigma ~ Normal(center, spread).
-    width : float
-        Standard deviation of the widths' coefficients.
+    mean, sd : array (2 + covariate)
+        Of the normal priors of log sigma, stretch and widths; a standard deviation of zero keeps the mean.
     """
 
     concentration: np.ndarray
-    center: float
-    spread: float
-    width: float
+    mean: np.ndarray
+    sd: np.ndarray
 
-    def add(self, weight: np.ndarray, scales: np.ndarray, gradient: np.ndarray) -> float:
-        """Log density; its gradient by log weights (of sum one), log sigma and widths is added to ``gradient``."""
-        k, apart = len(weight), (scales - np.r_[self.center, np.zeros(len(scales) - 1)])
-        sd = np.r_[self.spread, np.full(len(scales) - 1, self.width)]
+    def add(self, weight: np.ndarray, rest: np.ndarray, gradient: np.ndarray) -> float:
+        """Log density; its gradient by log weights (of sum one) and the rest is added to ``gradient``."""
+        k, free = len(weight), self.sd > 0.0
+        apart = np.where(free, rest - self.mean, 0.0) / np.where(free, self.sd, 1.0)
         gradient[:k] += self.concentration - self.concentration.sum() * weight
-        gradient[k:] -= apart / sd**2
-        return float(self.concentration @ np.log(weight) - 0.5 * np.sum((apart / sd) ** 2))
+        gradient[k:] = np.where(free, gradient[k:] - apart / np.where(free, self.sd, 1.0), 0.0)
+        return float(self.concentration @ np.log(weight) - 0.5 * apart @ apart)
 
 
 def best_pool(rows: PooledRows, penalty: PoolPenalty, *, starts: int = 0, seed: int = 0) -> Optimum:
-    """Maximise the posterior density in weights, sigma and widths.
+    """Maximise the posterior density in weights, sigma, stretch and widths.
 
     Parameters
     ----------
@@ -192,12 +195,12 @@ def best_pool(rows: PooledRows, penalty: PoolPenalty, *, starts: int = 0, seed: 
     Returns
     -------
     Optimum
-        Its log likelihood is without the penalty; sigma has one element.
+        Its log likelihood is without the penalty; ``sigma`` has log sigma's exponential and the stretch.
     """
     (data, index), k = rows.packed, rows.distance.shape[1]
     n, passes = len(rows.distance), 0
     weighted = rows.distance @ np.full(k, 1.0 / k)
-    begin = np.r_[np.zeros(k), 0.5 * np.log(np.mean(weighted**2) + 1e-300), np.zeros(rows.x.shape[1])]
+    begin = np.r_[np.zeros(k), 0.5 * np.log(np.mean(weighted**2) + 1e-300), 1.0, np.zeros(rows.x.shape[1])]
 
     def negative(u: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal passes
@@ -224,4 +227,4 @@ def best_pool(rows: PooledRows, penalty: PoolPenalty, *, starts: int = 0, seed: 
     weight = np.exp(u[:k] - u[:k].max())
     weight = weight / weight.sum()
     loglik = pooled_value(np.r_[np.log(weight), u[k:]], data, index, np.empty(len(u)))
-    return Optimum(weight, np.exp(u[k : k + 1]), float(loglik), passes, converged, "standard", u[k + 1 :])
+    return Optimum(weight, np.r_[np.exp(u[k]), u[k + 1]], float(loglik), passes, converged, "standard", u[k + 2 :])

@@ -228,14 +228,15 @@ class PooledLogLik(Likelihood):
     packed = staticmethod(pooled_packed)
 
 
-def pooled_loglik(log_weight: Any, log_sigma: Any, width: Any, *, rows: PooledRows) -> Any:
+def pooled_loglik(log_weight: Any, scale: Any, width: Any, *, rows: PooledRows) -> Any:
     """Log likelihood of one normal kernel around a weighted mean of corrected members.
 
     Parameters
     ----------
     log_weight : tensor (member)
         Weights in logarithms, up to a constant; they are renormalised over the members that a row has.
-    log_sigma : tensor (1)
+    scale : tensor (2)
+        Logarithm of sigma, and the stretch.
     width : tensor (covariate)
         Coefficients of the log widths.
     rows : PooledRows
@@ -245,7 +246,7 @@ def pooled_loglik(log_weight: Any, log_sigma: Any, width: Any, *, rows: PooledRo
     tensor ()
     """
     data, index = rows.packed
-    return PooledLogLik().at(log_weight, log_sigma, width, data=data, index=index)
+    return PooledLogLik().at(log_weight, scale, width, data=data, index=index)
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels

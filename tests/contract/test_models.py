@@ -413,7 +413,8 @@ def own_density(case, posterior, y, f, group, site, rows_at):
     if isinstance(model, LinearPool):
         known = model.history(table)["standing"].values[there]
         variance = draw["sigma"] ** 2 * (1.0 + np.average(opened, weights=known) + (share * extra).sum(axis=1))
-        return norm.logpdf(y, (share * mean).sum(axis=1), np.sqrt(variance) * np.exp(width))
+        center = model.center + draw.get("stretch", 1.0) * ((share * mean).sum(axis=1) - model.center)
+        return norm.logpdf(y, center, np.sqrt(variance) * np.exp(width))
     sd = draw["sigma"][:, there] * np.sqrt(1.0 + np.array(opened) + extra) * np.exp(width)[:, None]
     return logsumexp(np.log(share) + norm.logpdf(y, mean, sd), axis=1)
 
