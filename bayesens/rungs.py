@@ -31,7 +31,7 @@ EFFECTS = (
         "mixture",
         "BMA",
         "Linear pool",
-        "one kernel around a weighted mean in place of a mixture of kernels",
+        "one kernel around a weighted mean, with a slope of its own, in place of a mixture of kernels",
     ),
     ("group weights", "BMA", "BMA with group weights", "weights that vary with the group, partially pooled"),
     (

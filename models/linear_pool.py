@@ -14,10 +14,11 @@ c_ik what the other rows make of member k at row i, and q_ik the share of varian
     scale_slope ~ Normal(0, .3)
 
 A member that is corrected by a slope stays as near to the mean c of the observations as its own errors make it; the mean of
-several members has smaller errors, and may go further: that is the stretch. A site that the fit has not seen has a new effect, whose variance is to sigma_i^2 as the members' are to their residuals', on
-average by the weights. Under ``transform="sqrt"`` the normal is censored at zero: an observed zero has the probability of all
-that lies below. BMA with the same corrections is a mixture of kernels; here the members are averaged before one kernel is put
-around them.
+several members has smaller errors, and may go further: that is the stretch. A site that the fit has not seen has a new effect,
+whose variance is to sigma_i^2 as the members' are to their residuals', on average by the weights; where members' offsets hang
+together less than their errors do, that is more than it should be. Under ``transform="sqrt"`` the normal is censored at zero:
+an observed zero has the probability of all that lies below. BMA with the same corrections is a mixture of kernels; here the
+members are averaged before one kernel is put around them.
 
 With ``correction="joint"`` biases, a common slope, weights and sigma are fitted at once, without effects and with one width, and
 ``weights="free"`` is a regression on the members: both stand in :mod:`bayesens.models.joint_pool`.
@@ -108,8 +109,8 @@ class LinearPool(CorrectedMembers):
     scale_slope_prior : Prior
         Of the width's coefficients, a standard deviation of their covariates.
     weight_prior, stretch_prior, sigma_prior : Prior
-        That of the stretch has no part in a joint fit, that of sigma is in units of ``sigma_scale``. A Dirichlet prior with one number has that concentration for each of up to
-        eight members; more members share what eight have.
+        That of the stretch has no part in a joint fit, that of sigma is in units of ``sigma_scale``. A Dirichlet prior with
+        one number has that concentration for each of up to eight members; more members share what eight have.
     bias_prior, slope_prior : Prior
         Of a joint fit, in its place; that of the bias is in units of ``unit``.
     intercept_prior, coefficient_prior : Prior

@@ -1,4 +1,4 @@
-"""LinearPool fitted at once and with free weights: its density, its maximum likelihood beside other people's solvers, its posterior and its predictions."""
+"""LinearPool fitted at once and with free weights: density, maximum likelihood beside others' solvers, posterior, predictions."""
 
 import json
 import warnings

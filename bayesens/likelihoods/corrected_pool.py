@@ -3,8 +3,8 @@
     y_i ~ Normal(c + stretch (sum_k w_k / W_i c_ik - c), sigma^2 exp(2 x_i' width) (1 + q_i))    W_i = sum of the weights present
 
 The corrected members c_ik are given, and so is q_i, by which what is open of the corrections widens the kernel: a row enters by
-its differences y_i - c_ik and y_i - c over sqrt(1 + q_i), of which its residual is a mean with a share of ``stretch``. An observation that is only known to lie at zero or below (a square root's zero)
-has the probability of that in place of the density.
+its differences y_i - c_ik and y_i - c over sqrt(1 + q_i), of which its residual is a mean with a share of ``stretch``. An
+observation that is only known to lie at zero or below (a square root's zero) has the probability of that in place of the density.
 """
 
 from __future__ import annotations
