@@ -112,17 +112,17 @@ class CorrectedMembers:
             return self.scale
         return () if self.correction == "joint" else DEFAULT if len(members) > 1 else DEFAULT[:1]
 
-    def check_corrected(self, table: CorrectedTable) -> None:
-        """Refuse or warn of rows that normal kernels cannot describe, and of members that have seen the rows."""
+    def check_corrected(self, table: CorrectedTable, *, outliers: bool = True) -> None:
+        """Refuse or warn of rows that kernels cannot describe, far ones if asked, and of members that have seen the rows."""
         rows, use = table.rows, ~table.mixture.censored
         there = rows.available[use].any(axis=0)
         names = [name for name, some in zip(table.members, there, strict=True) if some]
         y, available = rows.y[use], rows.available[use][:, there]
         check_ties(y, rows.f[use][:, there], available, names)
         warn_memorised(y, table.corrected[use][:, there], available, names)
-        # In units of each row's own width, so that large errors of large values are no outliers.
-        alike = _even(table)[use][:, there]
-        warn_outliers(np.zeros(len(alike)), alike, available, names)
+        if outliers:  # in units of each row's own width, so that large errors of large values are none
+            alike = _even(table)[use][:, there]
+            warn_outliers(np.zeros(len(alike)), alike, available, names)
 
     @property
     def n_own(self) -> int:
