@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ class CorrectedMixture:
     def select(self, rows: np.ndarray) -> CorrectedMixture:
         """The same predictions, of some rows."""
         names = ("design", "offset", "left", "new", "x", "available", "kind")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+        return replace(self, **{name: _some(getattr(self, name), rows) for name in names})
 
     # --------------------------------------------------------------------------------------------------------- classes
     @cached_property
@@ -127,7 +128,7 @@ class CorrectedMixture:
 
     def _lines(self, rows: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A value near each row's mean; the design with the offset about it as a last column; and the coefficients."""
-        offset, design = self.offset[rows][:, present], self.design[rows][:, present]
+        offset, design = self.offset[rows[:, None], present], self.design[rows[:, None], present]
         coefficient = self.draws.coefficient[:, present]
         near = (offset + np.einsum("rkc,kc->rk", design, coefficient.mean(axis=0))).mean(axis=1)
         whole = np.concatenate([design, (offset - near[:, None])[:, :, None]], axis=2)
@@ -326,6 +327,14 @@ class CorrectedMixture:
             unit = rng.standard_normal(mean.shape) if nu is None else t_variables(nu[draw][:, None] + 0.0 * mean, rng)
             out[:, rows] = mean + sd * unit
         return out
+
+
+def _some(array: np.ndarray, rows: np.ndarray) -> Any:
+    """Some rows; what is the same for all members stays one piece of memory."""
+    if array.ndim > 1 and array.strides[1] == 0:
+        one = array[:, :1][rows]
+        return np.broadcast_to(one, (len(one), *array.shape[1:]))
+    return array[rows]
 
 
 # ------------------------------------------------------------------------------------------------- one component, matched

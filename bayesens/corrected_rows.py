@@ -13,11 +13,13 @@ import xarray as xr
 
 from bayesens.corrected_predictive import CorrectedDraws, CorrectedMixture
 from bayesens.ensemble import Ensemble
+from bayesens.likelihoods.corrected_pool import open_shares
 from bayesens.likelihoods.own_correction import Recipe, covariate_columns, design_of, hidden_mean
 from bayesens.likelihoods.widths import Widths
 from bayesens.rows import Rows, codes, flat
 
-__all__ = ["predicted_rows", "training_rows_of"]
+TINY = 1e-300
+__all__ = ["pooled", "predicted_rows", "training_rows_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +118,58 @@ def training_rows_of(
     corrected = seen - (seen - fit) / (1.0 - leverage)
     x = Widths.from_dataset(history).at(corrected, rows.available, ensemble, rows.index)
     draw = {name: flat(posterior[name]) for name in ("sigma", "scale_slope", "nu") if name in posterior}
-    size, k = draw["sigma"].shape
+    size, k = len(draw["sigma"]), rows.f.shape[1]
     draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((size, 0))), np.zeros((size, k, 0)),
                            np.zeros((size, k, 0)), draw.get("nu"))  # fmt: skip
     n = len(rows.y)
     return CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, leverage / (1.0 - leverage), np.zeros((n, 0), dtype=bool),
                             x, rows.available, kind)  # fmt: skip
+
+
+def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray, center: float) -> CorrectedMixture:
+    """One normal a draw around the weighted mean of the members, in place of a mixture of kernels around each.
+
+    Its coefficients are those of the members times their weights. These depend on which members a row has, and so every
+    pattern of members is a component here, of which a row has one.
+
+    Parameters
+    ----------
+    mixture : CorrectedMixture
+        With one sigma a draw, (draw), and one class of weights.
+    standing : array (member)
+        Weights of the members' open shares.
+    stretch : array (draw)
+        Of the weighted mean about ``center``.
+    center : float
+
+    Returns
+    -------
+    CorrectedMixture
+    """
+    draws, available = mixture.draws, mixture.available
+    n, size = len(available), len(draws)
+    patterns, pattern = np.unique(available, axis=0, return_inverse=True)
+    share = np.maximum(np.ascontiguousarray(draws.weight), TINY) * patterns  # (draw, pattern, member)
+    share = share / np.maximum(share.sum(axis=2, keepdims=True), TINY)
+    near = np.where(available, mixture.offset, 0.0).sum(axis=1) / np.maximum(available.sum(axis=1), 1)
+    design = np.concatenate([mixture.design, (mixture.offset - near[:, None])[:, :, None]], axis=2)
+    design = np.where(available[:, :, None], design, 0.0).reshape(n, -1)
+    design = np.column_stack([design, near - center])  # which the last coefficient stretches by what is more than one
+    coefficient = np.concatenate([draws.coefficient, np.ones((*draws.coefficient.shape[:2], 1))], axis=2)
+    whole = ((stretch[:, None, None] * share)[:, :, :, None] * coefficient[:, None]).reshape(size, len(patterns), -1)
+    more = np.broadcast_to((stretch - 1.0)[:, None, None], (*whole.shape[:2], 1))
+    whole = np.concatenate([whole, more], axis=2)
+    # Where new sites stand to residuals alike for all members, the pool's do so too: exact as for the open shares.
+    new = np.einsum("spk,skl->spl", share, draws.new)
+    sigma = np.broadcast_to(draws.sigma[:, None], (size, len(patterns)))
+    own = CorrectedDraws(np.ones((size, 1, len(patterns))), sigma, draws.width, whole, new)
+    left = open_shares(mixture.left, available, standing)
+
+    def alike(values: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(values[:, None], (n, len(patterns), *values.shape[1:]))
+
+    there = np.equal.outer(pattern.ravel(), np.arange(len(patterns))) & available.any(axis=1)[:, None]
+    return CorrectedMixture(own, alike(design), alike(near), alike(left), mixture.new, mixture.x, there, mixture.kind)
 
 
 def _placed(

@@ -231,11 +231,14 @@ def _widened(prior: Prior, factor: float) -> Prior:
 
 def _in_use(model: Any, name: str) -> bool:
     """Whether an option has a part in the model as its other options stand."""
-    own = getattr(model, "correction", "joint") == "own"
+    own, free = getattr(model, "correction", "joint") == "own", getattr(model, "weights", "free") == "free"
+    regression = hasattr(model, "weights") and free  # a linear pool that has a regression in place of weights
     part = {
-        "weight_prior": getattr(model, "weights", "global") not in ("equal", "group"),
-        "bias_prior": getattr(model, "bias", "") != "none" and not own,
-        "slope_prior": getattr(model, "bias", "linear") == "linear" and not own,
+        "weight_prior": getattr(model, "weights", "global") not in ("equal", "group", "free"),
+        "bias_prior": getattr(model, "bias", "") != "none" and not own and not regression,
+        "slope_prior": getattr(model, "bias", "linear") == "linear" and not own and not regression,
+        "stretch_prior": getattr(model, "bias", "") == "linear" and own,
+        "intercept_prior": free, "coefficient_prior": free,
         "level_prior": getattr(model, "bias", "") != "none" and own, "gain_prior": getattr(model, "bias", "") == "linear" and own,
         "covariate_prior": bool(getattr(model, "bias_covariates", ())) and own, "site_ratio_prior": own, "group_ratio_prior": own,
         "site_sd_prior": not own, "group_sd_prior": not own, "scale_slope_prior": own and getattr(model, "scale", ()) != (),

@@ -29,15 +29,15 @@ EFFECTS = (
     ),
     (
         "mixture",
-        "BMA without effects",
-        "Linear pool without effects",
-        "one kernel around a weighted mean in place of a mixture of kernels",
+        "BMA",
+        "Linear pool",
+        "one kernel around a weighted mean, with a slope of its own, in place of a mixture of kernels",
     ),
     ("group weights", "BMA", "BMA with group weights", "weights that vary with the group, partially pooled"),
     (
         "joint",
-        "Linear pool without effects",
-        "HBM without levels",
+        "Linear pool",
+        "HBM independent",
         "members and observation jointly normal, errors independent",
     ),
     ("levels", "HBM without levels", "HBM independent", "biases of every source by group and site"),
@@ -82,11 +82,11 @@ def ladder(*, group: bool = True, site: bool = True, **options: Any) -> dict[str
     effects: dict[str, Any] = {"group": group, "site": site} | options
     flat: dict[str, Any] = {"group": False, "site": False, "sigma": "shared"} | options
     plain: dict[str, Any] = {"sigma": "shared", "scale": ()} | effects
-    rungs = {
+    rungs: dict[str, Any] = {
         "Equal weights": EqualWeights(**plain), "BMA": BMA(**plain),
         "BMA with own sigmas": BMA(scale=(), **effects), "BMA with widths": BMA(sigma="shared", **effects),
         "BMA without effects": BMA(scale=(), **flat), "BMA fitted at once": BMA(correction="joint", **flat),
-        "Linear pool without effects": LinearPool(**options),
+        "Linear pool": LinearPool(scale=(), **effects),
     }  # fmt: skip
     if group:
         rungs["BMA with group weights"] = BMA(weights="group", **plain)

@@ -17,7 +17,8 @@ import xarray as xr
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.em import Optimum, least_squares
 from bayesens.likelihoods.own_correction import CorrectedTable
-from bayesens.models.bma import BMA, Data
+from bayesens.models.bma import BMA
+from bayesens.models.corrected import Data
 from bayesens.options import check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior

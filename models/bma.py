@@ -52,30 +52,18 @@ from bayesens.checks import degenerate, warn
 from bayesens.ensemble import Ensemble, affine_copies
 from bayesens.likelihoods.corrected_em import Penalty, corrected_em_starts
 from bayesens.likelihoods.em import Optimum, least_squares
-from bayesens.likelihoods.own_correction import (
-    CorrectedTable,
-    Recipe,
-    corrected_table,
-    drawn_correction,
-    history,
-    point_correction,
-)  # fmt: skip
-from bayesens.likelihoods.widths import DEFAULT
+from bayesens.likelihoods.own_correction import CorrectedTable, point_correction
 from bayesens.models import joint_mixture
+from bayesens.models.corrected import RATIO, CorrectedMembers, Data, spare
 from bayesens.options import check_options
-from bayesens.priors import Prior, log_density
-from bayesens.row_checks import check_ties, tied, warn_memorised, warn_outliers
-from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows, training_rows
+from bayesens.priors import Prior
+from bayesens.row_checks import check_ties, tied
+from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows
 
 if TYPE_CHECKING:
     import pymc as pm
 
 __all__ = ["BMA"]
-
-RATIO = Prior("HalfStudentT", nu=3, sigma=1)
-FEW = 8  # members up to which each has the concentration of the weights' prior; more share that of so many
-MAX_EFFECTS = 20_000_000  # draws of effects, 160 MB: what a fit stores
-Data = Ensemble | CorrectedTable
 
 _PRESETS = {
     "weak": {},
@@ -101,7 +89,7 @@ _PRESETS = {
 
 
 @dataclass(frozen=True)
-class BMA:
+class BMA(CorrectedMembers):
     """Bayesian model averaging with normal kernels around members that are corrected first.
 
     Parameters
@@ -212,8 +200,6 @@ class BMA:
         "weights": ("global", "equal", "group"), "effects": ("source", "common", None),
         "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip
-    levels: ClassVar[tuple[str, ...]] = ("group", "site")
-    needs_member: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -277,25 +263,6 @@ class BMA:
             else:
                 observe_fused(table, log_weight, sigma, width, nu, groups)
         return pymc_model
-
-    def build_correction(self, data: Data, member: str) -> pm.Model:
-        """Return the PyMC model of one member's correction: a plain mixed model of its rows.
-
-        Parameters
-        ----------
-        data : Ensemble or CorrectedTable
-        member : str
-            Its name; of an exchangeable set, any.
-
-        Returns
-        -------
-        pymc.Model
-            With ``level``, ``gain`` and ``covariate_slope`` in standard units, ``bias`` and ``slope`` in those of the data,
-            ``residual_sd``, and the effects ``offset_group`` and ``offset_site`` with their standard deviations.
-        """
-        from bayesens.models.correction import build_correction
-
-        return build_correction(self.prepare(data), member)
 
     def coords(
         self, ensemble: Ensemble, groups: tuple[np.ndarray, np.ndarray] | None, widths: tuple[str, ...]
@@ -368,8 +335,8 @@ class BMA:
             return equal, pt.log(equal)
         prior = self.weight_prior
         if prior.family == "Dirichlet" and isinstance(concentration := dict(prior.parameters)["a"], float):
-            spare = _spare(len(size)) if self.correction == "own" else 1.0
-            prior = Prior("Dirichlet", a=np.full(len(size), concentration * spare))
+            share = spare(len(size)) if self.correction == "own" else 1.0
+            prior = Prior("Dirichlet", a=np.full(len(size), concentration * share))
         if len(size) == len(cluster):
             weight = prior.create("weight", dims="member")
         else:  # a set of exchangeable members shares the weight that the prior gives to the set as a whole
@@ -404,33 +371,6 @@ class BMA:
         return pm.Deterministic("weight_group", pt.exp(log_weight), dims=("group", "member")), log_weight
 
     # -------------------------------------------------------------------------------------------- what the data set
-    def prepare(self, data: Data) -> Any:
-        """Return the training rows with their members corrected; of a joint fit, the ensemble as it is.
-
-        Every method that takes data takes either; a table that is corrected already is returned as it is.
-        """
-        if self.correction == "joint" or isinstance(data, CorrectedTable):
-            return data
-        model, rows = self.resolve(data), self.rows(data)
-        return corrected_table(model, model.recipe(data.members), data, rows, self.censored(rows))
-
-    def recipe(self, members: tuple[str, ...]) -> Recipe:
-        """What the resolved model asks of the corrections."""
-        assert (
-            self.center is not None
-            and self.unit is not None
-            and self.sigma_scale is not None
-            and self.scale is not None
-        )
-        model = type(self).__name__
-        return Recipe(
-            self.bias, self.bias_covariates, self.scale, self.effects == "common", self.cluster(members),
-            self.center, self.unit, self.sigma_scale, level=_normal(model, "level", self.level_prior),
-            gain=_normal(model, "gain", self.gain_prior), covariate=_normal(model, "covariate", self.covariate_prior),
-            site=log_density(self.site_ratio_prior) if self.site else None,
-            group=log_density(self.group_ratio_prior) if self.group else None,
-        )  # fmt: skip
-
     def resolve(self, data: Data) -> BMA:
         """Return the model with levels, widths, ``center``, ``unit`` and ``sigma_scale`` filled in from the training rows."""
         if isinstance(data, CorrectedTable):
@@ -439,17 +379,9 @@ class BMA:
                         self.sigma_floor):  # fmt: skip
             return self
         joint, rows = self.correction == "joint", self.rows(data)
-        found: dict[str, Any] = {"scale": self.scale, "effects": self.effects}
-        if self.scale is None:
-            found["scale"] = () if joint else DEFAULT if len(data.members) > 1 else DEFAULT[:1]
-        if self.effects is None:
-            found["effects"] = "common" if joint else "source"
-        for level in self.levels:
-            labels = data.labels(level)
-            asked = getattr(self, level)
-            found[level] = labels is not None and len(np.unique(labels[rows.index])) > 1 if asked is None else asked
         return replace(
-            self, **found,
+            self, **self.levels_of(data, rows), scale=self.widths_of(data.members),
+            effects=("common" if joint else "source") if self.effects is None else self.effects,
             center=float(np.mean(rows.y)) if self.center is None else self.center,
             unit=float(np.std(rows.y)) if self.unit is None else self.unit,
             sigma_scale=self._best_residual(rows, data.members) if self.sigma_scale is None else self.sigma_scale,
@@ -480,17 +412,8 @@ class BMA:
         """Refuse or warn of rows that the mixture cannot describe, and of members that are copies or have seen the rows."""
         ensemble = data.ensemble if isinstance(data, CorrectedTable) else data
         if isinstance(data, CorrectedTable):
-            rows, use = data.rows, ~data.mixture.censored
-            there = rows.available[use].any(axis=0)
-            names = [name for name, some in zip(data.members, there, strict=True) if some]
-            seen = rows.y[use], rows.available[use][:, there]
-            check_ties(seen[0], rows.f[use][:, there], seen[1], names)
-            warn_memorised(seen[0], data.corrected[use][:, there], seen[1], names)
-            # In units of each row's own width, so that large errors of large values are no outliers.
-            alike = _even(data)[use][:, there]
-            if self.kernel == "normal":
-                warn_outliers(np.zeros(len(alike)), alike, seen[1], names)
-            elif data.mixture.censored.any():
+            self.check_corrected(data, outliers=self.kernel == "normal")
+            if self.kernel != "normal" and data.mixture.censored.any():
                 raise ValueError(f"{type(self).__name__}(kernel='student_t', transform='sqrt') has no density of observations of "
                                  f"zero, and {int(data.mixture.censored.sum())} of {len(data.rows.y)} training rows are zero. "
                                  "Use kernel='normal'.")  # fmt: skip
@@ -510,18 +433,10 @@ class BMA:
         if (
             self.correction == "own"
         ):  # each correction has its own rows, and the mixture's priors keep its parameters apart
-            return {"linear": 2, "additive": 1, "none": 0}[self.bias] + len(self.bias_covariates) + 2
+            return self.n_own
         clusters = int(self.cluster(data.members).max()) + 1
         per_cluster = {"linear": 2, "additive": 1, "none": 0}[self.bias] + (self.weights != "equal")
         return clusters * (per_cluster + (self.sigma == "member")) + (self.sigma == "shared")
-
-    def rows(self, ensemble: Ensemble) -> Rows:
-        """Rows with an observation and a member, on the scale of the transform."""
-        return training_rows(ensemble, self.transform, need_member=True)
-
-    def censored(self, rows: Rows) -> np.ndarray:
-        """Rows whose observation stands for all values below."""
-        return np.asarray(rows.y <= 0.0 if self.transform == "sqrt" else np.zeros(len(rows.y), dtype=bool))
 
     def weight_groups(self, ensemble: Ensemble, rows: Rows) -> tuple[np.ndarray, np.ndarray] | None:
         """Labels of groups and each row's code where groups have weights of their own."""
@@ -540,11 +455,6 @@ class BMA:
         key = {name: names[0] for names in self.exchangeable for name in names}
         order: dict[str, int] = {}
         return np.array([order.setdefault(key.get(m, m), len(order)) for m in members])
-
-    @property
-    def effect_levels(self) -> tuple[str, ...]:
-        """Levels that the resolved model has effects of."""
-        return tuple(level for level in self.levels if getattr(self, level))
 
     # ------------------------------------------------------------------------------------------------------------ by EM
     def em(
@@ -595,7 +505,7 @@ class BMA:
         """Log prior densities of the mixture, for its optimum."""
         assert self.sigma_scale is not None
         size = len(np.unique(self.cluster(members)))
-        concentration = np.full(size, _spare(size))
+        concentration = np.full(size, spare(size))
         if self.weight_prior.family == "Dirichlet":
             concentration = concentration * np.asarray(dict(self.weight_prior.parameters)["a"], dtype=float)
         sigma = (
@@ -616,14 +526,6 @@ class BMA:
 
     # ------------------------------------------------------------------------------------------------------- prediction
     @property
-    def loo_note(self) -> str:
-        """What leave-one-out of this model conditions on."""
-        if self.correction == "joint":
-            return ""
-        return ("Each row is left out of its members' corrections, in closed form at the typical ratios of their variances, and "
-                "of the mixture by importance sampling.")  # fmt: skip
-
-    @property
     def no_optimum(self) -> str:
         """Why no approximation around an optimum stands for the posterior; an empty text where one may."""
         # A wide kernel beside narrow ones and heavier tails of all explain the same rows: a ridge that leads away from the
@@ -631,25 +533,6 @@ class BMA:
         if self.kernel == "student_t" and self.sigma == "member" and self.weights != "equal":
             return "t kernels with a sigma for each member have no single optimum"
         return ""
-
-    @property
-    def needs_history(self) -> bool:
-        """Whether predictions need what the training rows tell of known sites."""
-        return self.correction == "own"
-
-    def history(self, data: Data) -> xr.Dataset:
-        """What predictions take from the training rows."""
-        table = self.prepare(data)
-        return history(table, table.model.recipe(table.members))
-
-    def coordinates(self, data: Data) -> dict[str, tuple[str, np.ndarray]]:
-        """Labels of the corrections' dimensions."""
-        if self.correction == "joint":
-            return {}
-        table = self.prepare(data)
-        out = {level: (level, names) for level, names in table.levels.items()}
-        out |= {"bias_covariate": ("bias_covariate", np.array(self.bias_covariates))} if self.bias_covariates else {}
-        return out | {"scale_covariate": ("scale_covariate", np.array(table.widths.names, dtype=np.str_))}
 
     def complete(self, posterior: xr.Dataset, data: Data, rng: np.random.Generator) -> xr.Dataset:
         """Add draws of the corrections, which are independent of the mixture's, and of a new group's weights.
@@ -666,17 +549,11 @@ class BMA:
         -------
         Dataset
         """
-        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
         if "weight_group" in posterior:
             posterior = posterior.assign(
                 weight_new=(("chain", "draw", "member"), self._new_weight(posterior, data, rng))
             )
-        if self.correction == "joint":
-            return posterior
-        table = self.prepare(data)
-        effects = chains * draws * len(table.site_group) * table.n_members <= MAX_EFFECTS
-        drawn = drawn_correction(table, self.recipe(table.members), chains, draws, rng, effects=effects)
-        return posterior.assign(drawn).assign_coords(self.coordinates(table))
+        return posterior if self.correction == "joint" else self.with_corrections(posterior, data, rng)
 
     def _new_weight(self, posterior: xr.Dataset, data: Data, rng: np.random.Generator) -> np.ndarray:
         """Weights of a group that the fit has not seen, once a posterior draw, so that predictions are the same each time."""
@@ -797,35 +674,10 @@ def observe_fused(
     pm.Potential("loglik", sum(parts[1:], parts[0]))
 
 
-def _even(table: CorrectedTable) -> np.ndarray:
-    """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member)."""
-    data = table.mixture
-    size = np.sqrt(np.sum(data.residual**2, axis=1) / np.maximum(data.available.sum(axis=1), 1))
-    log_size = np.log(np.maximum(size, 1e-12 * np.max(size, initial=1e-300)))
-    design = np.column_stack([np.ones(len(size)), data.x])
-    found = np.linalg.lstsq(design, log_size, rcond=None)[0]
-    return np.asarray(data.residual * np.exp(-(design[:, 1:] @ found[1:]))[:, None])
-
-
 def _on_scale(ensemble: Ensemble, name: str) -> np.ndarray:
     from bayesens.transforms import transform
 
     return np.asarray(transform(name).forward(ensemble.require_observation()))
-
-
-def _normal(model: str, name: str, prior: Prior) -> tuple[float, float]:
-    parameters = dict(prior.parameters)
-    mu, sigma = parameters.get("mu", 0.0), parameters.get("sigma", 1.0)
-    if prior.family != "Normal" or not (isinstance(mu, float) and isinstance(sigma, float)):
-        raise ValueError(f"{model}({name}_prior=...) is a Normal prior with numbers mu and sigma, because the correction is "
-                         f"integrated in closed form; got {prior!r}. correction='joint' takes any prior of bias and "
-                         "slope.")  # fmt: skip
-    return mu, sigma
-
-
-def _spare(members: int) -> float:
-    """By how much the concentration of many members' weights is less than that of a few, so that all count no more together."""
-    return min(1.0, FEW / members)
 
 
 def _number(value: Any) -> float:

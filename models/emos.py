@@ -33,7 +33,7 @@ from scipy.special import log_ndtr
 
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.em import Optimum
-from bayesens.models.linear_pool import log_below_zero
+from bayesens.models.joint_pool import log_below_zero
 from bayesens.options import check_options
 from bayesens.pooling import normal_loglik, regression
 from bayesens.predictive import MEMORY, SD_BINS, SPREAD_FOR_BINS, Block, Moments, PosteriorMixture
@@ -84,13 +84,13 @@ class EMOS:
     ----------
     transform : {"identity", "sqrt", "log"}
         Applied to the observation and to all members; predictions come back in the observation's units.
-    center, scale, sigma_scale, spread_scale, sigma_floor : float, optional
+    center, unit, sigma_scale, spread_scale, sigma_floor : float, optional
         Origin of the intercept, unit of the priors, prior median of ``sd``, root of the mean spread, and what sigma is at
         least, on the transformed scale; None takes the mean and the standard deviation of the observations, the residual
         standard deviation of the best member, the root of the mean sample variance of the members, and the standard
         deviation of the observations' rounding or a thousandth of ``sigma_scale``, whichever is more.
     intercept_prior, coefficient_prior, sd_prior, spread_share_prior : Prior
-        Priors. That of the intercept is in units of ``scale``, that of ``sd`` of ``sigma_scale``; that of the coefficients
+        Priors. That of the intercept is in units of ``unit``, that of ``sd`` of ``sigma_scale``; that of the coefficients
         is about one over the number of members.
 
     References
@@ -105,7 +105,7 @@ class EMOS:
 
     transform: str = "identity"
     center: float | None = None
-    scale: float | None = None
+    unit: float | None = None
     sigma_scale: float | None = None
     spread_scale: float | None = None
     sigma_floor: float | None = None
@@ -140,7 +140,7 @@ class EMOS:
     # ------------------------------------------------------------------------------------------------ what the data set
     def resolve(self, ensemble: Ensemble) -> EMOS:
         """Return the model with ``center`` and the scales filled in from the training rows."""
-        if None not in (self.center, self.scale, self.sigma_scale, self.spread_scale, self.sigma_floor):
+        if None not in (self.center, self.unit, self.sigma_scale, self.spread_scale, self.sigma_floor):
             return self
         rows = self._rows(ensemble)
         spread = self.spread_scale or float(np.sqrt(np.mean(_spread(rows))))
@@ -153,7 +153,7 @@ class EMOS:
         return replace(
             self,
             center=float(np.mean(rows.y)) if self.center is None else self.center,
-            scale=float(np.std(rows.y)) if self.scale is None else self.scale,
+            unit=float(np.std(rows.y)) if self.unit is None else self.unit,
             sigma_scale=best,
             spread_scale=spread,
             sigma_floor=max(resolution(rows.y) / np.sqrt(12.0), FLOOR * best) if self.sigma_floor is None
@@ -199,12 +199,12 @@ class EMOS:
         if likelihood not in ("fused", "rows"):
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
         model, rows = self.resolve(ensemble), self._rows(ensemble)
-        assert model.center is not None and model.scale is not None
+        assert model.center is not None and model.unit is not None
         assert model.sigma_scale is not None and model.spread_scale is not None and model.sigma_floor is not None
         low = at_zero(rows, self.transform)
         k = ensemble.n_members
         with pm.Model(coords={"member": list(ensemble.members)}) as pymc_model:
-            intercept = self.intercept_prior.create("intercept", scale=model.scale)
+            intercept = self.intercept_prior.create("intercept", scale=model.unit)
             linear = self.coefficient_prior.create("linear_weight", shift=1.0 / k, dims="member")
             sd = self.sd_prior.create("sd", scale=model.sigma_scale)
             share = self.spread_share_prior.create("spread_share")
@@ -331,7 +331,7 @@ class EMOS:
                 variance = sigma + factor * spread[index].mean()
                 yield Block(np.sort(index), np.ones((len(sigma), 1)), coefficient, variance[:, None])
 
-        return _SpreadMixture(rows.f, blocks, self.center, self.scale or 1.0, spread=spread, sigma=sigma, factor=factor)
+        return _SpreadMixture(rows.f, blocks, self.center, self.unit or 1.0, spread=spread, sigma=sigma, factor=factor)
 
 
 def _spread(rows: Rows) -> np.ndarray:

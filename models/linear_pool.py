@@ -1,35 +1,31 @@
-"""A linear pool: one normal kernel around a weighted mean of bias-corrected members.
+"""A linear pool: one normal kernel around a weighted mean of members that are corrected first.
 
-For row i, with members k = 1..K present in the set A_i and a common centre c,
+Every member is corrected by its own mixed model, with effects of site and group, as :mod:`bayesens.models.bma` has it. Then, with
+c_ik what the other rows make of member k at row i, and q_ik the share of variance that this leaves open,
 
-    y_i ~ Normal(m_i, sigma^2)
-    m_i = sum_{k in A_i} w_k / (sum_{j in A_i} w_j)  (c - bias_k + slope (f_ik - c))
+    y_i         ~ Normal(c + stretch (m_i - c), sigma_i^2 (1 + q_i))
+    m_i         = sum_{k in A_i} w_k / (sum_{j in A_i} w_j)  c_ik
+    log sigma_i = log sigma + scale_slope' x_i     x: logarithms of predicted mean and spread of the members, standardised
+    q_i         = mean of q_ik over the members A_i that the row has, by the weights of least squares
 
     w           ~ Dirichlet(1)
-    bias_k      = bias_pool + d_k - sum_j w_j d_j,  d_k = slope (fbar_k - c) - (ybar_k - c)
-    bias_pool   ~ Normal(0, .3 h)               h = sd(y): priors scale with the data
-    slope       ~ Normal(1, .25)
-    sigma       ~ s0 LogNormal(0, .5)           s0: residual sd of the best member
+    stretch     ~ Normal(1, .5)                    only with bias = "linear"
+    sigma       ~ s0 LogNormal(0, .5)              s0: residual sd of the best member
+    scale_slope ~ Normal(0, .3)
 
-where fbar_k and ybar_k are the means of member and observation over the training rows that have the member. The data tell
-only the bias of the pool, the weighted mean of the members' biases: how these differ is taken from the members one by one, d_k
-being the bias with which a member is right on average, so that a row that lacks some member is not shifted.
+A member that is corrected by a slope stays as near to the mean c of the observations as its own errors make it; the mean of
+several members has smaller errors, and may go further: that is the stretch. A site that the fit has not seen has a new effect,
+whose variance is to sigma_i^2 as the members' are to their residuals', on average by the weights; where members' offsets hang
+together less than their errors do, that is more than it should be. Under ``transform="sqrt"`` the normal is censored at zero:
+an observed zero has the probability of all that lies below. BMA with the same corrections is a mixture of kernels; here the
+members are averaged before one kernel is put around them.
 
-Under ``transform="sqrt"`` the normal is censored at zero: an observed zero has the probability of all that lies below.
-
-With ``weights="free"`` the mean is a regression on all members, with coefficients that may be negative,
-
-    m_i = c + intercept + sum_k linear_weight_k (f_ik - c)
-
-    intercept       ~ Normal(0, .3 h)
-    linear_weight_k ~ Normal(1 / K, .5)
-
-BMA with the same corrections is a mixture of kernels; here the members are averaged before one kernel is put around them.
+With ``correction="joint"`` biases, a common slope, weights and sigma are fitted at once, without effects and with one width, and
+``weights="free"`` is a regression on the members: both stand in :mod:`bayesens.models.joint_pool`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,45 +33,48 @@ import numpy as np
 import xarray as xr
 
 from bayesens.ensemble import Ensemble
+from bayesens.likelihoods.corrected_pool import PooledRows, PoolPenalty, best_pool
 from bayesens.likelihoods.em import Optimum
+from bayesens.likelihoods.own_correction import CorrectedTable, point_correction
+from bayesens.models import joint_pool
+from bayesens.models.corrected import RATIO, CorrectedMembers, Data, spare
 from bayesens.options import check_options
-from bayesens.pooling import regression, row_means, search_pool, triangles
-from bayesens.predictive import Block, PosteriorMixture, row_classes
+from bayesens.pooling import Pool
 from bayesens.priors import Prior
-from bayesens.rows import Rows, flat, prediction_rows, training_rows
-from bayesens.training_checks import (
-    at_zero,
-    best_residual,
-    check_residuals,
-    complete_rows,
-    refuse_exact,
-    warn_copies,
-    warn_incomplete,
-)
+from bayesens.rows import Rows, flat, prediction_rows
+from bayesens.training_checks import best_residual, check_residuals, complete_rows, refuse_exact, warn_copies
+from bayesens.transforms import transform
 
 if TYPE_CHECKING:
     import pymc as pm
 
-__all__ = ["LinearPool", "log_below_zero"]
+__all__ = ["LinearPool"]
 
 _PRESETS = {
     "weak": {},
     "vague": {
+        "level_prior": Prior("Normal", mu=0, sigma=10), "gain_prior": Prior("Normal", mu=0.7, sigma=2),
+        "site_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3), "group_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=1), "stretch_prior": Prior("Normal", mu=1, sigma=2),
         "bias_prior": Prior("Normal", mu=0, sigma=1), "slope_prior": Prior("Normal", mu=1, sigma=1),
         "intercept_prior": Prior("Normal", mu=0, sigma=1), "coefficient_prior": Prior("Normal", mu=0, sigma=2),
         "sigma_prior": Prior("LogNormal", mu=0, sigma=1),
     },
     "sceptical": {
-        "weight_prior": Prior("Dirichlet", a=5), "bias_prior": Prior("Normal", mu=0, sigma=0.1),
+        "weight_prior": Prior("Dirichlet", a=5), "gain_prior": Prior("Normal", mu=0.7, sigma=0.2),
+        "site_ratio_prior": Prior("HalfNormal", sigma=0.3), "group_ratio_prior": Prior("HalfNormal", sigma=0.3),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1), "stretch_prior": Prior("Normal", mu=1, sigma=0.2),
+        "bias_prior": Prior("Normal", mu=0, sigma=0.1),
         "slope_prior": Prior("Normal", mu=1, sigma=0.1), "intercept_prior": Prior("Normal", mu=0, sigma=0.1),
         "coefficient_prior": Prior("Normal", mu=0, sigma=0.1),
     },
 }  # fmt: skip
-TINY = 1e-300
+# Options that only corrections of each member have, with what is left of them where there are none.
+OF_CORRECTIONS = {"scale": (), "bias_covariates": (), "group": False, "site": False}
 
 
 @dataclass(frozen=True)
-class LinearPool:
+class LinearPool(CorrectedMembers):
     """One normal kernel around a weighted mean of the members.
 
     Parameters
@@ -83,17 +82,40 @@ class LinearPool:
     weights : {"simplex", "free"}
         Weights that are positive and sum to one, renormalised over the members that a row has; or a regression on all
         members, whose coefficients may be negative. The latter refuses training rows that lack a member, and predicts
-        none.
+        none; it corrects nothing itself and has one width.
+    correction : {"own", "joint"}, optional
+        Each member corrected by its own mixed model and then averaged, or everything at once. None takes the former, and the
+        latter for free weights, which have no other.
     bias : {"linear", "additive", "none"}
-        Correction of the members before simplex weights: biases and a common slope, biases only, or none.
+        Correction of the members before simplex weights: intercept and slope (one slope for all members in a joint fit),
+        intercept only, or none.
+    bias_covariates : tuple of str
+        Columns that each correction regresses on beside its member, such as an elevation; "own" only.
+    scale : tuple of str, optional
+        What the width of the kernel follows: "mean", "spread", "season", or columns of the table; () is one width for all
+        rows. None takes mean and spread, and one width for a joint fit.
+    group, site : bool, optional
+        Effects of group and site in the corrections; None takes those that the ensemble has with at least two labels, and
+        none for a joint fit.
     transform : {"identity", "sqrt", "log"}
         Applied to the observation and to all members; predictions come back in the observation's units.
-    center, scale, sigma_scale : float, optional
+    center, unit, sigma_scale : float, optional
         Origin of the biases, unit of the priors, and prior median of sigma, on the transformed scale; None takes the mean
         and the standard deviation of the observations and the residual standard deviation of the best member.
-    weight_prior, bias_prior, slope_prior, intercept_prior, coefficient_prior, sigma_prior : Prior
-        Priors. Those of bias and intercept are in units of ``scale``, that of sigma of ``sigma_scale``; that of the
-        coefficients is about one over the number of members.
+    level_prior, gain_prior, covariate_prior : Prior
+        Normal priors of a correction's level, slope and covariates' coefficients, all in standard units.
+    site_ratio_prior, group_ratio_prior : Prior
+        Of the effects' standard deviations over that of the residual.
+    scale_slope_prior : Prior
+        Of the width's coefficients, a standard deviation of their covariates.
+    weight_prior, stretch_prior, sigma_prior : Prior
+        That of the stretch has no part in a joint fit, that of sigma is in units of ``sigma_scale``. A Dirichlet prior with
+        one number has that concentration for each of up to eight members; more members share what eight have.
+    bias_prior, slope_prior : Prior
+        Of a joint fit, in its place; that of the bias is in units of ``unit``.
+    intercept_prior, coefficient_prior : Prior
+        Of free weights. That of the intercept is in units of ``unit``; that of the coefficients is about one over the number
+        of members.
 
     References
     ----------
@@ -101,33 +123,60 @@ class LinearPool:
 
     Examples
     --------
-    >>> LinearPool(weights="free").weights
-    'free'
+    >>> LinearPool().correction, LinearPool(weights="free").correction
+    ('own', 'joint')
     """
 
     weights: str = "simplex"
+    correction: str | None = None  # filled in as soon as the weights are known
     bias: str = "linear"
+    bias_covariates: tuple[str, ...] = ()
+    scale: tuple[str, ...] | None = None
+    group: bool | None = None
+    site: bool | None = None
     transform: str = "identity"
     center: float | None = None
-    scale: float | None = None
+    unit: float | None = None
     sigma_scale: float | None = None
+    level_prior: Prior = field(default=Prior("Normal", mu=0, sigma=3))
+    gain_prior: Prior = field(default=Prior("Normal", mu=0.7, sigma=0.5))
+    covariate_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.5))
+    site_ratio_prior: Prior = field(default=RATIO)
+    group_ratio_prior: Prior = field(default=RATIO)
+    scale_slope_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
     weight_prior: Prior = field(default=Prior("Dirichlet", a=1))
+    stretch_prior: Prior = field(default=Prior("Normal", mu=1, sigma=0.5))
+    sigma_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
     bias_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
     slope_prior: Prior = field(default=Prior("Normal", mu=1, sigma=0.25))
     intercept_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
     coefficient_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.5))
-    sigma_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
 
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        "weights": ("simplex", "free"), "bias": ("linear", "additive", "none"), "transform": ("identity", "sqrt", "log"),
+        "weights": ("simplex", "free"), "correction": ("own", "joint"), "bias": ("linear", "additive", "none"),
+        "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip
-    needs_member: ClassVar[bool] = True
+    second_step: ClassVar[str] = "pool"
 
     def __post_init__(self) -> None:
+        if self.correction is None:
+            object.__setattr__(self, "correction", "joint" if self.weights == "free" else "own")
         check_options(self)
+        if self.weights == "free" and self.correction == "own":
+            raise ValueError("LinearPool(weights='free') is a regression on the members as they are; got correction='own'. Leave "
+                             "correction out, or use weights='simplex'.")  # fmt: skip
         if self.weights == "free" and self.bias != "linear":
             raise ValueError(f"LinearPool(weights='free') has an intercept and coefficients, which leave no bias to correct; "
                              f"got bias={self.bias!r}. Leave bias out, or use weights='simplex'.")  # fmt: skip
+        if self.correction == "joint":
+            self._refuse_options_of_corrections()
+
+    def _refuse_options_of_corrections(self) -> None:
+        for name in OF_CORRECTIONS:
+            if value := getattr(self, name):
+                asked = "weights='free'" if self.weights == "free" else "correction='joint'"
+                raise ValueError(f"LinearPool({asked}) has one width and no covariates or effects; got {name}={value!r}. Leave "
+                                 f"{name} out, or use correction='own' with simplex weights.")  # fmt: skip
 
     @classmethod
     def preset(cls, name: str, **options: Any) -> LinearPool:
@@ -148,100 +197,88 @@ class LinearPool:
         """Whether a row counts only with all of its members."""
         return self.weights == "free"
 
-    def resolve(self, ensemble: Ensemble) -> LinearPool:
-        """Return the model with ``center``, ``scale`` and ``sigma_scale`` filled in from the training rows."""
-        if None not in (self.center, self.scale, self.sigma_scale):
+    def resolve(self, data: Data) -> LinearPool:
+        """Return the model with levels, widths, ``center``, ``unit`` and ``sigma_scale`` filled in from the training rows."""
+        if isinstance(data, CorrectedTable):
+            return data.model if data.model.correction == self.correction else self
+        if None not in (self.group, self.site, self.scale, self.center, self.unit, self.sigma_scale):
             return self
-        rows = self._rows(ensemble)
+        rows = self.rows(data)
+        own = self.levels_of(data, rows) | {"scale": self.widths_of(data.members)}
         return replace(
-            self,
+            self, **(own if self.correction == "own" else OF_CORRECTIONS),
             center=float(np.mean(rows.y)) if self.center is None else self.center,
-            scale=float(np.std(rows.y)) if self.scale is None else self.scale,
-            sigma_scale=best_residual(rows, ensemble.members, self.bias)
-            if self.sigma_scale is None
-            else self.sigma_scale,
-        )
+            unit=float(np.std(rows.y)) if self.unit is None else self.unit,
+            sigma_scale=best_residual(rows, data.members, self.bias) if self.sigma_scale is None else self.sigma_scale,
+        )  # fmt: skip
 
-    def check(self, ensemble: Ensemble) -> None:
+    def check(self, data: Data) -> None:
         """Refuse or warn of members that tie with the observations, have seen them, are far off, or copy each other."""
-        rows = self._rows(ensemble)
+        ensemble = data.ensemble if isinstance(data, CorrectedTable) else data
+        rows = self.rows(ensemble)
         refuse_exact(rows, ensemble.members)
         warn_copies(ensemble, rows, self.bias)
-        check_residuals(rows, ensemble.members, self.bias, self.transform)
+        if isinstance(data, CorrectedTable):
+            self.check_corrected(data)
+        else:
+            check_residuals(rows, ensemble.members, self.bias, self.transform)
 
-    def n_parameters(self, ensemble: Ensemble) -> int:
+    def n_parameters(self, data: Data) -> int:
         """Number of parameters."""
+        if self.correction == "own":
+            return self.n_own
         if self.weights == "free":
-            return ensemble.n_members + 2
-        return ensemble.n_members + {"linear": 2, "additive": 1, "none": 0}[self.bias]
+            return len(data.members) + 2
+        return len(data.members) + {"linear": 2, "additive": 1, "none": 0}[self.bias]
 
-    def _rows(self, ensemble: Ensemble) -> Rows:
-        rows = training_rows(ensemble, self.transform, need_member=True)
+    def rows(self, ensemble: Ensemble) -> Rows:
+        """Rows with an observation and a member, on the scale of the transform; for free weights, with all members."""
+        rows = super().rows(ensemble)
         return complete_rows(rows, ensemble, "LinearPool(weights='free')") if self.needs_all_members else rows
 
     # ---------------------------------------------------------------------------------------------------- the posterior
-    def build(self, ensemble: Ensemble, likelihood: str = "fused") -> pm.Model:
-        """Return the PyMC model.
+    def build(self, data: Data, likelihood: str = "fused") -> pm.Model:
+        """Return the PyMC model; that of a member's correction is :meth:`build_correction`.
 
         Parameters
         ----------
-        ensemble : Ensemble
+        data : Ensemble or CorrectedTable
             Rows without an observation or without any member are left out.
         likelihood : {"fused", "rows"}
-            ``"rows"`` is the plain regression with observed ``y``; ``"fused"`` is the same density from the sums of squares
-            and products of all rows, so that its cost does not grow with them.
+            ``"rows"`` is the plain model with observed ``y``; ``"fused"`` is the same density in one pass.
 
         Returns
         -------
         pymc.Model
         """
         import pymc as pm
-        import pytensor
         import pytensor.tensor as pt
 
         if likelihood not in ("fused", "rows"):
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
-        model, rows = self.resolve(ensemble), self._rows(ensemble)
-        assert model.center is not None and model.scale is not None and model.sigma_scale is not None
-        with pm.Model(coords={"member": list(ensemble.members)}) as pymc_model:
-            sigma = self.sigma_prior.create("sigma", scale=model.sigma_scale)
-            patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
-            low = at_zero(rows, self.transform)
-            if self.weights == "free":
-                k = ensemble.n_members
-                level = self.intercept_prior.create("intercept", scale=model.scale)[None]
-                share = self.coefficient_prior.create("linear_weight", shift=1.0 / k, dims="member")[None]
-            else:
-                weight = self._weight(ensemble.n_members)
-                bias, slope = self._correction(weight, rows, model.center, model.scale)
-                share = weight * patterns / (weight * patterns).sum(axis=1, keepdims=True)
-                level = -(share * bias).sum(axis=1)
-                share = slope * share
-                pm.Deterministic("linear_weight", slope * weight, dims="member")
+        if self.correction == "joint":
+            return joint_pool.build(self, self.prepare(data), likelihood)
+        table = self.prepare(data)
+        model: LinearPool = table.model
+        assert model.sigma_scale is not None
+        names = table.widths.names
+        coords = {"member": list(table.members)} | ({"scale_covariate": list(names)} if names else {})
+        with pm.Model(coords=coords) as pymc_model:
+            weight = model.weight_variable(table.n_members)
+            sigma = model.sigma_prior.create("sigma", scale=model.sigma_scale)
+            stretch: Any = model.stretch_prior.create("stretch") if model.bias == "linear" else pt.ones(())
+            width: Any = model.scale_slope_prior.create("scale_slope", dims="scale_covariate") if names else pt.zeros(0)
             if likelihood == "rows":
-                c = pytensor.shared(np.float64(model.center))
-                code = pattern.ravel()
-                mean = c + level[code] + (share[code] * (rows.f - c)).sum(axis=1)
-                if low.any():
-                    pm.Censored("y", pm.Normal.dist(mean, sigma), lower=0.0, upper=None, observed=rows.y)
-                else:
-                    pm.Normal("y", mean, sigma, observed=rows.y)
+                observe_rows(table, weight, stretch, sigma, width)
             else:
-                known = Rows(rows.y[~low], rows.f[~low], rows.available[~low], rows.index[~low])
-                factors = triangles(known, model.center, patterns, pattern.ravel()[~low])
-                triangle = pytensor.shared(factors, shape=factors.shape)  # the number of members belongs to the graph
-                contrast = pt.concatenate([pt.ones((len(patterns), 1)), -level[:, None], -share], axis=1)
-                residual = (triangle * contrast[:, None, :]).sum(axis=2)
-                n = pytensor.shared(np.float64(len(known.y)))
-                loglik = -n * (pt.log(sigma) + 0.5 * np.log(2.0 * np.pi)) - 0.5 * (residual**2).sum() / sigma**2
-                if low.any():
-                    apart, code = (pytensor.shared(x) for x in (rows.f[low] - model.center, pattern.ravel()[low]))
-                    mean = model.center + level[code] + (share[code] * apart).sum(axis=1)
-                    loglik = loglik + log_below_zero(mean, sigma).sum()
-                pm.Potential("loglik", loglik)
+                from bayesens.likelihoods.ops import pooled_loglik
+
+                scale = pt.stack([pt.log(sigma), stretch])
+                pm.Potential("loglik", pooled_loglik(pt.log(weight), scale, width, rows=pooled_rows(table)))
         return pymc_model
 
-    def _weight(self, k: int) -> Any:
+    def weight_variable(self, k: int) -> Any:
+        """Weights (member)."""
         import pymc as pm
         import pytensor.tensor as pt
 
@@ -249,42 +286,26 @@ class LinearPool:
             return pm.Deterministic("weight", pt.ones(1), dims="member")
         prior = self.weight_prior
         if prior.family == "Dirichlet" and isinstance(concentration := dict(prior.parameters)["a"], float):
-            prior = Prior("Dirichlet", a=np.full(k, concentration))
+            prior = Prior("Dirichlet", a=np.full(k, concentration * (spare(k) if self.correction == "own" else 1.0)))
         return prior.create("weight", dims="member")
 
-    def _correction(self, weight: Any, rows: Rows, center: float, scale: float) -> tuple[Any, Any]:
-        """Biases (member) and slope."""
-        import pymc as pm
-        import pytensor
-        import pytensor.tensor as pt
-
-        slope: Any = pt.ones(())
-        if self.bias == "none":
-            return pt.zeros(rows.f.shape[1]), slope
-        pool = self.bias_prior.create("bias_pool", scale=scale)
-        if self.bias == "linear":
-            slope = self.slope_prior.create("slope")
-        f_mean, y_mean = (pytensor.shared(mean - center) for mean in row_means(rows))
-        own = slope * f_mean - y_mean
-        return pm.Deterministic("bias", pool + own - (weight * own).sum(), dims="member"), slope
-
-    # ---------------------------------------------------------------------------------------------- maximum likelihood
+    # ------------------------------------------------------------------------------------------------------ the optimum
     def em(
-        self, ensemble: Ensemble, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-15
+        self, data: Data, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-15
     ) -> tuple[xr.Dataset, list[Optimum]]:
-        """Maximum likelihood: least squares, under constraints for simplex weights.
+        """The two steps at their optimum: corrections at their posterior means, then weights, sigma and widths.
 
-        With zeros under the square root it is that of the censored normal: in closed steps for free weights, and by
-        expectation-maximisation around least squares for simplex weights.
+        The optimum is that of the posterior in the coordinates in which it is sampled; priors of other families than the
+        defaults' count as the default ones here. A joint fit, and free weights, have maximum likelihood.
 
         Parameters
         ----------
-        ensemble : Ensemble
+        data : Ensemble or CorrectedTable
         starts : int
-            Starts beside equal weights where members are missing; with complete rows the optimum is unique.
+            Starts beside equal weights where members are missing.
         seed : int
         tolerance : float
-            Change of half the logarithm of the mean square at which the search ends.
+            Change of half the logarithm of the mean square at which the search of a joint fit ends.
 
         Returns
         -------
@@ -293,30 +314,63 @@ class LinearPool:
         optima : list of Optimum
             The best one.
         """
-        model, rows = self.resolve(ensemble), self._rows(ensemble)
-        assert model.center is not None
-        low = at_zero(rows, self.transform)
-        if self.weights == "free":
-            design = np.column_stack([np.ones(len(rows.y)), rows.f - model.center])
-            found, square, loglik, iterations, converged = regression(design, rows.y - model.center, low)
-            data = {"intercept": ((), found[0]), "linear_weight": ("member", found[1:])}
-        else:
-            pool, weight, square, loglik, iterations, converged = search_pool(
-                rows, model.center, self.bias, low, starts=starts, seed=seed, tolerance=tolerance
-            )
-            common, slope = pool.correction(weight)
-            data = {"weight": ("member", weight), "linear_weight": ("member", slope * weight)}
-            if self.bias != "none":
-                f_mean, y_mean = (mean - model.center for mean in row_means(rows))
-                bias = common + slope * f_mean - y_mean
-                data |= {"bias_pool": ((), weight @ bias), "bias": ("member", bias)}
-            if self.bias == "linear":
-                data["slope"] = ((), slope)
-        dataset = xr.Dataset(data | {"sigma": ((), np.sqrt(square))}, coords={"member": np.array(ensemble.members)})
-        return dataset, [Optimum(np.ones(0), np.ones(0), float(loglik), iterations, converged, "least squares")]
+        if self.correction == "joint":
+            return joint_pool.em(self, self.prepare(data), starts=starts, seed=seed, tolerance=tolerance)
+        table = self.prepare(data)
+        model: LinearPool = table.model
+        best = best_pool(pooled_rows(table), model.penalty(table), starts=starts, seed=seed)
+        assert best.width is not None
+        found = xr.Dataset({name: (dims[2:], values[0, 0]) for name, (dims, values) in
+                            point_correction(table, model.recipe(table.members)).items()})  # fmt: skip
+        found = found.assign(weight=("member", best.weight), sigma=((), best.sigma[0]))
+        if model.bias == "linear":
+            found = found.assign(stretch=((), best.sigma[1]))
+        if len(best.width):
+            found = found.assign(scale_slope=("scale_covariate", best.width))
+        found = found.assign_coords(model.coordinates(table) | {"member": ("member", np.array(table.members))})
+        none = np.ones(0)  # everything stands in the parameters
+        return with_linear_weight(found), [replace(best, weight=none, sigma=none, width=None)]
+
+    def penalty(self, table: CorrectedTable) -> PoolPenalty:
+        """Log prior densities, for the optimum."""
+        assert self.sigma_scale is not None
+        k, p = table.n_members, len(table.widths.names)
+        a = dict(self.weight_prior.parameters).get("a", 1.0) if self.weight_prior.family == "Dirichlet" else 1.0
+        sigma, stretch, width = (_two(getattr(self, name), other) for name, other in (
+            ("sigma_prior", Prior("LogNormal", mu=0, sigma=0.5)), ("stretch_prior", Prior("Normal", mu=1, sigma=0.5)),
+            ("scale_slope_prior", Prior("Normal", mu=0, sigma=0.3))))  # fmt: skip
+        if self.bias != "linear":
+            stretch = 1.0, 0.0
+        mean = np.r_[np.log(self.sigma_scale) + sigma[0], stretch[0], np.full(p, width[0])]
+        concentration = np.broadcast_to(np.asarray(a) * (spare(k) if isinstance(a, float) else 1.0), k)
+        return PoolPenalty(concentration, mean, np.r_[sigma[1], stretch[1], np.full(p, width[1])])
 
     # ------------------------------------------------------------------------------------------------------- prediction
-    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
+    def history(self, data: Data) -> xr.Dataset:
+        """What predictions take from the training rows."""
+        table = self.prepare(data)
+        return super().history(table).assign(standing=("member", standing(table)))
+
+    def complete(self, posterior: xr.Dataset, data: Data, rng: np.random.Generator) -> xr.Dataset:
+        """Add draws of the corrections, which are independent of the pool's.
+
+        Parameters
+        ----------
+        posterior : Dataset
+            Draws of the pool.
+        data : Ensemble or CorrectedTable
+            The training rows.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        Dataset
+        """
+        if self.correction == "joint":
+            return posterior
+        return with_linear_weight(self.with_corrections(posterior, data, rng))
+
+    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
         """Return p(y | f) for every row, on the transformed scale.
 
         Rows without any member have none; nor, with free weights, have rows that lack some.
@@ -326,54 +380,102 @@ class LinearPool:
         posterior : Dataset
             Draws with the dimensions ``chain`` and ``draw``; the model must be resolved.
         ensemble : Ensemble
-            With the members of the fit, in its order.
+            With the members of the fit, in its order. Sites and groups that the fit has not seen are new draws of their effect.
+        history : Dataset, optional
+            Of the training rows, from :meth:`history`; a joint fit has none.
 
         Returns
         -------
-        PosteriorMixture
+        CorrectedMixture or PosteriorMixture
 
         Warns
         -----
         UserWarning
             For rows that lack some member, with free weights.
         """
+        if self.correction == "joint":
+            return joint_pool.predictive(self, posterior, ensemble)
+        from bayesens.corrected_rows import predicted_rows
+
+        assert history is not None
+        rows = prediction_rows(ensemble, self.transform)
+        recipe, weight = self.recipe(ensemble.members), flat(posterior["weight"])[:, None]
+        kind = np.zeros(ensemble.n_obs, dtype=int)
+        found = predicted_rows(recipe, posterior, history, ensemble, rows, weight, kind)
+        return self._pooled(found, posterior, history)
+
+    def training(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
+        """Return the density of training rows under each draw, given their corrections by all other rows.
+
+        Parameters
+        ----------
+        posterior, history : Dataset
+        ensemble : Ensemble
+            Training rows, all or some, with an observation and a member.
+
+        Returns
+        -------
+        CorrectedMixture or PosteriorMixture
+        """
+        if self.correction == "joint":
+            return joint_pool.predictive(self, posterior, ensemble)
+        from bayesens.corrected_rows import training_rows_of
+
+        assert history is not None
+        y = np.asarray(transform(self.transform).forward(ensemble.require_observation()))
+        seen = replace(prediction_rows(ensemble, self.transform), y=y)
+        recipe, weight = self.recipe(ensemble.members), flat(posterior["weight"])[:, None]
+        kind = np.zeros(ensemble.n_obs, dtype=int)
+        found = training_rows_of(recipe, posterior, history, ensemble, seen, self.censored(seen), weight, kind)
+        return self._pooled(found, posterior, history)
+
+    def _pooled(self, found: Any, posterior: xr.Dataset, history: xr.Dataset) -> Any:
+        from bayesens.corrected_rows import pooled
+
         assert self.center is not None
-        rows, c = prediction_rows(ensemble, self.transform), self.center
-        k = len(ensemble.members)
-        draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
-        variance = draw["sigma"][:, None] ** 2
-        draws = len(variance)
-        one = np.ones((draws, 1))
-        patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
-        if self.needs_all_members:
-            warn_incomplete(rows, ensemble)
-
-        def linear(present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            """Mean where all members are at the centre, less the centre, and coefficients (draw, member)."""
-            if self.weights == "free":
-                return draw["intercept"], draw["linear_weight"]
-            share = np.maximum(draw["weight"], TINY) * present
-            share = share / share.sum(axis=1, keepdims=True)
-            level = -np.sum(share * draw["bias"], axis=1) if "bias" in draw else np.zeros(draws)
-            return level, share * draw.get("slope", one.ravel())[:, None]
-
-        def blocks() -> Iterator[Block]:
-            for index, (q,) in row_classes(pattern.ravel()):
-                if not (patterns[q].all() if self.needs_all_members else patterns[q].any()):
-                    continue
-                level, coefficient = linear(patterns[q])
-                whole = np.empty((draws, 1, 1 + k))
-                whole[:, 0, 0] = c + level - c * coefficient.sum(axis=1)
-                whole[:, 0, 1:] = coefficient
-                yield Block(index, one, whole, variance)
-
-        return PosteriorMixture(rows.f, blocks, c, self.scale or 1.0)
+        stretch = flat(posterior["stretch"]) if "stretch" in posterior else np.ones(len(found.draws))
+        return pooled(found, history["standing"].values, stretch, self.center)
 
 
-def log_below_zero(mean: Any, sigma: Any) -> Any:
-    """Log probability that a normal is below zero; PyMC's has a root of two in single precision."""
+def observe_rows(table: CorrectedTable, weight: Any, stretch: Any, sigma: Any, width: Any) -> None:
+    """The likelihood as a statistician would write it."""
+    import pymc as pm
     import pytensor.tensor as pt
 
-    u = -mean / sigma
-    t = -u * np.sqrt(0.5)
-    return pt.switch(pt.lt(u, -1.0), pt.log(0.5 * pt.erfcx(t)) - t**2, pt.log1p(-0.5 * pt.erfc(-t)))
+    available, rows, c = table.rows.available, pooled_rows(table), table.model.center
+    present = weight * available
+    share = present / present.sum(axis=1, keepdims=True)
+    mean = c + stretch * (share * np.where(available, table.corrected - c, 0.0)).sum(axis=1)
+    sd = sigma * pt.exp(pt.dot(rows.x, width)) * np.sqrt(1.0 + rows.open)
+    if rows.censored.any():
+        pm.Censored("y", pm.Normal.dist(mean, sd), lower=0.0, upper=None, observed=table.rows.y)
+    else:
+        pm.Normal("y", mean, sd, observed=table.rows.y)
+
+
+def pooled_rows(table: CorrectedTable) -> PooledRows:
+    """What the likelihood takes from the corrected members."""
+    return PooledRows.of(table.mixture, table.rows.y, table.model.center, standing(table))
+
+
+def standing(table: CorrectedTable) -> np.ndarray:
+    """Weights of least squares around the corrected members, by which their open shares are averaged, (member)."""
+    seen = ~table.mixture.censored
+    if table.n_members == 1 or not seen.any():
+        return np.full(table.n_members, 1.0 / table.n_members)
+    rows = table.rows
+    known = Rows(rows.y[seen], table.corrected[seen], rows.available[seen], rows.index[seen])
+    bias = "linear" if table.model.bias == "linear" else "none"  # with a slope, as the pool has its stretch
+    return Pool.of(known, table.model.center, bias).search(starts=0, seed=0, tolerance=1e-12)[0]
+
+
+def with_linear_weight(posterior: xr.Dataset) -> xr.Dataset:
+    """Add what a unit of each member moves the mean by."""
+    stretch = posterior.get("stretch", 1.0)
+    return posterior.assign(linear_weight=stretch * posterior["weight"] * posterior.get("slope", 1.0))
+
+
+def _two(prior: Prior, default: Prior) -> tuple[float, float]:
+    """Location and scale of a normal prior, be it of the logarithm; of another family than the default's, the default's."""
+    parameters = dict((prior if prior.family == default.family else default).parameters)
+    return float(np.mean(parameters.get("mu", 0.0))), float(np.mean(parameters.get("sigma", 1.0)))

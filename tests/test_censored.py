@@ -116,7 +116,7 @@ def mean_of_pool(p, f, center):
 def test_the_pool_has_one_density_in_both_forms_and_by_hand(bias, missing):
     f, y = world(120, 3, missing=missing)
     rows = ensemble(f, y)
-    model = LinearPool(bias=bias, transform="sqrt").resolve(rows)
+    model = LinearPool(correction="joint", bias=bias, transform="sqrt").resolve(rows)
     fused = compile_target(model.build(rows))
     assert fused.tape is not None
     plain = model.build(rows, likelihood="rows").compile_logp(mode=PLAIN)
@@ -178,7 +178,7 @@ def test_free_weights_are_those_of_the_regression():
 def test_simplex_weights_are_those_of_a_general_optimiser(bias, missing):
     f, y = world(250, 7, missing=missing)
     rows = ensemble(f, y)
-    tree = quiet(LinearPool(bias=bias, transform="sqrt"), rows, method="em")
+    tree = quiet(LinearPool(correction="joint", bias=bias, transform="sqrt"), rows, method="em")
     p, center, z = point(tree), np.sqrt(y).mean(), np.sqrt(f)
     means = [(np.nanmean(z[:, k]) - center, np.sqrt(y)[np.isfinite(z[:, k])].mean() - center) for k in range(3)]
 

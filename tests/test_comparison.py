@@ -242,12 +242,12 @@ def test_comparisons_of_several_names_share_a_cache(ensemble, tmp_path):
 
 def test_a_power_of_the_likelihood_reaches_the_fits(ensemble):
     options = {"estimand": "site", "folds": 3, "random_seed": 1, "progressbar": False, "draws": 200}
-    model = {"Pool": be.LinearPool()}
+    model = {"Pool": be.LinearPool(correction="joint")}
     plain, weak = (compare(model, ensemble, likelihood_power=power, **options) for power in (1.0, 0.02))
     fold = weak["fold"].values == 0
     held = np.isin(np.arange(len(ensemble)), weak["obs"].values[fold])
     train = ensemble.select(rows=~np.isin(ensemble.labels("site"), ensemble.labels("site")[held]))
-    tree = be.fit(be.LinearPool(), train, likelihood_power=0.02, random_seed=1, progressbar=False)
+    tree = be.fit(model["Pool"], train, likelihood_power=0.02, random_seed=1, progressbar=False)
     by_hand = be.score(tree, ensemble.select(rows=held))
     assert float(weak["width90"][0, fold].mean()) == pytest.approx(
         float(be.score(tree, ensemble.select(rows=held), levels=[0.9])["width"].mean()), rel=0.03

@@ -251,7 +251,7 @@ def test_each_draw_keeps_its_own_mean_and_variance():
     one = {"intercept": [0.0, 100.0], "sigma": [1e-6, 1e-6], "spread": [0.0, 5.0]}
     posterior = xr.Dataset({name: (("chain", "draw"), [values]) for name, values in one.items()})
     posterior["linear_weight"] = (("chain", "draw", "member"), np.zeros((1, 2, 4)))
-    model = EMOS(center=0.0, scale=1.0, sigma_scale=1.0, spread_scale=1.0)
+    model = EMOS(center=0.0, unit=1.0, sigma_scale=1.0, spread_scale=1.0)
     mixture = model.predictive(posterior, ensemble(f, np.full(200, np.nan)))
     low, high = mixture.sample_each(np.random.default_rng(1))
     np.testing.assert_allclose(low, 0.0, atol=1e-4)

@@ -428,8 +428,9 @@ def test_a_likelihood_to_the_power_of_two_is_that_of_every_row_twice():
     once = be.Ensemble.from_frame(frame, **columns)
     twice = be.Ensemble.from_frame(pd.concat([frame, frame]), **columns)
     options = {"method": "laplace", "random_seed": 1, "progressbar": False, "log_likelihood": False}
-    squared = be.fit(be.LinearPool(), once, likelihood_power=2.0, **options)
-    doubled = be.fit(be.LinearPool(), twice, **options)
+    model = be.LinearPool(correction="joint")  # corrections of single members would know that rows stand twice
+    squared = be.fit(model, once, likelihood_power=2.0, **options)
+    doubled = be.fit(model, twice, **options)
     for name in ("weight", "bias", "slope", "sigma"):
         np.testing.assert_allclose(squared["posterior"][name], doubled["posterior"][name], rtol=1e-5, atol=1e-7)
     assert squared.attrs["likelihood_power"] == 2.0

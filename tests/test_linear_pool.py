@@ -1,4 +1,4 @@
-"""LinearPool: its density, its maximum likelihood beside other people's solvers, its posterior and its predictions."""
+"""LinearPool fitted at once and with free weights: density, maximum likelihood beside others' solvers, posterior, predictions."""
 
 import json
 import warnings
@@ -19,6 +19,7 @@ from bayesens.files import write_fit
 from bayesens.target import compile_target
 
 MEMBERS = ["a", "b", "c"]
+JOINT = {"correction": "joint"}  # everything fitted at once
 FLAT = {"intercept_prior": Prior("Normal", mu=0, sigma=1000), "coefficient_prior": Prior("Normal", mu=0, sigma=1000),
         "sigma_prior": Prior("LogNormal", mu=0, sigma=20)}  # fmt: skip
 
@@ -69,7 +70,7 @@ def mean_by_hand(p, f, center, bias=True):
 def test_log_likelihood_is_that_of_every_row_by_hand(missing, shift, bias):
     """Patterns with fewer rows than columns among them; and values so far from zero that plain sums of squares fail."""
     f, y = members(60, 1, missing, shift)
-    model = LinearPool(bias=bias).resolve(ensemble(f, y))
+    model = LinearPool(bias=bias, **JOINT).resolve(ensemble(f, y))
     target = compile_target(model.build(ensemble(f, y)))
     x = target.start + 0.3 * np.random.default_rng(2).normal(size=(5, len(target.start)))
     draws = target.expand(x[None])[0]
@@ -81,7 +82,7 @@ def test_log_likelihood_is_that_of_every_row_by_hand(missing, shift, bias):
 
 def test_corrected_members_agree_on_average_and_their_weighted_bias_is_that_of_the_pool():
     f, y = members(300, 3, 0.3)
-    model = LinearPool().resolve(ensemble(f, y))
+    model = LinearPool(**JOINT).resolve(ensemble(f, y))
     target = compile_target(model.build(ensemble(f, y)))
     x = target.start + 0.3 * np.random.default_rng(3).normal(size=len(target.start))
     draws = target.expand(x[None, None])[0].squeeze(drop=True)
@@ -96,12 +97,12 @@ def test_corrected_members_agree_on_average_and_their_weighted_bias_is_that_of_t
 
 def test_one_member_is_a_regression():
     f, y = members(50, 4)
-    tree = quiet(LinearPool(), ensemble(f[:, :1], y, ["a"]), method="em")
+    tree = quiet(LinearPool(**JOINT), ensemble(f[:, :1], y, ["a"]), method="em")
     ols = sm.OLS(y, sm.add_constant(f[:, 0])).fit()
     p = point(tree)
     assert p["slope"] == pytest.approx(ols.params[1], rel=1e-9)
     assert p["sigma"] == pytest.approx(np.sqrt(ols.ssr / 50), rel=1e-9)
-    auto = quiet(LinearPool(), ensemble(f[:, :1], y, ["a"]), random_seed=1)
+    auto = quiet(LinearPool(**JOINT), ensemble(f[:, :1], y, ["a"]), random_seed=1)
     assert float(auto["posterior"]["slope"].mean()) == pytest.approx(ols.params[1], abs=0.02)
     np.testing.assert_array_equal(auto["posterior"]["weight"], 1.0)
 
@@ -126,7 +127,7 @@ def test_simplex_weights_by_maximum_likelihood_are_nonnegative_least_squares():
         f, y = members(60, seed)
         f[:, 2] = f[:, 0] + 0.3 * (f[:, 0] - y)  # worse in the same direction: least squares gives it a negative weight
         f[:, 2] += 0.05 * np.random.default_rng(seed).normal(size=60)
-        p = point(quiet(LinearPool(), ensemble(f, y), method="em"))
+        p = point(quiet(LinearPool(**JOINT), ensemble(f, y), method="em"))
         expected, norm_2 = optimize.nnls(f - f.mean(axis=0), y - y.mean())
         zeros += (expected == 0.0).sum()
         np.testing.assert_allclose(p["linear_weight"], expected, atol=2e-6)
@@ -138,7 +139,7 @@ def test_simplex_weights_by_maximum_likelihood_are_nonnegative_least_squares():
 def test_maximum_likelihood_with_missing_members_is_found_by_a_general_optimiser_too(bias):
     f, y = members(120, 7, 0.3)
     rows = ensemble(f, y)
-    tree = quiet(LinearPool(bias=bias), rows, method="em")
+    tree = quiet(LinearPool(bias=bias, **JOINT), rows, method="em")
     center, there = float(np.mean(y)), np.isfinite(f)
     f_mean, y_mean = np.nanmean(f, axis=0) - center, np.array([y[there[:, k]].mean() for k in range(3)]) - center
 
@@ -164,8 +165,8 @@ def test_maximum_likelihood_with_missing_members_is_found_by_a_general_optimiser
 def test_a_copy_of_a_member_changes_no_prediction_of_maximum_likelihood():
     f, y = members(100, 8)
     twice = np.column_stack([f, f[:, 0]])
-    one = quiet(LinearPool(), ensemble(f, y), method="em")
-    other = quiet(LinearPool(), ensemble(twice, y, [*MEMBERS, "d"]), method="em")
+    one = quiet(LinearPool(**JOINT), ensemble(f, y), method="em")
+    other = quiet(LinearPool(**JOINT), ensemble(twice, y, [*MEMBERS, "d"]), method="em")
     new, _ = members(50, 9)
     first = be.predict(one, ensemble(new, np.full(50, np.nan)))
     second = be.predict(other, ensemble(np.column_stack([new, new[:, 0]]), np.full(50, np.nan), [*MEMBERS, "d"]))
@@ -216,7 +217,7 @@ def test_known_parameters_are_recovered():
     f, _ = members(2000, 11)
     weight, bias, slope, sigma, center = np.array([0.5, 0.3, 0.2]), np.array([0.2, -0.1, 0.4]), 0.9, 0.35, 3.0
     y = (center - bias + slope * (f - center)) @ weight + sigma * rng.normal(size=2000)
-    tree = quiet(LinearPool(center=center), ensemble(f, y), random_seed=1)
+    tree = quiet(LinearPool(center=center, **JOINT), ensemble(f, y), random_seed=1)
     assert tree.attrs["method"] == "laplace"
     posterior = tree["posterior"].to_dataset().stack(s=("chain", "draw"))
     for draws, true in ((posterior["weight"], weight), (posterior["slope"], slope), (posterior["sigma"], sigma),
@@ -243,7 +244,7 @@ def test_models_of_other_numbers_of_members_do_not_share_a_graph():
 # -------------------------------------------------------------------------------------------------------- the prediction
 def test_predictions_of_a_point_are_a_normal_in_closed_form():
     f, y = members(100, 14, 0.2)
-    tree = quiet(LinearPool(), ensemble(f, y), method="em")
+    tree = quiet(LinearPool(**JOINT), ensemble(f, y), method="em")
     p, center = point(tree), float(np.mean(y))
     new, truth = members(40, 15, 0.3)
     rows = ensemble(new, truth)
@@ -259,7 +260,7 @@ def test_predictions_of_a_point_are_a_normal_in_closed_form():
 
 def test_predictions_over_a_posterior_are_the_mixture_over_its_draws():
     f, y = members(60, 16, 0.2)
-    tree = quiet(LinearPool(), ensemble(f, y), draws=500, random_seed=1)
+    tree = quiet(LinearPool(**JOINT), ensemble(f, y), draws=500, random_seed=1)
     new, truth = members(20, 17)
     rows = ensemble(new, truth)
     center = float(np.mean(y))
@@ -274,7 +275,7 @@ def test_predictions_over_a_posterior_are_the_mixture_over_its_draws():
     np.testing.assert_allclose(scored["log_score"], -np.log(density), rtol=1e-10)
 
 
-@pytest.mark.parametrize("model", [LinearPool(), LinearPool(weights="free")])
+@pytest.mark.parametrize("model", [LinearPool(), LinearPool(**JOINT), LinearPool(weights="free")])
 def test_a_fit_read_from_a_file_predicts_the_same(model, tmp_path):
     f, y = members(60, 18)
     tree = quiet(model, ensemble(f, y), draws=100, random_seed=1)
@@ -287,7 +288,7 @@ def test_a_fit_read_from_a_file_predicts_the_same(model, tmp_path):
 def test_predictions_come_back_in_the_units_of_the_observation():
     f, y = members(80, 19)
     f, y = np.exp(0.2 * f), np.exp(0.2 * y)
-    tree = quiet(LinearPool(transform="log"), ensemble(f, y), method="em")
+    tree = quiet(LinearPool(transform="log", **JOINT), ensemble(f, y), method="em")
     ols_free = quiet(LinearPool(transform="log", weights="free"), ensemble(f, y), method="em")
     ols = sm.OLS(np.log(y), sm.add_constant(np.log(f))).fit()
     np.testing.assert_allclose(point(ols_free)["linear_weight"], ols.params[1:], rtol=1e-9)
@@ -300,7 +301,7 @@ def test_a_row_whose_only_members_have_no_weight_averages_them():
     f, y = members(60, 20)
     f[:, 2] = f[:, 0] + 0.5 * (f[:, 0] - y) + 0.05 * f[:, 1]
     f[:, 2] += 0.05 * np.random.default_rng(20).normal(size=60)
-    tree = quiet(LinearPool(), ensemble(f, y), method="em")
+    tree = quiet(LinearPool(**JOINT), ensemble(f, y), method="em")
     assert point(tree)["weight"][2] < 1e-8
     only = np.array([[np.nan, np.nan, 4.0]])
     p, center = point(tree), float(np.mean(y))
@@ -335,7 +336,7 @@ def test_free_weights_have_no_prediction_where_a_member_is_missing_and_say_so():
         ({"weights": "simplx"}, r"LinearPool\(weights=...\) is one of 'simplex', 'free'; got 'simplx'. Did you mean 'simplex'"),
         ({"bias": "quadratic"}, r"LinearPool\(bias=...\) is one of 'linear', 'additive', 'none'; got 'quadratic'"),
         ({"weights": "free", "bias": "additive"}, "leave no bias to correct; got bias='additive'. Leave bias out"),
-        ({"scale": -1.0}, r"LinearPool\(scale=...\) must be positive; got -1.0"),
+        ({"unit": -1.0}, r"LinearPool\(unit=...\) must be positive; got -1.0"),
     ],
 )  # fmt: skip
 def test_bad_options_are_refused(options, text):

@@ -304,7 +304,7 @@ def test_a_gross_error_reaches_the_fit():
     y, f = honest(300, 3, seed=19)
     y[7] = 1e4
     rows = be.Ensemble.from_frame(pd.DataFrame(f, columns=NAMES[:3]).assign(y=y), members=NAMES[:3], observation="y")
-    for model in (LinearPool(), EMOS()):
+    for model in (LinearPool(correction="joint"), LinearPool(scale=()), EMOS()):
         with pytest.warns(UserWarning, match="1 of 300 training rows lie more than 20 median absolute deviations"):
             be.fit(model, rows, method="em")
 

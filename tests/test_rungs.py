@@ -39,6 +39,15 @@ def test_rungs_of_one_family_differ_in_what_the_effect_names(one, other, changed
     assert {key for key in before if before[key] != after[key]} == changed
 
 
+def test_the_linear_pool_differs_from_bma_in_the_mixture_and_from_hbm_in_no_level():
+    """Options that both have are alike, but for the weights, which are of other kinds."""
+    rungs = ladder()
+    pool, bma, hbm = (dataclasses.asdict(rungs[name]) for name in ("Linear pool", "BMA", "HBM independent"))
+    assert {key for key in pool.keys() & bma.keys() if pool[key] != bma[key]} == {"weights"}
+    assert all(pool[level] == hbm[level] for level in ("group", "site"))
+    assert ("Linear pool", "HBM independent") in [(one, other) for _, one, other, _ in EFFECTS]
+
+
 def test_rungs_without_labels_have_no_effects_of_them():
     rungs = ladder(group=False, site=False)
     assert not any(getattr(rungs[name], level) for name in ("BMA", "HBM") for level in ("group", "site"))

@@ -25,12 +25,13 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_defa
 
 from bayesens.calling import address_of, call_at, compiled_beside, over_draws
 from bayesens.likelihoods.corrected_mixture import CorrectedRows, corrected_packed, corrected_values
+from bayesens.likelihoods.corrected_pool import PooledRows, pooled_packed
 from bayesens.likelihoods.mixture import mixture_packed, mixture_values, pack
 from bayesens.multilevel import collapsed_packed
 from bayesens.sufficient import Statistics
 from bayesens.threads import share_out
 
-__all__ = ["Likelihood", "collapsed_loglik", "corrected_loglik", "mixture_loglik", "with_gradients"]
+__all__ = ["Likelihood", "collapsed_loglik", "corrected_loglik", "mixture_loglik", "pooled_loglik", "with_gradients"]
 
 # PyTensor caches what calls the kernels by the operation's name alone; the version makes an edit of this file a new name.
 _VERSION = int.from_bytes(sha256(Path(__file__).read_bytes()).digest()[:6])
@@ -221,6 +222,33 @@ def corrected_loglik(log_weight: Any, log_sigma: Any, width: Any, nu: Any, *, ro
     """
     data, index = rows.packed
     return CorrectedLogLik().at(log_weight, log_sigma, width, nu, data=data, index=index)
+
+
+class PooledLogLik(Likelihood):
+    n_parameters = 3
+
+    packed = staticmethod(pooled_packed)
+
+
+def pooled_loglik(log_weight: Any, scale: Any, width: Any, *, rows: PooledRows) -> Any:
+    """Log likelihood of one normal kernel around a weighted mean of corrected members.
+
+    Parameters
+    ----------
+    log_weight : tensor (member)
+        Weights in logarithms, up to a constant; they are renormalised over the members that a row has.
+    scale : tensor (2)
+        Logarithm of sigma, and the stretch.
+    width : tensor (covariate)
+        Coefficients of the log widths.
+    rows : PooledRows
+
+    Returns
+    -------
+    tensor ()
+    """
+    data, index = rows.packed
+    return PooledLogLik().at(log_weight, scale, width, data=data, index=index)
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels

@@ -45,7 +45,7 @@ from bayesens.rungs import ladder, ladder_effects
 from bayesens.worlds import WORLDS, world
 
 RUNGS = (
-    "Equal weights", "BMA", "BMA without effects", "Linear pool without effects", "HBM without levels", "HBM independent", "HBM",
+    "Equal weights", "BMA", "BMA without effects", "Linear pool", "HBM without levels", "HBM independent", "HBM",
 )  # fmt: skip
 HEADLINE = "HBM or BMA"
 ROPE = 1.0  # percent

@@ -55,7 +55,7 @@ from bayesens.splits import splits
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 
 MODELS = {
-    "Linear pool": be.LinearPool(),
+    "Linear pool": be.LinearPool(correction="joint"),
     "One member": be.SingleMember(**JOINT, member="m1"),
     "BMA": be.BMA(**JOINT),
 }

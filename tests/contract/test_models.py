@@ -83,8 +83,16 @@ CASES = {
     ],
     "LinearPool": [
         LinearPool(),
-        LinearPool(bias="additive", transform="sqrt", weight_prior=Prior("Dirichlet", a=[1, 2, 3]), bias_prior=WIDE),
-        LinearPool(bias="none", transform="log", center=0.9, scale=0.5, sigma_scale=0.2, sigma_prior=POSITIVE),
+        LinearPool(bias="additive", transform="sqrt", scale=("mean",), weight_prior=Prior("Dirichlet", a=[1, 2, 3]),
+                   site=False),
+        LinearPool(bias="none", transform="log", scale=(), center=0.9, unit=0.5, sigma_scale=0.2, sigma_prior=POSITIVE,
+                   group=False, site_ratio_prior=POSITIVE),
+        LinearPool(bias_covariates=("lon",), scale=("spread", "lat"), group=False, site=False, scale_slope_prior=WIDE),
+        LinearPool(correction="joint"),
+        LinearPool(correction="joint", bias="additive", transform="sqrt", weight_prior=Prior("Dirichlet", a=[1, 2, 3]),
+                   bias_prior=WIDE),
+        LinearPool(correction="joint", bias="none", transform="log", center=0.9, unit=0.5, sigma_scale=0.2,
+                   sigma_prior=POSITIVE),
         LinearPool(weights="free", intercept_prior=WIDE, coefficient_prior=Prior("Laplace", mu=0, b=0.3)),
     ],
     "EMOS": [
@@ -378,7 +386,7 @@ def own_density(case, posterior, y, f, group, site, rows_at):
              if level in table.levels}  # fmt: skip
     if known.get("site"):  # a known site has its group whatever the label says
         known = dict.fromkeys(known, True)
-    means, variances, points = [], [], []
+    means, opened, widened, points = [], [], [], []
     for k in there:
         family = next(fam for fam in table.families if k in fam.members)
         ratio = dict(zip(("site", "group"), family.correction.at))
@@ -386,7 +394,8 @@ def own_density(case, posterior, y, f, group, site, rows_at):
         extra = sum((draw[f"offset_{level}_sd"][:, k] / draw["residual_sd"][:, k]) ** 2 for level, seen in known.items()
                     if not seen and not (level == "group" and known.get("site")))  # fmt: skip
         means.append(mean)
-        variances.append(draw["sigma"][:, k] ** 2 * (1.0 + left + extra))
+        opened.append(left)
+        widened.append(np.broadcast_to(extra, POINTS))
         points.append(point)
     width = np.zeros(POINTS)
     for j, name in enumerate(table.widths.names):
@@ -403,10 +412,15 @@ def own_density(case, posterior, y, f, group, site, rows_at):
         at = place(posterior, "group", group)
         weight = draw["weight_group"][:, at] if at is not None else posterior["weight_new"].values[0]
     share = weight[:, there] / weight[:, there].sum(axis=1, keepdims=True)
-    sd = np.sqrt(np.stack(variances, axis=1)) * np.exp(width)[:, None]
-    z = (y - np.stack(means, axis=1)) / sd
+    mean, extra = np.stack(means, axis=1), np.stack(widened, axis=1)
+    if isinstance(model, LinearPool):
+        known = model.history(table)["standing"].values[there]
+        variance = draw["sigma"] ** 2 * (1.0 + np.average(opened, weights=known) + (share * extra).sum(axis=1))
+        center = model.center + draw.get("stretch", 1.0) * ((share * mean).sum(axis=1) - model.center)
+        return norm.logpdf(y, center, np.sqrt(variance) * np.exp(width))
+    sd = draw["sigma"][:, there] * np.sqrt(1.0 + np.array(opened) + extra) * np.exp(width)[:, None]
     kernel = norm if model.kernel == "normal" else t(draw["nu"][:, None])
-    return logsumexp(np.log(share) + kernel.logpdf(z) - np.log(sd), axis=1)
+    return logsumexp(np.log(share) + kernel.logpdf((y - mean) / sd) - np.log(sd), axis=1)
 
 
 def corrected_by(model, table, coefficients, k, f, x):

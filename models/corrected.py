@@ -1,0 +1,215 @@
+"""What models around corrected members have in common: the options of the corrections, and what the training rows make of them.
+
+A model that mixes or averages members which are corrected first (:mod:`bayesens.likelihoods.own_correction`) takes these
+methods; fitted at once (``correction="joint"``) it uses none of the corrections.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from bayesens.ensemble import Ensemble
+from bayesens.likelihoods.own_correction import CorrectedTable, Recipe, corrected_table, drawn_correction, history
+from bayesens.likelihoods.widths import DEFAULT
+from bayesens.priors import Prior, log_density
+from bayesens.row_checks import check_ties, warn_memorised, warn_outliers
+from bayesens.rows import Rows, training_rows
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+__all__ = ["RATIO", "CorrectedMembers", "Data", "spare"]
+
+RATIO = Prior("HalfStudentT", nu=3, sigma=1)
+FEW = 8  # members up to which each has the concentration of the weights' prior; more share that of so many
+MAX_EFFECTS = 20_000_000  # draws of effects, 160 MB: what a fit stores
+Data = Ensemble | CorrectedTable
+
+
+class CorrectedMembers:
+    """Methods of a model whose members are corrected first; its fields are the options that are named here."""
+
+    correction: str | None
+    bias: str
+    bias_covariates: tuple[str, ...]
+    scale: tuple[str, ...] | None
+    group: bool | None
+    site: bool | None
+    effects: str | None = "source"
+    transform: str
+    center: float | None
+    unit: float | None
+    sigma_scale: float | None
+    level_prior: Prior
+    gain_prior: Prior
+    covariate_prior: Prior
+    site_ratio_prior: Prior
+    group_ratio_prior: Prior
+
+    levels: ClassVar[tuple[str, ...]] = ("group", "site")
+    needs_member: ClassVar[bool] = True
+    second_step: ClassVar[str] = "mixture"
+
+    if TYPE_CHECKING:
+
+        def resolve(self, data: Data) -> Any:
+            """Return the model with everything filled in that the training rows say."""
+
+    # ---------------------------------------------------------------------------------------------- the training rows
+    def prepare(self, data: Data) -> Any:
+        """Return the training rows with their members corrected; of a joint fit, the ensemble as it is.
+
+        Every method that takes data takes either; a table that is corrected already is returned as it is.
+        """
+        if self.correction == "joint" or isinstance(data, CorrectedTable):
+            return data
+        model, rows = self.resolve(data), self.rows(data)
+        return corrected_table(model, model.recipe(data.members), data, rows, self.censored(rows))
+
+    def rows(self, ensemble: Ensemble) -> Rows:
+        """Rows with an observation and a member, on the scale of the transform."""
+        return training_rows(ensemble, self.transform, need_member=True)
+
+    def censored(self, rows: Rows) -> np.ndarray:
+        """Rows whose observation stands for all values below."""
+        return np.asarray(rows.y <= 0.0 if self.transform == "sqrt" else np.zeros(len(rows.y), dtype=bool))
+
+    def cluster(self, members: tuple[str, ...]) -> np.ndarray:
+        """Index of each member's exchangeable set."""
+        return np.arange(len(members))
+
+    def recipe(self, members: tuple[str, ...]) -> Recipe:
+        """What the resolved model asks of the corrections."""
+        assert (
+            self.center is not None
+            and self.unit is not None
+            and self.sigma_scale is not None
+            and self.scale is not None
+        )
+        model = type(self).__name__
+        return Recipe(
+            self.bias, self.bias_covariates, self.scale, self.effects == "common", self.cluster(members),
+            self.center, self.unit, self.sigma_scale, level=_normal(model, "level", self.level_prior),
+            gain=_normal(model, "gain", self.gain_prior), covariate=_normal(model, "covariate", self.covariate_prior),
+            site=log_density(self.site_ratio_prior) if self.site else None,
+            group=log_density(self.group_ratio_prior) if self.group else None,
+        )  # fmt: skip
+
+    def levels_of(self, data: Ensemble, rows: Rows) -> dict[str, Any]:
+        """Levels that are asked for; where nothing is said, those with at least two labels."""
+        found: dict[str, Any] = {}
+        for level in self.levels:
+            labels, asked = data.labels(level), getattr(self, level)
+            found[level] = labels is not None and len(np.unique(labels[rows.index])) > 1 if asked is None else asked
+        return found
+
+    def widths_of(self, members: tuple[str, ...]) -> tuple[str, ...]:
+        """What the widths follow; where nothing is said, mean and spread, and one width of a joint fit."""
+        if self.scale is not None:
+            return self.scale
+        return () if self.correction == "joint" else DEFAULT if len(members) > 1 else DEFAULT[:1]
+
+    def check_corrected(self, table: CorrectedTable, *, outliers: bool = True) -> None:
+        """Refuse or warn of rows that kernels cannot describe, far ones if asked, and of members that have seen the rows."""
+        rows, use = table.rows, ~table.mixture.censored
+        there = rows.available[use].any(axis=0)
+        names = [name for name, some in zip(table.members, there, strict=True) if some]
+        y, available = rows.y[use], rows.available[use][:, there]
+        check_ties(y, rows.f[use][:, there], available, names)
+        warn_memorised(y, table.corrected[use][:, there], available, names)
+        if outliers:  # in units of each row's own width, so that large errors of large values are none
+            alike = _even(table)[use][:, there]
+            warn_outliers(np.zeros(len(alike)), alike, available, names)
+
+    @property
+    def n_own(self) -> int:
+        """Parameters of one member's correction, its variance and its part of the rest: each has its own rows."""
+        return {"linear": 2, "additive": 1, "none": 0}[self.bias] + len(self.bias_covariates) + 2
+
+    @property
+    def effect_levels(self) -> tuple[str, ...]:
+        """Levels that the resolved model has effects of."""
+        return tuple(level for level in self.levels if getattr(self, level))
+
+    # ------------------------------------------------------------------------------------------------ the corrections
+    def build_correction(self, data: Data, member: str) -> pm.Model:
+        """Return the PyMC model of one member's correction: a plain mixed model of its rows.
+
+        Parameters
+        ----------
+        data : Ensemble or CorrectedTable
+        member : str
+            Its name; of an exchangeable set, any.
+
+        Returns
+        -------
+        pymc.Model
+            With ``level``, ``gain`` and ``covariate_slope`` in standard units, ``bias`` and ``slope`` in those of the data,
+            ``residual_sd``, and the effects ``offset_group`` and ``offset_site`` with their standard deviations.
+        """
+        from bayesens.models.correction import build_correction
+
+        return build_correction(self.prepare(data), member)
+
+    @property
+    def loo_note(self) -> str:
+        """What leave-one-out of this model conditions on."""
+        if self.correction == "joint":
+            return ""
+        return ("Each row is left out of its members' corrections, in closed form at the typical ratios of their variances, and "
+                f"of the {self.second_step} by importance sampling.")  # fmt: skip
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether predictions need what the training rows tell of known sites."""
+        return self.correction == "own"
+
+    def history(self, data: Data) -> xr.Dataset:
+        """What predictions take from the training rows."""
+        table = self.prepare(data)
+        return history(table, table.model.recipe(table.members))
+
+    def coordinates(self, data: Data) -> dict[str, tuple[str, np.ndarray]]:
+        """Labels of the corrections' dimensions."""
+        if self.correction == "joint":
+            return {}
+        table = self.prepare(data)
+        out = {level: (level, names) for level, names in table.levels.items()}
+        out |= {"bias_covariate": ("bias_covariate", np.array(self.bias_covariates))} if self.bias_covariates else {}
+        return out | {"scale_covariate": ("scale_covariate", np.array(table.widths.names, dtype=np.str_))}
+
+    def with_corrections(self, posterior: xr.Dataset, data: Data, rng: np.random.Generator) -> xr.Dataset:
+        """Add draws of the corrections, which are independent of the others."""
+        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+        table = self.prepare(data)
+        effects = chains * draws * len(table.site_group) * table.n_members <= MAX_EFFECTS
+        drawn = drawn_correction(table, self.recipe(table.members), chains, draws, rng, effects=effects)
+        return posterior.assign(drawn).assign_coords(self.coordinates(table))
+
+
+def spare(members: int) -> float:
+    """By how much the concentration of many members' weights is less than that of a few, so that all count no more together."""
+    return min(1.0, FEW / members)
+
+
+def _even(table: CorrectedTable) -> np.ndarray:
+    """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member)."""
+    data = table.mixture
+    size = np.sqrt(np.sum(data.residual**2, axis=1) / np.maximum(data.available.sum(axis=1), 1))
+    log_size = np.log(np.maximum(size, 1e-12 * np.max(size, initial=1e-300)))
+    design = np.column_stack([np.ones(len(size)), data.x])
+    found = np.linalg.lstsq(design, log_size, rcond=None)[0]
+    return np.asarray(data.residual * np.exp(-(design[:, 1:] @ found[1:]))[:, None])
+
+
+def _normal(model: str, name: str, prior: Prior) -> tuple[float, float]:
+    parameters = dict(prior.parameters)
+    mu, sigma = parameters.get("mu", 0.0), parameters.get("sigma", 1.0)
+    if prior.family != "Normal" or not (isinstance(mu, float) and isinstance(sigma, float)):
+        raise ValueError(f"{model}({name}_prior=...) is a Normal prior with numbers mu and sigma, because the correction is "
+                         f"integrated in closed form; got {prior!r}. correction='joint' takes any prior of bias and "
+                         "slope.")  # fmt: skip
+    return mu, sigma

@@ -1,0 +1,183 @@
+"""The linear pool fitted at once, and the regression that it is with free weights.
+
+For row i, with members k = 1..K present in the set A_i and a common centre c,
+
+    y_i ~ Normal(m_i, sigma^2)
+    m_i = sum_{k in A_i} w_k / (sum_{j in A_i} w_j)  (c - bias_k + slope (f_ik - c))
+
+    w           ~ Dirichlet(1)
+    bias_k      = bias_pool + d_k - sum_j w_j d_j,  d_k = slope (fbar_k - c) - (ybar_k - c)
+    bias_pool   ~ Normal(0, .3 h)               h = sd(y): priors scale with the data
+    slope       ~ Normal(1, .25)
+    sigma       ~ s0 LogNormal(0, .5)           s0: residual sd of the best member
+
+where fbar_k and ybar_k are the means of member and observation over the training rows that have the member. The data tell
+only the bias of the pool, the weighted mean of the members' biases: how these differ is taken from the members one by one, d_k
+being the bias with which a member is right on average, so that a row that lacks some member is not shifted.
+
+With ``weights="free"`` the mean is a regression on all members, with coefficients that may be negative,
+
+    m_i = c + intercept + sum_k linear_weight_k (f_ik - c)
+
+    intercept       ~ Normal(0, .3 h)
+    linear_weight_k ~ Normal(1 / K, .5)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from bayesens.ensemble import Ensemble
+from bayesens.likelihoods.em import Optimum
+from bayesens.pooling import regression, row_means, search_pool, triangles
+from bayesens.predictive import Block, PosteriorMixture, row_classes
+from bayesens.rows import Rows, flat, prediction_rows
+from bayesens.training_checks import at_zero, warn_incomplete
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+__all__ = ["build", "em", "log_below_zero", "predictive"]
+
+TINY = 1e-300
+
+
+def build(asked: Any, ensemble: Ensemble, likelihood: str) -> pm.Model:
+    """Return the PyMC model; the fused one takes the sums of squares and products of all rows. See `LinearPool.build`."""
+    import pymc as pm
+    import pytensor
+    import pytensor.tensor as pt
+
+    model, rows = asked.resolve(ensemble), asked.rows(ensemble)
+    assert model.center is not None and model.unit is not None and model.sigma_scale is not None
+    with pm.Model(coords={"member": list(ensemble.members)}) as pymc_model:
+        sigma = asked.sigma_prior.create("sigma", scale=model.sigma_scale)
+        patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
+        low = at_zero(rows, asked.transform)
+        if asked.weights == "free":
+            k = ensemble.n_members
+            level = asked.intercept_prior.create("intercept", scale=model.unit)[None]
+            share = asked.coefficient_prior.create("linear_weight", shift=1.0 / k, dims="member")[None]
+        else:
+            weight = asked.weight_variable(ensemble.n_members)
+            bias, slope = _correction(asked, weight, rows, model.center, model.unit)
+            share = weight * patterns / (weight * patterns).sum(axis=1, keepdims=True)
+            level = -(share * bias).sum(axis=1)
+            share = slope * share
+            pm.Deterministic("linear_weight", slope * weight, dims="member")
+        if likelihood == "rows":
+            c = pytensor.shared(np.float64(model.center))
+            code = pattern.ravel()
+            mean = c + level[code] + (share[code] * (rows.f - c)).sum(axis=1)
+            if low.any():
+                pm.Censored("y", pm.Normal.dist(mean, sigma), lower=0.0, upper=None, observed=rows.y)
+            else:
+                pm.Normal("y", mean, sigma, observed=rows.y)
+        else:
+            known = Rows(rows.y[~low], rows.f[~low], rows.available[~low], rows.index[~low])
+            factors = triangles(known, model.center, patterns, pattern.ravel()[~low])
+            triangle = pytensor.shared(factors, shape=factors.shape)  # the number of members belongs to the graph
+            contrast = pt.concatenate([pt.ones((len(patterns), 1)), -level[:, None], -share], axis=1)
+            residual = (triangle * contrast[:, None, :]).sum(axis=2)
+            n = pytensor.shared(np.float64(len(known.y)))
+            loglik = -n * (pt.log(sigma) + 0.5 * np.log(2.0 * np.pi)) - 0.5 * (residual**2).sum() / sigma**2
+            if low.any():
+                apart, code = (pytensor.shared(x) for x in (rows.f[low] - model.center, pattern.ravel()[low]))
+                mean = model.center + level[code] + (share[code] * apart).sum(axis=1)
+                loglik = loglik + log_below_zero(mean, sigma).sum()
+            pm.Potential("loglik", loglik)
+    return pymc_model
+
+
+def _correction(model: Any, weight: Any, rows: Rows, center: float, unit: float) -> tuple[Any, Any]:
+    """Biases (member) and slope."""
+    import pymc as pm
+    import pytensor
+    import pytensor.tensor as pt
+
+    slope: Any = pt.ones(())
+    if model.bias == "none":
+        return pt.zeros(rows.f.shape[1]), slope
+    pool = model.bias_prior.create("bias_pool", scale=unit)
+    if model.bias == "linear":
+        slope = model.slope_prior.create("slope")
+    f_mean, y_mean = (pytensor.shared(mean - center) for mean in row_means(rows))
+    own = slope * f_mean - y_mean
+    return pm.Deterministic("bias", pool + own - (weight * own).sum(), dims="member"), slope
+
+
+def em(asked: Any, ensemble: Ensemble, *, starts: int, seed: int, tolerance: float) -> tuple[xr.Dataset, list[Optimum]]:
+    """Maximum likelihood: least squares, under constraints for simplex weights.
+
+    With zeros under the square root it is that of the censored normal: in closed steps for free weights, and by
+    expectation-maximisation around least squares for simplex weights. With complete rows the optimum is unique.
+    """
+    model, rows = asked.resolve(ensemble), asked.rows(ensemble)
+    assert model.center is not None
+    low = at_zero(rows, asked.transform)
+    if asked.weights == "free":
+        design = np.column_stack([np.ones(len(rows.y)), rows.f - model.center])
+        found, square, loglik, iterations, converged = regression(design, rows.y - model.center, low)
+        data = {"intercept": ((), found[0]), "linear_weight": ("member", found[1:])}
+    else:
+        pool, weight, square, loglik, iterations, converged = search_pool(
+            rows, model.center, asked.bias, low, starts=starts, seed=seed, tolerance=tolerance
+        )
+        common, slope = pool.correction(weight)
+        data = {"weight": ("member", weight), "linear_weight": ("member", slope * weight)}
+        if asked.bias != "none":
+            f_mean, y_mean = (mean - model.center for mean in row_means(rows))
+            bias = common + slope * f_mean - y_mean
+            data |= {"bias_pool": ((), weight @ bias), "bias": ("member", bias)}
+        if asked.bias == "linear":
+            data["slope"] = ((), slope)
+    dataset = xr.Dataset(data | {"sigma": ((), np.sqrt(square))}, coords={"member": np.array(ensemble.members)})
+    return dataset, [Optimum(np.ones(0), np.ones(0), float(loglik), iterations, converged, "least squares")]
+
+
+def predictive(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
+    """Return p(y | f) for every row; see `LinearPool.predictive`."""
+    assert model.center is not None
+    rows, c = prediction_rows(ensemble, model.transform), model.center
+    k = len(ensemble.members)
+    draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
+    variance = draw["sigma"][:, None] ** 2
+    draws = len(variance)
+    one = np.ones((draws, 1))
+    patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
+    if model.needs_all_members:
+        warn_incomplete(rows, ensemble)
+
+    def linear(present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean where all members are at the centre, less the centre, and coefficients (draw, member)."""
+        if model.weights == "free":
+            return draw["intercept"], draw["linear_weight"]
+        share = np.maximum(draw["weight"], TINY) * present
+        share = share / share.sum(axis=1, keepdims=True)
+        level = -np.sum(share * draw["bias"], axis=1) if "bias" in draw else np.zeros(draws)
+        return level, share * draw.get("slope", one.ravel())[:, None]
+
+    def blocks() -> Iterator[Block]:
+        for index, (q,) in row_classes(pattern.ravel()):
+            if not (patterns[q].all() if model.needs_all_members else patterns[q].any()):
+                continue
+            level, coefficient = linear(patterns[q])
+            whole = np.empty((draws, 1, 1 + k))
+            whole[:, 0, 0] = c + level - c * coefficient.sum(axis=1)
+            whole[:, 0, 1:] = coefficient
+            yield Block(index, one, whole, variance)
+
+    return PosteriorMixture(rows.f, blocks, c, model.unit or 1.0)
+
+
+def log_below_zero(mean: Any, sigma: Any) -> Any:
+    """Log probability that a normal is below zero; PyMC's has a root of two in single precision."""
+    import pytensor.tensor as pt
+
+    u = -mean / sigma
+    t = -u * np.sqrt(0.5)
+    return pt.switch(pt.lt(u, -1.0), pt.log(0.5 * pt.erfcx(t)) - t**2, pt.log1p(-0.5 * pt.erfc(-t)))
