@@ -104,8 +104,10 @@ class BMA(CorrectedMembers):
     scale : tuple of str, optional
         What the widths of all kernels follow: "mean", "spread", "season", or columns of the table; () is one width for all
         rows. None takes mean and spread, and one width for a joint fit.
-    sigma : {"member", "shared"}
-        Kernel standard deviations: one a member, pooled by a hierarchical prior of their logarithms, or one for all.
+    sigma : {"member", "shared"}, optional
+        Kernel standard deviations: one a member, pooled by a hierarchical prior of their logarithms, or one for all. None
+        takes the former for normal kernels and the latter for t kernels, whose tails do what a wide kernel beside narrow ones
+        does otherwise.
     kernel : {"normal", "student_t"}
         Normal, or Student's t for errors with heavy tails, whose degrees of freedom ``nu`` are estimated; "own" only. The
         posterior's ``sigma`` is then the scale of the t.
@@ -165,7 +167,7 @@ class BMA(CorrectedMembers):
     bias: str = "linear"
     bias_covariates: tuple[str, ...] = ()
     scale: tuple[str, ...] | None = None
-    sigma: str = "member"
+    sigma: str | None = None  # filled in as soon as the kernel is known
     kernel: str = "normal"
     sigma_spread: float | Prior = 0.3
     weights: str = "global"
@@ -202,6 +204,8 @@ class BMA(CorrectedMembers):
     }  # fmt: skip
 
     def __post_init__(self) -> None:
+        if self.sigma is None:
+            object.__setattr__(self, "sigma", "member" if self.kernel == "normal" else "shared")
         check_options(self)
         if self.correction == "joint" and self.scale:
             raise ValueError(f"{type(self).__name__}(correction='joint') has one width for all rows; got scale={self.scale!r}. "

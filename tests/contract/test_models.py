@@ -44,6 +44,7 @@ CASES = {
             weight_spread_prior=Prior("Exponential", lam=2)),
         BMA(weights="group", exchangeable=(("a", "c"),)),
         BMA(kernel="student_t", weights="group", transform="log"),
+        BMA(kernel="student_t", sigma="member"),
         BMA(correction="joint"),
         BMA(correction="joint", bias="additive", sigma="shared", transform="sqrt", bias_prior=WIDE, group=False, site=False,
             sigma_prior=Prior("Gamma", alpha=3, beta=2)),
