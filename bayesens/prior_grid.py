@@ -215,6 +215,8 @@ def usual_grid(model: Any) -> dict[str, list[Any]]:
             grid[name] = [Prior("LKJCorr", eta=eta) for eta in (1.0, 2.0, 4.0, 20.0)]
         elif name == "common_prior":
             grid[name] = [Prior("Beta", alpha=a, beta=a) for a in (1.0, 2.0, 5.0)]
+        elif name == "nu_prior":
+            grid[name] = [Prior("Gamma", alpha=2, beta=beta) for beta in (0.03, 0.1, 0.3)]
         elif name == "sigma_spread" and isinstance(value, float | int):
             grid[name] = [value * factor for factor in FACTORS]
         elif isinstance(value, Prior) and "sigma" in dict(value.parameters):
@@ -243,6 +245,7 @@ def _in_use(model: Any, name: str) -> bool:
         "covariate_prior": bool(getattr(model, "bias_covariates", ())) and own, "site_ratio_prior": own, "group_ratio_prior": own,
         "site_sd_prior": not own, "group_sd_prior": not own, "scale_slope_prior": own and getattr(model, "scale", ()) != (),
         "sigma_spread": getattr(model, "sigma", "member") == "member",
+        "nu_prior": getattr(model, "kernel", "normal") == "student_t",
         "weight_logit_prior": getattr(model, "weights", "") == "group",
         "weight_spread_prior": getattr(model, "weights", "") == "group",
         "common_prior": getattr(model, "errors", "factor") == "factor",

@@ -4,12 +4,15 @@ import importlib.util
 import itertools
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from arviz_stats.ecdf_utils import simulate_confidence_bands
 from scipy import integrate, stats
+
+from bayesens.likelihoods.correction import Correction
 
 FILE = Path(__file__).parent / "calibration" / "sbc.py"
 RESULT = FILE.with_name("sbc.json")
@@ -77,14 +80,14 @@ def test_ranks_off_by_their_mean_or_their_spread_fail(sbc):
 def test_likelihoods_are_those_of_the_tables(sbc):
     """Average log density under the truth minus its expectation, by integration: the table comes from the likelihood."""
     rng = np.random.default_rng(3)
-    truth = sbc.bma_truth(rng)
-    frame = sbc.bma_table(truth, 0, rng).iloc[:1]
+    truth = sbc.joint_truth(rng)
+    frame = sbc.mixture_table(truth, 0, rng).iloc[:1]
     one = {name: value[None] for name, value in truth.items()}
-    total, _ = integrate.quad(lambda y: np.exp(sbc.bma_loglik(one, frame.assign(y=y))[0]), -15, 15, points=[0.0])
+    total, _ = integrate.quad(lambda y: np.exp(sbc.mixture_loglik(one, frame.assign(y=y))[0]), -15, 15, points=[0.0])
     assert total == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["bma_auto", "hbm", "hbm_group"])
+@pytest.mark.parametrize("name", ["correction", "mixture", "joint", "hbm", "hbm_group"])
 def test_truth_is_the_best_parameter_for_its_tables(sbc, name):
     """The gradient of the log likelihood at the truth has mean zero over tables, in every direction that is tried.
 
@@ -133,31 +136,48 @@ def test_work_file_is_whole_and_taken_up_again(sbc, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not RESULT.exists(), reason="`make calibration` has not written its result")
 def test_long_run_is_calibrated_and_its_twins_are_not(sbc):
-    """200 simulations of each kind, nominal 95 % bands; a correct program fails with a chance below .5 %: see sbc.py."""
+    """1,000 simulations of the correction, 400 of the mixture and 200 of each other kind, nominal 95 % bands.
+
+    A correct program fails with a chance below .5 %: see sbc.py.
+    """
     result = json.loads(RESULT.read_text())
     p = {name: sbc.p_values(own["ranks"]) for name, own in result["model"].items()}
     assert list(p) == list(sbc.KINDS)
     for name, own in result["model"].items():
-        assert own["simulations"] >= 200
-        # Their draws stay a little correlated after thinning; two of 200 shift a rank's distribution by less than .01.
-        assert own["ess_below_99"] <= 2
+        assert own["simulations"] >= sbc.KINDS[name].simulations
+        # Their draws stay a little correlated after thinning; one of 100 shifts a rank's distribution by less than .01.
+        assert own["ess_below_99"] <= 0.01 * own["simulations"]
         assert own["p"] == pytest.approx(p[name], rel=0.01)
     assert sbc.passes(*p.values())
-    assert 0 < result["model"]["bma_auto"]["laplace"] < result["model"]["bma_auto"]["simulations"]
     assert not any(sbc.passes(sbc.p_values(own["ranks"])) for own in result["twin"].values())
+
+
+def one_pair_of_ratios(self, size, rng, draws=Correction.draws):
+    """A twin that takes the ratios of variances as known: their likeliest pair."""
+    likeliest = np.where(np.arange(len(self.weight)) == np.argmax(self.weight), 1.0, 0.0)
+    return draws(replace(self, weight=likeliest), size, rng)
+
+
+def test_small_run_of_a_correction_is_calibrated_and_its_twin_is_not(sbc, monkeypatch):
+    """100 simulations, nominal 95 % bands; a correct program fails with a chance below .5 %."""
+    todo = [("correction", False, seed) for seed in range(2000, 2100)]
+    assert sbc.passes(sbc.p_values(sbc.ranks_of(sbc.run(todo), "correction")))
+    monkeypatch.setattr(Correction, "draws", one_pair_of_ratios)
+    assert not sbc.passes(sbc.p_values(sbc.ranks_of(sbc.run(todo), "correction")))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # a minute alone on two cores, and several on a busy machine
-def test_small_run_is_calibrated_and_its_twin_is_not(sbc):
+@pytest.mark.parametrize("name", ["mixture", "joint", "hbm"])
+def test_small_run_is_calibrated_and_its_twin_is_not(sbc, name):
     """20 simulations, nominal 95 % bands; a correct program fails with a chance below .5 %.
 
-    The twin's bias prior is a fifth as wide as the one that the truths come from.
+    The twin's prior of widths, or of biases, is a fifth as wide as the one that the truths come from.
     """
-    records = sbc.run([(name, False, seed) for name in ("bma_auto", "hbm") for seed in range(1000, 1020)])
-    assert sbc.passes(*(sbc.p_values(sbc.ranks_of(records, name)) for name in ("bma_auto", "hbm")))
-    twin = sbc.run([("bma_auto", True, seed) for seed in range(1000, 1008)])
-    assert not sbc.passes(sbc.p_values(sbc.ranks_of(twin, "bma_auto", True)))
+    records = sbc.run([(name, False, seed) for seed in range(1000, 1020)])
+    assert sbc.passes(sbc.p_values(sbc.ranks_of(records, name)))
+    twin = sbc.run([(name, True, seed) for seed in range(1000, 1020)])
+    assert not sbc.passes(sbc.p_values(sbc.ranks_of(twin, name, True)))
 
 
 @pytest.mark.calibration

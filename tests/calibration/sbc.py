@@ -2,10 +2,15 @@
 
 Every simulation draws the parameters from the priors that the models' docstrings state (here in plain NumPy, apart from
 the library), draws a table from them, fits it, and counts how many of 99 nearly independent posterior draws lie below
-the truth. With `center`, `scale` and `sigma_scale` fixed, the prior is the same for every table, and the rank of a
-correct program is uniform on 0..99 for every quantity: for parameters, for an effect that is drawn back, and for the log
-likelihood, which notices a posterior that ignores the data (Modrák et al. 2023). BMA conditions on the members, so these
+the truth. With `center`, `unit` or `scale`, and `sigma_scale` fixed, the prior is the same for every table, and the rank
+of a correct program is uniform on 0..99 for every quantity: for parameters, for an effect that is drawn back, and for the
+log likelihood, which notices a posterior that ignores the data (Modrák et al. 2023). BMA conditions on the members, so these
 come from a distribution of their own; HBM simulates them.
+
+BMA takes two steps, and each has a posterior of its own: "correction" is the first, the mixed model of one member in closed
+form; "mixture" the second, around members that are right as they are. The two together are a cut, whose posterior is that of
+no joint model, so that ranks say nothing of it: what the whole covers is for `predictive.py` to count. "joint" is the
+mixture of regressions that is fitted at once.
 
 The rule. A quantity's ranks lie inside the simultaneous 95 % band of the ECDF (Säilynoja, Bürkner and Vehtari 2022) where
 `p_value` is above .05; each is reported. Of many quantities some lie outside by chance: the program fails where the
@@ -14,7 +19,7 @@ chance below .5 % then, whatever the dependence between quantities. The twins fi
 one and must fail by the same rule.
 
 `python tests/calibration/sbc.py --work FILE` keeps every finished simulation in FILE and goes on from there,
-unless the code has changed.
+unless the code has changed. `--kinds correction mixture` renews these kinds alone and keeps what the result has of others.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ import platform
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
@@ -44,17 +49,15 @@ from scipy import stats
 import bayesens as be
 from bayesens.atomic import write_atomically
 
-JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
-
 RANKS = 100  # values of a rank, from 99 draws
 FAMILY = 0.005
 SIMULATIONS, TWINS = 200, 40
 DRAWS = 250  # a chain, of two
-ROWS = (
-    150,
-    600,
-)  # of BMA, in turn: the normal approximation is seldom trusted at the first number and often at the second
+ROWS = (150, 600)  # of BMA, in turn: the normal approximation is seldom trusted at the first and often at the second
 SITES, GROUPS = 25, 5
+SCALE = 0.5  # of BMA's residuals, which is a choice of the prior here
+MEMBER, LON = (2.0, 3.0), (10.0, 5.0)  # mean and standard deviation of a member and of a covariate, in every table
+PACKAGES = ("bayesens", "pymc", "pytensor", "nutpie", "numba", "numpy")
 RESULT = Path(__file__).with_name("sbc.json")
 WORK = Path(__file__).parents[2] / ".cache" / "sbc.jsonl"
 
@@ -99,39 +102,113 @@ def band(n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, float]:
     return allowed.argmax(axis=1), n - allowed[:, ::-1].argmax(axis=1), float(tails[low])
 
 
-# ------------------------------------------------------------------------------------------------------------------- BMA
+# ------------------------------------------------------------------------------------------------- BMA: one member's correction
 def _frame(f: np.ndarray, y: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(f, columns=[f"m{k + 1}" for k in range(f.shape[1])]).assign(y=y)
 
 
-def bma_truth(rng: np.random.Generator, k: int = 3) -> Truth:
-    """Draw from the default priors of BMA with centre 0, scale 1 and sigma_scale .5."""
-    sigma_mean = 0.5 * rng.lognormal(0.0, 0.5)
+def correction_truth(rng: np.random.Generator) -> Truth:
+    """Draw from the priors of one member's mixed model with centre 0, unit 1 and sigma_scale SCALE; the effects from theirs.
+
+    The priors of level and slope are in units of the residual, and those of the slopes in standard deviations of their columns.
+    """
+    tau = np.sqrt(0.5 * SCALE**2 / rng.gamma(0.5))
+    level, gain, own = rng.normal([0.0, 0.7, 0.0], tau / SCALE * np.array([3.0, 0.5, 0.5]))
+    slope, sd = gain / MEMBER[1], tau * np.abs(rng.standard_t(3, 2))
     return {
-        "weight": rng.dirichlet(np.ones(k)), "bias": rng.normal(0, 0.3, k), "slope": rng.normal(1, 0.25, k),
-        "sigma": sigma_mean * rng.lognormal(0.0, 0.3, k), "sigma_mean": np.array(sigma_mean),
+        "bias": np.array([slope * MEMBER[0] - level]), "slope": np.array([slope]),
+        "covariate_slope": np.array([[own / LON[1]]]), "residual_sd": np.array([tau]),
+        "offset_site_sd": sd[:1], "offset_group_sd": sd[1:],
+        "offset_site": sd[0] * rng.standard_normal((SITES, 1)), "offset_group": sd[1] * rng.standard_normal((GROUPS, 1)),
     }  # fmt: skip
 
 
-def bma_table(truth: Truth, seed: int, rng: np.random.Generator) -> pd.DataFrame:
+def _sites(rng: np.random.Generator) -> np.ndarray:
+    """Draw 2 to 8 rows a site."""
+    return np.repeat(np.arange(SITES), rng.integers(2, 9, SITES))
+
+
+def _spread_out(rng: np.random.Generator, n: int, moments: tuple[float, float]) -> np.ndarray:
+    """Draw a column that has exactly this mean and standard deviation, on which the priors depend."""
+    z = rng.standard_normal(n)
+    return moments[0] + moments[1] * (z - z.mean()) / z.std()
+
+
+def _correction_mean(draw: Truth, frame: pd.DataFrame) -> np.ndarray:
+    """Mean of y (draw, row) given the effects."""
+    lon, code = frame["lon"].to_numpy() - LON[0], _codes(frame)
+    mean = -draw["bias"] + draw["slope"] * frame["m1"].to_numpy() + draw["covariate_slope"][:, :, 0] * lon
+    return mean + sum(draw[f"offset_{level}"][:, code[level], 0] for level in code)
+
+
+def correction_table(truth: Truth, seed: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw a member, a covariate, and observations from the mixed model."""
+    site = _sites(rng)
+    frame = pd.DataFrame({"m1": _spread_out(rng, len(site), MEMBER), "lon": _spread_out(rng, len(site), LON)})
+    frame = frame.assign(site=[f"s{s:02d}" for s in site], group=[f"g{s % GROUPS}" for s in site])
+    mean = _correction_mean({name: value[None] for name, value in truth.items()}, frame)[0]
+    return frame.assign(y=mean + truth["residual_sd"] * rng.standard_normal(len(site)))
+
+
+def correction_loglik(draw: Truth, frame: pd.DataFrame) -> np.ndarray:
+    """Log likelihood (draw) of a table given the effects."""
+    return stats.norm.logpdf(frame["y"].to_numpy(), _correction_mean(draw, frame), draw["residual_sd"]).sum(axis=1)
+
+
+# ------------------------------------------------------------------------------------------------------- BMA: the mixtures
+def sigma_truth(rng: np.random.Generator, k: int) -> Truth:
+    """Draw sigmas from their default prior with sigma_scale SCALE."""
+    sigma_mean = SCALE * rng.lognormal(0.0, 0.5)
+    return {"sigma": sigma_mean * rng.lognormal(0.0, 0.3, k), "sigma_mean": np.array(sigma_mean)}
+
+
+def mixture_truth(rng: np.random.Generator, k: int = 3) -> Truth:
+    """Draw from the default priors of the mixture around corrected members."""
+    return {"weight": rng.dirichlet(np.ones(k)), "scale_slope": rng.normal(0, 0.3, 2)} | sigma_truth(rng, k)
+
+
+def joint_truth(rng: np.random.Generator, k: int = 3) -> Truth:
+    """Draw from the default priors of the mixture of regressions with centre 0 and unit 1."""
+    return {
+        "weight": rng.dirichlet(np.ones(k)), "bias": rng.normal(0, 0.3, k), "slope": rng.normal(1, 0.25, k),
+    } | sigma_truth(rng, k)  # fmt: skip
+
+
+def kernels(draw: Truth, f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means (draw, row, member) and widths (draw, row, member) of either mixture."""
+    if "bias" in draw:
+        return -draw["bias"][:, None] + draw["slope"][:, None] * np.nan_to_num(f), draw["sigma"][:, None]
+    wide = np.exp(draw["scale_slope"] @ width_covariates(f).T)
+    return np.nan_to_num(f)[None], wide[:, :, None] * draw["sigma"][:, None]
+
+
+def width_covariates(f: np.ndarray) -> np.ndarray:
+    """Mean and log spread of the members that a row has, standardised, (row, 2)."""
+    spread = np.nanstd(f, axis=1, ddof=1)
+    x = np.column_stack([np.nanmean(f, axis=1), np.log(spread + 0.25 * np.median(spread))])
+    return (x - x.mean(axis=0)) / x.std(axis=0)
+
+
+def mixture_table(truth: Truth, seed: int, rng: np.random.Generator) -> pd.DataFrame:
     """Draw members that correlate, a tenth of the first one missing, and observations from the mixture of those present."""
     shape = n, _ = ROWS[seed % len(ROWS)], len(truth["weight"])
     f = np.sqrt(0.7) * rng.standard_normal((n, 1)) + np.sqrt(0.3) * rng.standard_normal(shape)
     present = np.ones(shape, dtype=bool)
     present[:, 0] = rng.random(n) > 0.1
+    f = np.where(present, f, np.nan)
     share = np.where(present, truth["weight"], 0.0).cumsum(axis=1)
     k = (rng.random((n, 1)) * share[:, -1:] > share).sum(axis=1)
-    y = -truth["bias"][k] + truth["slope"][k] * f[np.arange(n), k] + truth["sigma"][k] * rng.standard_normal(n)
-    return _frame(np.where(present, f, np.nan), y)
+    mean, sd = (np.broadcast_to(a, (1, *shape))[0, np.arange(n), k]
+                for a in kernels({name: value[None] for name, value in truth.items()}, f))  # fmt: skip
+    return _frame(f, mean + sd * rng.standard_normal(n))
 
 
-def bma_loglik(draw: Truth, frame: pd.DataFrame) -> np.ndarray:
+def mixture_loglik(draw: Truth, frame: pd.DataFrame) -> np.ndarray:
     """Log likelihood (draw) of a table."""
     f = frame.filter(like="m").to_numpy()
     share = np.where(np.isfinite(f), draw["weight"][:, None], 0.0)
     share = share / share.sum(axis=2, keepdims=True)
-    mean = -draw["bias"][:, None] + draw["slope"][:, None] * np.nan_to_num(f)
-    density = stats.norm.pdf(frame["y"].to_numpy()[:, None], mean, draw["sigma"][:, None])
+    density = stats.norm.pdf(frame["y"].to_numpy()[:, None], *kernels(draw, f))
     return np.log((share * density).sum(axis=2)).sum(axis=1)
 
 
@@ -184,7 +261,7 @@ def _codes(frame: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def hbm_table(truth: Truth, seed: int, rng: np.random.Generator) -> pd.DataFrame:
     """Draw 2 to 8 rows a site, a tenth of the first member missing."""
-    site = np.repeat(np.arange(SITES), rng.integers(2, 9, SITES))
+    site = _sites(rng)
     frame = pd.DataFrame({"site": [f"s{s:02d}" for s in site]})
     if "truth_group" in truth:
         frame["group"] = [f"g{s % GROUPS}" for s in site]
@@ -216,7 +293,7 @@ def hbm_loglik(draw: Truth, frame: pd.DataFrame) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------- what is calibrated
 @dataclass(frozen=True)
 class Kind:
-    """A model with a way to fit it, what it is tested with, and a prior that is wrong."""
+    """A model with a way to fit it, what it is tested with, and a prior that is wrong; "closed" draws a correction."""
 
     model: Any
     method: str
@@ -224,14 +301,19 @@ class Kind:
     table: Callable[[Truth, int, np.random.Generator], pd.DataFrame]
     loglik: Callable[[Truth, pd.DataFrame], np.ndarray]
     wrong: dict[str, Any]
+    simulations: int = SIMULATIONS
 
 
-_BMA = be.BMA(**JOINT, center=0.0, unit=1.0, sigma_scale=0.5)
+_FIXED = {"center": 0.0, "unit": 1.0, "sigma_scale": SCALE}
 _HBM = be.HBM(center=0.0, unit=1.0, site=True, group=False)
 _WRONG = {"bias_prior": be.Prior("Normal", mu=0, sigma=0.06)}  # a fifth of the models' .3
 KINDS = {
-    "bma_auto": Kind(_BMA, "auto", bma_truth, bma_table, bma_loglik, _WRONG),
-    "bma_nuts": Kind(_BMA, "nuts", bma_truth, bma_table, bma_loglik, _WRONG),
+    "correction": Kind(be.BMA(bias_covariates=("lon",), scale=(), **_FIXED), "closed", correction_truth,
+                       correction_table, correction_loglik, {"gain_prior": be.Prior("Normal", mu=0.7, sigma=0.1)}, 1000),
+    "mixture": Kind(be.BMA(bias="none", **_FIXED), "auto", mixture_truth, mixture_table, mixture_loglik,
+                    {"scale_slope_prior": be.Prior("Normal", mu=0, sigma=0.06)}, 400),
+    "joint": Kind(be.BMA(correction="joint", group=False, site=False, **_FIXED), "auto", joint_truth, mixture_table,
+                  mixture_loglik, _WRONG),
     "hbm": Kind(_HBM, "nuts", lambda rng: hbm_truth(rng, 2, ("site",)), hbm_table, hbm_loglik, _WRONG),
     "hbm_group": Kind(replace(_HBM, group=True), "nuts", lambda rng: hbm_truth(rng, 3, ("group", "site")), hbm_table,
                       hbm_loglik, _WRONG),
@@ -256,6 +338,27 @@ def quantities(draw: Truth, loglik: np.ndarray) -> Iterator[tuple[str, np.ndarra
     yield "log_likelihood", loglik
 
 
+def ensemble_of(frame: pd.DataFrame) -> be.Ensemble:
+    """The table with those labels and the covariate that it has."""
+    given: dict[str, Any] = {level: level for level in ("site", "group") if level in frame}
+    given |= {"lon": "lon"} if "lon" in frame else {}
+    return be.Ensemble.from_frame(frame, members=list(frame.filter(regex="^m")), observation="y", **given)
+
+
+def fitted(model: Any, method: str, ensemble: be.Ensemble, draws: int, seed: int) -> tuple[xr.Dataset, str, float]:
+    """Posterior of two chains, the method that made it, and how many independent draws it is worth."""
+    if method == "closed":  # the correction's own draws, which are independent
+        empty = xr.Dataset(coords={"chain": np.arange(2), "draw": np.arange(draws)})
+        model = model.resolve(ensemble)
+        return model.complete(empty, model.prepare(ensemble), np.random.default_rng(seed)), method, 2.0 * draws
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        tree = be.fit(model, ensemble, method=method, draws=draws, tune=300, chains=2, random_seed=seed,
+                      progressbar=False, log_likelihood=False)  # fmt: skip
+    posterior, made = tree["posterior"].to_dataset(), str(tree.attrs["method"])
+    return posterior, made, _ess(posterior) if made == "nuts" else float(tree.attrs["importance_ess"])
+
+
 def simulate(name: str, seed: int, *, wrong: bool = False, draws: int = DRAWS) -> dict[str, Any]:
     """Fit one simulation and rank its truth among 99 draws.
 
@@ -265,15 +368,9 @@ def simulate(name: str, seed: int, *, wrong: bool = False, draws: int = DRAWS) -
     rng = np.random.default_rng([seed, list(KINDS).index(name)])
     truth = kind.truth(rng)
     frame = kind.table(truth, seed, rng)
-    levels = {level: level for level in ("site", "group") if level in frame}
-    ensemble = be.Ensemble.from_frame(frame, members=list(frame.filter(like="m")), observation="y", **levels)
     model = replace(kind.model, **kind.wrong) if wrong else kind.model
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        tree = be.fit(model, ensemble, method=kind.method, draws=draws, tune=300, chains=2, random_seed=seed,
-                      progressbar=False, log_likelihood=False)  # fmt: skip
-    posterior = tree["posterior"].to_dataset()[list(truth)]
-    ess = _ess(posterior) if tree.attrs["method"] == "nuts" else float(tree.attrs["importance_ess"])
+    posterior, method, ess = fitted(model, kind.method, ensemble_of(frame), draws, seed)
+    posterior = posterior[list(truth)]
     if ess < RANKS - 1 and draws == DRAWS:
         return simulate(name, seed, wrong=wrong, draws=4 * DRAWS)
     every = np.linspace(0, 2 * draws - 1, RANKS - 1).round().astype(int)
@@ -285,9 +382,8 @@ def simulate(name: str, seed: int, *, wrong: bool = False, draws: int = DRAWS) -
             quantities(drawn, kind.loglik(drawn, frame)), quantities(true, kind.loglik(true, frame)), strict=True
         )
     }
-    return {"kind": name, "wrong": wrong, "seed": seed, "ranks": ranks, "method": tree.attrs["method"], "draws": draws,
-            "ess": round(ess), "rhat": float(tree.attrs.get("rhat_max", np.nan)),
-            "seconds": round(time.perf_counter() - begin, 2)}  # fmt: skip
+    return {"kind": name, "wrong": wrong, "seed": seed, "ranks": ranks, "method": method, "draws": draws,
+            "ess": round(ess), "seconds": round(time.perf_counter() - begin, 2)}  # fmt: skip
 
 
 def _ess(posterior: xr.Dataset) -> float:
@@ -347,23 +443,34 @@ def summary(records: list[dict[str, Any]], name: str, wrong: bool) -> dict[str, 
         "simulations": len(own), "seeds": [own[0]["seed"], own[-1]["seed"]],
         "laplace": sum(r["method"] == "laplace" for r in own), "made_again": sum(r["draws"] > DRAWS for r in own),
         "ess_below_99": sum(r["ess"] < RANKS - 1 for r in own), "seconds": round(sum(r["seconds"] for r in own)),
-        "passes": passes(p), "outside_95": [q for q, value in p.items() if value <= 0.05],
+        "pointwise_tail": band(len(own))[2], "passes": passes(p), "outside_95": [q for q, value in p.items() if value <= 0.05],
         "p": {q: float(f"{value:.3g}") for q, value in p.items()}, "ranks": ranks,
     }  # fmt: skip
 
 
-def main(simulations: int = SIMULATIONS, twins: int = TWINS, work: Path = WORK, result: Path = RESULT) -> None:
-    """Run the long form and write its result."""
+def main(
+    share: float = 1.0,
+    twins: int = TWINS,
+    kinds: Sequence[str] = tuple(KINDS),
+    work: Path = WORK,
+    result: Path = RESULT,
+) -> None:
+    """Run the long form of some kinds and write its result; what is there of other kinds stays."""
     work.parent.mkdir(exist_ok=True)
-    seeds = {False: range(simulations), True: range(twins)}
-    records = run([(name, wrong, seed) for wrong in seeds for name in KINDS for seed in seeds[wrong]], work)
-    out = {
-        "level": 0.95, "family": FAMILY, "ranks": RANKS, "pointwise_tail": band(simulations)[2],
-        "model": {name: summary(records, name, False) for name in KINDS},
-        "twin": {name: summary(records, name, True) for name in KINDS},
-        "versions": {name: version(name) for name in ("bayesens", "pymc", "pytensor", "nutpie", "numba", "numpy")},
+    sizes = {(name, wrong): twins if wrong else round(share * KINDS[name].simulations)
+             for wrong in (False, True) for name in kinds}  # fmt: skip
+    records = run([(*case, seed) for case, size in sizes.items() for seed in range(size)], work)
+    before = json.loads(result.read_text()) if result.exists() else {}
+    made = {
+        "versions": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
-    }  # fmt: skip
+        "code": code_digest(),
+    }
+    out = {"level": 0.95, "family": FAMILY, "ranks": RANKS}
+    for which, wrong in (("model", False), ("twin", True)):
+        new = {name: summary(records, name, wrong) | made for name in kinds}
+        known = before.get(which, {}) | new
+        out[which] = {name: known[name] for name in KINDS if name in known}
     text = re.sub(r"\[[\d\s,]*\]", lambda numbers: re.sub(r"\s+", " ", numbers[0]), json.dumps(out, indent=1))
     with write_atomically(result) as path:
         path.write_text(text + "\n")
@@ -372,7 +479,8 @@ def main(simulations: int = SIMULATIONS, twins: int = TWINS, work: Path = WORK, 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--simulations", type=int, default=SIMULATIONS, help="of each kind")
+    parser.add_argument("--share", type=float, default=1.0, help="of each kind's simulations")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--twins", type=int, default=TWINS, help="simulations of each kind with a wrong prior")
     parser.add_argument(
         "--work", type=Path, default=WORK, help="where finished simulations are kept; remove it to begin anew"
