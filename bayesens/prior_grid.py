@@ -496,7 +496,8 @@ def _variables(model: Any, option: str, tree: xr.DataTree) -> list[xr.DataArray]
     if option == "common_prior":
         names = [f"{name}_common" for name in prefixes]
     else:
-        special = {"sigma_prior": "sigma_mean", "group_sd_prior": "offset_group_sd", "site_sd_prior": "offset_site_sd"}
+        special = {"sigma_prior": "sigma_mean", "group_sd_prior": "offset_group_sd", "site_sd_prior": "offset_site_sd",
+                   "nu_prior": "nu_above_two"}  # fmt: skip
         names = [special.get(option, option.removesuffix("_prior"))]
         names += (
             [f"{names[0]}_mean"] if hasattr(model, option.replace("_prior", "_rest_prior")) else []
@@ -504,8 +505,7 @@ def _variables(model: Any, option: str, tree: xr.DataTree) -> list[xr.DataArray]
     found = [name for name in names if name in top and name in posterior]
     if not found:
         return None
-    unit = 1.0 if option.startswith(("slope", "scale_slope", "weight", "common")) else getattr(model, "unit", None)
-    unit = model.scale if unit is None else unit
+    unit = 1.0 if option.startswith(("slope", "scale_slope", "weight", "common", "nu")) else model.unit
     unit = model.sigma_scale if option == "sigma_prior" else unit
     shift = model.center if option in ("truth_mean_prior", "mean_prior") else 0.0
     return [(posterior[name].transpose("chain", "draw", ...) - shift) / unit for name in found]
