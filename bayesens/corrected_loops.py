@@ -8,9 +8,8 @@ import numba
 import numpy as np
 
 from bayesens.calling import INNER
-from bayesens.kernels import _log_ndtr
-from bayesens.likelihoods.corrected_mixture import log_t_constant
 from bayesens.likelihoods.mixture import FAST, _exp
+from bayesens.special import log_ndtr, log_t_constant
 
 __all__ = ["log_densities", "mean_width"]
 
@@ -62,7 +61,7 @@ def _below(target, x, left, log_weight, coefficient, precision, widening, invers
             for c in range(x.shape[1]):
                 apart -= x[k, c] * coefficient[k, c, d]
             scale = math.sqrt(precision[k, d] * inverse[d] / (widening[k, d] + left[k]))
-            term[k] = log_weight[k, d] + _log_ndtr(apart * scale)
+            term[k] = log_weight[k, d] + log_ndtr(apart * scale)
             top = max(top, term[k])
         mass = 0.0
         for k in range(members):

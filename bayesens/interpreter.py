@@ -16,6 +16,7 @@ import numba.extending
 import numpy as np
 
 from bayesens.calling import BARE, KERNEL, ONCE, address_of, call_at
+from bayesens.special import digamma, erfcx, trigamma
 
 __all__ = ["OPS", "adjoint_many", "density_addresses", "run_many", "scatter_many"]
 
@@ -36,40 +37,6 @@ OPS = {name: (number, arity) for number, (name, arity) in enumerate(_ARITY.items
 TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 
 njit = numba.njit(**BARE, error_model="numpy")  # called by the interpreter; a call from Python ends the process
-
-
-@njit
-def _digamma(x):  # type: ignore[no-untyped-def]
-    """Derivative of the log-gamma function, for positive x: recurrence up to 10, then the asymptotic series."""
-    out = 0.0
-    while x < 10.0:
-        out -= 1.0 / x
-        x += 1.0
-    r = 1.0 / (x * x)
-    series = r * (1 / 12 - r * (1 / 120 - r * (1 / 252 - r * (1 / 240 - r * (1 / 132 - r * 691 / 32760)))))
-    return out + math.log(x) - 0.5 / x - series
-
-
-@njit
-def _trigamma(x):  # type: ignore[no-untyped-def]
-    """Derivative of the digamma function, for positive x."""
-    out = 0.0
-    while x < 10.0:
-        out += 1.0 / (x * x)
-        x += 1.0
-    r = 1.0 / (x * x)
-    return out + 0.5 * r + (1.0 + r * (1 / 6 - r * (1 / 30 - r * (1 / 42 - r * (1 / 30 - r * 5 / 66))))) / x
-
-
-@njit
-def _erfcx(x):  # type: ignore[no-untyped-def]
-    """exp(x^2) erfc(x): the product while neither factor leaves the doubles, then a continued fraction."""
-    if x < 10.0:
-        return math.exp(x * x) * math.erfc(x)
-    tail = x
-    for i in range(30, 0, -1):
-        tail = x + 0.5 * i / tail
-    return 1.0 / (tail * math.sqrt(math.pi))
 
 
 @njit
@@ -130,13 +97,13 @@ def _unary(op, x):  # type: ignore[no-untyped-def]
     elif op == GAMMALN:
         return math.lgamma(x)
     elif op == PSI:
-        return _digamma(x)
+        return digamma(x)
     elif op == ERF:
         return math.erf(x)
     elif op == ERFC:
         return math.erfc(x)
     elif op == ERFCX:
-        return _erfcx(x)
+        return erfcx(x)
     elif op == NOT:
         return 1.0 - x
     elif op == ISNAN:
@@ -186,9 +153,9 @@ def _slope(op, x, y):  # type: ignore[no-untyped-def]
     elif op == ATAN:
         return 1.0 / (1.0 + x * x)
     elif op == GAMMALN:
-        return _digamma(x)
+        return digamma(x)
     elif op == PSI:
-        return _trigamma(x)
+        return trigamma(x)
     elif op == ERF:
         return TWO_OVER_ROOT_PI * math.exp(-x * x)
     elif op == ERFC:

@@ -10,6 +10,8 @@ import math
 import numba
 import numpy as np
 
+from bayesens.special import log_ndtr
+
 __all__ = ["log_densities", "log_means", "mixture_quantile"]
 
 ROOT_HALF = math.sqrt(0.5)
@@ -97,16 +99,6 @@ def mixture_quantile(weight, mu, sigma, left, right, z, out):  # type: ignore[no
 
 
 @numba.njit(cache=True, nogil=True)
-def _log_ndtr(x):  # type: ignore[no-untyped-def]
-    """Log of the standard normal distribution function; far out by its asymptotic series, to 2e-12."""
-    if x > -30.0:
-        return math.log(0.5 * math.erfc(-x * ROOT_HALF))
-    r = 1.0 / (x * x)
-    series = 1.0 - r * (1.0 - 3.0 * r * (1.0 - 5.0 * r * (1.0 - 7.0 * r)))
-    return -0.5 * x * x - 0.5 * LOG_2PI - math.log(-x) + math.log(series)
-
-
-@numba.njit(cache=True, nogil=True)
 def log_densities(z, below, x, log_weight, coefficient, variance, out):  # type: ignore[no-untyped-def]
     """Log densities of rows under normal mixtures whose means are linear in the rows' values, or their log mass below zero.
 
@@ -137,7 +129,7 @@ def log_densities(z, below, x, log_weight, coefficient, variance, out):  # type:
                 for j in range(columns):
                     mean += coefficient[s, c, j] * x[i, j]
                 if below[i]:
-                    term[c] = log_weight[s, c] + _log_ndtr(-mean * math.sqrt(precision[s, c]))
+                    term[c] = log_weight[s, c] + log_ndtr(-mean * math.sqrt(precision[s, c]))
                 else:
                     term[c] = constant[s, c] - 0.5 * precision[s, c] * (z[i] - mean) ** 2
                 top = max(top, term[c])

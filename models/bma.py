@@ -58,7 +58,7 @@ from bayesens.models.corrected import RATIO, CorrectedMembers, Data, spare
 from bayesens.options import check_options
 from bayesens.priors import Prior
 from bayesens.row_checks import check_ties, tied
-from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows
+from bayesens.rows import Rows, codes, flat, level_rows
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -196,6 +196,7 @@ class BMA(CorrectedMembers):
     weight_logit_prior: Prior = field(default=Prior("ZeroSumNormal", sigma=1))
     weight_spread_prior: Prior = field(default=Prior("HalfNormal", sigma=0.5))
 
+    at_once: ClassVar[Any] = joint_mixture
     choices: ClassVar[dict[str, tuple[Any, ...]]] = {
         "correction": ("own", "joint"), "bias": ("linear", "additive", "none"), "sigma": ("member", "shared"),
         "kernel": ("normal", "student_t"),
@@ -568,55 +569,6 @@ class BMA(CorrectedMembers):
         odds = flat(posterior["weight"]) * np.exp(apart - apart.max(axis=1, keepdims=True))[:, cluster]
         return np.asarray((odds / odds.sum(axis=1, keepdims=True)).reshape(chain, draw, -1))
 
-    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
-        """Return p(y | f) for every row, on the transformed scale; rows without any member have none.
-
-        Parameters
-        ----------
-        posterior : Dataset
-            Draws with the dimensions ``chain`` and ``draw``; the model must be resolved.
-        ensemble : Ensemble
-            With the members of the fit, in its order. Sites and groups that the fit has not seen are new draws of
-            their effect, and such groups have new draws of their weights.
-        history : Dataset, optional
-            Of the training rows, from :meth:`history`; a joint fit has none.
-
-        Returns
-        -------
-        CorrectedMixture or PosteriorMixture
-        """
-        if self.correction == "joint":
-            return joint_mixture.predictive(self, posterior, ensemble)
-        from bayesens.corrected_rows import predicted_rows
-
-        assert history is not None
-        rows = prediction_rows(ensemble, self.transform)
-        weight, kind = self.weight_classes(posterior, ensemble)
-        return predicted_rows(self.recipe(ensemble.members), posterior, history, ensemble, rows, weight, kind)
-
-    def training(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
-        """Return the density of training rows under each draw, given their corrections by all other rows.
-
-        Parameters
-        ----------
-        posterior, history : Dataset
-        ensemble : Ensemble
-            Training rows, all or some, with an observation and a member.
-
-        Returns
-        -------
-        CorrectedMixture or PosteriorMixture
-        """
-        if self.correction == "joint":
-            return joint_mixture.predictive(self, posterior, ensemble)
-        from bayesens.corrected_rows import training_rows_of
-
-        assert history is not None
-        seen = replace(prediction_rows(ensemble, self.transform), y=_on_scale(ensemble, self.transform))
-        weight, kind = self.weight_classes(posterior, ensemble)
-        return training_rows_of(self.recipe(ensemble.members), posterior, history, ensemble, seen, self.censored(seen),
-                                weight, kind)  # fmt: skip
-
     def weight_classes(self, posterior: xr.Dataset, ensemble: Ensemble) -> tuple[np.ndarray, np.ndarray]:
         """Weights (draw, class, member), and each row's class: groups, and last what the fit has not seen."""
         k, n = len(ensemble.members), ensemble.n_obs
@@ -676,12 +628,6 @@ def observe_fused(
         some = [table.mixture.select(np.flatnonzero(groups[1] == g)) for g in range(len(groups[0]))]
         parts = [corrected_loglik(log_weight[g], pt.log(sigma), width, tail, rows=rows) for g, rows in enumerate(some)]
     pm.Potential("loglik", sum(parts[1:], parts[0]))
-
-
-def _on_scale(ensemble: Ensemble, name: str) -> np.ndarray:
-    from bayesens.transforms import transform
-
-    return np.asarray(transform(name).forward(ensemble.require_observation()))
 
 
 def _number(value: Any) -> float:

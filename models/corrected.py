@@ -6,6 +6,7 @@ methods; fitted at once (``correction="joint"``) it uses none of the corrections
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,10 +17,13 @@ from bayesens.likelihoods.own_correction import CorrectedTable, Recipe, correcte
 from bayesens.likelihoods.widths import DEFAULT
 from bayesens.priors import Prior, log_density
 from bayesens.row_checks import check_ties, warn_memorised, warn_outliers
-from bayesens.rows import Rows, training_rows
+from bayesens.rows import Rows, flat, prediction_rows, training_rows
+from bayesens.transforms import transform
 
 if TYPE_CHECKING:
     import pymc as pm
+
+    from bayesens.corrected_predictive import CorrectedMixture
 
 __all__ = ["RATIO", "CorrectedMembers", "Data", "spare"]
 
@@ -52,6 +56,7 @@ class CorrectedMembers:
     levels: ClassVar[tuple[str, ...]] = ("group", "site")
     needs_member: ClassVar[bool] = True
     second_step: ClassVar[str] = "mixture"
+    at_once: ClassVar[Any]  # the module of the joint fit
 
     if TYPE_CHECKING:
 
@@ -188,6 +193,68 @@ class CorrectedMembers:
         effects = chains * draws * len(table.site_group) * table.n_members <= MAX_EFFECTS
         drawn = drawn_correction(table, self.recipe(table.members), chains, draws, rng, effects=effects)
         return posterior.assign(drawn).assign_coords(self.coordinates(table))
+
+    # ------------------------------------------------------------------------------------------------------- prediction
+    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
+        """Return p(y | f) for every row, on the transformed scale.
+
+        Rows without any member, or without a covariate of the corrections, have none; nor have rows that lack some member where
+        the model is a regression on all of them.
+
+        Parameters
+        ----------
+        posterior : Dataset
+            Draws with the dimensions ``chain`` and ``draw``; the model must be resolved.
+        ensemble : Ensemble
+            With the members of the fit, in its order. Sites and groups that the fit has not seen are new draws of
+            their effect, and such groups have new draws of their weights.
+        history : Dataset, optional
+            Of the training rows, from :meth:`history`; a joint fit has none.
+
+        Returns
+        -------
+        CorrectedMixture or PosteriorMixture
+        """
+        if self.correction == "joint":
+            return self.at_once.predictive(self, posterior, ensemble)
+        from bayesens.corrected_rows import predicted_rows
+
+        assert history is not None
+        rows, recipe = prediction_rows(ensemble, self.transform), self.recipe(ensemble.members)
+        weight, kind = self.weight_classes(posterior, ensemble)
+        return self.law(predicted_rows(recipe, posterior, history, ensemble, rows, weight, kind), posterior, history)
+
+    def training(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
+        """Return the density of training rows under each draw, given their corrections by all other rows.
+
+        Parameters
+        ----------
+        posterior, history : Dataset
+        ensemble : Ensemble
+            Training rows, all or some, with an observation and a member.
+
+        Returns
+        -------
+        CorrectedMixture or PosteriorMixture
+        """
+        if self.correction == "joint":
+            return self.at_once.predictive(self, posterior, ensemble)
+        from bayesens.corrected_rows import training_rows_of
+
+        assert history is not None
+        y = np.asarray(transform(self.transform).forward(ensemble.require_observation()))
+        seen, recipe = replace(prediction_rows(ensemble, self.transform), y=y), self.recipe(ensemble.members)
+        weight, kind = self.weight_classes(posterior, ensemble)
+        found = training_rows_of(recipe, posterior, history, ensemble, seen, self.censored(seen), weight, kind)
+        return self.law(found, posterior, history)
+
+    def weight_classes(self, posterior: xr.Dataset, ensemble: Ensemble) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (draw, class, member), and each row's class: one for all rows."""
+        return flat(posterior["weight"])[:, None], np.zeros(ensemble.n_obs, dtype=int)
+
+    def law(self, found: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset) -> CorrectedMixture:
+        """The model's own distribution, made of the mixture of kernels around the members."""
+        return found
 
 
 def spare(members: int) -> float:

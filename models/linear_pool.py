@@ -41,12 +41,13 @@ from bayesens.models.corrected import RATIO, CorrectedMembers, Data, spare
 from bayesens.options import check_options
 from bayesens.pooling import Pool
 from bayesens.priors import Prior
-from bayesens.rows import Rows, flat, prediction_rows
+from bayesens.rows import Rows, flat
 from bayesens.training_checks import best_residual, check_residuals, complete_rows, refuse_exact, warn_copies
-from bayesens.transforms import transform
 
 if TYPE_CHECKING:
     import pymc as pm
+
+    from bayesens.corrected_predictive import CorrectedMixture
 
 __all__ = ["LinearPool"]
 
@@ -157,6 +158,7 @@ class LinearPool(CorrectedMembers):
         "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip
     second_step: ClassVar[str] = "pool"
+    at_once: ClassVar[Any] = joint_pool
 
     def __post_init__(self) -> None:
         if self.correction is None:
@@ -370,66 +372,8 @@ class LinearPool(CorrectedMembers):
             return posterior
         return with_linear_weight(self.with_corrections(posterior, data, rng))
 
-    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
-        """Return p(y | f) for every row, on the transformed scale.
-
-        Rows without any member have none; nor, with free weights, have rows that lack some.
-
-        Parameters
-        ----------
-        posterior : Dataset
-            Draws with the dimensions ``chain`` and ``draw``; the model must be resolved.
-        ensemble : Ensemble
-            With the members of the fit, in its order. Sites and groups that the fit has not seen are new draws of their effect.
-        history : Dataset, optional
-            Of the training rows, from :meth:`history`; a joint fit has none.
-
-        Returns
-        -------
-        CorrectedMixture or PosteriorMixture
-
-        Warns
-        -----
-        UserWarning
-            For rows that lack some member, with free weights.
-        """
-        if self.correction == "joint":
-            return joint_pool.predictive(self, posterior, ensemble)
-        from bayesens.corrected_rows import predicted_rows
-
-        assert history is not None
-        rows = prediction_rows(ensemble, self.transform)
-        recipe, weight = self.recipe(ensemble.members), flat(posterior["weight"])[:, None]
-        kind = np.zeros(ensemble.n_obs, dtype=int)
-        found = predicted_rows(recipe, posterior, history, ensemble, rows, weight, kind)
-        return self._pooled(found, posterior, history)
-
-    def training(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
-        """Return the density of training rows under each draw, given their corrections by all other rows.
-
-        Parameters
-        ----------
-        posterior, history : Dataset
-        ensemble : Ensemble
-            Training rows, all or some, with an observation and a member.
-
-        Returns
-        -------
-        CorrectedMixture or PosteriorMixture
-        """
-        if self.correction == "joint":
-            return joint_pool.predictive(self, posterior, ensemble)
-        from bayesens.corrected_rows import training_rows_of
-
-        assert history is not None
-        y = np.asarray(transform(self.transform).forward(ensemble.require_observation()))
-        seen = replace(prediction_rows(ensemble, self.transform), y=y)
-        recipe, weight = self.recipe(ensemble.members), flat(posterior["weight"])[:, None]
-        kind = np.zeros(ensemble.n_obs, dtype=int)
-        found = training_rows_of(recipe, posterior, history, ensemble, seen, self.censored(seen), weight, kind)
-        return self._pooled(found, posterior, history)
-
-    def _pooled(self, found: Any, posterior: xr.Dataset, history: xr.Dataset) -> Any:
+    def law(self, found: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset) -> CorrectedMixture:
+        """One normal a draw, around the mean of the members, in place of their mixture."""
         from bayesens.corrected_rows import pooled
 
         assert self.center is not None

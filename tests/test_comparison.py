@@ -200,7 +200,7 @@ def test_several_processes_give_the_same(members, ensemble, tmp_path):
             two = compare(models, data, workers=2, cache=tmp_path, **options)
         rest = [name for name in one["model"].values if name != "Pool"]
         xr.testing.assert_identical(one.sel(model=rest), two.sel(model=rest))
-        # The pool's products of matrices are large enough for several threads, of which a worker has one: the last digit may differ.
+        # The pool's matrices are large enough for several threads, of which a worker has one: the last digit may differ.
         xr.testing.assert_allclose(one, two, rtol=1e-12, atol=1e-14)
 
 

@@ -14,18 +14,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import erfc, lgamma
 
 import numba
 import numpy as np
 
 from bayesens.calling import BARE, INNER, KERNEL
 from bayesens.likelihoods.mixture import BLOCK, FAST, LOG_2PI, _exp, _log_masses, _renormalisation
+from bayesens.special import digamma, log_ndtr, log_t_constant
 from bayesens.threads import share_out
 
 __all__ = ["CorrectedRows", "by_parts", "corrected_packed", "corrected_values"]
 
-ROOT_HALF = float(np.sqrt(0.5))
 STEEP = 600.0  # the largest exponent: beyond it a width is no number
 
 
@@ -107,28 +106,6 @@ def _terms(squares, inverse, constant, half, z, term):  # type: ignore[no-untype
         term[i] = constant - 0.5 * z[i]
 
 
-@INNER
-def _digamma(x):  # type: ignore[no-untyped-def]
-    """Derivative of the log of the gamma function, x > 0: upwards to 8, and from there its asymptotic series."""
-    value = 0.0
-    while x < 8.0:
-        value -= 1.0 / x
-        x += 1.0
-    r = 1.0 / (x * x)
-    return (
-        value
-        + np.log(x)
-        - 0.5 / x
-        - r * (1.0 / 12.0 - r * (1.0 / 120.0 - r * (1.0 / 252.0 - r * (1.0 / 240.0 - r / 132.0))))
-    )
-
-
-@INNER
-def log_t_constant(nu):  # type: ignore[no-untyped-def]
-    """Log of the density of Student's t at zero over that of the standard normal."""
-    return lgamma(0.5 * (nu + 1.0)) - lgamma(0.5 * nu) - 0.5 * np.log(0.5 * nu)
-
-
 @numba.njit(**BARE, fastmath=FAST)
 def _heavy(nu, constant, z, term, by_nu):  # type: ignore[no-untyped-def]
     """Log densities of t kernels; squares times their weights (nu + 1) / (nu + z); and derivatives by nu."""
@@ -168,20 +145,6 @@ def _product(x, pull):  # type: ignore[no-untyped-def]
 
 
 @INNER
-def _log_ndtr(t):  # type: ignore[no-untyped-def]
-    """Log of the standard normal distribution function, far out by its asymptotic series."""
-    if t > -30.0:
-        return np.log(0.5 * erfc(-t * ROOT_HALF))
-    r = 1.0 / (t * t)
-    return (
-        -0.5 * t * t
-        - 0.5 * LOG_2PI
-        - np.log(-t)
-        + np.log(1.0 - r * (1.0 - 3.0 * r * (1.0 - 5.0 * r * (1.0 - 7.0 * r))))
-    )
-
-
-@INNER
 def _below(theta, data, n, k, p, missing, at, start, stop, out):  # type: ignore[no-untyped-def]
     """Log probability of censored rows around normal kernels, and its gradient."""
     theta = theta[1:]
@@ -193,7 +156,7 @@ def _below(theta, data, n, k, p, missing, at, start, stop, out):  # type: ignore
         for j in range(k):
             # y - c is minus the kernel's mean at y = 0, and its distribution function there is that of t.
             t[j] = data[j * n + i] * np.exp(-theta[k + j] - eta)
-            term[j] = theta[j] + _log_ndtr(t[j])
+            term[j] = theta[j] + log_ndtr(t[j])
             if missing and data[at + j * n + i] == 0.0:
                 term[j] = -np.inf
             top = max(top, term[j])
@@ -205,7 +168,7 @@ def _below(theta, data, n, k, p, missing, at, start, stop, out):  # type: ignore
             for j in range(k):
                 share = np.exp(term[j] - top) / mass
                 if share > 0.0:
-                    slope = share * t[j] * np.exp(-0.5 * t[j] * t[j] - 0.5 * LOG_2PI - _log_ndtr(t[j]))
+                    slope = share * t[j] * np.exp(-0.5 * t[j] * t[j] - 0.5 * LOG_2PI - log_ndtr(t[j]))
                     out[j] += share
                     out[k + j] -= slope
                     for c in range(p):
@@ -274,7 +237,7 @@ def _block(theta, data, n, k, p, widened, missing, start, m, scratch, bits, out)
             out[j] += share
             out[k + j] += scaled - share
         if student:
-            out[2 * k + p] += m * 0.5 * (_digamma(0.5 * (nu + 1.0)) - _digamma(0.5 * nu) - 1.0 / nu)
+            out[2 * k + p] += m * 0.5 * (digamma(0.5 * (nu + 1.0)) - digamma(0.5 * nu) - 1.0 / nu)
             for j in range(k):
                 out[2 * k + p] += _mean_by(scratch[k + j][:m], mass, scratch[2 * k + 4 + j][:m])
         for c in range(p):

@@ -17,9 +17,10 @@ import numpy as np
 from scipy import optimize
 
 from bayesens.calling import INNER, KERNEL
-from bayesens.likelihoods.corrected_mixture import STEEP, CorrectedRows, _log_ndtr
+from bayesens.likelihoods.corrected_mixture import STEEP, CorrectedRows
 from bayesens.likelihoods.em import Optimum, newton
 from bayesens.likelihoods.mixture import LOG_2PI
+from bayesens.special import log_ndtr
 
 __all__ = ["PoolPenalty", "PooledRows", "best_pool", "open_shares", "pooled_packed"]
 
@@ -118,7 +119,7 @@ def _one(theta, data, index, out):  # type: ignore[no-untyped-def]
         apart = data[n * (k + p) + i]
         t = (apart + stretch * (distance - apart)) * np.exp(-eta)
         if i < censored:
-            log_mass = _log_ndtr(t)
+            log_mass = log_ndtr(t)
             value += log_mass
             pull = np.exp(-0.5 * t * t - 0.5 * LOG_2PI - log_mass)
             by_eta = -pull * t
