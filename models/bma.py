@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BMA"]
 
+SPREAD = 0.3  # of log sigmas about their mean
+
 _PRESETS = {
     "weak": {},
     "vague": {
@@ -169,7 +171,7 @@ class BMA(CorrectedMembers):
     scale: tuple[str, ...] | None = None
     sigma: str | None = None  # filled in as soon as the kernel is known
     kernel: str = "normal"
-    sigma_spread: float | Prior = 0.3
+    sigma_spread: float | Prior = SPREAD
     weights: str = "global"
     group: bool | None = None
     site: bool | None = None
@@ -468,7 +470,8 @@ class BMA(CorrectedMembers):
         """The two steps at their optimum: corrections at their posterior means, then EM for weights, sigmas and widths.
 
         The mixture's optimum is that of the posterior in the coordinates in which it is sampled, so that weights are never
-        zero and no kernel collapses; priors of other families than the defaults' count as the default ones here. A joint fit
+        zero and no kernel collapses; it knows the families of the default
+        priors, and warns where another prior is left out. A joint fit
         has Raftery's own: least squares, then maximum likelihood.
 
         Parameters
@@ -497,6 +500,7 @@ class BMA(CorrectedMembers):
         if self.correction == "joint":
             return joint_mixture.em(self, self.prepare(data), starts=starts, seed=seed, tolerance=tolerance)
         table = self.prepare(data)
+        table.model.tell_of_other_priors(table.model._priors_of_the_optimum())
         cluster = self.cluster(table.members)
         optima = corrected_em_starts(table.mixture, cluster=cluster, shared=self.sigma == "shared", starts=starts, seed=seed,
                                      tolerance=tolerance, fixed_weight=self.weights == "equal",
@@ -510,24 +514,19 @@ class BMA(CorrectedMembers):
         """Log prior densities of the mixture, for its optimum."""
         assert self.sigma_scale is not None
         size = len(np.unique(self.cluster(members)))
-        concentration = np.full(size, spare(size))
-        if self.weight_prior.family == "Dirichlet":
-            concentration = concentration * np.asarray(dict(self.weight_prior.parameters)["a"], dtype=float)
-        sigma = (
-            dict(self.sigma_prior.parameters) if self.sigma_prior.family == "LogNormal" else {"mu": 0.0, "sigma": 0.5}
-        )
-        spread = self.sigma_spread if isinstance(self.sigma_spread, float | int) else 0.3
-        width = (
-            dict(self.scale_slope_prior.parameters).get("sigma", 0.3)
-            if self.scale_slope_prior.family == "Normal"
-            else 0.3
-        )
+        sigma, width, tail = (self.known_prior(name) for name in ("sigma_prior", "scale_slope_prior", "nu_prior"))
+        concentration = np.full(size, spare(size)) * np.asarray(self.known_prior("weight_prior")["a"], dtype=float)
+        spread = self.sigma_spread if isinstance(self.sigma_spread, float | int) else SPREAD
         return Penalty(concentration, float(np.log(self.sigma_scale)) + _number(sigma.get("mu", 0.0)),
-                       _number(sigma.get("sigma", 1.0)), float(spread), _number(width), self._tail())  # fmt: skip
+                       _number(sigma.get("sigma", 1.0)), float(spread), _number(width.get("sigma", 1.0)),
+                       (_number(tail["alpha"]), _number(tail["beta"])), _number(width.get("mu", 0.0)))  # fmt: skip
 
-    def _tail(self) -> tuple[float, float]:
-        given = dict(self.nu_prior.parameters) if self.nu_prior.family == "Gamma" else {}
-        return _number(given.get("alpha", 2.0)), _number(given.get("beta", 0.1))
+    def _priors_of_the_optimum(self) -> list[str]:
+        """Options that are priors of what em finds."""
+        own = ["sigma_spread"] if self.sigma == "member" else []
+        own += ["weight_prior"] if self.weights == "global" else []
+        own += ["nu_prior"] if self.kernel == "student_t" else []
+        return [*own, "sigma_prior", *(["scale_slope_prior"] if self.scale else [])]
 
     # ------------------------------------------------------------------------------------------------------- prediction
     @property

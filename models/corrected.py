@@ -6,12 +6,13 @@ methods; fitted at once (``correction="joint"``) it uses none of the corrections
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xarray as xr
 
+from bayesens.checks import warn
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.own_correction import CorrectedTable, Recipe, corrected_table, drawn_correction, history
 from bayesens.likelihoods.widths import DEFAULT
@@ -194,6 +195,19 @@ class CorrectedMembers:
         drawn = drawn_correction(table, self.recipe(table.members), chains, draws, rng, effects=effects)
         return posterior.assign(drawn).assign_coords(self.coordinates(table))
 
+    # ------------------------------------------------------------------------------------------------------ the optimum
+    def known_prior(self, option: str) -> dict[str, Any]:
+        """Parameters of a prior as the optimum takes them; those of the default where the prior has another family."""
+        prior, default = getattr(self, option), _default(self, option)
+        return dict((prior if prior.family == default.family else default).parameters)
+
+    def tell_of_other_priors(self, options: list[str]) -> None:
+        """Warn of priors that the optimum leaves out, because it does not know their families."""
+        odd = [f"{o}={getattr(self, o)!r}" for o in options if not _same_family(getattr(self, o), _default(self, o))]
+        if odd:
+            warn(f"method='em' of {type(self).__name__} knows the families of the default priors alone, and takes the default in "
+                 f"place of {', '.join(odd)}. Use method='auto' for these priors.")  # fmt: skip
+
     # ------------------------------------------------------------------------------------------------------- prediction
     def predictive(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
         """Return p(y | f) for every row, on the transformed scale.
@@ -255,6 +269,16 @@ class CorrectedMembers:
     def law(self, found: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset) -> CorrectedMixture:
         """The model's own distribution, made of the mixture of kernels around the members."""
         return found
+
+
+def _default(model: Any, option: str) -> Any:
+    return next(field.default for field in fields(model) if field.name == option)
+
+
+def _same_family(prior: Any, default: Any) -> bool:
+    if not isinstance(prior, Prior) or not isinstance(default, Prior):
+        return isinstance(prior, Prior) == isinstance(default, Prior)
+    return prior.family == default.family
 
 
 def spare(members: int) -> float:

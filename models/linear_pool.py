@@ -297,8 +297,8 @@ class LinearPool(CorrectedMembers):
     ) -> tuple[xr.Dataset, list[Optimum]]:
         """The two steps at their optimum: corrections at their posterior means, then weights, sigma and widths.
 
-        The optimum is that of the posterior in the coordinates in which it is sampled; priors of other families than the
-        defaults' count as the default ones here. A joint fit, and free weights, have maximum likelihood.
+        The optimum is that of the posterior in the coordinates in which it is sampled; it knows the families of the default
+        priors, and warns where another prior is left out. A joint fit, and free weights, have maximum likelihood.
 
         Parameters
         ----------
@@ -320,6 +320,8 @@ class LinearPool(CorrectedMembers):
             return joint_pool.em(self, self.prepare(data), starts=starts, seed=seed, tolerance=tolerance)
         table = self.prepare(data)
         model: LinearPool = table.model
+        model.tell_of_other_priors(["weight_prior", "sigma_prior", *(["stretch_prior"] if model.bias == "linear" else []),
+                                    *(["scale_slope_prior"] if model.scale else [])])  # fmt: skip
         best = best_pool(pooled_rows(table), model.penalty(table), starts=starts, seed=seed)
         assert best.width is not None
         found = xr.Dataset({name: (dims[2:], values[0, 0]) for name, (dims, values) in
@@ -337,10 +339,10 @@ class LinearPool(CorrectedMembers):
         """Log prior densities, for the optimum."""
         assert self.sigma_scale is not None
         k, p = table.n_members, len(table.widths.names)
-        a = dict(self.weight_prior.parameters).get("a", 1.0) if self.weight_prior.family == "Dirichlet" else 1.0
-        sigma, stretch, width = (_two(getattr(self, name), other) for name, other in (
-            ("sigma_prior", Prior("LogNormal", mu=0, sigma=0.5)), ("stretch_prior", Prior("Normal", mu=1, sigma=0.5)),
-            ("scale_slope_prior", Prior("Normal", mu=0, sigma=0.3))))  # fmt: skip
+        a = self.known_prior("weight_prior")["a"]
+        sigma, stretch, width = (
+            _two(self.known_prior(name)) for name in ("sigma_prior", "stretch_prior", "scale_slope_prior")
+        )
         if self.bias != "linear":
             stretch = 1.0, 0.0
         mean = np.r_[np.log(self.sigma_scale) + sigma[0], stretch[0], np.full(p, width[0])]
@@ -419,7 +421,6 @@ def with_linear_weight(posterior: xr.Dataset) -> xr.Dataset:
     return posterior.assign(linear_weight=stretch * posterior["weight"] * posterior.get("slope", 1.0))
 
 
-def _two(prior: Prior, default: Prior) -> tuple[float, float]:
-    """Location and scale of a normal prior, be it of the logarithm; of another family than the default's, the default's."""
-    parameters = dict((prior if prior.family == default.family else default).parameters)
+def _two(parameters: dict[str, Any]) -> tuple[float, float]:
+    """Location and scale of a normal prior, be it of the logarithm."""
     return float(np.mean(parameters.get("mu", 0.0))), float(np.mean(parameters.get("sigma", 1.0)))

@@ -155,6 +155,22 @@ def test_what_t_kernels_refuse():
         be.BMA(kernel="student_t", correction="joint")
 
 
+# --------------------------------------------------------------------------------------------- priors of the optimum
+@pytest.mark.parametrize("model", [be.BMA, be.LinearPool])
+def test_em_follows_a_prior_and_says_which_it_does_not_know(model):
+    ensemble, narrow = skewed(0, n=120, k=3), be.Prior("Normal", mu=1.0, sigma=0.01)
+    fit = be.fit(model(scale_slope_prior=narrow), ensemble, method="em")
+    np.testing.assert_allclose(fit["posterior"]["scale_slope"], 1.0, atol=0.05)
+    other = be.Prior("HalfNormal", sigma=2.0)
+    with pytest.warns(
+        UserWarning, match=r"default in place of sigma_prior=Prior\(\"HalfNormal\", sigma=2.0\)"
+    ) as heard:
+        told = be.fit(model(sigma_prior=other), ensemble, method="em")
+    assert sum("method='em'" in str(one.message) for one in heard) == 1
+    plain = be.fit(model(), ensemble, method="em")
+    np.testing.assert_array_equal(told["posterior"]["sigma"], plain["posterior"]["sigma"])
+
+
 # ---------------------------------------------------------------------------------------------------------------- zeros
 def dry(seed, level, n=1500):
     rng = np.random.default_rng(seed)

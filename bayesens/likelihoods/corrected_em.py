@@ -49,8 +49,8 @@ class Penalty:
         Of the Dirichlet prior of the clusters' weights.
     center, between, spread : float
         log sigma_mean ~ Normal(center, between), log sigma ~ Normal(log sigma_mean, spread).
-    width : float
-        Standard deviation of the widths' coefficients.
+    width, width_mean : float
+        Standard deviation and mean of the widths' coefficients.
     tail : tuple of float
         Shape and rate of the Gamma prior of nu - 2, where kernels are t.
     """
@@ -61,6 +61,7 @@ class Penalty:
     spread: float
     width: float
     tail: tuple[float, float] = (2.0, 0.1)
+    width_mean: float = 0.0
 
     def sigma(self, log_sigma: np.ndarray, *, shared: bool) -> tuple[float, np.ndarray, float]:
         """Log density of log sigmas with their mean at its best, its gradient, and the curvature of one."""
@@ -125,9 +126,10 @@ class WidthSteps(Steps):
             own = self.of_cluster @ weight
             value += float(self.concentration @ np.log(np.maximum(own, TINY)))
             prior, gradient, _ = self.penalty.sigma(logs[:k][self.first], shared=self.shared)
-            value += prior - 0.5 * float(widths @ widths) / self.penalty.width**2
+            apart = widths - self.penalty.width_mean
+            value += prior - 0.5 * float(apart @ apart) / self.penalty.width**2
             by_sigma = by_sigma + gradient
-            by_width[: len(widths)] -= widths / self.penalty.width**2
+            by_width[: len(widths)] -= apart / self.penalty.width**2
             if self.student:
                 shape, rate = self.penalty.tail
                 value += float(shape * logs[-1] - rate * above[0])
