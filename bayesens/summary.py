@@ -248,7 +248,8 @@ def _members(found: dict[str, xr.DataArray], names: list[str]) -> pd.DataFrame:
 
 
 def _in_common(posterior: xr.Dataset) -> pd.DataFrame:
-    found = {str(name): _interval(v.values) for name, v in posterior.data_vars.items() if v.dims == ("sample",)}
+    own = {str(name): v for name, v in posterior.data_vars.items() if v.dims == ("sample",)}
+    found = {name: _interval(v.values) for name, v in own.items() if name != "nu_above_two"}  # nu says it
     return pd.DataFrame({"parameter": list(found), "value": list(found.values())})
 
 

@@ -85,7 +85,12 @@ def option_value(cls: type, name: str, value: Any) -> Any:
         raise ValueError(f"{cls.__name__} has no option {name!r}; {hint}")
     made = _value(value)
     if not _suits(made, kinds[name]):
-        raise ValueError(f"option {name} of {cls.__name__} got {value!r}; wanted a value of kind {kinds[name]}")
+        listed = (
+            f", written as a list: {name}={json.dumps([value])}"
+            if "tuple" in kinds[name] and isinstance(value, str)
+            else ""
+        )
+        raise ValueError(f"option {name} of {cls.__name__} got {value!r}; wanted a value of kind {kinds[name]}{listed}")
     return made
 
 

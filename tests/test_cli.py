@@ -338,6 +338,10 @@ BAD_FITS = {
         ["train.csv", "--option", "site=maybe"],
         "option site of BMA got 'maybe'; wanted a value of kind bool",
     ),
+    "word for a list": (
+        ["train.csv", "--option", "bias_covariates=bmi"],
+        r'written as a list: bias_covariates=\["bmi"\]',
+    ),
     "number for a word": (["train.csv", "--option", "sigma=1"], "wanted a value of kind str"),
     "no family": (
         ["train.csv", "--option", 'bias_prior={"mu": 0}'],
