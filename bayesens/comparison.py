@@ -27,7 +27,7 @@ from bayesens.fold_news import News, convergence_warning, not_converged, seen_me
 from bayesens.inference import check_given, fit, optimum
 from bayesens.members import Members
 from bayesens.options import options_to_json
-from bayesens.parallel import in_processes
+from bayesens.parallel import as_in_a_process, in_processes
 from bayesens.prediction import distribution, predict, score
 from bayesens.scored_rows import common_rows
 from bayesens.splits import ESTIMANDS, Split, splits
@@ -314,6 +314,7 @@ class _Run:
                 found.take(label, self.parts[k], made[k, label])
         return found
 
+    @as_in_a_process
     def split(self, k: int) -> tuple[Ensemble, Ensemble]:
         """Rows to learn from and rows held out."""
         name = f"{self.estimand}-{k + 1}"
@@ -353,6 +354,7 @@ class _Found:
         return found
 
 
+@as_in_a_process
 def _tried(job: _Job, train: Ensemble, test: Ensemble) -> xr.Dataset | str:
     """What a job gives, or why it failed: the other models go on."""
     try:

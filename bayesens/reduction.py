@@ -26,7 +26,7 @@ from bayesens.inference import check_given, fit
 from bayesens.member_fits import MemberError, entropy
 from bayesens.members import Members
 from bayesens.options import options_to_json
-from bayesens.parallel import in_processes
+from bayesens.parallel import as_in_a_process, in_processes
 from bayesens.prediction import score
 from bayesens.sphere import great_circle
 from bayesens.steps import Steps
@@ -303,6 +303,7 @@ class _Work:
     seed: int
     n_jobs: int
 
+    @as_in_a_process
     def cell(self, cell: tuple[int, int], done: Callable[[], None] | None = None) -> dict[str, xr.Dataset | str]:
         """Scores of every model learnt from the stations of one cell, or why it failed: the others go on."""
         train = np.isin(self.plan.site, self.plan.training[self.plan.kept[cell]])
