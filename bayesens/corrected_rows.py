@@ -65,8 +65,10 @@ def predicted_rows(
     draw = {
         str(n): flat(posterior[n]) for n in posterior.data_vars if not str(n).endswith(("offset_site", "offset_group"))
     }
-    ratios = [(draw[f"offset_{level}_sd"] / draw["residual_sd"]) ** 2 for level in levels]
-    new = np.stack(ratios, axis=2) if ratios else np.zeros((*draw["residual_sd"].shape, 0))
+    # In units of the residual, which of rows of all widths is another one than in a row of typical width.
+    sd = [draw[f"offset_{level}_sd"] / draw["residual_sd"] * history["even_sd"].values for level in levels]
+    new = np.stack(sd, axis=2) if sd else np.zeros((*draw["residual_sd"].shape, 0))
+    alike = history["effects_alike"].values[[("site", "group").index(level) for level in levels]]
     coefficient = _coefficients(recipe, draw, history)
     point = placed.offset + np.einsum("rkc,kc->rk", placed.design, history["point"].values)
     left = placed.left
@@ -80,7 +82,8 @@ def predicted_rows(
         design = np.column_stack([np.ones(len(x)), x])
         unsure = np.einsum("ri,ij,rj->r", design, history["width_covariance"].values, design)
         left = (1.0 + left) * np.exp(2.0 * unsure)[:, None] - 1.0
-    draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((len(weight), 0))), coefficient, new)
+    draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((len(weight), 0))), coefficient, new,
+                           alike)  # fmt: skip
     return CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind)
 
 
@@ -117,7 +120,7 @@ def training_rows_of(
     draw = {name: flat(posterior[name]) for name in ("sigma", "scale_slope") if name in posterior}
     size, k = draw["sigma"].shape
     draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((size, 0))), np.zeros((size, k, 0)),
-                           np.zeros((size, k, 0)))  # fmt: skip
+                           np.zeros((size, k, 0)), np.ones((0, k, k)))  # fmt: skip
     n = len(rows.y)
     return CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, leverage / (1.0 - leverage), np.zeros((n, 0), dtype=bool),
                             x, rows.available, kind)  # fmt: skip

@@ -17,10 +17,13 @@ costs nothing. Then, with m_ik what the other rows make of member k at row i and
     sigma_k    ~ LogNormal(log sigma_mean, .3)    sigma_mean ~ s0 LogNormal(0, .5)     s0: residual sd of the best member
     scale_slope ~ Normal(0, .3)
 
-A site that the fit has not seen has a new effect of each member, whose variance is to sigma_ik^2 as offset_site_sd_k^2 is to
-residual_sd_k^2. The two steps are a cut: what the mixture finds does not reach back into the corrections. So each keeps its
-meaning: ``bias`` is the member's own bias. Fitted at once (``correction="joint"``, :mod:`bayesens.models.joint_mixture`) the same
-formula is a mixture of regressions, in which a kernel that is not needed may stand anywhere.
+A site that the fit has not seen has a new effect of each member. All kernels are wider there by the variance that these add to
+the error of the members' weighted mean, less half of that by which they set the members apart: by all of the effects' variance
+where members have the same effects, and by little where independent ones average out (:mod:`bayesens.corrected_predictive`).
+
+The two steps are a cut: what the mixture finds does not reach back into the corrections. So each keeps its meaning: ``bias`` is
+the member's own bias. Fitted at once (``correction="joint"``, :mod:`bayesens.models.joint_mixture`) the same formula is a mixture
+of regressions, in which a kernel that is not needed may stand anywhere.
 
 With ``weights="group"`` row i has the weights w_g of its group g, drawn towards those of a typical group,
 
@@ -461,7 +464,7 @@ class BMA:
             check_ties(seen[0], rows.f[use][:, there], seen[1], names)
             warn_memorised(seen[0], data.corrected[use][:, there], seen[1], names)
             # In units of each row's own width, so that large errors of large values are no outliers.
-            alike = _even(data)[use][:, there]
+            alike = data.even[use][:, there]
             warn_outliers(np.zeros(len(alike)), alike, seen[1], names)
         if self.weights == "equal":
             return
@@ -736,16 +739,6 @@ def observe_fused(
         some = [table.mixture.select(np.flatnonzero(groups[1] == g)) for g in range(len(groups[0]))]
         parts = [corrected_loglik(log_weight[g], pt.log(sigma), width, rows=rows) for g, rows in enumerate(some)]
     pm.Potential("loglik", sum(parts[1:], parts[0]))
-
-
-def _even(table: CorrectedTable) -> np.ndarray:
-    """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member)."""
-    data = table.mixture
-    size = np.sqrt(np.sum(data.residual**2, axis=1) / np.maximum(data.available.sum(axis=1), 1))
-    log_size = np.log(np.maximum(size, 1e-12 * np.max(size, initial=1e-300)))
-    design = np.column_stack([np.ones(len(size)), data.x])
-    found = np.linalg.lstsq(design, log_size, rcond=None)[0]
-    return np.asarray(data.residual * np.exp(-(design[:, 1:] @ found[1:]))[:, None])
 
 
 def _on_scale(ensemble: Ensemble, name: str) -> np.ndarray:

@@ -375,15 +375,13 @@ def own_density(case, posterior, y, f, group, site, rows_at):
              if level in table.levels}  # fmt: skip
     if known.get("site"):  # a known site has its group whatever the label says
         known = dict.fromkeys(known, True)
-    means, variances, points = [], [], []
+    means, lefts, points = [], [], []
     for k in there:
         family = next(fam for fam in table.families if k in fam.members)
         ratio = dict(zip(("site", "group"), family.correction.at))
         mean, left, point = conditioned(case, table, draw, family, k, f[k], group, site, ratio, rows_at)
-        extra = sum((draw[f"offset_{level}_sd"][:, k] / draw["residual_sd"][:, k]) ** 2 for level, seen in known.items()
-                    if not seen and not (level == "group" and known.get("site")))  # fmt: skip
         means.append(mean)
-        variances.append(draw["sigma"][:, k] ** 2 * (1.0 + left + extra))
+        lefts.append(left)
         points.append(point)
     width = np.zeros(POINTS)
     for j, name in enumerate(table.widths.names):
@@ -400,8 +398,22 @@ def own_density(case, posterior, y, f, group, site, rows_at):
         at = place(posterior, "group", group)
         weight = draw["weight_group"][:, at] if at is not None else posterior["weight_new"].values[0]
     share = weight[:, there] / weight[:, there].sum(axis=1, keepdims=True)
-    sd = np.sqrt(np.stack(variances, axis=1)) * np.exp(width)[:, None]
+    new = [level for level, seen in known.items() if not seen]
+    extra = added(case.model.history(table), table.even_sd, draw, share, there, new)[:, None] + np.array(lefts)
+    sd = draw["sigma"][:, there] * np.sqrt(extra) * np.exp(width)[:, None]
     return logsumexp(np.log(share) + norm.logpdf(y, np.stack(means, axis=1), sd), axis=1)
+
+
+def added(history, even_sd, draw, share, there, levels):
+    """One and what effects of new levels add to the kernels' variance: their error's, less half of what parts the members."""
+    out = np.ones(POINTS)
+    for i, w in enumerate(share):
+        for level in levels:
+            sd = (draw[f"offset_{level}_sd"] / draw["residual_sd"] * even_sd)[i, there]
+            alike = history["effects_alike"].values[("site", "group").index(level)][np.ix_(there, there)]
+            error = (w * sd) @ alike @ (w * sd)
+            out[i] += (1.5 * error - 0.5 * w @ sd**2) / (w @ draw["sigma"][i, there] ** 2)
+    return np.maximum(out, 0.25)
 
 
 def corrected_by(model, table, coefficients, k, f, x):
