@@ -210,7 +210,7 @@ def test_offsets_of_known_sites_are_found_as_well_as_by_who_knows_them():
 
 @pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
 def test_the_correlation_of_members_effects_is_found(shared):
-    """200 sites of 20 rows, errors with a correlation of .64: a standard error of about .07 (20 seeds)."""
+    """200 sites of 20 rows, errors with a correlation of .64: a standard error of .05 (20 seeds)."""
     rng, n, k = np.random.default_rng(2), 200, 4
     site = np.repeat(np.arange(n), 20)
     y, common = rng.normal(0.0, 2.0, site.size), rng.normal(size=site.size)

@@ -51,6 +51,7 @@ Y_SD, COMMON, OFFSET_SD = 2.0, 0.6, 0.5
 PLACES = ("known sites", "new sites", "new groups")
 NEW, MANY = 1000, 40_000  # new rows a place, and rows of the oracle
 AUTO, TWINS = 30, 100  # simulations of a case
+TOLERANCE, SPARE = 0.02, 0.5  # of coverage, and percent of the oracle's CRPS
 RESULT = Path(__file__).with_name("predictive.json")
 
 
@@ -203,6 +204,20 @@ def case_table(case: Case, simulations: int, *, twins: int = TWINS, autos: int =
                     "auto_over_em": figure(100.0 * (value["auto_crps"] / value["crps"][:some] - 1.0), 3)}  # fmt: skip
         out[place] = own
     return out | {"seconds": round(time.perf_counter() - begin)}
+
+
+def failures(cases: list[dict[str, Any]]) -> list[str]:
+    """What breaks the rule, in words."""
+    out = []
+    for case in cases:
+        name = f"{case['rows']} rows of {case['members']} members"
+        for place in PLACES:
+            if abs(share := case[place]["coverage"][0] - LEVEL) > TOLERANCE:
+                out.append(f"{name}, {place}: coverage {LEVEL + share:.3f}")
+        rows = case["rows"] / case["sites"]
+        if rows >= 25 and (excess := case["known sites"]["excess"][0]) > 50.0 / (rows + 4.0) + SPARE:
+            out.append(f"{name}: CRPS {excess:.2f} % over the oracle")
+    return out
 
 
 def figure(values: np.ndarray, digits: int = 4) -> list[float]:
