@@ -67,8 +67,10 @@ def predicted_rows(
     draw = {
         str(n): flat(posterior[n]) for n in posterior.data_vars if not str(n).endswith(("offset_site", "offset_group"))
     }
-    ratios = [(draw[f"offset_{level}_sd"] / draw["residual_sd"]) ** 2 for level in levels]
-    new = np.stack(ratios, axis=2) if ratios else np.zeros((*draw["residual_sd"].shape, 0))
+    # In units of the residual, which of rows of all widths is another one than in a row of typical width.
+    sd = [draw[f"offset_{level}_sd"] / draw["residual_sd"] * history["even_sd"].values for level in levels]
+    new = np.stack(sd, axis=2) if sd else np.zeros((*draw["residual_sd"].shape, 0))
+    alike = history["effects_alike"].values[[("site", "group").index(level) for level in levels]]
     coefficient = _coefficients(recipe, draw, history)
     point = placed.offset + np.einsum("rkc,kc->rk", placed.design, history["point"].values)
     left = placed.left
@@ -83,7 +85,7 @@ def predicted_rows(
         unsure = np.einsum("ri,ij,rj->r", design, history["width_covariance"].values, design)
         left = (1.0 + left) * np.exp(2.0 * unsure)[:, None] - 1.0
     width = draw.get("scale_slope", np.zeros((len(weight), 0)))
-    draws = CorrectedDraws(weight, draw["sigma"], width, coefficient, new, draw.get("nu"))
+    draws = CorrectedDraws(weight, draw["sigma"], width, coefficient, new, alike, draw.get("nu"))
     return CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind)
 
 
@@ -120,7 +122,7 @@ def training_rows_of(
     draw = {name: flat(posterior[name]) for name in ("sigma", "scale_slope", "nu") if name in posterior}
     size, k = len(draw["sigma"]), rows.f.shape[1]
     draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((size, 0))), np.zeros((size, k, 0)),
-                           np.zeros((size, k, 0)), draw.get("nu"))  # fmt: skip
+                           np.zeros((size, k, 0)), np.ones((0, k, k)), draw.get("nu"))  # fmt: skip
     n = len(rows.y)
     return CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, leverage / (1.0 - leverage), np.zeros((n, 0), dtype=bool),
                             x, rows.available, kind)  # fmt: skip
@@ -159,10 +161,12 @@ def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray,
     whole = ((stretch[:, None, None] * share)[:, :, :, None] * coefficient[:, None]).reshape(size, len(patterns), -1)
     more = np.broadcast_to((stretch - 1.0)[:, None, None], (*whole.shape[:2], 1))
     whole = np.concatenate([whole, more], axis=2)
-    # Where new sites stand to residuals alike for all members, the pool's do so too: exact as for the open shares.
-    new = np.einsum("spk,skl->spl", share, draws.new)
+    weighted = share[:, :, :, None] * draws.new[:, None]
+    together = np.einsum("spkl,lkj,spjl->spl", weighted, draws.alike, weighted, optimize=True)
+    new = stretch[:, None, None] * np.sqrt(np.maximum(together, 0.0))
     sigma = np.broadcast_to(draws.sigma[:, None], (size, len(patterns)))
-    own = CorrectedDraws(np.ones((size, 1, len(patterns))), sigma, draws.width, whole, new)
+    one = np.ones((new.shape[2], len(patterns), len(patterns)))
+    own = CorrectedDraws(np.ones((size, 1, len(patterns))), sigma, draws.width, whole, new, one)
     left = open_shares(mixture.left, available, standing)
 
     def alike(values: np.ndarray) -> np.ndarray:

@@ -12,9 +12,9 @@ Golub and Welsch (1969), Mathematics of Computation 23, 221-230: Gauss rules of 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import digamma, polygamma, stdtr
+from scipy.special import digamma, polygamma, stdtr, stdtrit
 
-__all__ = ["log_below", "mean_rule", "normal_rule", "t_variables"]
+__all__ = ["log_below", "mean_rule", "normal_rule", "scale_gain", "t_variables"]
 
 NORMALS = 4
 GRID, FINE, DRAWS = np.linspace(-25.0, 8.0, 1500), 8, 64
@@ -54,6 +54,21 @@ def mean_rule(nu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     weight, variance = normal_rule(some, FINE)
     nodes, mean = _gauss(np.log(variance).reshape(1, -1), weight.reshape(1, -1), NORMALS)
     return mean[0], np.exp(nodes[0])
+
+
+def scale_gain(nu: np.ndarray, *, inside: float = 0.9) -> np.ndarray:
+    """What the squared scale of a t grows by for each unit of variance of an independent error that is added to it.
+
+    To first order the sum has as much of its probability inside the interval as before: its tails are those of the t, so that less
+    than one unit is needed.
+
+    Examples
+    --------
+    >>> scale_gain(np.array([2.5, 10.0, 1e6])).round(3).tolist()
+    [0.387, 0.828, 1.0]
+    """
+    limit = stdtrit(nu, 0.5 * (1.0 + inside))
+    return np.asarray((nu + 1.0) / (nu + limit**2))
 
 
 def t_variables(nu: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -17,10 +17,13 @@ costs nothing. Then, with m_ik what the other rows make of member k at row i and
     sigma_k    ~ LogNormal(log sigma_mean, .3)    sigma_mean ~ s0 LogNormal(0, .5)     s0: residual sd of the best member
     scale_slope ~ Normal(0, .3)
 
-A site that the fit has not seen has a new effect of each member, whose variance is to sigma_ik^2 as offset_site_sd_k^2 is to
-residual_sd_k^2. The two steps are a cut: what the mixture finds does not reach back into the corrections. So each keeps its
-meaning: ``bias`` is the member's own bias. Fitted at once (``correction="joint"``, :mod:`bayesens.models.joint_mixture`) the same
-formula is a mixture of regressions, in which a kernel that is not needed may stand anywhere.
+A site that the fit has not seen has a new effect of each member. All kernels are wider there by the variance that these add to
+the error of the members' weighted mean, less half of that by which they set the members apart: by all of the effects' variance
+where members have the same effects, and by little where independent ones average out (:mod:`bayesens.corrected_predictive`).
+
+The two steps are a cut: what the mixture finds does not reach back into the corrections. So each keeps its meaning: ``bias`` is
+the member's own bias. Fitted at once (``correction="joint"``, :mod:`bayesens.models.joint_mixture`) the same formula is a mixture
+of regressions, in which a kernel that is not needed may stand anywhere.
 
 With ``kernel="student_t"`` these kernels are Student's t with nu degrees of freedom, of which sigma_ik is the scale,
 

@@ -16,6 +16,7 @@ def law(seed=0, n=30, k=3, draws=400, p=2, missing=True, spread=0.1, tail=None):
         rng.dirichlet(np.full(k, 30.0), size=(draws, 2)), np.exp(-0.5 + spread * rng.normal(size=(draws, k))),
         0.3 + 0.5 * spread * rng.normal(size=(draws, p)), [0.5, 0.9] + spread * rng.normal(size=(draws, k, 2)),
         0.4 * np.exp(3.0 * spread * rng.normal(size=(draws, k, 2))),
+        np.stack([r + (1.0 - r) * np.eye(k) for r in (0.2, 0.8)]),
         None if tail is None else 2.0 + (tail - 2.0) * np.exp(3.0 * spread * np.random.default_rng(9).normal(size=draws)),
     )  # fmt: skip
     available = rng.random((n, k)) >= 0.3 * missing
@@ -29,9 +30,24 @@ def parts(mixture, i):
     d, there = mixture.draws, np.flatnonzero(mixture.available[i])
     weight = d.weight[:, mixture.kind[i]][:, there]
     mean = mixture.offset[i, there] + np.einsum("kc,skc->sk", mixture.design[i, there], d.coefficient[:, there])
-    extra = 1.0 + mixture.left[i, there] + (d.new[:, there] * mixture.new[i]).sum(axis=2)
-    sd = d.sigma[:, there] * np.exp(d.width @ mixture.x[i])[:, None] * np.sqrt(extra)
-    return weight / weight.sum(axis=1, keepdims=True), mean, sd
+    share = weight / weight.sum(axis=1, keepdims=True)
+    extra = added(d, share, there, np.flatnonzero(mixture.new[i]))[:, None] + mixture.left[i, there]
+    return share, mean, d.sigma[:, there] * np.exp(d.width @ mixture.x[i])[:, None] * np.sqrt(extra)
+
+
+def added(d, share, there, levels):
+    """One and what new effects add: the error of the weighted mean, less half of the spread, draw by draw."""
+    out = np.ones(len(share))
+    for i, w in enumerate(share):
+        for level in levels:
+            sd = d.new[i, there, level]
+            covariance = np.diag(sd) @ d.alike[level][np.ix_(there, there)] @ np.diag(sd)
+            error = w @ covariance @ w
+            size = w @ d.sigma[i, there] ** 2
+            if d.nu is not None:
+                size *= (d.nu[i] + t(d.nu[i]).ppf(0.95) ** 2) / (d.nu[i] + 1.0)
+            out[i] += (error - 0.5 * (w @ np.diag(covariance) - error)) / size
+    return np.maximum(out, 0.25)
 
 
 def kernel(mixture):

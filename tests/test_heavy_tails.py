@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import scoringrules as sr
 from scipy import stats
+from scipy.integrate import quad
 
 from bayesens.distributions import NormalMixture
-from bayesens.heavy_tails import log_below, mean_rule, normal_rule, t_variables
+from bayesens.heavy_tails import log_below, mean_rule, normal_rule, scale_gain, t_variables
 
 Y = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 20.0])
 
@@ -38,3 +39,18 @@ def test_probabilities_below_and_variables():
     np.testing.assert_allclose(log_below(log_weight, z, nu), exact, rtol=1e-12)
     drawn = t_variables(np.full(4000, 4.0), np.random.default_rng(0))
     assert stats.kstest(drawn, stats.t(4.0).cdf).pvalue > 0.005
+
+
+@pytest.mark.parametrize("nu", [2.5, 4.0, 10.0])
+@pytest.mark.parametrize("sd", [0.2, 0.5])
+def test_a_t_that_is_widened_for_another_error_keeps_its_share_of_their_sum(nu, sd):
+    law = stats.t(nu)
+
+    def inside(gain):
+        limit = law.ppf(0.95) * np.sqrt(1.0 + gain * sd**2)
+        return quad(
+            lambda u: stats.norm.pdf(u, scale=sd) * (law.cdf(limit - u) - law.cdf(-limit - u)), -9 * sd, 9 * sd
+        )[0]
+
+    assert inside(scale_gain(np.array([nu]))[0]) == pytest.approx(0.9, abs=5e-4)
+    assert inside((nu - 2.0) / nu) < 0.9 - 1e-5 / nu  # what keeps the variance is too little

@@ -136,7 +136,7 @@ def test_work_file_is_whole_and_taken_up_again(sbc, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not RESULT.exists(), reason="`make calibration` has not written its result")
 def test_long_run_is_calibrated_and_its_twins_are_not(sbc):
-    """1,000 simulations of the correction, 400 of the mixture and 200 of each other kind, nominal 95 % bands.
+    """1,000 simulations of the correction and of the mixture, and 200 of each other kind, nominal 95 % bands.
 
     A correct program fails with a chance below .5 %: see sbc.py.
     """

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -275,6 +276,25 @@ def test_offsets_of_known_sites_are_found_as_well_as_by_who_knows_them():
     oracle = crps(be.fit(be.BMA(), oracle_train, method="em"), oracle_test)
     without = crps(be.fit(be.BMA(site=False), train, method="em"), test)
     assert own < 1.04 * oracle < without
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
+def test_the_correlation_of_members_effects_is_found(shared):
+    """200 sites of 20 rows, errors with a correlation of .64: a standard error of .05 (20 seeds)."""
+    rng, n, k = np.random.default_rng(2), 200, 4
+    site = np.repeat(np.arange(n), 20)
+    y, common = rng.normal(0.0, 2.0, site.size), rng.normal(size=site.size)
+    offset = 0.5 * (np.sqrt(shared) * rng.normal(size=(n, 1)) + np.sqrt(1.0 - shared) * rng.normal(size=(n, k)))
+    frame = pd.DataFrame(
+        {f"m{j}": y + 0.8 * common + 0.6 * rng.normal(size=site.size) + offset[site, j] for j in range(k)}
+    )
+    ensemble = be.Ensemble.from_frame(frame.assign(y=y, s=[f"s{i}" for i in site]), members=list(frame), observation="y",
+                                      site="s")  # fmt: skip
+    model = be.BMA().resolve(ensemble)
+    alike = model.history(ensemble)["effects_alike"].values
+    assert np.all(alike[0][np.eye(k, dtype=bool)] == 1.0)
+    np.testing.assert_allclose(alike[0][~np.eye(k, dtype=bool)], shared, atol=0.2)
+    assert np.all(replace(model, effects="common").history(ensemble)["effects_alike"] == 1.0)
 
 
 def test_levels_are_those_that_the_ensemble_has():

@@ -325,6 +325,12 @@ class Correction:
         return float(self.given.rate[0] / (shape - 1.0 if shape > 1.5 else shape + 1.0))
 
     @property
+    def effect_sd(self) -> tuple[float, float]:
+        """Typical standard deviations of the effects of sites and of groups."""
+        tau = float(np.sqrt(self.tau2))
+        return self.at[0] * tau, self.at[1] * tau
+
+    @property
     def coefficient(self) -> np.ndarray:
         """Posterior mean of the coefficients at the typical pair."""
         return np.asarray(self.given.mean[0])

@@ -134,6 +134,22 @@ class CorrectedTable:
         """Members corrected by the fit to all other rows, (row, member)."""
         return self.rows.y[:, None] - self.mixture.residual
 
+    @property
+    def even(self) -> np.ndarray:
+        """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member)."""
+        data = self.mixture
+        size = np.sqrt(np.sum(data.residual**2, axis=1) / np.maximum(data.available.sum(axis=1), 1))
+        log_size = np.log(np.maximum(size, 1e-12 * np.max(size, initial=1e-300)))
+        design = np.column_stack([np.ones(len(size)), data.x])
+        found = np.linalg.lstsq(design, log_size, rcond=None)[0]
+        return np.asarray(data.residual * np.exp(-(design[:, 1:] @ found[1:]))[:, None])
+
+    @property
+    def even_sd(self) -> np.ndarray:
+        """Standard deviation of each member's errors in a row of typical width."""
+        squares = np.where(self.mixture.available, self.even**2 / (1.0 + self.mixture.excess), 0.0)
+        return np.asarray(np.sqrt(squares.sum(axis=0) / self.mixture.available.sum(axis=0)))
+
 
 def hidden_mean(y: np.ndarray, mean: np.ndarray, sd: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and share of variance of a normal below a limit."""
@@ -407,6 +423,48 @@ def _width_covariance(table: CorrectedTable) -> np.ndarray:
     return np.asarray(np.linalg.inv(information))
 
 
+def _effects_alike(table: CorrectedTable, recipe: Recipe) -> np.ndarray:
+    """Correlations of members' effects of a site, and of a group, (level, member, member).
+
+    Members of one family have the same effects, and all pairs of others one correlation. It follows from the standard deviation
+    of the effects that the members' plain mean has, whose correction is that of any member.
+    """
+    family = np.empty(table.n_members, dtype=int)
+    for number, own in enumerate(table.families):
+        family[own.members] = number
+    same = np.equal.outer(family, family)
+    out = np.ones((2, *same.shape))
+    if same.all() or not table.levels:
+        return out
+    found = _correction_of_mean(table, recipe)
+    for level in range(2):
+        sd = np.array([table.families[f].correction.effect_sd[level] for f in family]) / table.n_members
+        products = np.outer(sd, sd)
+        apart = products[~same].sum()
+        rest = found.effect_sd[level] ** 2 - products[same].sum()
+        out[level][~same] = np.clip(rest / apart, 0.0, 1.0) if apart > 0.0 else 1.0
+    return out
+
+
+def _correction_of_mean(table: CorrectedTable, recipe: Recipe) -> Correction:
+    """Mixed model of what the mean of all members, each at its own coefficients and without effects, leaves of the rows."""
+    _, site, site_group = _places(recipe, table.ensemble, table.rows)
+    there, fit = table.rows.available, np.zeros_like(table.rows.f)
+    x = covariate_columns(recipe.covariates, table.ensemble, table.rows.index)
+    x = (x - table.covariate_center) / table.covariate_size
+    for own in table.families:
+        for member, block in zip(own.members, own.block, strict=True):
+            f = table.rows.f[:, member]
+            design = design_of(recipe, f - table.member_center[member], x)
+            some = own.correction.coefficient[block * recipe.columns : (block + 1) * recipe.columns]
+            fit[:, member] = design @ some + (recipe.center if recipe.bias == "linear" else f)
+    rest = table.rows.y - np.where(there, fit, 0.0).sum(axis=1) / there.sum(axis=1)
+    sums = Sums.of(np.column_stack([np.ones_like(rest), rest]), np.ones_like(rest), site, site_group,
+                   int(site_group.max()) + 1)  # fmt: skip
+    level = Coefficients(np.zeros(1), np.array([recipe.level[1] * recipe.unit]), recipe.size)
+    return correct(sums, level, site=recipe.site, group=recipe.group)
+
+
 def history(table: CorrectedTable, recipe: Recipe) -> xr.Dataset:
     """What predictions take from the training rows: smoothed columns at every place, and the widths' scales."""
     k = table.n_members
@@ -432,6 +490,8 @@ def history(table: CorrectedTable, recipe: Recipe) -> xr.Dataset:
             "open_site": (("place", "member"), open_site), "open_group": (("place_group", "member"), open_group),
             "point": (("member", "design"), point), "root": (("member", "design", "design_"), root),
             "block": ("member", block), "family": ("member", share), "tau2": ("member", tau2),
+            "even_sd": ("member", table.even_sd),
+            "effects_alike": (("effect_level", "member", "member_"), _effects_alike(table, recipe)),
             "member_center": ("member", table.member_center),
             "covariate_center": ("bias_covariate", table.covariate_center),
             "covariate_size": ("bias_covariate", table.covariate_size),

@@ -311,7 +311,7 @@ KINDS = {
     "correction": Kind(be.BMA(bias_covariates=("lon",), scale=(), **_FIXED), "closed", correction_truth,
                        correction_table, correction_loglik, {"gain_prior": be.Prior("Normal", mu=0.7, sigma=0.1)}, 1000),
     "mixture": Kind(be.BMA(bias="none", **_FIXED), "auto", mixture_truth, mixture_table, mixture_loglik,
-                    {"scale_slope_prior": be.Prior("Normal", mu=0, sigma=0.06)}, 400),
+                    {"scale_slope_prior": be.Prior("Normal", mu=0, sigma=0.06)}, 1000),
     "joint": Kind(be.BMA(correction="joint", group=False, site=False, **_FIXED), "auto", joint_truth, mixture_table,
                   mixture_loglik, _WRONG),
     "hbm": Kind(_HBM, "nuts", lambda rng: hbm_truth(rng, 2, ("site",)), hbm_table, hbm_loglik, _WRONG),

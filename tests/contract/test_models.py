@@ -387,16 +387,13 @@ def own_density(case, posterior, y, f, group, site, rows_at):
              if level in table.levels}  # fmt: skip
     if known.get("site"):  # a known site has its group whatever the label says
         known = dict.fromkeys(known, True)
-    means, opened, widened, points = [], [], [], []
+    means, opened, points = [], [], []
     for k in there:
         family = next(fam for fam in table.families if k in fam.members)
         ratio = dict(zip(("site", "group"), family.correction.at))
         mean, left, point = conditioned(case, table, draw, family, k, f[k], group, site, ratio, rows_at)
-        extra = sum((draw[f"offset_{level}_sd"][:, k] / draw["residual_sd"][:, k]) ** 2 for level, seen in known.items()
-                    if not seen and not (level == "group" and known.get("site")))  # fmt: skip
         means.append(mean)
         opened.append(left)
-        widened.append(np.broadcast_to(extra, POINTS))
         points.append(point)
     width = np.zeros(POINTS)
     for j, name in enumerate(table.widths.names):
@@ -413,15 +410,41 @@ def own_density(case, posterior, y, f, group, site, rows_at):
         at = place(posterior, "group", group)
         weight = draw["weight_group"][:, at] if at is not None else posterior["weight_new"].values[0]
     share = weight[:, there] / weight[:, there].sum(axis=1, keepdims=True)
-    mean, extra = np.stack(means, axis=1), np.stack(widened, axis=1)
+    mean, alike = np.stack(means, axis=1), model.history(table)["effects_alike"].values
+    new = [level for level, seen in known.items() if not seen]
     if isinstance(model, LinearPool):
-        known = model.history(table)["standing"].values[there]
-        variance = draw["sigma"] ** 2 * (1.0 + np.average(opened, weights=known) + (share * extra).sum(axis=1))
-        center = model.center + draw.get("stretch", 1.0) * ((share * mean).sum(axis=1) - model.center)
+        standing = model.history(table)["standing"].values[there]
+        stretch = draw.get("stretch", np.ones(POINTS))
+        extra = error_of_mean(alike, table.even_sd, draw, share, there, new) * (stretch / draw["sigma"]) ** 2
+        variance = draw["sigma"] ** 2 * (1.0 + np.average(opened, weights=standing) + extra)
+        center = model.center + stretch * ((share * mean).sum(axis=1) - model.center)
         return norm.logpdf(y, center, np.sqrt(variance) * np.exp(width))
-    sd = draw["sigma"][:, there] * np.sqrt(1.0 + np.array(opened) + extra) * np.exp(width)[:, None]
+    extra = added(alike, table.even_sd, draw, share, there, new)[:, None]
+    sd = draw["sigma"][:, there] * np.sqrt(extra + np.array(opened)) * np.exp(width)[:, None]
     kernel = norm if model.kernel == "normal" else t(draw["nu"][:, None])
     return logsumexp(np.log(share) + kernel.logpdf((y - mean) / sd) - np.log(sd), axis=1)
+
+
+def error_of_mean(alike, even_sd, draw, share, there, levels):
+    """Variance that effects of new levels give the members' weighted mean."""
+    out = np.zeros(POINTS)
+    for i, w in enumerate(share):
+        for level in levels:
+            sd = (draw[f"offset_{level}_sd"] / draw["residual_sd"] * even_sd)[i, there]
+            out[i] += (w * sd) @ alike[("site", "group").index(level)][np.ix_(there, there)] @ (w * sd)
+    return out
+
+
+def added(alike, even_sd, draw, share, there, levels):
+    """One and what effects of new levels add to the kernels' variance: their error's, less half of what parts the members."""
+    error = error_of_mean(alike, even_sd, draw, share, there, levels)
+    sd = [draw[f"offset_{level}_sd"] / draw["residual_sd"] * even_sd for level in levels]
+    whole = sum(((share * s[:, there] ** 2).sum(axis=1) for s in sd), np.zeros(POINTS))
+    size = (share * draw["sigma"][:, there] ** 2).sum(axis=1)
+    if "nu" in draw:  # by as much as keeps 90 % in a t's interval where the effects are small
+        limit = t(draw["nu"]).ppf(0.95)
+        size = size * (draw["nu"] + limit**2) / (draw["nu"] + 1.0)
+    return np.maximum(1.0 + (1.5 * error - 0.5 * whole) / size, 0.25)
 
 
 def corrected_by(model, table, coefficients, k, f, x):
