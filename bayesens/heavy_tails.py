@@ -59,8 +59,8 @@ def mean_rule(nu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def scale_gain(nu: np.ndarray, *, inside: float = 0.9) -> np.ndarray:
     """What the squared scale of a t grows by for each unit of variance of an independent error that is added to it.
 
-    To first order the sum has as much of its probability inside the interval as before: its tails are those of the t, so that less
-    than one unit is needed.
+    To first order the sum has as much of its probability inside the interval as before. The tails stay those of the t, so that
+    less than one unit is needed.
 
     Examples
     --------
