@@ -129,7 +129,7 @@ def training_rows_of(
 
 
 def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray, center: float) -> CorrectedMixture:
-    """One normal a draw around the weighted mean of the members, in place of a mixture of kernels around each.
+    """One kernel a draw around the weighted mean of the members, in place of a mixture of kernels around each.
 
     Its coefficients are those of the members times their weights. These depend on which members a row has, and so every
     pattern of members is a component here, of which a row has one.
@@ -166,7 +166,7 @@ def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray,
     new = stretch[:, None, None] * np.sqrt(np.maximum(together, 0.0))
     sigma = np.broadcast_to(draws.sigma[:, None], (size, len(patterns)))
     one = np.ones((new.shape[2], len(patterns), len(patterns)))
-    own = CorrectedDraws(np.ones((size, 1, len(patterns))), sigma, draws.width, whole, new, one)
+    own = CorrectedDraws(np.ones((size, 1, len(patterns))), sigma, draws.width, whole, new, one, draws.nu)
     left = open_shares(mixture.left, available, standing)
 
     def alike(values: np.ndarray) -> np.ndarray:

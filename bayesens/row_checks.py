@@ -200,8 +200,8 @@ def warn_outliers(y: Array, corrected: Array, available: Flags, members: Sequenc
         warn(
             f"{int(outside.sum())} of {len(y)} training rows lie more than {OUTLYING:.0f} median absolute deviations from "
             f"their members after the correction ({', '.join(named)}; the largest residual is {largest[0]:.3g} of them, of "
-            f"{largest[1]!r}): such rows widen the normal kernels of all others. Check these rows; if they are "
-            "right, use kernel='student_t' (BMA, EqualWeights, SingleMember), or a transform where errors grow with the values."
+            f"{largest[1]!r}): such rows widen the normal kernels of all others. Check these rows; if they are right, use "
+            "kernel='student_t' (BMA, EqualWeights, SingleMember, LinearPool), or a transform where errors grow with the values."
         )
 
 

@@ -315,14 +315,6 @@ class BMA(CorrectedMembers):
         unit = self.by_member(members, "sigma_unit", lambda n, d: pm.Normal(n, 0.0, 1.0, dims=d))
         return pm.Deterministic("sigma", self._floored(sigma_mean * pt.exp(spread * unit)), dims="member")
 
-    def tail_variable(self) -> Any:
-        """Degrees of freedom of t kernels; None for normal ones."""
-        import pymc as pm
-
-        if self.kernel == "normal":
-            return None
-        return pm.Deterministic("nu", 2.0 + self.nu_prior.create("nu_above_two"))
-
     def _floored(self, sigma: Any) -> Any:
         """Add the variance of rounding."""
         return (sigma**2 + self.sigma_floor**2) ** 0.5 if self.sigma_floor else sigma
@@ -422,11 +414,7 @@ class BMA(CorrectedMembers):
         """Refuse or warn of rows that the mixture cannot describe, and of members that are copies or have seen the rows."""
         ensemble = data.ensemble if isinstance(data, CorrectedTable) else data
         if isinstance(data, CorrectedTable):
-            self.check_corrected(data, outliers=self.kernel == "normal")
-            if self.kernel != "normal" and data.mixture.censored.any():
-                raise ValueError(f"{type(self).__name__}(kernel='student_t', transform='sqrt') has no density of observations of "
-                                 f"zero, and {int(data.mixture.censored.sum())} of {len(data.rows.y)} training rows are zero. "
-                                 "Use kernel='normal'.")  # fmt: skip
+            self.check_corrected(data)
         if self.weights == "equal":
             return
         rows = self.rows(ensemble)

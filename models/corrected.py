@@ -51,6 +51,8 @@ class CorrectedMembers:
     level_prior: Prior
     gain_prior: Prior
     covariate_prior: Prior
+    kernel: str
+    nu_prior: Prior
     site_ratio_prior: Prior
     group_ratio_prior: Prior
 
@@ -118,17 +120,31 @@ class CorrectedMembers:
             return self.scale
         return () if self.correction == "joint" else DEFAULT if len(members) > 1 else DEFAULT[:1]
 
-    def check_corrected(self, table: CorrectedTable, *, outliers: bool = True) -> None:
-        """Refuse or warn of rows that kernels cannot describe, far ones if asked, and of members that have seen the rows."""
+    def check_corrected(self, table: CorrectedTable) -> None:
+        """Refuse or warn of rows that the kernels cannot describe, and of members that have seen the rows."""
         rows, use = table.rows, ~table.mixture.censored
         there = rows.available[use].any(axis=0)
         names = [name for name, some in zip(table.members, there, strict=True) if some]
         y, available = rows.y[use], rows.available[use][:, there]
         check_ties(y, rows.f[use][:, there], available, names)
         warn_memorised(y, table.corrected[use][:, there], available, names)
-        if outliers:  # in units of each row's own width, so that large errors of large values are none
+        if (
+            self.kernel == "normal"
+        ):  # in units of each row's own width, so that large errors of large values are no outliers
             alike = table.even[use][:, there]
             warn_outliers(np.zeros(len(alike)), alike, available, names)
+        elif not use.all():
+            raise ValueError(f"{type(self).__name__}(kernel='student_t', transform='sqrt') has no density of observations of "
+                             f"zero, and {int((~use).sum())} of {len(rows.y)} training rows are zero. Use "
+                             "kernel='normal'.")  # fmt: skip
+
+    def tail_variable(self) -> Any:
+        """Degrees of freedom of t kernels; None for normal ones."""
+        import pymc as pm
+
+        if self.kernel == "normal":
+            return None
+        return pm.Deterministic("nu", 2.0 + self.nu_prior.create("nu_above_two"))
 
     @property
     def n_own(self) -> int:

@@ -1,4 +1,4 @@
-"""A linear pool: one normal kernel around a weighted mean of members that are corrected first.
+"""A linear pool: one kernel around a weighted mean of members that are corrected first.
 
 Every member is corrected by its own mixed model, with effects of site and group, as :mod:`bayesens.models.bma` has it. Then, with
 c_ik what the other rows make of member k at row i, and q_ik the share of variance that this leaves open,
@@ -17,7 +17,8 @@ A member that is corrected by a slope stays as near to the mean c of the observa
 several members has smaller errors, and may go further: that is the stretch. A site that the fit has not seen has a new effect,
 whose variance is to sigma_i^2 as the members' are to their residuals', on average by the weights; where members' offsets hang
 together less than their errors do, that is more than it should be. Under ``transform="sqrt"`` the normal is censored at zero:
-an observed zero has the probability of all that lies below. BMA with the same corrections is a mixture of kernels; here the
+an observed zero has the probability of all that lies below. With ``kernel="student_t"`` the normal is a Student's t of nu degrees
+of freedom and of that scale, with nu - 2 ~ Gamma(2, .1). BMA with the same corrections is a mixture of kernels; here the
 members are averaged before one kernel is put around them.
 
 With ``correction="joint"`` biases, a common slope, weights and sigma are fitted at once, without effects and with one width, and
@@ -76,7 +77,7 @@ OF_CORRECTIONS = {"scale": (), "bias_covariates": (), "group": False, "site": Fa
 
 @dataclass(frozen=True)
 class LinearPool(CorrectedMembers):
-    """One normal kernel around a weighted mean of the members.
+    """One kernel around a weighted mean of the members.
 
     Parameters
     ----------
@@ -95,6 +96,9 @@ class LinearPool(CorrectedMembers):
     scale : tuple of str, optional
         What the width of the kernel follows: "mean", "spread", "season", or columns of the table; () is one width for all
         rows. None takes mean and spread, and one width for a joint fit.
+    kernel : {"normal", "student_t"}
+        A normal, or a t for errors that are far larger than most now and then, with degrees of freedom above two that are
+        estimated; "own" only.
     group, site : bool, optional
         Effects of group and site in the corrections; None takes those that the ensemble has with at least two labels, and
         none for a joint fit.
@@ -109,6 +113,8 @@ class LinearPool(CorrectedMembers):
         Of the effects' standard deviations over that of the residual.
     scale_slope_prior : Prior
         Of the width's coefficients, a standard deviation of their covariates.
+    nu_prior : Prior
+        Of a t kernel's degrees of freedom less two.
     weight_prior, stretch_prior, sigma_prior : Prior
         That of the stretch has no part in a joint fit, that of sigma is in units of ``sigma_scale``. A Dirichlet prior with
         one number has that concentration for each of up to eight members; more members share what eight have.
@@ -133,6 +139,7 @@ class LinearPool(CorrectedMembers):
     bias: str = "linear"
     bias_covariates: tuple[str, ...] = ()
     scale: tuple[str, ...] | None = None
+    kernel: str = "normal"
     group: bool | None = None
     site: bool | None = None
     transform: str = "identity"
@@ -145,6 +152,7 @@ class LinearPool(CorrectedMembers):
     site_ratio_prior: Prior = field(default=RATIO)
     group_ratio_prior: Prior = field(default=RATIO)
     scale_slope_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
+    nu_prior: Prior = field(default=Prior("Gamma", alpha=2, beta=0.1))
     weight_prior: Prior = field(default=Prior("Dirichlet", a=1))
     stretch_prior: Prior = field(default=Prior("Normal", mu=1, sigma=0.5))
     sigma_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
@@ -155,7 +163,7 @@ class LinearPool(CorrectedMembers):
 
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
         "weights": ("simplex", "free"), "correction": ("own", "joint"), "bias": ("linear", "additive", "none"),
-        "transform": ("identity", "sqrt", "log"),
+        "kernel": ("normal", "student_t"), "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip
     second_step: ClassVar[str] = "pool"
     at_once: ClassVar[Any] = joint_pool
@@ -179,6 +187,11 @@ class LinearPool(CorrectedMembers):
                 asked = "weights='free'" if self.weights == "free" else "correction='joint'"
                 raise ValueError(f"LinearPool({asked}) has one width and no covariates or effects; got {name}={value!r}. Leave "
                                  f"{name} out, or use correction='own' with simplex weights.")  # fmt: skip
+        if self.kernel != "normal":
+            raise ValueError(
+                "LinearPool(correction='joint'), and free weights, have a normal kernel; got "
+                f"kernel={self.kernel!r}. Leave kernel out, or use correction='own' and simplex weights."
+            )
 
     @classmethod
     def preset(cls, name: str, **options: Any) -> LinearPool:
@@ -270,13 +283,14 @@ class LinearPool(CorrectedMembers):
             sigma = model.sigma_prior.create("sigma", scale=model.sigma_scale)
             stretch: Any = model.stretch_prior.create("stretch") if model.bias == "linear" else pt.ones(())
             width: Any = model.scale_slope_prior.create("scale_slope", dims="scale_covariate") if names else pt.zeros(0)
+            nu = model.tail_variable()
             if likelihood == "rows":
-                observe_rows(table, weight, stretch, sigma, width)
+                observe_rows(table, weight, stretch, sigma, width, nu)
             else:
                 from bayesens.likelihoods.ops import pooled_loglik
 
-                scale = pt.stack([pt.log(sigma), stretch])
-                pm.Potential("loglik", pooled_loglik(pt.log(weight), scale, width, rows=pooled_rows(table)))
+                scale = pt.stack([pt.log(sigma), stretch] + ([] if nu is None else [nu]))
+                pm.Potential("loglik", pooled_loglik(pt.log(weight), width, scale, rows=pooled_rows(table)))
         return pymc_model
 
     def weight_variable(self, k: int) -> Any:
@@ -321,7 +335,8 @@ class LinearPool(CorrectedMembers):
         table = self.prepare(data)
         model: LinearPool = table.model
         model.tell_of_other_priors(["weight_prior", "sigma_prior", *(["stretch_prior"] if model.bias == "linear" else []),
-                                    *(["scale_slope_prior"] if model.scale else [])])  # fmt: skip
+                                    *(["scale_slope_prior"] if model.scale else []),
+                                    *(["nu_prior"] if model.kernel == "student_t" else [])])  # fmt: skip
         best = best_pool(pooled_rows(table), model.penalty(table), starts=starts, seed=seed)
         assert best.width is not None
         found = xr.Dataset({name: (dims[2:], values[0, 0]) for name, (dims, values) in
@@ -331,9 +346,11 @@ class LinearPool(CorrectedMembers):
             found = found.assign(stretch=((), best.sigma[1]))
         if len(best.width):
             found = found.assign(scale_slope=("scale_covariate", best.width))
+        if best.nu is not None:
+            found = found.assign(nu=((), best.nu))
         found = found.assign_coords(model.coordinates(table) | {"member": ("member", np.array(table.members))})
         none = np.ones(0)  # everything stands in the parameters
-        return with_linear_weight(found), [replace(best, weight=none, sigma=none, width=None)]
+        return with_linear_weight(found), [replace(best, weight=none, sigma=none, width=None, nu=None)]
 
     def penalty(self, table: CorrectedTable) -> PoolPenalty:
         """Log prior densities, for the optimum."""
@@ -345,9 +362,11 @@ class LinearPool(CorrectedMembers):
         )
         if self.bias != "linear":
             stretch = 1.0, 0.0
-        mean = np.r_[np.log(self.sigma_scale) + sigma[0], stretch[0], np.full(p, width[0])]
+        mean = np.r_[np.full(p, width[0]), np.log(self.sigma_scale) + sigma[0], stretch[0]]
+        tail = self.known_prior("nu_prior") if self.kernel == "student_t" else None
         concentration = np.broadcast_to(np.asarray(a) * (spare(k) if isinstance(a, float) else 1.0), k)
-        return PoolPenalty(concentration, mean, np.r_[sigma[1], stretch[1], np.full(p, width[1])])
+        return PoolPenalty(concentration, mean, np.r_[np.full(p, width[1]), sigma[1], stretch[1]],
+                           None if tail is None else (float(np.mean(tail["alpha"])), float(np.mean(tail["beta"]))))  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------------- prediction
     def history(self, data: Data) -> xr.Dataset:
@@ -375,7 +394,7 @@ class LinearPool(CorrectedMembers):
         return with_linear_weight(self.with_corrections(posterior, data, rng))
 
     def law(self, found: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset) -> CorrectedMixture:
-        """One normal a draw, around the mean of the members, in place of their mixture."""
+        """One kernel a draw, around the mean of the members, in place of their mixture."""
         from bayesens.corrected_rows import pooled
 
         assert self.center is not None
@@ -383,7 +402,7 @@ class LinearPool(CorrectedMembers):
         return pooled(found, history["standing"].values, stretch, self.center)
 
 
-def observe_rows(table: CorrectedTable, weight: Any, stretch: Any, sigma: Any, width: Any) -> None:
+def observe_rows(table: CorrectedTable, weight: Any, stretch: Any, sigma: Any, width: Any, nu: Any) -> None:
     """The likelihood as a statistician would write it."""
     import pymc as pm
     import pytensor.tensor as pt
@@ -393,7 +412,9 @@ def observe_rows(table: CorrectedTable, weight: Any, stretch: Any, sigma: Any, w
     share = present / present.sum(axis=1, keepdims=True)
     mean = c + stretch * (share * np.where(available, table.corrected - c, 0.0)).sum(axis=1)
     sd = sigma * pt.exp(pt.dot(rows.x, width)) * np.sqrt(1.0 + rows.open)
-    if rows.censored.any():
+    if nu is not None:
+        pm.StudentT("y", nu=nu, mu=mean, sigma=sd, observed=table.rows.y)
+    elif rows.censored.any():
         pm.Censored("y", pm.Normal.dist(mean, sd), lower=0.0, upper=None, observed=table.rows.y)
     else:
         pm.Normal("y", mean, sd, observed=table.rows.y)

@@ -212,3 +212,55 @@ def test_a_model_without_a_correction_takes_that_of_its_weights():
     assert (LinearPool().correction, LinearPool(weights="free").correction) == ("own", "joint")
     resolved = LinearPool(weights="free").resolve(ensemble_of(sited(11, sites=4), "s"))
     assert (resolved.scale, resolved.site, resolved.group, resolved.bias_covariates) == ((), False, False, ())
+
+
+# ------------------------------------------------------------------------------------------------------------- heavy tails
+def heavy(n, seed, nu=2.5):
+    """Members with errors of their own, and an error in all of them that is at times far larger."""
+    rng = np.random.default_rng(seed)
+    t = rng.normal(size=n)
+    return ensemble_of(
+        pd.DataFrame({m: t + 0.1 * rng.normal(size=n) for m in MEMBERS}).assign(y=t + 0.1 * rng.standard_t(nu, n))
+    )
+
+
+def test_a_t_kernel_is_the_optimum_and_posterior_of_heavy_tails():
+    train, test = heavy(500, 1), heavy(4000, 2)
+    model = LinearPool(kernel="student_t")
+    em, auto, normal = (
+        quiet(model, train, method="em"),
+        quiet(model, train, random_seed=1),
+        be.fit(LinearPool(), train, method="em"),
+    )
+    assert 2.0 < em["posterior"]["nu"].item() < 6.0
+    draws = auto["posterior"]["nu"]
+    assert draws.quantile(0.005) < em["posterior"]["nu"].item() < draws.quantile(0.995)
+    score = {
+        name: float(be.score(fit, test)["log_score"].mean())
+        for name, fit in [("em", em), ("auto", auto), ("normal", normal)]
+    }
+    assert score["em"] == pytest.approx(score["auto"], abs=0.005)
+    assert score["em"] < score["normal"] - 0.02
+    levels = be.score(em, test, levels=[0.9])["covered"].mean()
+    assert float(levels) == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": "none", "site": False, "scale": ()}])
+def test_em_of_a_t_kernel_is_the_highest_point_of_the_posterior(options):
+    ensemble = ensemble_of(sited(1, sites=10, missing=0.2), "s")
+    model = LinearPool(kernel="student_t", **options)
+    table = model.prepare(ensemble)
+    found, (optimum,) = table.model.em(table)
+    target = compile_target(model.build(table))
+    (mode, *_) = find_modes(target, start=target.start, starts=2, rng=np.random.default_rng(0))
+    best = target.expand(mode.x[None, None])[0].squeeze(drop=True)
+    assert optimum.converged
+    for name in ("weight", "sigma", "nu"):
+        np.testing.assert_allclose(found[name], best[name], rtol=1e-3)
+
+
+def test_refusals_of_a_t_kernel():
+    with pytest.raises(ValueError, match="have a normal kernel; got kernel='student_t'"):
+        LinearPool(weights="free", kernel="student_t")
+    with pytest.raises(ValueError, match=r"no density of observations of zero, and \d+ of 960 training rows are zero"):
+        be.fit(LinearPool(kernel="student_t", transform="sqrt"), ensemble_of(sited(1, zeros=True), "s"))

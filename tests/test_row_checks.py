@@ -287,7 +287,10 @@ def test_gross_errors_are_counted():
     assert "('svr' in 2, 'xgb' in 1; " in sentence
     largest = np.max(np.abs(y - f[:, 1] - np.median(y - f[:, 1]))) / mad
     assert f"is {largest:.3g} of them, of 'svr'" in sentence
-    assert "use kernel='student_t' (BMA, EqualWeights, SingleMember), or a transform where errors grow" in sentence
+    assert (
+        "use kernel='student_t' (BMA, EqualWeights, SingleMember, LinearPool), or a transform where errors grow"
+        in sentence
+    )
     assert len(said(warn_outliers, y, f[:, :1])) == 0
 
 

@@ -230,17 +230,17 @@ class PooledLogLik(Likelihood):
     packed = staticmethod(pooled_packed)
 
 
-def pooled_loglik(log_weight: Any, scale: Any, width: Any, *, rows: PooledRows) -> Any:
-    """Log likelihood of one normal kernel around a weighted mean of corrected members.
+def pooled_loglik(log_weight: Any, width: Any, scale: Any, *, rows: PooledRows) -> Any:
+    """Log likelihood of one kernel around a weighted mean of corrected members.
 
     Parameters
     ----------
     log_weight : tensor (member)
         Weights in logarithms, up to a constant; they are renormalised over the members that a row has.
-    scale : tensor (2)
-        Logarithm of sigma, and the stretch.
     width : tensor (covariate)
         Coefficients of the log widths.
+    scale : tensor (2) or (3)
+        Logarithm of sigma, the stretch, and the degrees of freedom of a t kernel.
     rows : PooledRows
 
     Returns
@@ -248,7 +248,7 @@ def pooled_loglik(log_weight: Any, scale: Any, width: Any, *, rows: PooledRows) 
     tensor ()
     """
     data, index = rows.packed
-    return PooledLogLik().at(log_weight, scale, width, data=data, index=index)
+    return PooledLogLik().at(log_weight, width, scale, data=data, index=index)
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels

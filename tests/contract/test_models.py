@@ -89,6 +89,7 @@ CASES = {
         LinearPool(bias="none", transform="log", scale=(), center=0.9, unit=0.5, sigma_scale=0.2, sigma_prior=POSITIVE,
                    group=False, site_ratio_prior=POSITIVE),
         LinearPool(bias_covariates=("lon",), scale=("spread", "lat"), group=False, site=False, scale_slope_prior=WIDE),
+        LinearPool(kernel="student_t", site=False, nu_prior=Prior("Exponential", lam=0.2)),
         LinearPool(correction="joint"),
         LinearPool(correction="joint", bias="additive", transform="sqrt", weight_prior=Prior("Dirichlet", a=[1, 2, 3]),
                    bias_prior=WIDE),
@@ -416,9 +417,12 @@ def own_density(case, posterior, y, f, group, site, rows_at):
         standing = model.history(table)["standing"].values[there]
         stretch = draw.get("stretch", np.ones(POINTS))
         extra = error_of_mean(alike, table.even_sd, draw, share, there, new) * (stretch / draw["sigma"]) ** 2
+        extra = extra * gain(draw)
         variance = draw["sigma"] ** 2 * (1.0 + np.average(opened, weights=standing) + extra)
         center = model.center + stretch * ((share * mean).sum(axis=1) - model.center)
-        return norm.logpdf(y, center, np.sqrt(variance) * np.exp(width))
+        kernel = norm if model.kernel == "normal" else t(draw["nu"])
+        sd = np.sqrt(variance) * np.exp(width)
+        return kernel.logpdf((y - center) / sd) - np.log(sd)
     extra = added(alike, table.even_sd, draw, share, there, new)[:, None]
     sd = draw["sigma"][:, there] * np.sqrt(extra + np.array(opened)) * np.exp(width)[:, None]
     kernel = norm if model.kernel == "normal" else t(draw["nu"][:, None])
@@ -441,10 +445,14 @@ def added(alike, even_sd, draw, share, there, levels):
     sd = [draw[f"offset_{level}_sd"] / draw["residual_sd"] * even_sd for level in levels]
     whole = sum(((share * s[:, there] ** 2).sum(axis=1) for s in sd), np.zeros(POINTS))
     size = (share * draw["sigma"][:, there] ** 2).sum(axis=1)
-    if "nu" in draw:  # by as much as keeps 90 % in a t's interval where the effects are small
-        limit = t(draw["nu"]).ppf(0.95)
-        size = size * (draw["nu"] + limit**2) / (draw["nu"] + 1.0)
-    return np.maximum(1.0 + (1.5 * error - 0.5 * whole) / size, 0.25)
+    return np.maximum(1.0 + gain(draw) * (1.5 * error - 0.5 * whole) / size, 0.25)
+
+
+def gain(draw):
+    """By how much of that the squared scale grows: what keeps 90 % in a t's interval where the effects are small."""
+    if "nu" not in draw:
+        return 1.0
+    return (draw["nu"] + 1.0) / (draw["nu"] + t(draw["nu"]).ppf(0.95) ** 2)
 
 
 def corrected_by(model, table, coefficients, k, f, x):
