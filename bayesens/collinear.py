@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,23 +68,35 @@ def affine_copies(ensemble: Ensemble, values: NDArray[np.float64] | None = None)
     [('celsius', 'fahrenheit')]
     """
     values = ensemble.prediction if values is None else values
-    found = []
-    for first, second in combinations(range(ensemble.n_members), 2):
-        pair = values[:, [first, second]]
-        # What is no copy in the first rows need not be compared in all.
-        if _affine(pair[:FIRST], 1e4 * EXACT) is not False and _affine(pair, EXACT):
-            found.append((ensemble.members[first], ensemble.members[second]))
-    return found
+    # What is no copy in the first rows need not be compared in all.
+    pairs = zip(*np.nonzero(np.triu(_alike(values[:FIRST], 1e4 * EXACT), 1)), strict=True)
+    return [(ensemble.members[i], ensemble.members[j]) for i, j in pairs if _affine(values[:, [i, j]], EXACT)]
 
 
-def _affine(pair: NDArray[np.float64], tolerance: float) -> bool | None:
-    """Whether one column is an affine function of the other; None where too few rows or a constant column say nothing."""
+def _alike(values: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
+    """Pairs of columns that `_affine` may call copies, by their correlations where both exist, (column, column)."""
+    there = np.isfinite(values)
+    first = np.array([column[use][0] if use.any() else 0.0 for column, use in zip(values.T, there.T, strict=True)])
+    x, a = np.where(there, values - first, 0.0), there.astype(float)  # exact differences, as in `_standardised`
+    n = np.maximum(a.T @ a, 1.0)
+    mean = x.T @ a / n  # of the row's column, in rows that have the other one too
+    variance = (x**2).T @ a / n - mean**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = (x.T @ x / n - mean * mean.T) / np.sqrt(variance * variance.T)
+        noise = rounding(values)[:, None] / np.sqrt(variance)
+        distance = np.sqrt(2.0 * (1.0 - np.abs(correlation)) - 1e-9)  # root mean square of the standardised difference
+        apart = distance > tolerance * np.sqrt(n) + noise + noise.T
+    return np.asarray(~(apart & (n >= 3.0)))
+
+
+def _affine(pair: NDArray[np.float64], tolerance: float) -> bool:
+    """Whether one column is an affine function of the other; too few rows, or a constant column, do not make it one."""
     common = pair[~np.isnan(pair).any(axis=1)]
     if len(common) < 3:
-        return None
+        return False
     one, two = _standardised(common).T
     if not (one.any() and two.any()):
-        return None
+        return False
     noise = float(np.sum(rounding(common) / common.std(axis=0)))
     return bool(np.abs(one - np.sign(one @ two) * two).max() <= tolerance * np.abs(one).max() + noise)
 

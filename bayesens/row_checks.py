@@ -7,6 +7,7 @@ after their correction, and say which member, in how many rows, and what to do.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -340,15 +341,15 @@ def _log_ratios(size: Array, tied: Flags) -> tuple[Array, Array]:
     NaN where two members have too few rows in common. The ratio of two independent normals is Cauchy's; the density of the
     logarithm of its size is 1 / pi at its median, whence the standard error.
     """
-    k = size.shape[1]
-    ratio, error = np.full((k, k), np.nan), np.full((k, k), np.inf)
-    for one in range(k):
-        for other in range(k):
-            use = np.isfinite(size[:, [one, other]]).all(axis=1) & ~tied[:, other]
-            if one != other and (n := np.count_nonzero(use)) >= FEW:
-                ratio[one, other] = np.median(np.log(size[use, other] / size[use, one]))
-                error[one, other] = 0.5 * np.pi / np.sqrt(n)
-    return ratio, error
+    own = np.log(size)
+    others = np.where(tied, np.nan, own)
+    rows = np.isfinite(own).T.astype(float) @ np.isfinite(others)
+    np.fill_diagonal(rows, 0.0)
+    few, median = rows < FEW, np.nanmedian if np.isnan(others).any() else np.median
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of pairs without a row in common
+        ratio = np.array([median((others - own[:, [one]]).T.copy(), axis=1) for one in range(len(rows))])
+    return np.where(few, np.nan, ratio), np.where(few, np.inf, 0.5 * np.pi / np.sqrt(np.maximum(rows, 1.0)))
 
 
 def _seen(member: str, nearest: str, times: float, rows: int) -> str:

@@ -9,7 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import bayesens as be
-from bayesens.collinear import affine_copies, constant, linear_dependence
+from bayesens.collinear import EXACT, _affine, affine_copies, constant, linear_dependence
 from bayesens.correlations import inflation_factors
 from bayesens.streaming import sufficient_statistics
 from bayesens.training_checks import check_residuals, refuse_exact, warn_copies
@@ -121,3 +121,24 @@ def test_covariates_far_from_zero_are_not_constant():
     expected = np.diag(np.linalg.inv(np.corrcoef(x.T)))
     found = inflation_factors(pd.DataFrame(1e8 + 1e-4 * x))
     np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_copies_among_many_members_are_those_of_all_pairs_one_by_one(seed):
+    rng = np.random.default_rng(seed)
+    n, origin = int(rng.integers(4, 60)), float(rng.choice([0.0, 1e4, 1e8]))
+    base = rng.normal(size=(n, 3))
+    columns = [base[:, 0], base[:, 1], 3.0 - 2.0 * base[:, 0], base[:, 0] + 1e-5 * base[:, 1], base[:, 2],
+               base[:, 2] + 1e-12 * base[:, 1], np.full(n, 2.0), 0.5 * base[:, 1]]  # fmt: skip
+    values = origin + np.column_stack(columns)
+    values[rng.random(values.shape) < rng.choice([0.0, 0.4])] = np.nan
+    names = [f"m{k}" for k in range(values.shape[1])]
+    ensemble = be.Ensemble.from_frame(pd.DataFrame(values, columns=names), members=names)
+    there = ensemble.prediction
+    slowly = [
+        (names[i], names[j])
+        for i in range(len(names))
+        for j in range(i + 1, len(names))
+        if _affine(there[:, [i, j]], EXACT)
+    ]
+    assert affine_copies(ensemble) == slowly
