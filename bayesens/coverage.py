@@ -279,7 +279,7 @@ def _lines(
     for name in classes.names:
         where = np.flatnonzero(classes.label == name)
         few = len(where) < FEW
-        note = classes.why_none or (f"{len(where) or 'no'} rows, fewer than {FEW}" if few else "")
+        note = classes.why_none or _why_few(len(where))
         predicted = scores["predicted"][where].mean() if len(where) else np.nan
         means = {} if few else _means(scores, where, design, drawn)
         clusters = design.clusters(where)
@@ -294,6 +294,13 @@ def _lines(
                     line |= dict(zip((f"{key}_low", f"{key}_high"), _as_shares(key, low, high, line[key]), strict=True))
                 line["interval"] = "none: no value" if few else clusters.how
             yield line | {"note": note}
+
+
+def _why_few(n: int) -> str:
+    """Why a class of so many rows has no value; empty where it has."""
+    if n >= FEW:
+        return ""
+    return f"{n} row{'s' * (n != 1)}, fewer than {FEW}" if n else "no rows"
 
 
 def _as_shares(name: str, low: float, high: float, value: float) -> tuple[float, float]:

@@ -51,6 +51,7 @@ def coverage(results: StudyResults) -> Chapter:
 def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -> list[Any]:
     """Finding, figure and table for each way of making classes: all estimands in the file, the first one in the report."""
     parts: list[Any] = []
+    units = f" [{results.units}]" if results.units else ""
     for by, words in CLASSES.items():
         some = {estimand: rows for estimand, rows in held.items() if by != "season" or has_seasons(rows)}
         if not some:
@@ -62,8 +63,8 @@ def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -
             Drawing(f"{stem}_{by}", partial(_drawn, shown, by), f"Share of observations inside the intervals of each model, by "
                     f"{words}: {ESTIMANDS[first]}. Dashed: what is promised; bars: 90 % intervals, where there are clusters "
                     "enough.", f"Coverage of central intervals by {words}, one panel a model.", wide=True),
-            Sheet(f"{stem}_{by}", pd.concat(tables, ignore_index=True), f"Coverage and mean width of intervals by {words}: "
-                  f"{ESTIMANDS[first]}.", "Brackets hold 90 % intervals, over what the column interval of the file says.",
+            Sheet(f"{stem}_{by}", pd.concat(tables, ignore_index=True),
+                  f"Coverage and mean width{units} of intervals by {words}: {ESTIMANDS[first]}.", "Brackets hold 90 % intervals, over what the column interval of the file says.",
                   shown=_shown(shown), digits=3, heads=2),
         ]  # fmt: skip
     return parts
@@ -86,8 +87,8 @@ def _drawn(table: pd.DataFrame, by: str) -> Any:
     from bayesens import plots
 
     models = list(dict.fromkeys(table["model"]))
-    across = min(len(models), ACROSS)
-    down = -(-len(models) // across)
+    down = -(-len(models) // ACROSS)
+    across = -(-len(models) // down)  # rows of equal length, as far as they can be
     made, axes = figure(max(2.1 * across, 4.2), 0.7 + 2.0 * down, down, across, sharex=True, sharey=True, squeeze=False)
     for k, (ax, model) in enumerate(zip(axes.flat, models, strict=False)):
         plots.coverage_by_class(table, by=by, model=model, ax=ax)

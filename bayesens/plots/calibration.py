@@ -188,7 +188,7 @@ def coverage_by_class(table: pd.DataFrame, *, by: str, model: str = "", ax: Axes
             np.flatnonzero(nothing), np.full(nothing.sum(), 3.0), "x", color="0.5", ms=5, label="no value", zorder=3
         )
     ax.set_xticks(range(len(classes)), [str(name).removesuffix(" fifth") for name in classes])
-    ax.set(xlim=(-0.5, len(classes) - 0.5), ylim=(0, 100), ylabel="Inside [%]")
+    ax.set(xlim=(-0.5, len(classes) - 0.5), ylim=(0, 103), ylabel="Inside [%]")
     ax.set_xlabel("Fifth of the predicted value" if by == "predicted" else by.capitalize())
     return with_legend(ax)
 
