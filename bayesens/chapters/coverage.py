@@ -58,14 +58,15 @@ def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -
             continue
         tables = [coverage_table(rows, by=by, **options(results)) for rows in some.values()]
         first, shown = next(iter(some)), tables[0][tables[0]["by"] == by]
+        about = f"by {words}: {ESTIMANDS[first]}."
         parts += [
             Remark(coverage_words(shown, by)),
-            Drawing(f"{stem}_{by}", partial(_drawn, shown, by), f"Share of observations inside the intervals of each model, by "
-                    f"{words}: {ESTIMANDS[first]}. Dashed: what is promised; bars: 90 % intervals, where there are clusters "
-                    "enough.", f"Coverage of central intervals by {words}, one panel a model.", wide=True),
-            Sheet(f"{stem}_{by}", pd.concat(tables, ignore_index=True),
-                  f"Coverage and mean width{units} of intervals by {words}: {ESTIMANDS[first]}.", "Brackets hold 90 % intervals, over what the column interval of the file says.",
-                  shown=_shown(shown), digits=3, heads=2),
+            Drawing(f"{stem}_{by}", partial(_drawn, shown, by), f"Share of observations inside the intervals of each model, {about} "
+                    "Dashed: what is promised; bars: 90 % intervals, where there are clusters enough.",
+                    f"Coverage of central intervals by {words}, one panel a model.", wide=True),
+            Sheet(f"{stem}_{by}", pd.concat(tables, ignore_index=True), f"Coverage and mean width{units} of intervals {about}",
+                  "Brackets hold 90 % intervals, over what the column interval of the file says.", shown=_shown(shown), digits=3,
+                  heads=2),
         ]  # fmt: skip
     return parts
 
