@@ -61,7 +61,7 @@ def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -
         about = f"by {words}: {ESTIMANDS[first]}."
         parts += [
             Remark(coverage_words(shown, by)),
-            Drawing(f"{stem}_{by}", partial(_drawn, shown, by), f"Share of observations inside the intervals of each model, {about} "
+            Drawing(f"{stem}_{by}", partial(_drawn, shown, by), f"Share of observations inside intervals, {about} "
                     "Dashed: what is promised; bars: 90 % intervals, where there are clusters enough.",
                     f"Coverage of central intervals by {words}, one panel a model.", wide=True),
             Sheet(f"{stem}_{by}", pd.concat(tables, ignore_index=True), f"Coverage and mean width{units} of intervals {about}",
