@@ -246,6 +246,8 @@ def _interval_values(rows: xr.Dataset, levels: Sequence[float]) -> dict[str, dic
     if not models:
         raise ValueError(f"{listed(rows['model'].values.tolist())} are point predictions, which have no intervals; give rows of "
                          "compare(), with a model among them")  # fmt: skip
+    if not len(levels):
+        raise ValueError("levels is empty; wanted levels of predictive intervals: levels=(0.5, 0.9)")
     found = {}
     for model in models:
         mine = rows.sel(model=model)

@@ -211,6 +211,8 @@ def test_levels_that_the_rows_lack_are_named(rows):
         be.coverage_table(rows, levels=[0.7])
     with pytest.raises(ValueError, match=r"levels has 0\.5, and the rows have intervals of 0\.9; take some of these"):
         be.coverage_table(made_up())
+    with pytest.raises(ValueError, match="levels is empty; wanted levels of predictive intervals"):
+        be.coverage_table(rows, levels=())
     assert set(be.coverage_table(rows, levels=[0.8, 0.95])["level"]) == {0.8, 0.95}
 
 
