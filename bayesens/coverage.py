@@ -332,8 +332,7 @@ def _furthest(lines: pd.DataFrame, by: str) -> str:
     text = (f"By {named}, coverage is furthest from nominal for {worst['model']} in {_called(worst, by)}: its "
             f"{100 * worst['level']:g} % intervals hold {100 * worst['coverage']:.1f} % of {worst['n']:,} "
             "observations")  # fmt: skip
-    if "coverage_low" in lines and np.isfinite(worst["coverage_low"]):
-        text += f" ({100 * worst['coverage_low']:.0f} to {100 * worst['coverage_high']:.0f} % when resampled)"
+    text += _how_sure(worst) if "coverage_low" in lines else ""
     largest = lines.loc[gap.groupby(lines["model"], sort=False).idxmax()]  # the worst class of every model
     if len(largest) > 1:
         gaps = (largest["coverage"] - largest["level"]).abs()
@@ -341,6 +340,15 @@ def _furthest(lines: pd.DataFrame, by: str) -> str:
         text += (f"; {nearest['model']} stays nearest, with a largest gap of {100 * gaps.min():.1f} points, of its "
                  f"{100 * nearest['level']:g} % intervals in {_called(nearest, by)}")  # fmt: skip
     return f"{text}."
+
+
+def _how_sure(line: Any) -> str:
+    """The interval of a coverage, and whether it leaves out what was promised."""
+    low, high, promised = line["coverage_low"], line["coverage_high"], line["level"]
+    if not np.isfinite(low):
+        return ""  # too few clusters, or all rows inside
+    doubt = f", which does not tell it from {100 * promised:g} %" if low <= promised <= high else ""
+    return f" ({100 * low:.0f} to {100 * high:.0f} % when resampled{doubt})"
 
 
 def _called(line: Any, by: str) -> str:

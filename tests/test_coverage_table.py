@@ -233,6 +233,17 @@ def test_words_name_the_worst_class_and_the_best_model(rows):
         coverage_words(table, "season")
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.7, 0.85, " (70 to 85 % when resampled);"), (0.7, 0.92, " (70 to 92 % when resampled, which does not tell it from 90 %);"),
+     (np.nan, np.nan, "observations;")],
+)  # fmt: skip
+def test_words_say_what_chance_may_make(low, high, said):
+    table = pd.DataFrame({"model": ["BMA", "HBM"], "by": "season", "group": "DJF", "n": 40, "level": 0.9, "note": "",
+                          "coverage": [0.8, 0.91], "coverage_low": low, "coverage_high": high})  # fmt: skip
+    assert said in coverage_words(table, "season")
+
+
 def test_the_figure_draws_each_level_its_promise_and_what_has_no_value():
     table = pd.DataFrame({
         "model": "BMA", "by": "predicted", "group": np.repeat(["lowest fifth", "highest fifth"], 2), "level": [0.5, 0.9] * 2,
