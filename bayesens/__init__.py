@@ -17,6 +17,7 @@ _HOME = {
     "default_estimators": "estimators",
     "common_rows": "scored_rows", "paired_differences": "evaluation", "product_table": "evaluation",
     "score_table": "evaluation",
+    "coverage_table": "coverage",
     "SufficientStatistics": "streaming",
     "OnMembers": "comparison", "compare": "comparison", "dependence": "member_dependence",
     "fit": "inference",
@@ -48,6 +49,7 @@ __all__ = [
     "add",
     "common_rows",
     "compare",
+    "coverage_table",
     "cross_fit",
     "default_estimators",
     "dependence",
@@ -68,6 +70,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from bayesens.comparison import OnMembers, compare
+    from bayesens.coverage import coverage_table
     from bayesens.ensemble import Ensemble
     from bayesens.estimators import default_estimators
     from bayesens.evaluation import paired_differences, product_table, score_table

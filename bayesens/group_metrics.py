@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bayesens.checks import check_known, warn
 from bayesens.columns import listed
 from bayesens.resample import Clusters, Replicates
-from bayesens.row_resampling import GROUP, Resampling, resampling
+from bayesens.row_resampling import Resampling, resampling
 from bayesens.scored_rows import SCORES
 from bayesens.skill import skill
 
@@ -110,9 +110,7 @@ def row_groups(
         if missing := int((label == "").sum()):
             warn(f"{missing} of {len(label)} rows have no {name}: they count in '{POOLED}' alone")
         parts = [np.flatnonzero(label == level) for level in levels]
-        # Where a level lies within one group held out, the levels themselves are drawn, and not what is in them.
-        whole = design.kind == GROUP and all(design.clusters(where).stations == 1 for where in parts)
-        drawn = design.drawn(random_seed, strata=None if whole else label)
+        whole, drawn = design.whole(parts), design.drawn_within(label, random_seed)
         groups = [_group(rows, where, level, name, design, drawn) for where, level in zip(parts, levels, strict=True)]
         yield from groups
         if groups:

@@ -26,6 +26,7 @@ from bayesens.collinear import constant
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.estimators import default_estimators, seeded
+from bayesens.feature_columns import check_columns, ensemble_beside, model_columns
 from bayesens.member_fits import run, seed_of
 from bayesens.models import BMA
 
@@ -42,6 +43,10 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
 
     Every row that is predicted counts as one of a new station, also where the station was among `groups`: effects of
     stations, in models that have them, are averaged over, and widen the distribution.
+
+    A model that looks at covariates, such as ``BMA(bias_covariates=("elevation",), scale=("mean", "elevation"))``, takes them
+    from the columns of `X` of these names, at fit and at predict: `X` is then a table. Members learn from these columns as from
+    all others. A row that lacks a covariate of the biases has no prediction (NaN).
 
     Where a model cannot be fitted, a warning says why, and a plain rule stands in. A member whose held-out predictions
     are constant is left out. If a member reproduces the target exactly, if no member is left, if the target is constant,
@@ -75,6 +80,8 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         The fit of the model to the held-out predictions.
     weights_ : dict of str to float
         Posterior mean weight of each member, 0 where left out; only if the model has weights.
+    covariates_ : tuple of str
+        Columns of `X` that the model looks at.
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 
@@ -152,7 +159,8 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         Raises
         ------
         ValueError, TypeError
-            Data that scikit-learn refuses, folds that do not hold every row out once, and what `bayesens.fit` refuses.
+            Data that scikit-learn refuses, folds that do not hold every row out once, covariates of the model that are no
+            columns of `X`, and what `bayesens.fit` refuses.
 
         Warns
         -----
@@ -160,9 +168,11 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
             Where the plain rule stands in for the model, and as `bayesens.fit` does.
         """
         members = self._members()
+        asked = model_columns(self._model(), X, members)
         table, target = validate_data(self, X, y, dtype=_kind(X), ensure_all_finite=_finite(X), y_numeric=True,
                                       ensure_min_samples=2)  # fmt: skip
         table, target = (X if _is_frame(X) else table), np.asarray(target, dtype=np.float64)
+        self.covariates_ = asked
         site = None if groups is None else np.asarray(groups)
         check_consistent_length(target, site)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -172,8 +182,11 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
                 for name, one in members.items()]  # fmt: skip
         self.estimators_ = run(jobs, "Fitting members", self.n_jobs, False)
         self.named_estimators_ = Bunch(**dict(zip(members, self.estimators_)))
-        self._fuse(pd.DataFrame(held_out, columns=list(members)), target, site, seed)
+        self._fuse(pd.DataFrame(held_out, columns=list(members)), X, target, site, seed)
         return self
+
+    def _model(self) -> Any:
+        return BMA() if self.model is None else self.model
 
     def _members(self) -> dict[str, Any]:
         if self.estimators is None:
@@ -208,21 +221,21 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
             found[folds[k][1], j] = values
         return found
 
-    def _fuse(self, held_out: pd.DataFrame, y: NDArray[np.float64], site: Any, seed: int) -> None:
+    def _fuse(self, held_out: pd.DataFrame, X: Any, y: NDArray[np.float64], site: Any, seed: int) -> None:
         """Fit the model to held-out predictions, or the plain rule where it cannot be."""
         names = [str(name) for name in held_out]
         self.fit_, self._sd = None, 0.0
         self.__dict__.pop("weights_", None)
         exact = [name for name in names if _is_target(held_out[name].to_numpy(), y)]
         kept = [name for name in names if not constant(held_out[name].to_numpy())]
-        model = BMA() if self.model is None else self.model
+        model = self._model()
         if constant(y):
             return self._plain(held_out, y, names, "the target is constant")
         if exact:
             return self._plain(held_out, y, exact, f"member(s) {listed(exact)} reproduce the target exactly")
         if not kept:
             return self._plain(held_out, y, names, "every member is constant in rows that it did not see")
-        ensemble = _ensemble(held_out[kept], y, site)
+        ensemble = ensemble_beside(held_out[kept], X, self.covariates_, observation=y, site=site)
         wanted = model.n_parameters(ensemble)
         if len(y) < wanted:
             return self._plain(held_out, y, kept, f"{len(y)} rows are fewer than the model's {wanted} parameters")
@@ -241,7 +254,7 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         self.weights_ = {name: (name in used) / len(used) for name in map(str, held_out)}
         error = y - held_out[used].to_numpy().mean(axis=1)
         self._sd = float(np.sqrt(np.mean(error**2)))
-        warn(f"{type(self.model or BMA()).__name__} is not fitted, because {why}: the distribution is normal about the mean "
+        warn(f"{type(self._model()).__name__} is not fitted, because {why}: the distribution is normal about the mean "
              f"of {listed(used)}, with the standard deviation {self._sd:.3g} of its held-out errors")  # fmt: skip
 
     # Prediction ------------------------------------------------------------------------------------------------------
@@ -322,14 +335,16 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
             noise = np.random.default_rng(seed).standard_normal((len(members), n_samples))
             return self._plain_mean(members)[:, None] + self._sd * noise
         with _new_sites():
-            drawn = prediction.draw(self.fit_, self._new(members), size=n_samples, random_seed=seed, model=self.model)
+            drawn = prediction.draw(
+                self.fit_, self._new(members, X), size=n_samples, random_seed=seed, model=self.model
+            )
         return drawn.transpose("obs", "sample").to_numpy()
 
     def _predicted(self, X: ArrayLike, quantiles: Sequence[float]) -> xr.Dataset:
         members = self._member_predictions(X)
         if self.fit_ is not None:
             with _new_sites():
-                return prediction.predict(self.fit_, self._new(members), quantiles=quantiles, model=self.model)
+                return prediction.predict(self.fit_, self._new(members, X), quantiles=quantiles, model=self.model)
         levels = np.asarray(quantiles, dtype=np.float64)
         if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"quantiles is {quantiles!r}; wanted a list of levels between 0 and 1")
@@ -340,13 +355,15 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
 
     def _member_predictions(self, X: ArrayLike) -> pd.DataFrame:
         check_is_fitted(self, "estimators_")
+        check_columns(self.covariates_, X, self._model())
         checked = validate_data(self, X, dtype=_kind(X), ensure_all_finite=_finite(X), reset=False)
         table = X if _is_frame(X) else checked
         return pd.DataFrame({name: one.predict(table) for name, one in self.named_estimators_.items()})
 
-    def _new(self, members: pd.DataFrame) -> Ensemble:
+    def _new(self, members: pd.DataFrame, X: Any) -> Ensemble:
         assert self.fit_ is not None
-        return Ensemble.from_frame(members, members=json.loads(self.fit_.attrs["bayesens_members"]))
+        used = json.loads(self.fit_.attrs["bayesens_members"])
+        return ensemble_beside(members[used], X, self.covariates_)
 
     def _plain_mean(self, members: pd.DataFrame) -> NDArray[np.float64]:
         return members.to_numpy() @ np.array([self.weights_[str(name)] for name in members])
@@ -396,15 +413,6 @@ def _is_target(prediction: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
     f, centred = prediction - prediction.mean(), y - y.mean()
     residual = centred - f * (f @ centred) / (f @ f)
     return bool(np.std(residual) <= EXACT * np.std(y))
-
-
-def _ensemble(held_out: pd.DataFrame, y: NDArray[np.float64], site: Any) -> Ensemble:
-    """Member predictions, target and stations as one table, under names that no member has."""
-    names = [str(name) for name in held_out]
-    columns = {"observation": y} | ({} if site is None else {"site": site})
-    roles = {role: next(r for r in (role, f"{role}_", f"{role}__") if r not in names) for role in columns}
-    table = held_out.assign(**{roles[role]: values for role, values in columns.items()})
-    return Ensemble.from_frame(table, members=names, **roles)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ whatever is particular to it, so that stations drawn one by one would make any c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,6 +70,15 @@ class Resampling:
         )
         drawn = leave_out(drawn) if self.replicates else drawn
         return Replicates(drawn.station[self.cluster], drawn.block)
+
+    def drawn_within(self, label: NDArray[np.str_], random_seed: int | None) -> Replicates:
+        """The same, label by label where stations have one each; labels within one group held out are drawn as that group is."""
+        parts = [np.flatnonzero(label == level) for level in np.unique(label) if level != ""]
+        return self.drawn(random_seed, strata=None if self.whole(parts) else label)
+
+    def whole(self, parts: Sequence[NDArray[np.intp]]) -> bool:
+        """Whether each part of the rows lies within one group held out: then these are drawn, and not what is in them."""
+        return self.kind == GROUP and all(self.clusters(where).stations == 1 for where in parts)
 
     def clusters(self, where: NDArray[np.intp] | slice = slice(None)) -> Clusters:
         """What an interval over these rows rests on."""

@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from bayesens.collinear import ROUNDING
 from bayesens.resample import Replicates
 
-__all__ = ["MIN_ROWS", "MIN_STATIONS", "skill"]
+__all__ = ["MIN_ROWS", "MIN_STATIONS", "replicate_means", "skill"]
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -69,6 +69,37 @@ def skill(
     floor = ROUNDING**2 * np.array([np.square(prediction).max(), np.square(y).max()])
     found = [_of_replicates(rows, drawn.station[:, part], drawn.block[:, part], shift, floor) for part in parts]
     return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+
+
+def replicate_means(means: Mapping[str, Array], station: Codes, block: Codes, drawn: Replicates) -> dict[str, Array]:
+    """Means of scores of rows in every replicate, where nothing else of `skill` is wanted.
+
+    Parameters
+    ----------
+    means, station, block, drawn
+        As in `skill`.
+
+    Returns
+    -------
+    dict of str to array (replicate)
+        NaN where a replicate has no row.
+
+    Examples
+    --------
+    >>> drawn = Replicates(np.array([[1.0, 2.0], [1.0, 0.0]]), np.ones((1, 2)))
+    >>> replicate_means({"inside": np.array([1.0, 0.0])}, np.array([0, 1]), np.zeros(2, dtype=int), drawn)["inside"].tolist()
+    [0.5, 1.0]
+    """
+    shape, size = (len(drawn.station), len(drawn.block)), drawn.station.shape[1]
+    ones = {"": np.ones(len(station))}  # no score has an empty name
+    cells = {name: csr_array((each, (station, block)), shape=shape) for name, each in (ones | dict(means)).items()}
+    total = {name: np.empty(size) for name in cells}
+    for start in range(0, size, CHUNK):
+        part = slice(start, start + CHUNK)
+        for name, cell in cells.items():
+            total[name][part] = np.einsum("sr,sr->r", drawn.station[:, part], cell @ drawn.block[:, part])
+    some = np.where(total[""] > 0, total[""], np.nan)
+    return {name: total[name] / some for name in means}
 
 
 def _cells(prediction: Array, y: Array, means: Mapping[str, Array], station: Codes, block: Codes,

@@ -22,6 +22,7 @@ from bayesens.atomic import check_writable, file_name, move, remove, write_atomi
 from bayesens.chapters import Chapter
 from bayesens.chapters.assumptions import assumptions
 from bayesens.chapters.calibration import calibration
+from bayesens.chapters.coverage import coverage
 from bayesens.chapters.data import data as data_chapter
 from bayesens.chapters.data import data_line
 from bayesens.chapters.drivers import drivers
@@ -368,6 +369,7 @@ def _chapters(results: StudyResults, table: pd.DataFrame, differences: pd.DataFr
         members_chapter(results),
         scores(results, table, differences),
         calibration(results),
+        coverage(results),
     ]
     if results.ladder:
         chapters.append(ladder_chapter(results))

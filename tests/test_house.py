@@ -30,6 +30,7 @@ PUBLIC = [
     "add",
     "common_rows",
     "compare",
+    "coverage_table",
     "cross_fit",
     "default_estimators",
     "dependence",

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.model_selection import GridSearchCV, GroupKFold, ShuffleSplit, cross_val_predict
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, ShuffleSplit, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -141,6 +141,129 @@ def test_tables_keep_their_names():
     model = simple().fit(frame, y)
     assert model.feature_names_in_.tolist() == ["rain", "heat"]
     assert model.estimators_[0].feature_names_in_.tolist() == ["rain", "heat"]
+
+
+# Covariates of the model ----------------------------------------------------------------------------------------------
+
+OWN = be.BMA(bias_covariates=("elevation",), scale=("mean", "slope"))
+
+
+def places(n=300, seed=1):
+    """Features of rows whose members err with the elevation, under an index that starts elsewhere."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"rain": rng.normal(size=n), "elevation": rng.uniform(0, 2, n), "slope": rng.uniform(0, 1, n)},
+                         index=np.arange(n) + 1000)  # fmt: skip
+    y = frame["rain"] + 3 * frame["elevation"] ** 2 + rng.normal(size=n) * np.exp(frame["slope"])
+    return frame, y
+
+
+class _Rain(LinearRegression):
+    """A member that looks at the rain alone."""
+
+    def fit(self, X, y):
+        return super().fit(X[["rain"]], y)
+
+    def predict(self, X):
+        return super().predict(X[["rain"]])
+
+
+def of_rain(model=OWN, **options):
+    members = [("rain", _Rain()), ("tree", DecisionTreeRegressor(max_depth=3, random_state=0))]
+    return EnsembleRegressor(members, model, **({"method": "em", "random_state": 0} | options))
+
+
+def test_covariates_of_the_model_are_columns_of_the_features_as_in_the_chain_by_hand():
+    X, y = places()
+    found = of_rain().fit(X, y)
+    assert found.covariates_ == ("elevation", "slope")
+    members = dict(of_rain().estimators)
+    held = {k: cross_val_predict(m, X, y, cv=KFold(5)) for k, m in members.items()}
+    roles = {"members": list(members), "covariates": ["elevation", "slope"]}
+    beside = X[["elevation", "slope"]].reset_index(drop=True)
+    ensemble = be.Ensemble.from_frame(pd.DataFrame(held).join(beside).assign(y=y.to_numpy()), observation="y", **roles)
+    tree = be.fit(OWN, ensemble, method="em")
+    np.testing.assert_allclose(found.fit_["posterior"]["weight"], tree["posterior"]["weight"])
+    new, _ = places(40, seed=2)
+    table = pd.DataFrame({k: m.fit(X, y).predict(new) for k, m in members.items()})
+    table = table.join(new[["elevation", "slope"]].reset_index(drop=True))
+    wanted = be.predict(tree, be.Ensemble.from_frame(table, **roles), quantiles=(0.05, 0.95))
+    mean, sd = found.predict(new, return_std=True)
+    np.testing.assert_allclose(mean, wanted["mean"])
+    np.testing.assert_allclose(sd, wanted["sd"])
+    np.testing.assert_allclose(found.predict_interval(new), wanted["quantile_value"])
+    assert found.sample_y(new, 3).shape == (40, 3)
+
+
+def test_covariates_of_the_model_make_a_difference():
+    """The member of rain alone is wrong by the elevation, which the model corrects and a model without covariates cannot."""
+    X, y = places()
+    new, truth = places(400, seed=2)
+    members = [("rain", _Rain())]
+    fits = [EnsembleRegressor(members, model, method="em").fit(X, y) for model in (OWN, be.BMA(scale=()))]
+    error = [np.std(truth.to_numpy() - one.predict(new)) for one in fits]
+    assert error[0] < 0.75 * error[1]
+    assert EnsembleRegressor(members, be.BMA(), method="em").fit(X, y).covariates_ == ()
+
+
+def test_the_index_of_the_rows_does_not_matter():
+    X, y = places()
+    one, other = of_rain().fit(X, y), of_rain().fit(X.reset_index(drop=True), y.to_numpy())
+    np.testing.assert_array_equal(one.predict(X), other.predict(X.reset_index(drop=True)))
+
+
+def test_places_are_columns_of_the_features_too():
+    X, y = places()
+    X = X.rename(columns={"elevation": "lon", "slope": "lat"})
+    found = of_rain(be.BMA(bias_covariates=("lon",), scale=("mean", "lat"))).fit(X, y)
+    assert found.covariates_ == ("lon", "lat")
+    assert np.isfinite(found.predict(X)).all()
+
+
+def test_a_model_with_covariates_is_cloned_and_searched_as_any_parameter():
+    regressor = of_rain()
+    assert regressor.get_params()["model"] is OWN
+    again = clone(regressor)
+    assert again.get_params()["model"] == OWN
+    X, y = places(120)
+    search = GridSearchCV(regressor, {"model": [OWN, be.BMA()]}, cv=3, error_score="raise").fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    np.testing.assert_array_equal(again.fit(X, y).predict(X), regressor.fit(X, y).predict(X))
+
+
+def test_a_row_without_a_covariate_of_the_biases_has_no_prediction_and_one_without_that_of_widths_is_typical():
+    X, y = places()
+    fitted = EnsembleRegressor([("rain", _Rain())], OWN, method="em").fit(X, y)
+    new = X.head(3).copy()
+    new.iloc[0, 1] = new.iloc[1, 2] = np.nan
+    with pytest.warns(UserWarning, match="elevation"):
+        found = fitted.predict(new)
+    assert np.isnan(found).tolist() == [True, False, False]
+
+
+def test_covariates_that_are_missing_are_named_in_one_sentence():
+    X, y = places(60)
+    with pytest.raises(ValueError, match=r"BMA asks for the column 'elevation', 'slope', and X is ndarray without names of "
+                       r"columns; give a pandas\.DataFrame with it, to fit and to predict alike, or leave it out"):  # fmt: skip
+        simple(model=OWN).fit(X.to_numpy(), y)
+    with pytest.raises(
+        ValueError, match="BMA asks for the column 'slope', and X has 'rain', 'elevation'; give a pandas"
+    ):
+        of_rain().fit(X.drop(columns="slope"), y)
+    fitted = of_rain().fit(X, y)
+    with pytest.raises(
+        ValueError, match="BMA asks for the column 'elevation', and X has 'rain', 'slope'; give a pandas"
+    ):
+        fitted.predict(X.drop(columns="elevation"))
+    with pytest.raises(ValueError, match="X is ndarray without names"):
+        fitted.predict_interval(X.to_numpy())
+    with pytest.raises(
+        ValueError, match="asks for the column 'elevation', and a member has that name; rename the member"
+    ):
+        EnsembleRegressor([("elevation", LinearRegression())], OWN).fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"BMA\(scale=\('season',\)\) asks for dates, and features have none; give X the sine"
+    ):
+        of_rain(be.BMA(scale=("season",))).fit(X, y)
 
 
 def test_constant_target_and_exact_member_take_the_plain_rule():

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import bayesens as be
 from bayesens import simulate
 from bayesens.cli import app
+from bayesens.coverage import coverage_words
 from bayesens.evaluation import score_table
 from bayesens.member_fits import FittedMembers, MemberError
 from bayesens.representativeness import variance_components
@@ -114,6 +115,24 @@ def test_the_table_of_scores_has_its_columns_and_the_numbers_of_the_library(smal
         for name in COLUMNS[5:]:
             np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6, err_msg=name)
     pd.testing.assert_frame_equal(done.scores.reset_index(drop=True), scores.fillna({"by": ""}), rtol=1e-12)
+
+
+def test_coverage_by_class_is_that_of_the_library_and_stands_in_the_report(small):
+    folder, done = small
+    frame = pd.read_csv(folder / "t.csv", parse_dates=["date"])
+    ensemble = be.Ensemble.from_frame(frame, members=["rf", "xgb"], observation="sm", site="station", group="network",
+                                      time="date", units="m3 m-3")  # fmt: skip
+    models = {"BMA": be.BMA(sigma="shared"), "Equal weights": be.EqualWeights()}
+    rows = be.compare(models, ensemble, estimand="site", folds=3, method="em", random_seed=1, progressbar=False)
+    page = (folder / "out" / "report.html").read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert "Coverage by predicted value and season" in page
+    for by in ("predicted", "season"):
+        found = pd.read_csv(folder / "out" / "tables" / f"coverage_by_{by}.csv").astype({"by": object, "note": object})
+        found = found.query("estimand == 'site'").fillna({"by": "", "note": ""}).reset_index(drop=True)
+        wanted = be.coverage_table(rows, by=by, replicates=100, block=10, random_seed=1)
+        pd.testing.assert_frame_equal(found, wanted, rtol=1e-6, check_dtype=False)
+        assert f"figures/coverage_by_{by}.svg" in done.files
+        assert coverage_words(wanted, by) in page
 
 
 def test_predictions_and_fits_are_those_of_the_models(small):
@@ -371,6 +390,7 @@ def test_the_ladder_and_priors_of_a_study(tmp_path):
     rungs = read(tmp_path, "ladder_scores").query("estimand == 'site'").set_index("model")["crps"]
     line = steps.query("estimand == 'site' and effect == 'HBM or BMA'").iloc[0]
     assert line["difference"] == pytest.approx(100 * (rungs["HBM"] / rungs["BMA"] - 1))
+    assert set(read(tmp_path, "ladder_coverage_by_predicted")["model"]) == set(rungs.index)
     assert {"power_scaling_bma", "prior_bma", "left_out_bma", "weights_bma"} <= {Path(name).stem for name in done.files}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "With the same group and site effects, HBM against BMA" in page

@@ -10,7 +10,7 @@ import pandas as pd
 from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure, named
 from bayesens.study_results import StudyResults
 
-__all__ = ["calibration", "coverage_table"]
+__all__ = ["calibration", "levels_table"]
 
 
 def calibration(results: StudyResults) -> Chapter:
@@ -24,7 +24,7 @@ def calibration(results: StudyResults) -> Chapter:
     -------
     Chapter
     """
-    table = coverage_table(results)
+    table = levels_table(results)
     rows = results.held[results.estimand].rows
     names = [name for name in results.models if name in rows["model"].values]
     parts: list[Any] = [
@@ -43,7 +43,7 @@ def calibration(results: StudyResults) -> Chapter:
     return Chapter("Calibration", tuple(parts), "calibration")
 
 
-def coverage_table(results: StudyResults) -> pd.DataFrame:
+def levels_table(results: StudyResults) -> pd.DataFrame:
     """Coverage and mean width by estimand, model and level, with quartiles over stations.
 
     Parameters

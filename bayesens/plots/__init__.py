@@ -6,7 +6,7 @@ Okabe-Ito palette), lightness, marker and line, so that they stay apart in grey 
 
 from __future__ import annotations
 
-from bayesens.plots.calibration import coverage, pit, quantile_reliability, reliability
+from bayesens.plots.calibration import coverage, coverage_by_class, pit, quantile_reliability, reliability
 from bayesens.plots.dependence import dependence
 from bayesens.plots.ladder import ladder
 from bayesens.plots.leave_one_out import loo_differences, loo_pit
@@ -23,6 +23,7 @@ __all__ = [
     "biases",
     "correlations",
     "coverage",
+    "coverage_by_class",
     "dependence",
     "differences",
     "event_probability",

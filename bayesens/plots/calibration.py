@@ -10,12 +10,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from bayesens.checks import check_known
 from bayesens.plots.axes import COLOR, INK, bare_axes, look, quantile_rows, with_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["coverage", "pit", "quantile_reliability", "reliability"]
+__all__ = ["coverage", "coverage_by_class", "pit", "quantile_reliability", "reliability"]
 
 
 def pit(values: ArrayLike, *, bins: int = 10, level: float = 0.95, ax: Axes | None = None) -> Axes:
@@ -132,6 +133,76 @@ def coverage(
     ax.set(xlabel="Nominal coverage [%]", ylabel="Observed coverage [%]", xlim=(0, 100), ylim=(0, 100))
     ax.set_aspect("equal")
     return with_legend(ax)
+
+
+def coverage_by_class(table: pd.DataFrame, *, by: str, model: str = "", ax: Axes | None = None) -> Axes:
+    """Share of observations inside the intervals of one model, class by class, with a line at what each level promises.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `bayesens.coverage_table`: ``model``, ``by``, ``group``, ``level``, ``coverage``, and optionally
+        ``coverage_low`` and ``coverage_high``. Classes are drawn in the order of the table, one line a level.
+    by : str
+        Whose classes: "predicted", "season" or a label.
+    model : str, optional
+        Of a table of several models, the one that is drawn.
+    ax : Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    Axes
+        A class without a value has a cross at the foot of the axes, and its line is broken there.
+
+    Raises
+    ------
+    KeyError
+        If the table lacks a column, the classes or the model.
+    ValueError
+        Several lines of a class and level, as of two models or estimands.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"model": "BMA", "by": "season", "group": ["DJF", "JJA"], "level": 0.9, "coverage": [0.95, 0.8]})
+    >>> ax = coverage_by_class(table, by="season")
+    >>> [text.get_text() for text in ax.get_xticklabels()], ax.lines[1].get_ydata().tolist()
+    (['DJF', 'JJA'], [95.0, 80.0])
+    """
+    check_known(["model", "by", "group", "level", "coverage"], table.columns, kind="column", where="the table")
+    check_known([by], [name for name in table["by"].unique() if name], kind="classes by", where="the table")
+    lines = table[table["by"] == by]
+    if model:
+        check_known([model], lines["model"].unique(), kind="model", where="the table")
+        lines = lines[lines["model"] == model]
+    if (twice := lines.duplicated(["group", "level"])).any():
+        raise ValueError(f"the class {lines[twice].iloc[0]['group']!r} has several lines of one level; give model=..., and "
+                         "select one estimand")  # fmt: skip
+    classes, levels = list(dict.fromkeys(lines["group"])), sorted(lines["level"].unique(), reverse=True)
+    ax = bare_axes(ax, (3.6, 3.0))
+    for i, level in enumerate(levels):
+        _class_line(ax, lines[lines["level"] == level].set_index("group").loc[classes], level, i)
+    nothing = lines.groupby("group", sort=False)["coverage"].count().loc[classes].to_numpy() == 0
+    if nothing.any():
+        ax.plot(
+            np.flatnonzero(nothing), np.full(nothing.sum(), 3.0), "x", color="0.5", ms=5, label="no value", zorder=3
+        )
+    ax.set_xticks(range(len(classes)), [str(name).removesuffix(" fifth") for name in classes])
+    ax.set(xlim=(-0.5, len(classes) - 0.5), ylim=(0, 103), ylabel="Inside [%]")
+    ax.set_xlabel("Fifth of the predicted value" if by == "predicted" else by.capitalize())
+    return with_legend(ax)
+
+
+def _class_line(ax: Axes, lines: pd.DataFrame, level: float, i: int) -> None:
+    """Coverage of one level, class by class."""
+    color, marker, line = look(i)
+    ax.axhline(100 * level, color=color, lw=0.9, ls=(0, (4, 3)), zorder=1)
+    x = np.arange(len(lines)) + (0.08 if i % 2 else -0.08)  # so that intervals of two levels do not cover each other
+    if {"coverage_low", "coverage_high"} <= set(lines):
+        low, high = (100 * lines[f"coverage_{end}"].to_numpy(float) for end in ("low", "high"))
+        ax.vlines(x, low, high, color=color, lw=1.2, zorder=2)
+    ax.plot(x, 100 * lines["coverage"].to_numpy(float), color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white", mew=0.6,
+            label=f"{100 * level:g} % intervals", zorder=3)  # fmt: skip
 
 
 def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:

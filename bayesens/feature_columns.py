@@ -1,0 +1,115 @@
+"""Columns of features that the model which combines members looks at: they go past the members into its ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from bayesens.checks import covariate_names
+from bayesens.columns import listed
+from bayesens.ensemble import Ensemble
+from bayesens.likelihoods.widths import columns_asked
+
+__all__ = ["check_columns", "ensemble_beside", "model_columns"]
+
+PLACES = ("lon", "lat")  # columns that an ensemble has as places, and not as covariates
+
+
+def model_columns(model: Any, X: Any, members: Iterable[str]) -> tuple[str, ...]:
+    """Columns of features that a model looks at, each there and named as nothing else is.
+
+    Parameters
+    ----------
+    model : model
+    X : array_like or pandas.DataFrame (row, feature)
+    members : iterable of str
+        Names that no such column may have.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ValueError
+        A column that is not there or that a member is called as, a model that asks for dates.
+
+    Examples
+    --------
+    >>> from bayesens.models import BMA
+    >>> X = pd.DataFrame({"rain": [1.0, 2.0], "elevation": [10.0, 30.0]})
+    >>> model_columns(BMA(bias_covariates=("elevation",), scale=("mean",)), X, ["rf"])
+    ('elevation',)
+    """
+    asked, name = columns_asked(model), type(model).__name__
+    widths = getattr(model, "scale", None)
+    if isinstance(widths, tuple) and "season" in widths:
+        raise ValueError(f"{name}(scale={widths!r}) asks for dates, and features have none; give X the sine and cosine of the "
+                         "day of the year as two columns, and name these in scale=")  # fmt: skip
+    covariate_names([each for each in asked if each not in PLACES], f"{name}'s covariates")
+    if both := sorted(set(asked) & set(members)):
+        raise ValueError(f"{name} asks for the column {listed(both)}, and a member has that name; rename the member")
+    check_columns(asked, X, model)
+    return asked
+
+
+def check_columns(asked: Sequence[str], X: Any, model: Any) -> None:
+    """Refuse features without the columns that a model looks at.
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> from bayesens.models import BMA
+    >>> check_columns(["elevation"], np.zeros((5, 2)), BMA(bias_covariates=("elevation",)))
+    Traceback (most recent call last):
+    ...
+    ValueError: BMA asks for the column 'elevation', and X is ndarray without names of columns; give a pandas.DataFrame with ...
+    """
+    table = isinstance(X, pd.DataFrame)
+    if lacking := [name for name in asked if not table or name not in X.columns]:
+        came = f"X has {listed(X.columns)}" if table else f"X is {type(X).__name__} without names of columns"
+        raise ValueError(f"{type(model).__name__} asks for the column {listed(lacking)}, and {came}; give a pandas.DataFrame "
+                         "with it, to fit and to predict alike, or leave it out of the model")  # fmt: skip
+
+
+def ensemble_beside(members: pd.DataFrame, X: Any, asked: Sequence[str], **values: ArrayLike | None) -> Ensemble:
+    """Put members, the model's covariates, and what else there is, into one table, under names that no other column has.
+
+    Parameters
+    ----------
+    members : DataFrame (row, member)
+        Rows counted from 0.
+    X : array_like or pandas.DataFrame (row, feature)
+        The same rows, under any index.
+    asked : sequence of str
+        Columns of `X` to go along; "lon" and "lat" become places.
+    **values : array_like (row), optional
+        By role, such as ``observation=y`` and ``site=station``; None for none.
+
+    Returns
+    -------
+    Ensemble
+
+    Examples
+    --------
+    >>> X = pd.DataFrame({"rain": [1.0, 2.0], "dem": [10.0, 30.0]}, index=[7, 8])
+    >>> made = ensemble_beside(pd.DataFrame({"rf": [1.0, 2.0], "site": [1.5, 2.5]}), X, ["dem"], site=["a", "b"])
+    >>> made.members, made.covariates, made.columns["site"]
+    (('rf', 'site'), ('dem',), 'site_')
+    """
+    beside = X[list(asked)].reset_index(drop=True) if asked else pd.DataFrame()
+    names, kept = [str(name) for name in members], [str(name) for name in beside]
+    table = pd.concat([members, beside], axis=1)
+    roles = {name: name for name in PLACES if name in kept}
+    for role, column in values.items():
+        if column is not None:
+            roles[role] = next(each for each in (role, f"{role}_", f"{role}__") if each not in (*names, *kept))
+            table[roles[role]] = np.asarray(column)
+    return Ensemble.from_frame(table, members=names, covariates=[name for name in kept if name not in PLACES], **roles)
