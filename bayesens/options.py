@@ -70,7 +70,7 @@ def _names(model: str, option: str, value: Any) -> tuple[str, ...] | None:
     if isinstance(value, str) or not all(isinstance(name, str) for name in value):
         raise TypeError(f"{model}({option}=...) is a sequence of names, such as ('mean', 'spread'); got {value!r}.")
     if len(set(value)) < len(tuple(value)):
-        raise ValueError(f"{model}({option}=...) names something twice: {value!r}.")
+        raise ValueError(f"{model}({option}=...) names something twice: {value!r}. Name each once.")
     return tuple(value)
 
 

@@ -17,7 +17,7 @@ from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.own_correction import CorrectedTable, Recipe, corrected_table, drawn_correction, history
 from bayesens.likelihoods.widths import DEFAULT
 from bayesens.priors import Prior, log_density
-from bayesens.row_checks import check_ties, warn_memorised, warn_outliers
+from bayesens.row_checks import check_ties, evened, warn_memorised, warn_outliers
 from bayesens.rows import Rows, flat, prediction_rows, training_rows
 from bayesens.transforms import transform
 
@@ -127,7 +127,8 @@ class CorrectedMembers:
         check_ties(y, rows.f[use][:, there], available, names)
         warn_memorised(y, table.corrected[use][:, there], available, names)
         if outliers:  # in units of each row's own width, so that large errors of large values are none
-            alike = _even(table)[use][:, there]
+            data = table.mixture
+            alike = evened(data.residual, data.available, data.x)[use][:, there]
             warn_outliers(np.zeros(len(alike)), alike, available, names)
 
     @property
@@ -284,16 +285,6 @@ def _same_family(prior: Any, default: Any) -> bool:
 def spare(members: int) -> float:
     """By how much the concentration of many members' weights is less than that of a few, so that all count no more together."""
     return min(1.0, FEW / members)
-
-
-def _even(table: CorrectedTable) -> np.ndarray:
-    """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member)."""
-    data = table.mixture
-    size = np.sqrt(np.sum(data.residual**2, axis=1) / np.maximum(data.available.sum(axis=1), 1))
-    log_size = np.log(np.maximum(size, 1e-12 * np.max(size, initial=1e-300)))
-    design = np.column_stack([np.ones(len(size)), data.x])
-    found = np.linalg.lstsq(design, log_size, rcond=None)[0]
-    return np.asarray(data.residual * np.exp(-(design[:, 1:] @ found[1:]))[:, None])
 
 
 def _normal(model: str, name: str, prior: Prior) -> tuple[float, float]:

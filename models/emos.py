@@ -20,8 +20,8 @@ mean spread v of the training rows, and the part of it that spread^2 v makes up 
     spread_share / (1 + r^2 / sd^2)
 
 with r, the sd of the observations' rounding and at least a thousandth of s0: sigma is r, not zero, at a share of one, because
-rows whose members agree exactly need some variance. With a share of zero and one width this is the linear pool with free weights. Under
-``transform="sqrt"`` the normal is censored at zero: an observed zero has the probability of all that lies below.
+rows whose members agree exactly need some variance. With a share of zero and ``scale=()`` this is the linear pool with free
+weights. Under ``transform="sqrt"`` the normal is censored at zero: an observed zero has the probability of all that lies below.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ import numpy as np
 import xarray as xr
 from scipy.special import log_ndtr
 
-from bayesens.corrected_predictive import mean_exponential, row_widths
 from bayesens.checks import warn
+from bayesens.corrected_predictive import mean_exponential, row_widths
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.em import Optimum
 from bayesens.likelihoods.widths import Widths, width_names
@@ -137,10 +137,16 @@ class EMOS:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.scale is None or "spread" in self.scale:
-            why = ": the variance has it already, by spread^2 s_i^2" if self.scale else ""
-            raise ValueError("EMOS(scale=...) names 'mean', 'season' or columns of the table, or is () for one width; got "
-                             f"{self.scale!r}{why}. Leave {'spread' if self.scale else 'it'!r} out.")  # fmt: skip
+        scale: Any = self.scale
+        if scale is None:
+            raise TypeError("EMOS(scale=...) is a sequence of names, such as ('mean', 'season'); got None. Write () for a width "
+                            "that follows the members' spread alone.")  # fmt: skip
+        if "spread" in scale:
+            raise ValueError(f"EMOS(scale=...) names 'mean', 'season' or columns of the table; got {scale!r}. Leave 'spread' "
+                             "out: the variance has it already, by spread^2 s_i^2.")  # fmt: skip
+        if self.widths is not None and (have := [line[0] for line in self.widths]) != list(width_names(self.scale)):
+            raise ValueError(f"EMOS(widths=...) standardises {have}, and scale={self.scale!r} has the columns "
+                             f"{list(width_names(self.scale))}; leave widths out, and the training rows give it.")  # fmt: skip
         for name in ("spread_scale", "sigma_floor"):
             if (value := getattr(self, name)) is not None and not (np.isfinite(value) and value > 0):
                 raise ValueError(f"EMOS({name}=...) must be positive; got {value!r}.")
@@ -183,7 +189,7 @@ class EMOS:
         )  # fmt: skip
 
     def _widths_of(self, rows: Rows, ensemble: Ensemble) -> Widths:
-        names, positive = width_names(self.scale, ensemble), bool(np.all(rows.y >= 0.0))
+        names, positive = width_names(self.scale), bool(np.all(rows.y >= 0.0))
         return Widths.of(names, rows.f, rows.available, ensemble, rows.index, positive=positive)
 
     def _covariates(self, rows: Rows, ensemble: Ensemble) -> np.ndarray:
@@ -196,11 +202,12 @@ class EMOS:
         rows = self._rows(ensemble)
         refuse_exact(rows, ensemble.members)
         warn_copies(ensemble, rows)
-        check_residuals(rows, ensemble.members, "linear", self.transform)
+        x = self.resolve(ensemble)._covariates(rows, ensemble)
+        check_residuals(rows, ensemble.members, "linear", self.transform, x)
 
     def n_parameters(self, ensemble: Ensemble) -> int:
         """Number of parameters."""
-        return ensemble.n_members + 3 + len(width_names(self.scale, ensemble))
+        return ensemble.n_members + 3 + len(width_names(self.scale))
 
     def _rows(self, ensemble: Ensemble) -> Rows:
         if ensemble.n_members < 2:
@@ -233,7 +240,7 @@ class EMOS:
         assert model.center is not None and model.unit is not None
         assert model.sigma_scale is not None and model.spread_scale is not None and model.sigma_floor is not None
         low = at_zero(rows, self.transform)
-        k, names, x = ensemble.n_members, width_names(self.scale, ensemble), model._covariates(rows, ensemble)
+        k, names, x = ensemble.n_members, width_names(self.scale), model._covariates(rows, ensemble)
         coords = {"member": list(ensemble.members)} | ({"scale_covariate": list(names)} if names else {})
         with pm.Model(coords=coords) as pymc_model:
             intercept = self.intercept_prior.create("intercept", scale=model.unit)
@@ -317,7 +324,7 @@ class EMOS:
         coords = {"member": np.array(ensemble.members)}
         if x.shape[1]:
             data["scale_slope"] = ("scale_covariate", found.slope)
-            coords["scale_covariate"] = np.array(width_names(self.scale, ensemble), dtype=np.str_)
+            coords["scale_covariate"] = np.array(width_names(self.scale), dtype=np.str_)
         none = np.ones(0)  # everything stands in the parameters
         optimum = Optimum(none, none, found.loglik, found.passes, found.converged, "least squares")
         return xr.Dataset(data, coords=coords), [optimum]

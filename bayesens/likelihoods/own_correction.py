@@ -194,7 +194,7 @@ def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, 
         corrected[lines.row, lines.member] = mean + lines.shift
         excess[lines.row, lines.member] = widened
         families.append(Family(members, lines.block_of, correction))
-    names = width_names(recipe.scale, ensemble)
+    names = width_names(recipe.scale)
     positive = bool(np.all(rows.y >= 0.0))
     widths = Widths.of(names, corrected, rows.available, ensemble, rows.index, positive=positive)
     residual = np.where(rows.available, rows.y[:, None] - corrected, 0.0)

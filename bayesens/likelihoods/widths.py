@@ -24,8 +24,14 @@ START = 0.25  # of the median, at which the logarithm starts
 SEASON = ("season_sin", "season_cos")
 
 
-def width_names(scale: Sequence[str], ensemble: Ensemble) -> tuple[str, ...]:
-    """Names of the covariates' columns: the season has two."""
+def width_names(scale: Sequence[str]) -> tuple[str, ...]:
+    """Names of the covariates' columns: the season has two.
+
+    Examples
+    --------
+    >>> width_names(("mean", "season"))
+    ('mean', 'season_sin', 'season_cos')
+    """
     out: list[str] = []
     for name in scale:
         out += SEASON if name == "season" else [name]
