@@ -26,7 +26,7 @@ from bayesens.heavy_tails import log_below, mean_rule, normal_rule, t_variables
 from bayesens.predictive import MEAN_BINS, PART_ROWS, SD_BINS, SPREAD_FOR_BINS, Moments, joined, row_classes, stacked
 from bayesens.threads import share_out
 
-__all__ = ["CorrectedDraws", "CorrectedMixture", "mean_exponential", "row_widths"]
+__all__ = ["CorrectedDraws", "CorrectedMixture"]
 
 MEMORY = 32e6  # bytes of log densities under all draws at a time
 # A row's width varies over draws with its covariates' coefficients: where its logarithm may vary by more than UNSURE,
@@ -430,19 +430,11 @@ def _mean_variance(
     for factor, scale in ((widening, 1.0), (np.ones_like(base), left)):
         tilted = w * base * factor
         size = tilted.sum()
-        out = out + scale * size * mean_exponential(tilted / size, covariate, width)
+        out = out + scale * size * _mean_exponential(tilted / size, covariate, width)
     return np.asarray(out)
 
 
-def row_widths(covariate: np.ndarray, width: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Relative variances of mean one that each row's width may have under draws, (row, node), and their shares, (node)."""
-    shares, nodes = _nodes(np.ones(len(width)), width, None)
-    factor = np.exp(2.0 * np.outer(_unsure(covariate, width), nodes))
-    return factor / (factor @ shares)[:, None], shares
-
-
-def mean_exponential(w: np.ndarray, covariate: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Mean of ``exp(2 x' width)`` over draws with weights ``w``, whose widths are close to normal, (row)."""
+def _mean_exponential(w: np.ndarray, covariate: np.ndarray, width: np.ndarray) -> np.ndarray:
     if width.shape[1] == 0:
         return np.ones(len(covariate))
     centre = w @ width

@@ -11,7 +11,7 @@ For row i with members k = 1..K, all of them present, a common centre c, and s_i
     spread_share    ~ Beta(1, 1)
     scale_slope     ~ Normal(0, .3)
 
-where x_i, what ``scale`` names, has mean zero and standard deviation one over the training rows: by default the mean of the
+where x_i, which ``scale`` names, has mean zero and standard deviation one over the training rows: by default the mean of the
 members, in logarithms where no observation is negative, because large values of a skewed quantity have large errors. It is
 standardised, and kept within its range, as the widths of :mod:`bayesens.models.bma` are, but for that it is the mean of the
 members as they come. With ``scale=()`` the last factor is one. At x_i = 0, sd^2 = sigma^2 + spread^2 v is the variance at the
@@ -35,7 +35,6 @@ import xarray as xr
 from scipy.special import log_ndtr
 
 from bayesens.checks import warn
-from bayesens.corrected_predictive import mean_exponential, row_widths
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.em import Optimum
 from bayesens.likelihoods.widths import Widths, width_names
@@ -75,6 +74,7 @@ _PRESETS = {
 }  # fmt: skip
 FLOOR = 1e-3  # of the best member's residuals: what sigma is at least
 BLOCKS = 64
+FEWEST = 200  # draws, below which a row's are not cut by its standard deviation
 CACHE = 4e6  # bytes of arrays at a time, which come and go faster if they stay near
 
 
@@ -411,16 +411,16 @@ class _SpreadMixture(PosteriorMixture):
     def moments(self) -> Moments:
         """Exact mean and variance parts over all draws."""
         moments = super().moments()
-        own = self._mean_variance()
+        own = self._mean_variance(np.arange(len(self.spread)))
         return replace(moments, within=np.where(np.isnan(moments.mean), np.nan, own))
 
-    def _mean_variance(self) -> np.ndarray:
-        """Mean over draws of every row's variance, (row)."""
+    def _mean_variance(self, rows: np.ndarray) -> np.ndarray:
+        """Mean over draws of rows' variances, (row)."""
         if not self.slope.shape[1]:
-            return np.asarray(self.sigma.mean() + self.factor.mean() * self.spread)
+            return np.asarray(self.sigma.mean() + self.factor.mean() * self.spread[rows])
         from bayesens.corrected_loops import mean_width
 
-        x, spread, out = np.ascontiguousarray(self.x), self.spread[:, None], np.empty(len(self.spread))
+        x, spread, out = np.ascontiguousarray(self.x[rows]), self.spread[rows, None], np.empty(len(rows))
         width, factor = np.ascontiguousarray(self.slope.T), np.ascontiguousarray(self.factor[None])
         share_out(lambda part: mean_width(x[part], spread[part], width, self.sigma, factor, out[part]), len(out))
         return out
@@ -467,26 +467,46 @@ class _SpreadMixture(PosteriorMixture):
         Given the variances the coefficients' posterior is close to normal, so that their mean and covariance in each bin
         are enough.
         """
-        design, bins = self._design(block), _bins(block.variance[:, 0])
-        parts = [self._matched_bin(block, design, subset) for subset in bins]
-        weight, mean, sd = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
-        return weight, mean, sd
+        x = self._design(block)
+        if self.slope.shape[1] and len(self.sigma) >= FEWEST:
+            return self._matched_rows(x, block)
+        bins = [np.arange(len(self.sigma))] if self.slope.shape[1] else _bins(block.variance[:, 0])
+        out = np.empty((3, len(x), len(bins)))
+        for b, subset in enumerate(bins):
+            coefficient = block.coefficient[subset, 0]
+            apart = coefficient - coefficient.mean(axis=0)
+            parameter = np.einsum("ri,ij,rj->r", x, apart.T @ apart / len(subset), x, optimize=True)
+            some = replace(self, sigma=self.sigma[subset], factor=self.factor[subset], slope=self.slope[subset])
+            variance = some._mean_variance(block.rows)
+            out[0, :, b] = len(subset) / len(self.sigma)
+            out[1, :, b] = x @ coefficient.mean(axis=0)
+            out[2, :, b] = np.sqrt(variance + parameter)
+        return out[0], out[1], out[2]
 
-    def _matched_bin(
-        self, block: Block, design: np.ndarray, subset: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Weights, means and standard deviations of some draws: one normal, or one for each width that a row may have."""
-        coefficient, x, slope = block.coefficient[subset, 0], self.x[block.rows], self.slope[subset]
-        apart = coefficient - coefficient.mean(axis=0)
-        parameter = np.einsum("ri,ij,rj->r", design, apart.T @ apart / len(subset), design, optimize=True)
-        sigma, factor = self.sigma[subset], self.factor[subset]
-        variance = sigma.mean() * mean_exponential(sigma / sigma.sum(), x, slope)
-        if (total := factor.sum()) > 0.0:
-            variance = variance + factor.mean() * self.spread[block.rows] * mean_exponential(factor / total, x, slope)
-        relative, shares = row_widths(x, slope)
-        weight = np.broadcast_to(len(subset) / len(self.sigma) * shares, relative.shape)
-        mean = np.broadcast_to((design @ coefficient.mean(axis=0))[:, None], relative.shape)
-        return weight, mean, np.sqrt(variance[:, None] * relative + parameter[:, None])
+    def _matched_rows(self, design: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same where each row's draws are cut by its own standard deviation.
+
+        Widths that follow covariates have another order of draws in every row: cut by that of a typical row, or with the
+        logarithm of the standard deviation taken as normal, outer quantiles err by up to a tenth of an interval.
+        """
+        from bayesens.spread_loops import BINS, matched_rows
+
+        coefficient = block.coefficient[:, 0]
+        centre = coefficient.mean(axis=0)
+        by_draw = (np.ascontiguousarray((coefficient - centre).T), self.sigma, self.factor,
+                   np.ascontiguousarray(self.slope.T), BINS)  # fmt: skip
+        x, spread = np.ascontiguousarray(self.x[block.rows]), self.spread[block.rows]
+        weight, mean, sd = (np.empty((len(design), len(BINS) - 1)) for _ in range(3))
+        share_out(lambda part: matched_rows(design[part], x[part], spread[part], *by_draw, weight[part], mean[part], sd[part]),
+                  len(design))  # fmt: skip
+        return weight, (design @ centre)[:, None] + mean, sd
+
+    def variances(self, block: Block, draw: np.ndarray) -> np.ndarray:
+        """Variances of a block's rows under some draws, (draw, row, 1); see :meth:`PosteriorMixture.variances`."""
+        if not self.slope.shape[1]:
+            return super().variances(block, draw)
+        one = replace(self, sigma=self.sigma[draw], factor=self.factor[draw], slope=self.slope[draw])
+        return one._mean_and_variance(replace(block, coefficient=block.coefficient[draw]))[1].T[:, :, None]
 
     def _sample_block(self, block: Block, draw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         picked = replace(self, sigma=self.sigma[draw], factor=self.factor[draw], slope=self.slope[draw])

@@ -43,6 +43,17 @@ def plain(n, seed):
     return frame.assign(y=truth + 0.3 * rng.normal(size=n))
 
 
+def simulated(n, seed):
+    """A world of the model: widths with coefficients .4 of the members' mean and -.3 of elevation."""
+    frame, rng = skewed(n, seed), np.random.default_rng(seed + 1000)
+    frame[MEMBERS] = 3.0 * rng.gamma(4.0, 0.25, size=n)[:, None] + 0.3 * rng.normal(size=(n, 3))
+    frame[MEMBERS] = frame[MEMBERS].clip(0.01)
+    x = covariates(frame, frame, ("mean", "elevation"))
+    mean = 0.2 + frame[MEMBERS].to_numpy() @ [0.5, 0.3, 0.2]
+    frame["y"] = np.abs(mean + 0.3 * np.exp(x @ [0.4, -0.3]) * rng.normal(size=n))
+    return frame
+
+
 def ensemble(frame):
     beside = [name for name in ("elevation", "noise") if name in frame]
     time = "date" if "date" in frame else None
@@ -81,7 +92,7 @@ def by_hand(p, f, x, center):
 
 
 def point(tree):
-    return {str(name): v.values for name, v in tree["posterior"].to_dataset().squeeze(drop=True).data_vars.items()}
+    return {str(name): v.values for name, v in tree["posterior"].to_dataset().isel(chain=0, draw=0).data_vars.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------- the density
@@ -106,13 +117,15 @@ def test_log_likelihood_is_that_of_every_row_by_hand(n, scale):
         assert loglik == pytest.approx(expected, rel=1e-10)
 
 
-def test_both_forms_have_one_density_and_its_gradient_with_zeros():
-    """The fused density, the plain PyMC model and central differences, where a fifth of the observations are zero."""
+@pytest.mark.parametrize(("transform", "accuracy"), [("identity", 1e-12), ("sqrt", 1e-8)])
+def test_both_forms_have_one_density_and_its_gradient(transform, accuracy):
+    """The fused density, the plain PyMC model, whose censored normal has less accuracy, and central differences."""
     frame = skewed(80, 3)
-    frame["y"] = np.maximum(frame["y"] - 0.5, 0.0)
+    if transform == "sqrt":
+        frame["y"] = np.maximum(frame["y"] - 0.5, 0.0)
+        assert 10 < (frame["y"] == 0.0).sum() < 40
     rows = ensemble(frame)
-    assert 10 < (frame["y"] == 0.0).sum() < 40
-    model = EMOS(transform="sqrt", scale=("mean", "elevation"))
+    model = EMOS(transform=transform, scale=("mean", "elevation"))
     target = compile_target(model.build(rows))
     with model.build(rows, likelihood="rows") as plain_model:
         logp = plain_model.compile_logp()
@@ -127,7 +140,7 @@ def test_both_forms_have_one_density_and_its_gradient_with_zeros():
             named[variable.name] = unconstrained[i, edge : edge + size].reshape(shape)
             edge += size
         values.append(float(logp(named)))
-    np.testing.assert_allclose(target.logp(at) - jacobian, values, rtol=1e-9)
+    np.testing.assert_allclose(target.logp(at) - jacobian, values, rtol=accuracy)
     _, gradients = target.logp_and_gradient(at)
     for j in range(at.shape[1]):
         step = 1e-5 * np.eye(at.shape[1])[j]
@@ -234,17 +247,16 @@ def test_auto_and_nuts_agree():
         assert np.all(np.abs(a.std("s") / b.std("s") - 1.0) < 0.12), name
 
 
-def test_widths_of_the_simulated_world_are_found():
-    """The width is proportional to the value and to exp(elevation / 2); three sds, four numbers: failure below 1 %."""
-    frame = skewed(1500, 21)
-    draws = quiet(EMOS(scale=("mean", "elevation", "noise")), ensemble(frame))["posterior"]["scale_slope"].stack(
-        s=("chain", "draw")
-    )
-    mean, sd = draws.mean("s").values, draws.std("s").values
-    assert abs(mean[1] - 0.5 * frame["elevation"].std()) < 0.1
-    assert abs(mean[2]) < 4.0 * sd[2]
-    assert mean[0] > 0.3
-    assert np.all(sd < 0.06)
+@pytest.mark.parametrize("method", ["auto", "em"])
+def test_widths_of_the_simulated_world_are_found(method):
+    """Means within four sds of the truth, three numbers: failure below 2e-4."""
+    frame = simulated(2000, 21)
+    tree = quiet(EMOS(scale=("mean", "elevation", "noise")), ensemble(frame), method=method)
+    slope = tree["posterior"]["scale_slope"].stack(s=("chain", "draw"))
+    # The information of a log width is 2 a row, and the covariates are nearly independent: sd = 1 / sqrt(2 n) = .016.
+    np.testing.assert_allclose(slope.mean("s"), [0.4, -0.3, 0.0], atol=4 * 0.017)
+    if method == "auto":
+        np.testing.assert_allclose(slope.std("s"), 0.016, atol=0.003)
 
 
 def test_where_errors_have_one_size_widths_stay_and_cost_nothing():
@@ -329,13 +341,13 @@ def test_moments_and_log_scores_over_a_posterior_are_exact(small):
 
 
 def test_quantiles_and_crps_are_near_those_of_all_draws(small):
-    """Within a hundredth of the width of the 90 % interval for quantiles of .005 to .995."""
+    """Within a hundredth of the width of the 90 % interval for quantiles of .005 to .995; two for ten parameters."""
     tree, rows, truth, mean, sd = small
     levels = [0.005, 0.05, 0.5, 0.95, 0.995]
     every = NormalMixture(np.full((1, len(mean)), 1.0 / len(mean)), mean.T, sd.T)
     exact, got = every.quantile(levels), be.predict(tree, rows, quantiles=levels)["quantile_value"].values
     width = (exact[:, 3] - exact[:, 1])[:, None]
-    assert np.max(np.abs(got - exact) / width) < 0.01
+    assert np.max(np.abs(got - exact) / width) < (0.01 if len(tree["posterior"]["scale_covariate"]) == 1 else 0.02)
     scored = be.score(tree, rows)["crps"].values
     for i in range(6):
         grid = np.linspace(mean[:, i].mean() - 12.0 * sd[:, i].mean(), mean[:, i].mean() + 12.0 * sd[:, i].mean(), 1201)
@@ -362,17 +374,18 @@ def test_rows_in_any_order_and_number_have_the_same_prediction(small):
 
 
 def test_zeros_under_the_square_root_score_their_probability_and_are_as_frequent_as_predicted():
-    frame = skewed(400, 62)
-    frame["y"] = np.maximum(frame["y"] - 0.5, 0.0)
+    frame = simulated(1000, 62)
+    frame[MEMBERS] = frame[MEMBERS].clip(0.0) ** 2
+    frame["y"] = (frame["y"] - 2.0).clip(0.0) ** 2
     rows = ensemble(frame)
     tree = quiet(EMOS(transform="sqrt"), rows, method="em")
     z = frame.assign(**{name: np.sqrt(frame[name]) for name in [*MEMBERS, "y"]})
     mean, sd = by_hand(point(tree), z[MEMBERS].to_numpy(), covariates(z, z, ("mean",)), float(z["y"].mean()))
     zero = frame["y"].to_numpy() == 0.0
-    assert 40 < zero.sum() < 200
+    assert 100 < zero.sum() < 500
     scored = be.score(tree, rows)["log_score"].values
     np.testing.assert_allclose(scored[zero], -norm.logcdf(-mean[zero] / sd[zero]), rtol=1e-8)
-    assert norm.cdf(-mean / sd).mean() == pytest.approx(zero.mean(), abs=0.03)
+    assert norm.cdf(-mean / sd).mean() == pytest.approx(zero.mean(), abs=0.02)
 
 
 def test_transformed_parts_of_the_variance_add_up():
@@ -460,7 +473,7 @@ def test_scales_of_other_columns_are_refused():
 
 
 @pytest.mark.parametrize(("scale", "change", "message"), [
-    (("clay",), {}, r"asks for the column 'clay', and the table has 'elevation' and 'noise'; name it with Ensemble.from_frame"),
+    (("clay",), {}, r"asks for the column 'clay', and the table has 'elevation', 'noise'; name it with Ensemble.from_frame"),
     (("elevation",), {"elevation": 3.0}, r"Covariate 'elevation' is 3 in all 40 training rows; .* leave it out of scale"),
     (("elevation",), {"elevation": np.nan}, r"Covariate 'elevation' is missing in all 40 training rows"),
 ])  # fmt: skip
