@@ -194,8 +194,8 @@ class EMOS:
 
     def _covariates(self, rows: Rows, ensemble: Ensemble) -> np.ndarray:
         """What the widths follow, of the rows of a resolved model, (row, covariate)."""
-        assert self.widths is not None
-        return Widths.from_tuples(self.widths).at(rows.f, rows.available, ensemble, rows.index)
+        assert self.widths is not None or not self.scale
+        return Widths.from_tuples(self.widths or ()).at(rows.f, rows.available, ensemble, rows.index)
 
     def check(self, ensemble: Ensemble) -> None:
         """Refuse or warn of members that tie with the observations, have seen them, are far off, or copy each other."""

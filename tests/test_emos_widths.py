@@ -16,10 +16,11 @@ from bayesens import EMOS, Prior
 from bayesens.distributions import NormalMixture
 from bayesens.files import write_fit
 from bayesens.inference import model_of
-from bayesens.likelihoods.widths import Widths
+from bayesens.likelihoods.widths import Widths, columns_asked
 from bayesens.options import options_from_json, options_to_json
 from bayesens.prior_grid import usual_grid
 from bayesens.target import compile_target
+from bayesens.words import option_from_words
 
 MEMBERS = ["a", "b", "c"]
 
@@ -444,6 +445,13 @@ def test_the_command_line_and_describe_know_the_widths(tmp_path):
     made = runner.invoke(app, ["predict", fit, str(tmp_path / "new.csv"), "--out", str(tmp_path / "out.csv")])
     assert made.exit_code == 0, made.output
     assert np.isfinite(pd.read_csv(tmp_path / "out.csv")["sd"]).all()
+
+
+def test_options_in_words_are_lists_and_name_the_columns_of_a_study():
+    name, value = option_from_words(EMOS, 'scale=["mean", "elevation"]')
+    assert columns_asked(EMOS(**{name: value})) == ("elevation",)
+    with pytest.raises(ValueError, match=r"option scale of EMOS got 'mean'; .* written as a list: scale=\[\"mean\"\]"):
+        option_from_words(EMOS, "scale=mean")
 
 
 def test_the_usual_grid_of_priors_has_that_of_the_widths_where_there_are_any():
