@@ -70,7 +70,7 @@ def _names(model: str, option: str, value: Any) -> tuple[str, ...] | None:
     if isinstance(value, str) or not all(isinstance(name, str) for name in value):
         raise TypeError(f"{model}({option}=...) is a sequence of names, such as ('mean', 'spread'); got {value!r}.")
     if len(set(value)) < len(tuple(value)):
-        raise ValueError(f"{model}({option}=...) names something twice: {value!r}.")
+        raise ValueError(f"{model}({option}=...) names something twice: {value!r}. Name each once.")
     return tuple(value)
 
 
@@ -105,12 +105,14 @@ def options_to_json(model: Any) -> dict[str, Any]:
 def options_from_json(cls: type, data: dict[str, Any]) -> Any:
     """Rebuild a model of the given class from :func:`options_to_json`, also after a trip through JSON text."""
     known = {item.name for item in dataclasses.fields(cls)}
-    if "scale" not in known and "unit" in known:  # the name that the unit of the priors once had
+    if "unit" in known and "unit" not in data:  # the name that the unit of the priors once had
         data = {"unit" if key == "scale" else key: value for key, value in data.items()}
     if unknown := sorted(set(data) - known):
         raise ValueError(
             f"{cls.__name__} has no option {', '.join(unknown)}: the fit comes from another version of bayesens."
         )
+    # An option that a fit was saved without had no say in it, whatever its default is now.
+    data = {key: value for key, value in getattr(cls, "before", {}).items() if key not in data} | data
     return cls(**{key: _value(value) for key, value in data.items()})
 
 

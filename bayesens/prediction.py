@@ -475,10 +475,8 @@ def _thinned(mixture: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray,
             rows = block.rows[start : start + step]
             x = np.column_stack([np.ones(len(rows)), mixture.f[rows]])
             means = np.einsum("scj,rj->src", block.coefficient[pick], x)
-            weight, sd = (
-                np.broadcast_to(a[pick][:, None], means.shape) for a in (block.weight, np.sqrt(block.variance))
-            )
-            yield rows, weight, means, sd
+            weight = np.broadcast_to(block.weight[pick][:, None], means.shape)
+            yield rows, weight, means, np.sqrt(mixture.variances(replace(block, rows=rows), pick))
 
 
 def _log_density(prepared: _Prepared, y: np.ndarray) -> np.ndarray:

@@ -280,6 +280,11 @@ class PosteriorMixture:
             out[:, block.rows] = self._sample_block(block, np.arange(len(block.weight)), rng)
         return out if out is not None else np.full((1, len(self.f)), np.nan)
 
+    def variances(self, block: Block, draw: np.ndarray) -> np.ndarray:
+        """Variances of the components of a block's rows under some draws, (draw, row, component)."""
+        shape = len(draw), len(block.rows), block.variance.shape[1]
+        return np.broadcast_to(block.variance[draw][:, None], shape)
+
     def _sample_block(self, block: Block, draw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         x = self._design(block)
         edges = np.cumsum(block.weight[draw], axis=1)

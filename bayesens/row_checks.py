@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bayesens.checks import warn
 from bayesens.collinear import rounding
 
-__all__ = ["check_ties", "resolution", "tied", "warn_memorised", "warn_outliers"]
+__all__ = ["check_ties", "evened", "resolution", "tied", "warn_memorised", "warn_outliers", "within_widths"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -156,13 +156,41 @@ def tied(y: Array, corrected: Array, available: Flags) -> bool:
     return any(tie.told or tie.spiked for tie in found)
 
 
-def warn_outliers(y: Array, corrected: Array, available: Flags, members: Sequence[str]) -> None:
+def evened(residual: Array, available: Flags, x: Array) -> Array:
+    """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member).
+
+    Parameters
+    ----------
+    residual : array (row, member)
+        Zero where the row lacks the member.
+    available : bool array (row, member)
+    x : array (row, covariate)
+    """
+    size = np.sqrt(np.sum(residual**2, axis=1) / np.maximum(available.sum(axis=1), 1))
+    log_size = np.log(np.maximum(size, 1e-12 * np.max(size, initial=1e-300)))
+    design = np.column_stack([np.ones(len(size)), x])
+    found = np.linalg.lstsq(design, log_size, rcond=None)[0]
+    return np.asarray(residual * np.exp(-(design[:, 1:] @ found[1:]))[:, None])
+
+
+def within_widths(residual: Array, available: Flags, x: Array) -> Flags:
+    """Residuals that are nothing out of the way in units of their row's own width, (row, member); see `evened`."""
+    alike = evened(residual, available, x)
+    size = np.abs(alike - np.nanmedian(np.where(available, alike, np.nan), axis=0))
+    return np.asarray(size <= OUTLYING * np.nanmedian(np.where(available, size, np.nan), axis=0))
+
+
+def warn_outliers(
+    y: Array, corrected: Array, available: Flags, members: Sequence[str], *, explained: Flags | None = None
+) -> None:
     """Warn of residuals that are far outside what normal kernels allow: more than 20 median absolute deviations.
 
     Parameters
     ----------
     y, corrected, available, members
         As `check_ties` takes them.
+    explained : bool array (row, member), optional
+        Residuals that are as large as their row's width lets one expect, and are not told of.
 
     Warns
     -----
@@ -193,10 +221,12 @@ def warn_outliers(y: Array, corrected: Array, available: Flags, members: Sequenc
             continue
         deviation = max(deviation, 0.5 * step)
         far = size > OUTLYING * deviation
+        if explained is not None:
+            far &= ~explained[there, k]
         if far.any():
             outside[there[far]] = True
             named.append(f"{name!r} in {int(far.sum())}")
-            largest = max(largest, (float(size.max()) / deviation, name))
+            largest = max(largest, (float(size[far].max()) / deviation, name))
     if named:
         warn(
             f"{int(outside.sum())} of {len(y)} training rows lie more than {OUTLYING:.0f} median absolute deviations from "

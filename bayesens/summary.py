@@ -153,6 +153,7 @@ def _changed(name: str, options: dict[str, Any]) -> str:
     cls = getattr(models, name)
     fitted, default = options_from_json(cls, options), cls()
     changed = {key: getattr(fitted, key) for key in options if getattr(fitted, key) != getattr(default, key)}
+    changed.pop("widths", None)  # how scale's columns are standardised: six numbers each
     return ", ".join(f"{key}={v:.4g}" if isinstance(v, float) else f"{key}={v!r}" for key, v in changed.items())
 
 
@@ -250,6 +251,10 @@ def _members(found: dict[str, xr.DataArray], names: list[str]) -> pd.DataFrame:
 def _in_common(posterior: xr.Dataset) -> pd.DataFrame:
     own = {str(name): v for name, v in posterior.data_vars.items() if v.dims == ("sample",)}
     found = {name: _interval(v.values) for name, v in own.items() if name != "nu_above_two"}  # nu says it
+    if "scale_slope" in posterior:
+        slope = posterior["scale_slope"].transpose("scale_covariate", "sample")
+        labels = slope["scale_covariate"].values
+        found |= {f"scale_slope of {name}": _interval(draws) for name, draws in zip(labels, slope.values, strict=True)}
     return pd.DataFrame({"parameter": list(found), "value": list(found.values())})
 
 

@@ -9,7 +9,7 @@ from bayesens.collinear import rounding
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble, affine_copies
 from bayesens.likelihoods.em import least_squares
-from bayesens.row_checks import check_ties, warn_memorised, warn_outliers
+from bayesens.row_checks import check_ties, warn_memorised, warn_outliers, within_widths
 from bayesens.rows import Rows
 
 __all__ = [
@@ -105,11 +105,14 @@ def at_zero(rows: Rows, transform: str) -> np.ndarray:
     return rows.y == 0.0 if transform == "sqrt" else np.zeros(len(rows.y), dtype=bool)
 
 
-def check_residuals(rows: Rows, members: tuple[str, ...], bias: str, transform: str) -> None:
+def check_residuals(
+    rows: Rows, members: tuple[str, ...], bias: str, transform: str, x: np.ndarray | None = None
+) -> None:
     """Refuse or warn of ties with the observations, of members that have seen these, and of residuals that are far out.
 
     Ties are counted before the correction, which is fitted together with sigma and can bring ties about; rows at which the
-    likelihood is censored are left out.
+    likelihood is censored are left out. Where widths follow covariates ``x`` (row, covariate), residuals that are far out only
+    because those of their row's width are, large errors of large values, are not told of.
     """
     use = ~at_zero(rows, transform)
     y, f, available = rows.y[use], rows.f[use], rows.available[use]
@@ -119,5 +122,8 @@ def check_residuals(rows: Rows, members: tuple[str, ...], bias: str, transform: 
     f, available = f[:, some], available[:, some]
     intercept, slope = least_squares(y, f, available, bias=bias, cluster=np.arange(len(names)))
     corrected = intercept + slope * f
-    warn_outliers(y, corrected, available, names)
+    explained = None
+    if x is not None and x.shape[1] and len(names):
+        explained = within_widths(np.where(available, y[:, None] - corrected, 0.0), available, x[use])
+    warn_outliers(y, corrected, available, names, explained=explained)
     warn_memorised(y, corrected, available, names)

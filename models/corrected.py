@@ -128,9 +128,7 @@ class CorrectedMembers:
         y, available = rows.y[use], rows.available[use][:, there]
         check_ties(y, rows.f[use][:, there], available, names)
         warn_memorised(y, table.corrected[use][:, there], available, names)
-        if (
-            self.kernel == "normal"
-        ):  # in units of each row's own width, so that large errors of large values are no outliers
+        if self.kernel == "normal":  # in units of each row's own width: large errors of large values are no outliers
             alike = table.even[use][:, there]
             warn_outliers(np.zeros(len(alike)), alike, available, names)
         elif not use.all():

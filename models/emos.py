@@ -2,22 +2,26 @@
 
 For row i with members k = 1..K, all of them present, a common centre c, and s_i^2 the members' sample variance (divisor K - 1),
 
-    y_i ~ Normal(m_i, sigma^2 + spread^2 s_i^2)
+    y_i ~ Normal(m_i, (sigma^2 + spread^2 s_i^2) exp(2 scale_slope' x_i))
     m_i = c + intercept + sum_k linear_weight_k (f_ik - c)
 
     intercept       ~ Normal(0, .3 h)           h = sd(y): priors scale with the data
     linear_weight_k ~ Normal(1 / K, .5)
     sd              ~ s0 LogNormal(0, .5)       s0: residual sd of the best member
     spread_share    ~ Beta(1, 1)
+    scale_slope     ~ Normal(0, .3)
 
-where sd^2 = sigma^2 + spread^2 v is the variance at the mean spread v of the training rows, and the part of it that
-spread^2 v makes up is
+where x_i, which ``scale`` names, has mean zero and standard deviation one over the training rows: by default the mean of the
+members, in logarithms where no observation is negative, because large values of a skewed quantity have large errors. It is
+standardised, and kept within its range, as the widths of :mod:`bayesens.models.bma` are, but for that it is the mean of the
+members as they come. With ``scale=()`` the last factor is one. At x_i = 0, sd^2 = sigma^2 + spread^2 v is the variance at the
+mean spread v of the training rows, and the part of it that spread^2 v makes up is
 
     spread_share / (1 + r^2 / sd^2)
 
 with r, the sd of the observations' rounding and at least a thousandth of s0: sigma is r, not zero, at a share of one, because
-rows whose members agree exactly need some variance. With a share of zero this is the linear pool with free weights. Under
-``transform="sqrt"`` the normal is censored at zero: an observed zero has the probability of all that lies below.
+rows whose members agree exactly need some variance. With a share of zero and ``scale=()`` this is the linear pool with free
+weights. Under ``transform="sqrt"`` the normal is censored at zero: an observed zero has the probability of all that lies below.
 """
 
 from __future__ import annotations
@@ -28,18 +32,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xarray as xr
-from scipy import optimize
 from scipy.special import log_ndtr
 
+from bayesens.checks import warn
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.em import Optimum
+from bayesens.likelihoods.widths import Widths, width_names
 from bayesens.models.joint_pool import log_below_zero
 from bayesens.options import check_options
-from bayesens.pooling import normal_loglik, regression
 from bayesens.predictive import MEMORY, SD_BINS, SPREAD_FOR_BINS, Block, Moments, PosteriorMixture
 from bayesens.priors import Prior
 from bayesens.row_checks import resolution
 from bayesens.rows import Rows, flat, prediction_rows, training_rows
+from bayesens.spread_optimum import Profile
 from bayesens.threads import share_out
 from bayesens.training_checks import (
     at_zero,
@@ -60,17 +65,16 @@ _PRESETS = {
     "weak": {},
     "vague": {
         "intercept_prior": Prior("Normal", mu=0, sigma=1), "coefficient_prior": Prior("Normal", mu=0, sigma=2),
-        "sd_prior": Prior("LogNormal", mu=0, sigma=1),
+        "sd_prior": Prior("LogNormal", mu=0, sigma=1), "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
     },
     "sceptical": {
         "intercept_prior": Prior("Normal", mu=0, sigma=0.1), "coefficient_prior": Prior("Normal", mu=0, sigma=0.1),
-        "spread_share_prior": Prior("Beta", alpha=1, beta=5),
+        "spread_share_prior": Prior("Beta", alpha=1, beta=5), "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
     },
 }  # fmt: skip
 FLOOR = 1e-3  # of the best member's residuals: what sigma is at least
-LARGEST_SHARE = 1.0 - 1e-6  # of maximum likelihood: a row whose members agree needs some variance
-SHARES = np.linspace(0.0, 1.0, 21) ** 2 * LARGEST_SHARE  # where the likelihood is tried before the search
 BLOCKS = 64
+FEWEST = 200  # draws, below which a row's are not cut by its standard deviation
 CACHE = 4e6  # bytes of arrays at a time, which come and go faster if they stay near
 
 
@@ -82,6 +86,9 @@ class EMOS:
 
     Parameters
     ----------
+    scale : tuple of str
+        What the standard deviation follows beside the members' spread: "mean" (of the members), "season", or columns of the
+        table; () for none. A row that lacks the value of a column is taken as typical in it.
     transform : {"identity", "sqrt", "log"}
         Applied to the observation and to all members; predictions come back in the observation's units.
     center, unit, sigma_scale, spread_scale, sigma_floor : float, optional
@@ -89,9 +96,12 @@ class EMOS:
         least, on the transformed scale; None takes the mean and the standard deviation of the observations, the residual
         standard deviation of the best member, the root of the mean sample variance of the members, and the standard
         deviation of the observations' rounding or a thousandth of ``sigma_scale``, whichever is more.
-    intercept_prior, coefficient_prior, sd_prior, spread_share_prior : Prior
+    widths : tuple of tuples, optional
+        How what ``scale`` names is standardised: (name, start of the logarithm or None, mean, standard deviation, least and
+        greatest value) of each column; None takes them from the training rows.
+    intercept_prior, coefficient_prior, sd_prior, spread_share_prior, scale_slope_prior : Prior
         Priors. That of the intercept is in units of ``unit``, that of ``sd`` of ``sigma_scale``; that of the coefficients
-        is about one over the number of members.
+        is about one over the number of members; that of the widths' coefficients, a standard deviation of their covariates.
 
     References
     ----------
@@ -99,27 +109,44 @@ class EMOS:
 
     Examples
     --------
-    >>> EMOS(transform="sqrt").transform
-    'sqrt'
+    >>> EMOS(transform="sqrt", scale=("mean", "season")).scale
+    ('mean', 'season')
     """
 
+    scale: tuple[str, ...] = ("mean",)
     transform: str = "identity"
     center: float | None = None
     unit: float | None = None
     sigma_scale: float | None = None
     spread_scale: float | None = None
     sigma_floor: float | None = None
+    widths: tuple[tuple[Any, ...], ...] | None = None
     intercept_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
     coefficient_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.5))
     sd_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
     spread_share_prior: Prior = field(default=Prior("Beta", alpha=1, beta=1))
+    scale_slope_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
 
     choices: ClassVar[dict[str, tuple[str, ...]]] = {"transform": ("identity", "sqrt", "log")}
     needs_member: ClassVar[bool] = True
     needs_all_members: ClassVar[bool] = True
+    before: ClassVar[dict[str, Any]] = {
+        "scale": (),
+        "widths": (),
+    }  # what fits are that were saved without these options
 
     def __post_init__(self) -> None:
         check_options(self)
+        scale: Any = self.scale
+        if scale is None:
+            raise TypeError("EMOS(scale=...) is a sequence of names, such as ('mean', 'season'); got None. Write () for a width "
+                            "that follows the members' spread alone.")  # fmt: skip
+        if "spread" in scale:
+            raise ValueError(f"EMOS(scale=...) names 'mean', 'season' or columns of the table; got {scale!r}. Leave 'spread' "
+                             "out: the variance has it already, by spread^2 s_i^2.")  # fmt: skip
+        if self.widths is not None and (have := [line[0] for line in self.widths]) != list(width_names(self.scale)):
+            raise ValueError(f"EMOS(widths=...) standardises {have}, and scale={self.scale!r} has the columns "
+                             f"{list(width_names(self.scale))}; leave widths out, and the training rows give it.")  # fmt: skip
         for name in ("spread_scale", "sigma_floor"):
             if (value := getattr(self, name)) is not None and not (np.isfinite(value) and value > 0):
                 raise ValueError(f"EMOS({name}=...) must be positive; got {value!r}.")
@@ -140,7 +167,7 @@ class EMOS:
     # ------------------------------------------------------------------------------------------------ what the data set
     def resolve(self, ensemble: Ensemble) -> EMOS:
         """Return the model with ``center`` and the scales filled in from the training rows."""
-        if None not in (self.center, self.unit, self.sigma_scale, self.spread_scale, self.sigma_floor):
+        if None not in (self.center, self.unit, self.sigma_scale, self.spread_scale, self.sigma_floor, self.widths):
             return self
         rows = self._rows(ensemble)
         spread = self.spread_scale or float(np.sqrt(np.mean(_spread(rows))))
@@ -158,18 +185,29 @@ class EMOS:
             spread_scale=spread,
             sigma_floor=max(resolution(rows.y) / np.sqrt(12.0), FLOOR * best) if self.sigma_floor is None
             else self.sigma_floor,
+            widths=self._widths_of(rows, ensemble).to_tuples() if self.widths is None else self.widths,
         )  # fmt: skip
+
+    def _widths_of(self, rows: Rows, ensemble: Ensemble) -> Widths:
+        names, positive = width_names(self.scale), bool(np.all(rows.y >= 0.0))
+        return Widths.of(names, rows.f, rows.available, ensemble, rows.index, positive=positive)
+
+    def _covariates(self, rows: Rows, ensemble: Ensemble) -> np.ndarray:
+        """What the widths follow, of the rows of a resolved model, (row, covariate)."""
+        assert self.widths is not None or not self.scale
+        return Widths.from_tuples(self.widths or ()).at(rows.f, rows.available, ensemble, rows.index)
 
     def check(self, ensemble: Ensemble) -> None:
         """Refuse or warn of members that tie with the observations, have seen them, are far off, or copy each other."""
         rows = self._rows(ensemble)
         refuse_exact(rows, ensemble.members)
         warn_copies(ensemble, rows)
-        check_residuals(rows, ensemble.members, "linear", self.transform)
+        x = self.resolve(ensemble)._covariates(rows, ensemble)
+        check_residuals(rows, ensemble.members, "linear", self.transform, x)
 
     def n_parameters(self, ensemble: Ensemble) -> int:
         """Number of parameters."""
-        return ensemble.n_members + 3
+        return ensemble.n_members + 3 + len(width_names(self.scale))
 
     def _rows(self, ensemble: Ensemble) -> Rows:
         if ensemble.n_members < 2:
@@ -202,12 +240,14 @@ class EMOS:
         assert model.center is not None and model.unit is not None
         assert model.sigma_scale is not None and model.spread_scale is not None and model.sigma_floor is not None
         low = at_zero(rows, self.transform)
-        k = ensemble.n_members
-        with pm.Model(coords={"member": list(ensemble.members)}) as pymc_model:
+        k, names, x = ensemble.n_members, width_names(self.scale), model._covariates(rows, ensemble)
+        coords = {"member": list(ensemble.members)} | ({"scale_covariate": list(names)} if names else {})
+        with pm.Model(coords=coords) as pymc_model:
             intercept = self.intercept_prior.create("intercept", scale=model.unit)
             linear = self.coefficient_prior.create("linear_weight", shift=1.0 / k, dims="member")
             sd = self.sd_prior.create("sd", scale=model.sigma_scale)
             share = self.spread_share_prior.create("spread_share")
+            slope: Any = self.scale_slope_prior.create("scale_slope", dims="scale_covariate") if names else None
             scale = pytensor.shared(np.float64(model.spread_scale))
             floor = pytensor.shared(np.float64(model.sigma_floor))
             share = share * sd**2 / (sd**2 + floor**2)  # with a share of one, sigma is the floor
@@ -217,6 +257,7 @@ class EMOS:
                 c = pytensor.shared(np.float64(model.center))
                 mean = c + intercept + (linear * (rows.f - c)).sum(axis=1)
                 width = pt.sqrt(sigma**2 + spread**2 * _spread(rows))
+                width = width * pt.exp((x * slope).sum(axis=1)) if names else width
                 if low.any():
                     pm.Censored("y", pm.Normal.dist(mean, width), lower=0.0, upper=None, observed=rows.y)
                 else:
@@ -224,16 +265,19 @@ class EMOS:
             else:
                 from bayesens.spread import spread_loglik
 
-                parameters = pt.stack([intercept, *(linear[j] for j in range(k)), pt.log(sd), share])
+                parameters = pt.stack([
+                    intercept, *(linear[j] for j in range(k)), pt.log(sd), share, *(slope[j] for j in range(len(names)))
+                ])  # fmt: skip
                 apart = rows.f - model.center
                 loglik = spread_loglik(
                     parameters, y=rows.y[~low] - model.center, f=apart[~low],
-                    excess=_spread(rows)[~low] / model.spread_scale**2 - 1.0,
+                    excess=_spread(rows)[~low] / model.spread_scale**2 - 1.0, x=x[~low],
                 )  # fmt: skip
                 if low.any():
                     below, wide = pytensor.shared(apart[low]), pytensor.shared(_spread(rows)[low])
                     mean = model.center + intercept + (linear * below).sum(axis=1)
                     width = pt.sqrt(sigma**2 + spread**2 * wide)
+                    width = width * pt.exp((pytensor.shared(x[low]) * slope).sum(axis=1)) if names else width
                     loglik = loglik + log_below_zero(mean, width).sum()
                 pm.Potential("loglik", loglik)
         return pymc_model
@@ -244,7 +288,9 @@ class EMOS:
     ) -> tuple[xr.Dataset, list[Optimum]]:
         """Maximum likelihood: weighted least squares at each share of the spread, and a search for the best share.
 
-        With zeros under the square root the regression at each share is that of the censored normal.
+        With zeros under the square root the regression at each share is that of the censored normal. The widths' coefficients
+        have their prior, without which a row that the regression can meet alone leaves the likelihood without bound: its
+        family is that of the default, and another is left out with a warning.
 
         Parameters
         ----------
@@ -263,36 +309,34 @@ class EMOS:
         """
         model, rows = self.resolve(ensemble), self._rows(ensemble)
         assert model.center is not None and model.spread_scale is not None and model.sigma_floor is not None
-        zero, floor = at_zero(rows, self.transform), model.sigma_floor**2
-        design = np.column_stack([np.ones(len(rows.y)), rows.f - model.center])
-        y, excess = rows.y - model.center, _spread(rows) / model.spread_scale**2 - 1.0
-
-        def at(share: float) -> tuple[float, np.ndarray, float]:
-            """Minus the mean log likelihood, coefficients and variance that are best for a share."""
-            root = np.sqrt(1.0 + share * excess)
-            found, square, loglik, _, _ = regression(design / root[:, None], y / root, zero)
-            if square * (1.0 - share) < floor * share:
-                square = floor * share / (1.0 - share)
-                loglik = normal_loglik((y - design @ found) / root, np.sqrt(square), zero)
-            return float(np.log(root[~zero]).sum() - loglik) / len(y), found, square
-
-        values = [at(share)[0] for share in SHARES]
-        best = int(np.argmin(values))
-        low, high = SHARES[max(best - 1, 0)], SHARES[min(best + 1, len(SHARES) - 1)]
-        result = optimize.minimize_scalar(lambda s: at(s)[0], bounds=(low, high), method="bounded",
-                                          options={"xatol": tolerance})  # fmt: skip
-        share = float(result.x) if result.fun < values[best] else float(SHARES[best])
-        value, found, square = at(share)
+        floor, x = model.sigma_floor**2, model._covariates(rows, ensemble)
+        profile = Profile(
+            np.column_stack([np.ones(len(rows.y)), rows.f - model.center]), rows.y - model.center,
+            _spread(rows) / model.spread_scale**2 - 1.0, x, at_zero(rows, self.transform), floor,
+        )  # fmt: skip
+        found = profile.best(*self._prior_of_widths(), tolerance=tolerance)
+        square, share = found.square, found.share
         data = {
-            "intercept": ((), found[0]), "linear_weight": ("member", found[1:]), "sd": ((), np.sqrt(square)),
-            "spread_share": ((), share * (1.0 + floor / square)), "sigma": ((), np.sqrt(square * (1.0 - share))),
-            "spread": ((), np.sqrt(square * share) / model.spread_scale),
+            "intercept": ((), found.coefficient[0]), "linear_weight": ("member", found.coefficient[1:]),
+            "sd": ((), np.sqrt(square)), "spread_share": ((), share * (1.0 + floor / square)),
+            "sigma": ((), np.sqrt(square * (1.0 - share))), "spread": ((), np.sqrt(square * share) / model.spread_scale),
         }  # fmt: skip
-        dataset = xr.Dataset(data, coords={"member": np.array(ensemble.members)})
-        passes = len(SHARES) + int(result.nfev)
-        return dataset, [
-            Optimum(np.ones(0), np.ones(0), -len(y) * value, passes, bool(result.success), "least squares")
-        ]
+        coords = {"member": np.array(ensemble.members)}
+        if x.shape[1]:
+            data["scale_slope"] = ("scale_covariate", found.slope)
+            coords["scale_covariate"] = np.array(width_names(self.scale), dtype=np.str_)
+        none = np.ones(0)  # everything stands in the parameters
+        optimum = Optimum(none, none, found.loglik, found.passes, found.converged, "least squares")
+        return xr.Dataset(data, coords=coords), [optimum]
+
+    def _prior_of_widths(self) -> tuple[float, float]:
+        """Mean and standard deviation of the widths' coefficients; those of the default for another family."""
+        prior, default = self.scale_slope_prior, EMOS.scale_slope_prior
+        if self.scale and prior.family != default.family:
+            warn(f"method='em' of EMOS knows Normal priors of the widths' coefficients alone, and takes the default in place of "
+                 f"scale_slope_prior={prior!r}. Use method='auto' for this prior.")  # fmt: skip
+        known = dict((prior if prior.family == default.family else default).parameters)
+        return float(np.mean(known.get("mu", 0.0))), float(np.mean(known.get("sigma", 1.0)))
 
     # ------------------------------------------------------------------------------------------------------- prediction
     def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
@@ -321,17 +365,21 @@ class EMOS:
         linear, sigma, factor = np.ascontiguousarray(draw["linear_weight"]), draw["sigma"] ** 2, draw["spread"] ** 2
         level = self.center + draw["intercept"] - self.center * linear.sum(axis=1)
         coefficient = np.column_stack([level, linear])[:, None, :]
-        spread = _spread(rows)
+        spread, x = _spread(rows), self._covariates(rows, ensemble)
+        slope = np.ascontiguousarray(draw.get("scale_slope", np.zeros((len(sigma), 0))))
         complete = np.flatnonzero(rows.available.all(axis=1))
-        order = complete[np.argsort(spread[complete], kind="stable")]
+        typical = (sigma.mean() + factor.mean() * spread) * np.exp(2.0 * x @ slope.mean(axis=0))
+        order = complete[np.argsort(typical[complete], kind="stable")]
 
         def blocks() -> Iterator[Block]:
-            """Rows of about the same spread."""
+            """Rows of about the same variance."""
             for index in np.array_split(order, min(BLOCKS, len(order))) if len(order) else ():
                 variance = sigma + factor * spread[index].mean()
+                variance = variance * np.exp(2.0 * slope @ x[index].mean(axis=0))
                 yield Block(np.sort(index), np.ones((len(sigma), 1)), coefficient, variance[:, None])
 
-        return _SpreadMixture(rows.f, blocks, self.center, self.unit or 1.0, spread=spread, sigma=sigma, factor=factor)
+        return _SpreadMixture(rows.f, blocks, self.center, self.unit or 1.0, spread=spread, sigma=sigma, factor=factor,
+                              x=x, slope=slope)  # fmt: skip
 
 
 def _spread(rows: Rows) -> np.ndarray:
@@ -341,26 +389,41 @@ def _spread(rows: Rows) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class _SpreadMixture(PosteriorMixture):
-    """One normal a draw, whose variance is linear in the row's spread.
+    """One normal a draw, whose variance is linear in the row's spread and log-linear in its covariates.
 
-    The variances of the blocks are those at the mean spread of each; everything here takes every row's own.
+    The variances of the blocks are those at the means of each; everything here takes every row's own.
 
     Attributes
     ----------
     spread : array (row)
     sigma, factor : array (draw)
-        The variance is ``sigma + factor * spread``.
+    x : array (row, covariate)
+    slope : array (draw, covariate)
+        The variance is ``(sigma + factor * spread) * exp(2 * x @ slope)``.
     """
 
     spread: np.ndarray
     sigma: np.ndarray
     factor: np.ndarray
+    x: np.ndarray
+    slope: np.ndarray
 
     def moments(self) -> Moments:
         """Exact mean and variance parts over all draws."""
         moments = super().moments()
-        own = self.sigma.mean() + self.factor.mean() * self.spread
+        own = self._mean_variance(np.arange(len(self.spread)))
         return replace(moments, within=np.where(np.isnan(moments.mean), np.nan, own))
+
+    def _mean_variance(self, rows: np.ndarray) -> np.ndarray:
+        """Mean over draws of rows' variances, (row)."""
+        if not self.slope.shape[1]:
+            return np.asarray(self.sigma.mean() + self.factor.mean() * self.spread[rows])
+        from bayesens.corrected_loops import mean_width
+
+        x, spread, out = np.ascontiguousarray(self.x[rows]), self.spread[rows, None], np.empty(len(rows))
+        width, factor = np.ascontiguousarray(self.slope.T), np.ascontiguousarray(self.factor[None])
+        share_out(lambda part: mean_width(x[part], spread[part], width, self.sigma, factor, out[part]), len(out))
+        return out
 
     def by_row(
         self,
@@ -393,7 +456,10 @@ class _SpreadMixture(PosteriorMixture):
 
     def _mean_and_variance(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         """Of every row under every draw, (row, draw)."""
-        return self._design(block) @ block.coefficient[:, 0].T, self.sigma + self.factor * self.spread[block.rows, None]
+        variance = self.sigma + self.factor * self.spread[block.rows, None]
+        if self.slope.shape[1]:
+            variance *= np.exp(2.0 * (self.x[block.rows] @ self.slope.T))
+        return self._design(block) @ block.coefficient[:, 0].T, variance
 
     def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One normal, or, where the standard deviation varies over draws, one a bin of it.
@@ -401,21 +467,49 @@ class _SpreadMixture(PosteriorMixture):
         Given the variances the coefficients' posterior is close to normal, so that their mean and covariance in each bin
         are enough.
         """
-        x, spread = self._design(block), self.spread[block.rows]
-        bins = _bins(block.variance[:, 0])
+        x = self._design(block)
+        if self.slope.shape[1] and len(self.sigma) >= FEWEST:
+            return self._matched_rows(x, block)
+        bins = [np.arange(len(self.sigma))] if self.slope.shape[1] else _bins(block.variance[:, 0])
         out = np.empty((3, len(x), len(bins)))
         for b, subset in enumerate(bins):
             coefficient = block.coefficient[subset, 0]
             apart = coefficient - coefficient.mean(axis=0)
             parameter = np.einsum("ri,ij,rj->r", x, apart.T @ apart / len(subset), x, optimize=True)
-            variance = self.sigma[subset].mean() + self.factor[subset].mean() * spread
+            some = replace(self, sigma=self.sigma[subset], factor=self.factor[subset], slope=self.slope[subset])
+            variance = some._mean_variance(block.rows)
             out[0, :, b] = len(subset) / len(self.sigma)
             out[1, :, b] = x @ coefficient.mean(axis=0)
             out[2, :, b] = np.sqrt(variance + parameter)
         return out[0], out[1], out[2]
 
+    def _matched_rows(self, design: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same where each row's draws are cut by its own standard deviation.
+
+        Widths that follow covariates have another order of draws in every row: cut by that of a typical row, or with the
+        logarithm of the standard deviation taken as normal, outer quantiles err by up to a tenth of an interval.
+        """
+        from bayesens.spread_loops import BINS, matched_rows
+
+        coefficient = block.coefficient[:, 0]
+        centre = coefficient.mean(axis=0)
+        by_draw = (np.ascontiguousarray((coefficient - centre).T), self.sigma, self.factor,
+                   np.ascontiguousarray(self.slope.T), BINS)  # fmt: skip
+        x, spread = np.ascontiguousarray(self.x[block.rows]), self.spread[block.rows]
+        weight, mean, sd = (np.empty((len(design), len(BINS) - 1)) for _ in range(3))
+        share_out(lambda part: matched_rows(design[part], x[part], spread[part], *by_draw, weight[part], mean[part], sd[part]),
+                  len(design))  # fmt: skip
+        return weight, (design @ centre)[:, None] + mean, sd
+
+    def variances(self, block: Block, draw: np.ndarray) -> np.ndarray:
+        """Variances of a block's rows under some draws, (draw, row, 1); see :meth:`PosteriorMixture.variances`."""
+        if not self.slope.shape[1]:
+            return super().variances(block, draw)
+        one = replace(self, sigma=self.sigma[draw], factor=self.factor[draw], slope=self.slope[draw])
+        return one._mean_and_variance(replace(block, coefficient=block.coefficient[draw]))[1].T[:, :, None]
+
     def _sample_block(self, block: Block, draw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        picked = replace(self, sigma=self.sigma[draw], factor=self.factor[draw])
+        picked = replace(self, sigma=self.sigma[draw], factor=self.factor[draw], slope=self.slope[draw])
         mean, variance = picked._mean_and_variance(replace(block, coefficient=block.coefficient[draw]))
         return np.asarray((mean + np.sqrt(variance) * rng.standard_normal(mean.shape)).T)
 

@@ -140,7 +140,7 @@ def test_the_pool_has_one_density_in_both_forms_and_by_hand(bias, missing):
 def test_emos_has_one_density_in_both_forms_and_by_hand():
     f, y = world(120, 5)
     rows = ensemble(f, y)
-    model = EMOS(transform="sqrt").resolve(rows)
+    model = EMOS(scale=(), transform="sqrt").resolve(rows)
     fused = compile_target(model.build(rows))
     assert fused.tape is not None
     plain = model.build(rows, likelihood="rows").compile_logp(mode=PLAIN)
@@ -202,7 +202,7 @@ def test_simplex_weights_are_those_of_a_general_optimiser(bias, missing):
 def test_emos_by_maximum_likelihood_is_that_of_a_general_optimiser():
     f, y = world(300, 8)
     z = np.sqrt(f)
-    tree = quiet(EMOS(transform="sqrt"), ensemble(f, y), method="em")
+    tree = quiet(EMOS(scale=(), transform="sqrt"), ensemble(f, y), method="em")
     center, spread = np.sqrt(y).mean(), z.var(axis=1, ddof=1)
 
     def negative(x):

@@ -1,4 +1,7 @@
-"""EMOS: its density, its maximum likelihood beside general optimisers, its posterior and its predictions."""
+"""EMOS: its density, its maximum likelihood beside general optimisers, its posterior and its predictions.
+
+The covariates of its width are the matter of test_emos_widths.
+"""
 
 import warnings
 
@@ -59,7 +62,7 @@ def test_log_likelihood_is_that_of_every_row_by_hand(n, shift):
     """Fewer rows than a block of the kernel, and more; and values far from zero."""
     f, y = world(n, 1, shift=shift)
     rows = ensemble(f, y)
-    model = EMOS().resolve(rows)
+    model = EMOS(scale=()).resolve(rows)
     target = compile_target(model.build(rows))
     assert target.tape is not None
     x = target.start + 0.3 * np.random.default_rng(2).normal(size=(5, len(target.start)))
@@ -73,10 +76,10 @@ def test_log_likelihood_is_that_of_every_row_by_hand(n, shift):
 
 def test_a_prior_that_no_tape_holds_goes_to_pytensor_with_the_same_density():
     f, y = world(50, 3)
-    rows, odd = ensemble(f, y), EMOS(sd_prior=Prior("Rice", nu=1, sigma=0.3))
+    rows, odd = ensemble(f, y), EMOS(scale=(), sd_prior=Prior("Rice", nu=1, sigma=0.3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # PyTensor's, that it calls Python
-        compiled, taped = compile_target(odd.build(rows)), compile_target(EMOS().build(rows))
+        compiled, taped = compile_target(odd.build(rows)), compile_target(EMOS(scale=()).build(rows))
         assert compiled.tape is None
         x = taped.start[None] + 0.2 * np.random.default_rng(4).normal(size=(3, len(taped.start)))
         np.testing.assert_allclose(compiled.logp_and_loglik(x)[1], taped.logp_and_loglik(x)[1], rtol=1e-12)
@@ -95,7 +98,7 @@ def test_a_prior_that_no_tape_holds_goes_to_pytensor_with_the_same_density():
 def test_maximum_likelihood_is_what_a_general_optimiser_finds(seed):
     """Over intercept, coefficients, c and d of the variance c^2 + d^2 S^2, from the parameters of the simulation."""
     f, y = world(150, seed)
-    tree = quiet(EMOS(), ensemble(f, y), method="em")
+    tree = quiet(EMOS(scale=()), ensemble(f, y), method="em")
     spread = f.var(axis=1, ddof=1)
 
     def negative(u):
@@ -118,7 +121,7 @@ def test_without_any_use_of_the_spread_maximum_likelihood_is_least_squares():
     ols = sm.OLS(y, sm.add_constant(f)).fit()
     y = ols.fittedvalues + ols.resid / (1.0 + excess)
     ols = sm.OLS(y, sm.add_constant(f)).fit()
-    tree = quiet(EMOS(), ensemble(f, y), method="em")
+    tree = quiet(EMOS(scale=()), ensemble(f, y), method="em")
     p = point(tree)
     assert p["spread"] == 0.0
     np.testing.assert_allclose(p["linear_weight"], ols.params[1:], rtol=1e-9)
@@ -132,7 +135,7 @@ def test_without_any_use_of_the_spread_maximum_likelihood_is_least_squares():
 def test_known_parameters_are_recovered():
     """Everything within 4.5 posterior sds of the truth: failure below 1e-4 over all seeds."""
     f, y = world(3000, 6)
-    tree = quiet(EMOS(), ensemble(f, y), random_seed=1)
+    tree = quiet(EMOS(scale=()), ensemble(f, y), random_seed=1)
     assert tree.attrs["method"] == "laplace"
     posterior = tree["posterior"].to_dataset().stack(s=("chain", "draw"))
     for name, true, least in (("linear_weight", np.array([0.4, 0.3, 0.2, 0.0]), 0.02), ("sigma", 0.3, 0.02),
@@ -145,7 +148,7 @@ def test_known_parameters_are_recovered():
 def test_auto_and_nuts_agree():
     """Means within .16 sd and sds within 12 %: five Monte Carlo errors at an ESS of 1,000 on both sides, nine pairs."""
     f, y = world(80, 7)
-    auto, nuts = (quiet(EMOS(), ensemble(f, y), method=m, random_seed=1) for m in ("auto", "nuts"))
+    auto, nuts = (quiet(EMOS(scale=()), ensemble(f, y), method=m, random_seed=1) for m in ("auto", "nuts"))
     assert auto.attrs["method"] == "laplace"
     assert float(auto.attrs["importance_ess"]) > 1000
     assert float(nuts.attrs["ess_min"]) > 1000
@@ -164,7 +167,7 @@ def test_the_share_of_the_spread_follows_its_prior_where_spread_tells_nothing():
     f, _ = world(60, 8)
     f = f[:, :1] + np.array([0.0, 0.5, 1.0])[None] * np.where(np.arange(60) % 2, 1.0, -1.0)[:, None]
     y = f[:, 0] + 0.3 * np.random.default_rng(8).normal(size=60)
-    tree = quiet(EMOS(), ensemble(f, y, MEMBERS[:3]), random_seed=1)
+    tree = quiet(EMOS(scale=()), ensemble(f, y, MEMBERS[:3]), random_seed=1)
     share = tree["posterior"]["spread_share"]
     assert float(share.mean()) == pytest.approx(0.5, abs=0.08)
     assert float(share.std()) == pytest.approx(12**-0.5, abs=0.05)
@@ -172,7 +175,7 @@ def test_the_share_of_the_spread_follows_its_prior_where_spread_tells_nothing():
 
 def test_log_likelihood_is_the_density_that_was_sampled():
     f, y = world(60, 9)
-    tree = quiet(EMOS(), ensemble(f, y), draws=100, random_seed=1)
+    tree = quiet(EMOS(scale=()), ensemble(f, y), draws=100, random_seed=1)
     np.testing.assert_allclose(
         tree["log_likelihood"]["y"].sum("obs").values, tree["sample_stats"]["log_joint"].values, rtol=1e-9
     )
@@ -181,7 +184,7 @@ def test_log_likelihood_is_the_density_that_was_sampled():
 # -------------------------------------------------------------------------------------------------------- the prediction
 def test_predictions_of_a_point_are_a_normal_in_closed_form():
     f, y = world(100, 10)
-    tree = quiet(EMOS(), ensemble(f, y), method="em")
+    tree = quiet(EMOS(scale=()), ensemble(f, y), method="em")
     new, truth = world(150, 11)
     rows = ensemble(new, truth)
     mean, sd = by_hand(point(tree), new, float(np.mean(y)))
@@ -201,7 +204,7 @@ def test_predictions_of_a_point_are_a_normal_in_closed_form():
 def small():
     """A posterior that is wide: 25 rows."""
     f, y = world(25, 12)
-    tree = quiet(EMOS(), ensemble(f, y), method="nuts", random_seed=1)
+    tree = quiet(EMOS(scale=()), ensemble(f, y), method="nuts", random_seed=1)
     posterior = tree["posterior"].to_dataset().stack(s=("chain", "draw"))
     draws = [{str(n): v.values[..., i] for n, v in posterior.data_vars.items()} for i in range(posterior.sizes["s"])]
     new, truth = world(60, 13)
@@ -251,7 +254,7 @@ def test_each_draw_keeps_its_own_mean_and_variance():
     one = {"intercept": [0.0, 100.0], "sigma": [1e-6, 1e-6], "spread": [0.0, 5.0]}
     posterior = xr.Dataset({name: (("chain", "draw"), [values]) for name, values in one.items()})
     posterior["linear_weight"] = (("chain", "draw", "member"), np.zeros((1, 2, 4)))
-    model = EMOS(center=0.0, unit=1.0, sigma_scale=1.0, spread_scale=1.0)
+    model = EMOS(scale=(), center=0.0, unit=1.0, sigma_scale=1.0, spread_scale=1.0)
     mixture = model.predictive(posterior, ensemble(f, np.full(200, np.nan)))
     low, high = mixture.sample_each(np.random.default_rng(1))
     np.testing.assert_allclose(low, 0.0, atol=1e-4)
@@ -265,7 +268,7 @@ def test_each_draw_keeps_its_own_mean_and_variance():
 
 def test_posterior_predictive_has_one_draw_for_each_of_the_posterior():
     f, y = world(30, 14)
-    tree = quiet(EMOS(), ensemble(f, y), draws=200, random_seed=1)
+    tree = quiet(EMOS(scale=()), ensemble(f, y), draws=200, random_seed=1)
     added = be.add(tree, ensemble(f, y), "posterior_predictive", random_seed=2)["posterior_predictive"]["y"]
     assert added.dims == ("chain", "draw", "obs")
     assert added.shape == (4, 200, 30)
@@ -285,7 +288,7 @@ def test_rows_in_any_order_and_number_have_the_same_prediction(small):
 
 def test_a_fit_read_from_a_file_predicts_the_same(tmp_path):
     f, y = world(60, 16)
-    tree = quiet(EMOS(), ensemble(f, y), draws=100, random_seed=1)
+    tree = quiet(EMOS(scale=()), ensemble(f, y), draws=100, random_seed=1)
     write_fit(tree, tmp_path / "fit.nc")
     again = be.read_fit(tmp_path / "fit.nc")
     xr.testing.assert_identical(be.predict(tree, ensemble(f, y)), be.predict(again, ensemble(f, y)))
@@ -297,7 +300,7 @@ def test_predictions_come_back_in_the_units_of_the_observation(name):
     f, y = world(80, 17)
     forward, back = {"sqrt": (np.sqrt, np.square), "log": (np.log, np.exp)}[name]
     f, y = np.abs(f) + 0.1, np.abs(y) + 0.1
-    tree = quiet(EMOS(transform=name), ensemble(f, y), method="em")
+    tree = quiet(EMOS(scale=(), transform=name), ensemble(f, y), method="em")
     mean, sd = by_hand(point(tree), forward(f), float(np.mean(forward(y))))
     got, scored = be.predict(tree, ensemble(f, y), quantiles=[0.5, 0.9]), be.score(tree, ensemble(f, y))
     expected = back(np.maximum(mean[:, None] + sd[:, None] * norm.ppf([0.5, 0.9]), 0.0 if name == "sqrt" else -np.inf))
@@ -316,7 +319,7 @@ def test_predictions_come_back_in_the_units_of_the_observation(name):
 def test_an_observation_of_zero_under_the_square_root_scores_its_probability():
     f, y = world(60, 18)
     f, y = np.abs(f) + 0.1, np.maximum(y - 2.5, 0.0)
-    tree = quiet(EMOS(transform="sqrt"), ensemble(f, y), method="em")
+    tree = quiet(EMOS(scale=(), transform="sqrt"), ensemble(f, y), method="em")
     mean, sd = by_hand(point(tree), np.sqrt(f), float(np.mean(np.sqrt(y))))
     zero = y == 0.0
     assert 5 < zero.sum() < 40
@@ -332,12 +335,12 @@ def test_training_rows_that_lack_a_member_are_refused():
               r"or members with ensemble.select\(...\), or use LinearPool\(weights='simplex'\), BMA or HBM")  # fmt: skip
     for method in ("em", "auto"):
         with pytest.raises(ValueError, match=wanted):
-            be.fit(EMOS(), ensemble(f, y), method=method)
+            be.fit(EMOS(scale=()), ensemble(f, y), method=method)
 
 
 def test_rows_that_lack_a_member_have_no_prediction_and_say_so():
     f, y = world(30, 20)
-    tree = quiet(EMOS(), ensemble(f, y), method="em")
+    tree = quiet(EMOS(scale=()), ensemble(f, y), method="em")
     f[:4, 1] = np.nan
     with pytest.warns(UserWarning, match=r"4 of 30 rows lack some member \('b'\), .* their predictions are NaN"):
         got = be.predict(tree, ensemble(f, y))
@@ -353,20 +356,20 @@ def test_one_member_has_no_spread():
     with pytest.raises(
         ValueError, match="from how the members differ, and the ensemble has only 'a'; use SingleMember"
     ):
-        be.fit(EMOS(), ensemble(f[:, :1], y, ["a"]), method="em")
+        be.fit(EMOS(scale=()), ensemble(f[:, :1], y, ["a"]), method="em")
 
 
 def test_members_that_always_agree_have_no_spread():
     f, y = world(30, 22)
     with pytest.raises(ValueError, match="The members agree in all 30 training rows, and EMOS takes its variance"):
-        quiet(EMOS(), ensemble(np.repeat(f[:, :1], 4, axis=1), y), method="em")
+        quiet(EMOS(scale=()), ensemble(np.repeat(f[:, :1], 4, axis=1), y), method="em")
 
 
 def test_members_into_which_the_truth_has_leaked_are_refused():
     f, y = world(30, 23)
     f[:, 0] = 2.0 * y + 1.0
     with pytest.raises(ValueError, match="member 'a' reproduces the observation exactly"):
-        be.fit(EMOS(), ensemble(f, y), method="em")
+        be.fit(EMOS(scale=()), ensemble(f, y), method="em")
 
 
 def test_copies_are_warned_of():
@@ -375,13 +378,13 @@ def test_copies_are_warned_of():
     with pytest.warns(
         UserWarning, match="Members 'a' and 'b' are exact copies of each other up to the bias correction"
     ):
-        be.fit(EMOS(), ensemble(f, y), method="em")
+        be.fit(EMOS(scale=()), ensemble(f, y), method="em")
 
 
 @pytest.mark.parametrize("options", [{"spread_scale": 0.0}, {"spread_scale": np.nan}, {"sigma_scale": -1.0}])
 def test_scales_that_are_not_positive_are_refused(options):
     with pytest.raises(ValueError, match=r"EMOS\(\w+_scale=...\) must be positive; got"):
-        EMOS(**options)
+        EMOS(scale=(), **options)
 
 
 def test_a_preset_that_is_not_there_is_refused():

@@ -177,7 +177,7 @@ def test_a_variance_of_zero_in_a_row_has_no_density_and_prints_nothing(capfd):
     data[:n] = np.random.default_rng(12).normal(size=n)
     data[2 * n :] = np.where(np.arange(n) % 2, 1.0, -1.0)  # relative spread: none in every other row
     theta = np.array([3.0 + 1.0, 0.0, 0.0, 0.0, 1.0])
-    out = SpreadLogLik().at_many(theta[None], data, np.array([n, 1]), 1, gradients=True)[0]
+    out = SpreadLogLik().at_many(theta[None], data, np.array([n, 1, 0]), 1, gradients=True)[0]
     assert out[0] == -np.inf
     assert np.all(np.isfinite(out[1:]))
     assert capfd.readouterr().err == ""

@@ -22,7 +22,8 @@ WORDS = {
            "and station, and errors of members are correlated through a common factor and the rest. Rows of one station "
            "share its effects; errors of successive days are taken as independent.",
     "LinearPool": "puts one normal error around a weighted mean of the members. Given the parameters, rows are independent.",
-    "EMOS": "regresses the observation on the members, with a normal error that is wider where they differ more.",
+    "EMOS": "regresses the observation on the members, with a normal error that is wider where they differ more, and as wide "
+            "as what its option scale names would have it: by default, as the members' mean.",
     "EqualWeights": "gives every member the same weight, after bias correction.",
     "SingleMember": "dresses one member, the best of the training rows unless named, with a normal error.",
     "Climatology": "knows the distribution of the observations, and no member.",

@@ -18,6 +18,7 @@ from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.corrected_mixture import CorrectedRows
 from bayesens.likelihoods.correction import Coefficients, Correction, LogPrior, Sums, correct, given_ratios, places
 from bayesens.likelihoods.widths import Widths, check_varies, column_of, width_names
+from bayesens.row_checks import evened
 from bayesens.rows import Rows, level_rows
 
 __all__ = ["CorrectedTable", "Family", "Recipe", "corrected_table", "drawn_correction", "history", "point_correction"]
@@ -137,12 +138,7 @@ class CorrectedTable:
     @property
     def even(self) -> np.ndarray:
         """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member)."""
-        data = self.mixture
-        size = np.sqrt(np.sum(data.residual**2, axis=1) / np.maximum(data.available.sum(axis=1), 1))
-        log_size = np.log(np.maximum(size, 1e-12 * np.max(size, initial=1e-300)))
-        design = np.column_stack([np.ones(len(size)), data.x])
-        found = np.linalg.lstsq(design, log_size, rcond=None)[0]
-        return np.asarray(data.residual * np.exp(-(design[:, 1:] @ found[1:]))[:, None])
+        return evened(self.mixture.residual, self.mixture.available, self.mixture.x)
 
     @property
     def even_sd(self) -> np.ndarray:
@@ -210,7 +206,7 @@ def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, 
         corrected[lines.row, lines.member] = mean + lines.shift
         excess[lines.row, lines.member] = widened
         families.append(Family(members, lines.block_of, correction))
-    names = width_names(recipe.scale, ensemble)
+    names = width_names(recipe.scale)
     positive = bool(np.all(rows.y >= 0.0))
     widths = Widths.of(names, corrected, rows.available, ensemble, rows.index, positive=positive)
     residual = np.where(rows.available, rows.y[:, None] - corrected, 0.0)

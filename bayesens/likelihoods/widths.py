@@ -24,8 +24,14 @@ START = 0.25  # of the median, at which the logarithm starts
 SEASON = ("season_sin", "season_cos")
 
 
-def width_names(scale: Sequence[str], ensemble: Ensemble) -> tuple[str, ...]:
-    """Names of the covariates' columns: the season has two."""
+def width_names(scale: Sequence[str]) -> tuple[str, ...]:
+    """Names of the covariates' columns: the season has two.
+
+    Examples
+    --------
+    >>> width_names(("mean", "season"))
+    ('mean', 'season_sin', 'season_cos')
+    """
     out: list[str] = []
     for name in scale:
         out += SEASON if name == "season" else [name]
@@ -146,6 +152,25 @@ class Widths:
         """Take it from a fit's history."""
         names = tuple(str(n) for n in dataset["scale_covariate"].values)
         return cls(names, *(dataset[f"width_{name}"].values for name in ("start", "center", "size", "low", "high")))
+
+    def to_tuples(self) -> tuple[tuple[str, float | None, float, float, float, float], ...]:
+        """As an option of a model: name, start, center, size, low and high of each covariate; None for no logarithm."""
+        start = [None if np.isnan(value) else float(value) for value in self.start]
+        numbers = [getattr(self, name).astype(float).tolist() for name in ("center", "size", "low", "high")]
+        return tuple(zip(self.names, start, *numbers, strict=True))
+
+    @classmethod
+    def from_tuples(cls, tuples: Sequence[tuple[str, float | None, float, float, float, float]]) -> Widths:
+        """Take it from the option of a model.
+
+        Examples
+        --------
+        >>> Widths.from_tuples((("mean", None, 2.0, 0.5, -1.0, 1.0),)).center.tolist()
+        [2.0]
+        """
+        names = tuple(line[0] for line in tuples)
+        values = np.array([[np.nan if v is None else v for v in line[1:]] for line in tuples], dtype=float)
+        return cls(names, *values.reshape(len(names), 5).T)
 
 
 def _logarithms(raw: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -99,8 +99,10 @@ CASES = {
     ],
     "EMOS": [
         EMOS(),
+        EMOS(scale=()),
         EMOS(transform="sqrt", center=1.0, coefficient_prior=WIDE, sd_prior=POSITIVE,
              spread_share_prior=Prior("Beta", alpha=2, beta=3)),
+        EMOS(transform="log", scale=("mean", "lat", "lon"), scale_slope_prior=WIDE),
     ],
 }  # fmt: skip
 ALL = [(name, i) for name in models.__all__ for i in range(len(CASES.get(name, [None])))]
@@ -561,10 +563,14 @@ def pool_density(model, posterior, draw, y, f, group, site):
     return norm.logpdf(y, (weight * corrected).sum(axis=1) / weight.sum(axis=1), draw["sigma"])
 
 
-def emos_density(model, posterior, draw, y, f, group, site):
+def emos_density(model, posterior, draw, y, f, rows_at):
     mean = model.center + draw["intercept"] + draw["linear_weight"] @ (f - model.center)
-    variance = draw["sigma"] ** 2 + draw["spread"] ** 2 * np.var(f, ddof=1)
-    return norm.logpdf(y, mean, np.sqrt(variance)) if np.isfinite(f).all() else np.nan
+    sd = np.sqrt(draw["sigma"] ** 2 + draw["spread"] ** 2 * np.var(f, ddof=1))
+    for j, (name, start, center, size, low, high) in enumerate(model.widths):
+        value = np.mean(f) if name == "mean" else rows_at[name]
+        value = value if start is None else np.log(max(value, 0.0) + start)
+        sd = sd * np.exp(draw["scale_slope"][:, j] * np.clip((value - center) / size, low, high))
+    return norm.logpdf(y, mean, sd) if np.isfinite(f).all() else np.nan
 
 
 FORMULAS = {
@@ -587,7 +593,9 @@ def test_predictive_is_the_formula_of_the_docstring(case, ensemble, held_out, wh
             np.testing.assert_allclose(got[:, i], np.broadcast_to(expected, POINTS), rtol=1e-7, atol=1e-7)
         return
     for i in np.nonzero(rows.observed)[0]:
-        expected = formula(case.model, posterior, case.draw, z[i], f[i], str(group[i]), str(site[i]))
+        at = {name: float(rows.dataset[name].values[i]) for name in ("lon", "lat")}
+        at = (at,) if formula is emos_density else (str(group[i]), str(site[i]))
+        expected = formula(case.model, posterior, case.draw, z[i], f[i], *at)
         np.testing.assert_allclose(got[:, i], np.broadcast_to(expected, POINTS), rtol=1e-9, atol=1e-9)
 
 
