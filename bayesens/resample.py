@@ -19,6 +19,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
+from bayesens.dates import from_numbers, number_form
+
 __all__ = [
     "Clusters",
     "Replicates",
@@ -86,6 +88,8 @@ def time_blocks(time: ArrayLike, length: float) -> Codes:
         raise ValueError(
             f"{missing} of {len(values)} rows have no time, so no time block; drop them, or give block=None"
         )
+    if values.dtype.kind in "iu" and (form := number_form(values, least=8)):
+        values = from_numbers(values, form, "time")  # 20040131: the next day is no step of one
     since = values - values.min()
     days = since / np.timedelta64(1, "D") if values.dtype.kind == "M" else since.astype(np.float64)
     return np.unique(np.floor(days / length).astype(np.int64), return_inverse=True)[1]
