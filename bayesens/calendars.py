@@ -149,10 +149,10 @@ def _same(date: Any) -> np.datetime64:
 
 
 def _stretched(date: Any) -> np.datetime64:
-    start, end = (np.datetime64(f"{date.year + k:04d}-01-01", "D") for k in (0, 1))
+    start = np.datetime64(f"{date.year:04d}-01-01", "ns")
+    days = 366 if pd.Timestamp(start).is_leap_year else 365
     of_year = (date.month - 1) * 30 + date.day - 1
-    day: np.datetime64 = start + int(of_year * int((end - start).astype(int)) // 360)
-    return day.astype("datetime64[ns]") + _of_day(date)
+    return start + np.timedelta64(of_year * days // 360, "D") + _of_day(date)
 
 
 def _of_day(date: Any) -> np.timedelta64:

@@ -107,6 +107,11 @@ def _not_numbers(column: pd.Series) -> str:
     text = (column.notna() & pd.to_numeric(column, errors="coerce").isna()).to_numpy()
     if not text.any():
         return f"{head}: they are written as text; turn them (in pandas: pd.to_numeric(frame[{name!r}]))"
+    if column[text].astype(str).str.fullmatch(r"\s*[-+]?[\d.]*,\d+(?:[eE][-+]?\d+)?\s*").all():
+        return (
+            f"{head}: {column[text].iloc[0]!r} and the like in {where_in(column, text)} have decimal commas; read the file with "
+            "decimal=',' (--decimal , on the command line)"
+        )
     return (
         f"{head}: {column[text].iloc[0]!r} and the like stand in {where_in(column, text)}; correct them, or leave the "
         f"cells empty (in pandas: pd.to_numeric(frame[{name!r}], errors='coerce'))"

@@ -215,7 +215,7 @@ def _read_sheet(path: Path, text: Sequence[str], sheet: str | None) -> pd.DataFr
         if sheet is not None and sheet not in names:
             raise BadTable(f"it has no sheet {sheet!r}; it has {listed(names)}")
         cells = {
-            name: book.parse(name, header=None, dtype=object, keep_default_na=False, na_values=[""])
+            name: pd.read_excel(book, sheet_name=name, header=None, dtype=object, keep_default_na=False, na_values=[""])
             for name in (names if sheet is None else [sheet])
         }
     filled = [name for name, table in cells.items() if not table.empty]

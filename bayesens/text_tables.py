@@ -98,9 +98,10 @@ def read_text_table(
     frame = frame.drop(columns=surplus)
     if decimal is None:
         _check_decimals(frame, labels, apart)
-    for name in labels:
-        frame[name] = tidy_labels(frame[name])
-        _warn_missing_labels(frame[name], raw, apart)
+    for name, column in frame.items():
+        if not types.is_numeric_dtype(column.dtype):
+            frame[name] = tidy_labels(column)
+    _warn_missing_labels(frame[labels], raw, apart)
     check_summary_rows(frame)
     return frame
 
@@ -159,9 +160,9 @@ def _separator(sample: str, usual: str) -> str:
 
 
 def _alike(rows: list[list[str]]) -> bool:
-    """Whether lines have the header's two fields or more, give or take the last one."""
+    """Whether nearly all lines have the header's two fields or more, give or take the last one."""
     width = len(rows[0])
-    return width > 1 and all(width <= len(row) <= width + 1 for row in rows[1:])
+    return width > 1 and sum(width <= len(row) <= width + 1 for row in rows[1:]) >= 0.8 * (len(rows) - 1)
 
 
 def _better(sample: str, found: list[list[str]], usual: str) -> bool:
@@ -356,16 +357,16 @@ def tidy_labels(column: pd.Series) -> pd.Series:
     return out.where(out != "")
 
 
-def _warn_missing_labels(column: pd.Series, raw: bytes, separator: str) -> None:
+def _warn_missing_labels(labels: pd.DataFrame, raw: bytes, separator: str) -> None:
     """A label such as NA is kept; where other columns have gaps written so, it may have been one."""
-    words = [word for word in column.dropna().unique() if word in MISSING]
-    for word in words:
-        here = int((column == word).sum())
+    for word in sorted({word for _, column in labels.items() for word in column.dropna().unique() if word in MISSING}):
+        here = {name: int((column == word).sum()) for name, column in labels.items()}
         apart = rb"\s" if separator == BLANKS else re.escape(separator.encode())
         cell = rb"(?:^|(?<=" + apart + rb"|\n))" + re.escape(word.encode()) + rb"(?=" + apart + rb"|\r|\n|$)"
-        if len(re.findall(cell, raw)) > here:
+        if len(re.findall(cell, raw)) > sum(here.values()):
+            name = max(here, key=lambda name: here[name])
             warn(
-                f"column {column.name!r} has the label {word!r} in {here} of {len(column)} rows, kept as written, and {word!r} "
+                f"column {name!r} has the label {word!r} in {here[name]} of {len(labels)} rows, kept as written, and {word!r} "
                 "stands for gaps elsewhere in the file; leave those cells empty if these labels are gaps as well"
             )
 
