@@ -254,7 +254,9 @@ def _end_in(raw: bytes, separator: str, lines: Lines) -> bool:
 
 def _lines(raw: bytes, separator: str) -> Lines:
     """Fields and starts of the lines that are not blank."""
-    if separator == BLANKS or len(separator) != 1:
+    if separator == BLANKS:
+        return _lines_of_words(raw)
+    if len(separator) != 1:
         return _counted(raw, (len(re.split(separator, row.strip())) for row in raw.decode("utf-8").splitlines()))
     found = _fast_lines(raw, ord(separator))
     if b'"' not in raw or (found.fields == found.fields[0]).all():
@@ -280,6 +282,18 @@ def _counted(raw: bytes, fields: Iterable[int]) -> Lines:
     return Lines(np.fromiter(fields, np.int64)[kept], start[kept])
 
 
+def _lines_of_words(raw: bytes) -> Lines:
+    """Count words between ends of lines: each begins after a blank or an end."""
+    whole = np.frombuffer(raw, np.uint8)
+    gap = (whole == 32) | (whole == 9) | (whole == 10) | (whole == 13)
+    begins = np.flatnonzero(~gap & np.append(True, gap[:-1]))
+    stop = np.flatnonzero(whole == 10)
+    stop = stop if raw.endswith(b"\n") else np.append(stop, len(whole))
+    fields = np.diff(np.searchsorted(begins, stop), prepend=0)
+    start = np.append(0, stop[:-1] + 1)
+    return Lines(fields[fields > 0], start[fields > 0])
+
+
 def _fast_lines(raw: bytes, separator: int) -> Lines:
     """Count separators between ends of lines, neither of them inside quotes."""
     whole = np.frombuffer(raw, np.uint8)
@@ -299,7 +313,7 @@ def _fast_lines(raw: bytes, separator: int) -> Lines:
     if not raw.endswith(b"\n"):
         stop = np.append(stop, len(whole))
     start = np.concatenate([[0], stop[:-1] + 1])
-    fields = np.diff(np.searchsorted(np.concatenate(apart), stop), prepend=0) + 1
+    fields: NDArray[np.int64] = np.diff(np.searchsorted(np.concatenate(apart), stop), prepend=0) + 1
     length = stop - start
     blank = length == 0
     short = np.flatnonzero((length > 0) & (fields == 1))
