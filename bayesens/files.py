@@ -85,6 +85,7 @@ def read_ensemble(
     ['007']
     """
     text = [columns[role] for role in ("site", "group") if isinstance(columns.get(role), str)]
+    text += [model_and_value(long)[0]] if long is not None else []
     table = read_table(path, text=text, separator=separator, decimal=decimal, sheet=sheet)
     if isinstance(table, xr.Dataset):
         if long is not None:

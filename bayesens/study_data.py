@@ -150,6 +150,7 @@ def _read_file(study: Study, path: Path) -> pd.DataFrame:
     """The table as one row a case, its times as dates."""
     data = study.data
     text = [name for name in (data.site, data.group) if name]
+    text += [model_and_value(data.long)[0]] if data.long is not None else []
     found = read_table(path, text=text, decimal=data.decimal, sheet=data.sheet)
     if data.long is not None and not isinstance(found, pd.DataFrame):
         raise ValueError(f"data.long is {data.long!r}, and {path} is a dataset; wanted a table: leave it out")

