@@ -14,7 +14,16 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.columns import labels
-from bayesens.resample import ENOUGH, Clusters, cluster_interval, interval, leave_out, pigeonhole, time_blocks
+from bayesens.resample import (
+    ENOUGH,
+    Clusters,
+    block_words,
+    cluster_interval,
+    interval,
+    leave_out,
+    pigeonhole,
+    time_blocks,
+)
 
 __all__ = ["brier", "reliability", "roc", "warning_scores"]
 
@@ -125,7 +134,8 @@ def reliability(
         low, high = _of_reliable(value, n, **options)
         band = "events drawn again, rows independent"
     else:
-        low, high, band = _of_clusters(code, y, station, blocks, **options)
+        kind = "" if time is None or block is None else block_words(np.asarray(time)[keep], block)
+        low, high, band = _of_clusters(code, y, station, blocks, block_kind=kind, **options)
     curve = pd.DataFrame({"forecast": value, "frequency": _pav(hits, n), "n": n.astype(int), "low": low, "high": high})
     curve.attrs["band"] = band
     return curve
@@ -281,13 +291,13 @@ def _of_reliable(
 
 def _of_clusters(
     code: NDArray[np.intp], y: Array, station: NDArray[np.intp] | None, blocks: NDArray[np.intp] | None, *,
-    replicates: int, level: float, random_seed: int | None,
+    block_kind: str, replicates: int, level: float, random_seed: int | None,
 ) -> tuple[Array, Array, str]:  # fmt: skip
     """Ends of the curve's interval over stations and blocks, and how it is made."""
     first = blocks if station is None else station  # blocks alone take the place of stations
     assert first is not None
     second = np.zeros_like(first) if blocks is None or station is None else blocks
-    kinds = ("time block" if station is None else "station", "time block")
+    kinds = (block_kind if station is None else "station", block_kind)
     clusters, size = Clusters(int(first.max()) + 1, int(second.max()) + 1, kinds), int(code.max()) + 1
     drawn = pigeonhole(first, second, replicates=replicates, random_seed=random_seed)
     drawn = drawn if clusters.least >= ENOUGH else leave_out(drawn)

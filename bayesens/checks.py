@@ -207,6 +207,7 @@ def check_columns(
         raise UnknownName(
             f"{listed(levels)} is in the index of the table ({len(frame)} rows), not a column: frame.reset_index()"
         )
+    _check_long(frame, members)
     check_known(wanted, frame.columns, kind="column", where=f"the table ({len(frame)} rows)")
     roles: dict[str, list[str]] = {name: ["a member"] for name in members}
     for role, name in columns.items():
@@ -227,6 +228,22 @@ def check_columns(
         )
     if len(frame) == 0:
         raise ValueError(f"the table has zero rows in columns {listed(wanted)}; wanted at least one row")
+
+
+def _check_long(frame: pd.DataFrame, members: Sequence[str]) -> None:
+    """Name the column that holds the members as values, which makes the table a long one."""
+    lacking = [name for name in members if name not in frame.columns]
+    if not lacking:
+        return
+    for name, column in frame.items():
+        if (column.dtype == object or isinstance(column.dtype, (pd.StringDtype, pd.CategoricalDtype))) and set(
+            lacking
+        ) <= set(column.dropna().unique()):
+            raise UnknownName(
+                f"no column {listed(lacking)} in the table ({len(frame)} rows): they are values of its column {name!r}, so it "
+                f"is a long table, one row a model and case; read it by Ensemble.from_long(frame, model={name!r}, value=...) "
+                f"(--long {name}:VALUE)"
+            )
 
 
 # Across columns ------------------------------------------------------------------------------------------------------

@@ -26,14 +26,17 @@ from bayesens.cli_parts import (
     MODELS,
     OPTION,
     Covariates,
+    Decimal,
     FitPath,
     Group,
     Lat,
     Lon,
+    Long,
     ModelName,
     Site,
     TablePath,
     Time,
+    TimeFormat,
     Units,
     check_out,
     ensemble_from,
@@ -53,7 +56,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-REFUSALS = (ValueError, KeyError, TypeError, IndexError, OSError)
+# An import that fails names the extra to install.
+REFUSALS = (ValueError, KeyError, TypeError, IndexError, OSError, ImportError)
 # What these warn of is for programmers; what a fit is worth, bayesens says itself.
 OTHERS = r"(pytensor|pymc|nutpie|numba|arviz\w*|xarray|pandas|numpy|matplotlib)\b"
 
@@ -147,6 +151,9 @@ def fit(
     lat: Lat = None,
     covariates: Covariates = None,
     units: Units = None,
+    time_format: TimeFormat = None,
+    decimal: Decimal = None,
+    long: Long = None,
     model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
     transform: Annotated[
         Literal["identity", "sqrt", "log"] | None, typer.Option(help="Of observations and members alike.")
@@ -169,7 +176,7 @@ def fit(
     check_out(out, [table], (".nc",))
     chosen = model_from_words(MODELS[model], transform, option or [])
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
-                             covariates=covariates, units=units)  # fmt: skip
+                             covariates=covariates, units=units, time_format=time_format, decimal=decimal, long=long)  # fmt: skip
 
     from bayesens.inference import fit as run
 
@@ -196,6 +203,9 @@ def predict(
     lon: Lon = None,
     lat: Lat = None,
     units: Units = None,
+    time_format: TimeFormat = None,
+    decimal: Decimal = None,
+    long: Long = None,
 ) -> None:
     """Predict mean, sd and quantiles for each row.
 
@@ -206,7 +216,8 @@ def predict(
     check_out(out, [fit, table])
     levels = numbers_in(quantiles, "--quantiles")
     tree = read_fit(fit)
-    rows = _new_rows(tree, table, those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units))
+    given = those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units, time_format=time_format)
+    rows = _new_rows(tree, table, given, decimal=decimal, long=long)
 
     from bayesens.prediction import predict as run
     from bayesens.summary import prediction_table
@@ -226,7 +237,11 @@ def score(
     observation: Annotated[str | None, typer.Option(help="Column of observations.")] = None,
     site: Site = None,
     group: Group = None,
+    time: Time = None,
     units: Units = None,
+    time_format: TimeFormat = None,
+    decimal: Decimal = None,
+    long: Long = None,
 ) -> None:
     """Score a fit where there are observations.
 
@@ -239,8 +254,10 @@ def score(
         check_out(out, [fit, table], (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
     asked = numbers_in(levels, "--levels")
     tree = read_fit(fit)
-    given = those_given(observation=observation, site=site, group=group, units=units)
-    rows = _new_rows(tree, table, given, observed=True)
+    given = those_given(
+        observation=observation, site=site, group=group, time=time, units=units, time_format=time_format
+    )
+    rows = _new_rows(tree, table, given, observed=True, decimal=decimal, long=long)
     if by is not None and rows.labels(by) is None:
         raise ValueError(
             f"--by {by} needs {by} labels, and no column of {table} is known to hold them; name it: --{by}"
@@ -304,24 +321,26 @@ def init(
     lon: Lon = None,
     lat: Lat = None,
     members: Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")] = None,
+    time_format: TimeFormat = None,
+    decimal: Decimal = None,
+    long: Long = None,
 ) -> None:
     """Write a commented study file for a table.
 
     Columns that are not named are guessed from their names and values: check them before `bayesens run`.
     """
-    import xarray as xr
-
     from bayesens.atomic import write_atomically
     from bayesens.files import read_table
     from bayesens.study_template import study_template
+    from bayesens.tables import as_table
 
     if out.exists():
         raise FileExistsError(f"{out} is there already; name another file: --out")
     given = those_given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
     if members is not None:
         given["members"] = names_in(members)
-    data = read_table(table)
-    frame = data.to_dataframe().reset_index() if isinstance(data, xr.Dataset) else data
+    given |= those_given(time_format=time_format, decimal=decimal, long=long)
+    frame = as_table(read_table(table, decimal=decimal))
     place = os.path.relpath(table.absolute(), out.absolute().parent)
     text = study_template(frame, place, given=given)
     with write_atomically(out) as aside:
@@ -358,7 +377,15 @@ def _show_study(done: Any) -> None:
     typer.echo(f"{done.folder / 'report.html'}: the report")
 
 
-def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed: bool = False) -> Ensemble:
+def _new_rows(
+    tree: xr.DataTree,
+    path: Path,
+    given: dict[str, Any],
+    *,
+    observed: bool = False,
+    decimal: str | None = None,
+    long: str | None = None,
+) -> Ensemble:
     """Rows to predict or score, under the column names of the fit unless others are given."""
     import xarray as xr
 
@@ -374,7 +401,9 @@ def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed:
     if not observed:  # nothing wrong with the observations should keep anyone from predicting
         named.pop("observation", None)
     labels = [given.get(role, named.get(role)) for role in ("site", "group")]
-    data = read_table(path, text=[label for label in labels if label])
+    data = read_table(path, text=[label for label in labels if label], decimal=decimal)
+    if long is not None:
+        data = _wide(path, data, long, [given.get(role, named.get(role)) for role in ("site", "time")])
     there = {str(name) for name in (data.variables if isinstance(data, xr.Dataset) else data.columns)}
     # The dataset of an ensemble names its variables by role, and is taken by these.
     by_role = set(json.loads(data.attrs.get("bayesens_columns", "{}")))
@@ -401,3 +430,15 @@ def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed:
         given["covariates"] = beside
     make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame
     return make(data, members=found, **given)
+
+
+def _wide(path: Path, data: Any, long: str, keys: list[str | None]) -> Any:
+    """A long table made wide, its cases told apart by the columns of site and time."""
+    import pandas as pd
+
+    from bayesens.long_tables import model_and_value, widened
+
+    if not isinstance(data, pd.DataFrame):
+        raise ValueError(f"--long got {long!r}, and {path} is a dataset; wanted a table: leave it out")
+    model, value = model_and_value(long)
+    return widened(data, model=model, value=value, by=[key for key in keys if key is not None and key in data])[0]

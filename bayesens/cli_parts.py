@@ -13,14 +13,17 @@ __all__ = [
     "OPTION",
     "TABLE",
     "Covariates",
+    "Decimal",
     "FitPath",
     "Group",
     "Lat",
     "Lon",
+    "Long",
     "ModelName",
     "Site",
     "TablePath",
     "Time",
+    "TimeFormat",
     "Units",
     "check_out",
     "ensemble_from",
@@ -44,12 +47,29 @@ MODELS = {
     "single": "SingleMember", "climatology": "Climatology",
 }  # fmt: skip
 
-TABLE = "Rows: .csv or .tsv (also .gz), .parquet, .nc or .zarr."
+TABLE = "Rows: .csv, .tsv or .txt (also .gz), .xlsx, .parquet, .nc or .zarr."
 TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help=TABLE)]
 FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A file that `bayesens fit` wrote (.nc).")]
 Site = Annotated[str | None, typer.Option(help="Column of site labels (stations, gauges).")]
 Group = Annotated[str | None, typer.Option(help="Column of group labels (networks, basins).")]
 Time = Annotated[str | None, typer.Option(help="Column of times.")]
+TimeFormat = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORMAT",
+        help="How times are written, where it is asked for: %d/%m/%Y, YYYYMMDD, epoch, excel, number (plain steps), ...",
+    ),
+]
+Decimal = Annotated[
+    Literal[".", ","] | None, typer.Option(help="How decimals are written in a text file; left out: points.")
+]
+Long = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL:VALUE",
+        help="Columns of a long table, one row a model and case: the models' names and their predictions.",
+    ),
+]
 Lon = Annotated[str | None, typer.Option(help="Column of longitudes.")]
 Lat = Annotated[str | None, typer.Option(help="Column of latitudes.")]
 Covariates = Annotated[
@@ -76,8 +96,10 @@ def say(text: str, head: str = "", color: str | None = None) -> None:
 
 # --------------------------------------------------------------------------------------------------------------- input
 def names_in(text: str) -> list[str]:
-    """Names that stand between commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Names that stand between commas; one with a comma in it stands in double quotes."""
+    import csv
+
+    return [name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip()]
 
 
 def those_given(**options: str | None) -> dict[str, Any]:
@@ -95,7 +117,8 @@ def numbers_in(text: str, option: str) -> list[float]:
 
 def check_out(out: Path, inputs: list[Path], suffixes: tuple[str, ...] = ()) -> None:
     """Refuse an output that could not be written, or that would replace an input, before the work."""
-    from bayesens.files import TABLES, check_writable, full_suffix
+    from bayesens.atomic import check_writable, full_suffix
+    from bayesens.tables import TABLES
 
     wanted = suffixes or TABLES
     if full_suffix(out).lower() not in wanted:
@@ -116,18 +139,45 @@ def model_from_words(name: str, transform: str | None, options: list[str]) -> An
     return cls(**values | those_given(transform=transform))
 
 
-def ensemble_from(table: Path, members: str | None, covariates: str | None = None, **columns: str | None) -> Ensemble:
+def ensemble_from(
+    table: Path,
+    members: str | None,
+    covariates: str | None = None,
+    *,
+    decimal: str | None = None,
+    long: str | None = None,
+    **columns: str | None,
+) -> Ensemble:
     """Read a table with the columns that options name; a dataset may have a dimension of members."""
     from bayesens.files import read_ensemble
 
     named: dict[str, Any] = those_given(**columns)
     if members is not None:
         named["members"] = names_in(members)
-    elif table.suffix not in (".nc", ".zarr"):
+    elif table.suffix not in (".nc", ".zarr") and long is None:
         raise ValueError("--members is missing; name the columns of predictions, such as --members rf,svr,xgb")
     if covariates is not None:
         named["covariates"] = names_in(covariates)
-    return read_ensemble(table, **named)
+    try:
+        return read_ensemble(table, decimal=decimal, long=long, **named)
+    except KeyError as error:
+        if hint := _comma_in_a_name(table, [*named.get("members", []), *named.get("covariates", [])], decimal):
+            raise ValueError(hint) from error
+        raise
+
+
+def _comma_in_a_name(table: Path, names: list[str], decimal: str | None) -> str:
+    """Say how a column whose name has a comma is named, if that is why names were not found."""
+    from bayesens.files import read_table
+
+    columns = [str(name) for name in read_table(table, decimal=decimal)]
+    for column in (column for column in columns if "," in column):
+        if {part.strip() for part in column.split(",")} <= set(names) - set(columns):
+            return (
+                f"column {column!r} of {table} has a comma in its name; put it in double quotes among the others: "
+                f"--members '\"{column}\",...'"
+            )
+    return ""
 
 
 # -------------------------------------------------------------------------------------------------------------- output

@@ -13,6 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
+from bayesens.calendars import standard_times
+from bayesens.dates import check_format, from_numbers, from_text, likely_form, number_form, written
+
 __all__ = ["check_text", "coded_labels", "labels", "listed", "numbers", "times", "where_in"]
 
 
@@ -104,6 +107,11 @@ def _not_numbers(column: pd.Series) -> str:
     text = (column.notna() & pd.to_numeric(column, errors="coerce").isna()).to_numpy()
     if not text.any():
         return f"{head}: they are written as text; turn them (in pandas: pd.to_numeric(frame[{name!r}]))"
+    if column[text].astype(str).str.fullmatch(r"\s*[-+]?[\d.]*,\d+(?:[eE][-+]?\d+)?\s*").all():
+        return (
+            f"{head}: {column[text].iloc[0]!r} and the like in {where_in(column, text)} have decimal commas; read the file with "
+            "decimal=',' (--decimal , on the command line)"
+        )
     return (
         f"{head}: {column[text].iloc[0]!r} and the like stand in {where_in(column, text)}; correct them, or leave the "
         f"cells empty (in pandas: pd.to_numeric(frame[{name!r}], errors='coerce'))"
@@ -192,15 +200,21 @@ def _label(value: object) -> str:
     return str(value)
 
 
-def times(column: pd.Series) -> NDArray[Any]:
-    """Return a column of times as datetime64[ns] in UTC, or as numbers where it holds numbers.
+def times(column: pd.Series, time_format: str | None = None) -> NDArray[Any]:
+    """Return a column of times as datetime64[ns] in UTC, or as numbers where it holds plain numbers.
 
-    Text is read as ISO 8601 only (2021-07-30): a guess at 01/02/2021 would be wrong for half of the world.
+    Numbers such as 20210730 and text such as 30/07/2021 are read where one reading alone is possible; a guess at 01/02/2021
+    would be wrong for half of the world.
 
     Parameters
     ----------
     column : pandas.Series (obs)
-        Dates, datetimes (with one time zone or none), periods (their start), ISO text, or numbers such as years.
+        Dates, datetimes (with one time zone or none), periods (their start), text, numbers that are dates, or plain numbers
+        such as years and steps.
+    time_format : str, optional
+        How dates are written: a pattern such as ``"%d/%m/%Y"``, a form such as ``"YYYYMMDD"``, ``"epoch"`` (seconds since
+        1970; also ``_ms``, ``_us``, ``_ns``), ``"excel"``, ``"matlab"``, ``"mjd"`` or ``"jd"`` (day numbers),
+        ``"days since 1900-01-01"``, or ``"number"`` for plain numbers. None: looked for.
 
     Returns
     -------
@@ -211,7 +225,8 @@ def times(column: pd.Series) -> NDArray[Any]:
     TypeError
         Values that are no times: booleans, durations, dates of another calendar.
     ValueError
-        Mixed time zones, text in another format, infinite numbers, times outside 1678 to 2262.
+        Mixed time zones, text that has no known format or two, numbers that may be dates of several kinds, infinite numbers,
+        times outside 1678 to 2262.
 
     Examples
     --------
@@ -219,14 +234,18 @@ def times(column: pd.Series) -> NDArray[Any]:
     [datetime.date(2021, 7, 30), None]
     >>> times(pd.Series([2003, 2004], name="year")).tolist()
     [2003, 2004]
+    >>> times(pd.Series([20210730], name="date")).astype("datetime64[D]").tolist()
+    [datetime.date(2021, 7, 30)]
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
+    if time_format is not None:
+        column = _as_said(column, check_format(time_format))
     if isinstance(column.dtype, pd.PeriodDtype):
         column = column.dt.to_timestamp()
     if _numeric(column):
-        whole = types.is_integer_dtype(column.dtype) and not column.isna().any()
-        return column.to_numpy(dtype=np.int64) if whole else numbers(column)
+        values = _plain_numbers(column)
+        return values if time_format == "number" else _dates_in(values, column.name)
     if not types.is_datetime64_any_dtype(column.dtype):
         column = _parse(column)
     if isinstance(column.dtype, pd.DatetimeTZDtype):
@@ -240,6 +259,54 @@ def times(column: pd.Series) -> NDArray[Any]:
         ) from error
 
 
+def _plain_numbers(column: pd.Series) -> NDArray[Any]:
+    whole = types.is_integer_dtype(column.dtype) and not column.isna().any()
+    return column.to_numpy(dtype=np.int64) if whole else numbers(column)
+
+
+def _dates_in(values: NDArray[Any], name: object) -> NDArray[Any]:
+    """Numbers that can only be dates as these, plain numbers as they are."""
+    if form := number_form(values):
+        return from_numbers(values, form, name)
+    if form := likely_form(values, name):
+        low, high = np.nanmin(values), np.nanmax(values)
+        first, last = (written(from_numbers(np.array([end]), form, name)[0]) for end in (low, high))
+        raise ValueError(
+            f"column {name!r} ({len(values)} rows) has numbers from {low:.15g} to {high:.15g}; if they are dates ({first} to "
+            f"{last} as {form!r}), say time_format={form!r} (--time-format {form}), if plain numbers, time_format='number'"
+        )
+    return values
+
+
+def _as_said(column: pd.Series, time_format: str) -> pd.Series:
+    """The column in the format that the user names; dates that are dates already pass."""
+    if types.is_datetime64_any_dtype(column.dtype) or isinstance(column.dtype, pd.PeriodDtype):
+        return column
+    name, text = column.name, None
+    if not _numeric(column):
+        text = pd.to_numeric(column, errors="coerce")
+        if time_format == "number" or "%" not in time_format:
+            if (bad := (text.isna() & column.notna()).to_numpy()).any():
+                raise ValueError(
+                    f"column {name!r} holds {column[bad].iloc[0]!r} and the like in {where_in(column, bad)}; wanted numbers, "
+                    f"as time_format={time_format!r} says: correct them, or name another time_format"
+                )
+            column = text
+    if time_format == "number":
+        return column
+    if "%" not in time_format:
+        return pd.Series(from_numbers(_plain_numbers(column), time_format, name), index=column.index, name=name)
+    if text is None:  # a number that is a date has no decimal point when it is written
+        column = column.astype("Int64").astype("string")
+    read = pd.to_datetime(column, format=time_format, errors="coerce")
+    if (bad := (read.isna() & column.notna()).to_numpy()).any():
+        raise ValueError(
+            f"column {name!r} holds {column[bad].iloc[0]!r} and the like in {where_in(column, bad)}; wanted times as "
+            f"time_format={time_format!r} says: correct them, or name another time_format"
+        )
+    return pd.Series(read)
+
+
 def _numeric(column: pd.Series) -> bool:
     plain = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
     gaps = column.dtype == object and _holds_numbers(column) and bool(column.notna().any())
@@ -251,15 +318,20 @@ def _parse(column: pd.Series) -> pd.Series:
     kind = types.infer_dtype(column, skipna=True)
     if kind not in {"string", "datetime", "datetime64", "date", "empty"}:
         first = column.dropna().iloc[0]
-        calendar = "; from another calendar: dataset.convert_calendar('standard')" if hasattr(first, "calendar") else ""
+        if hasattr(first, "calendar"):
+            return pd.Series(standard_times(column), index=column.index, name=name)
         raise TypeError(
-            f"column {name!r} ({n} rows) holds {type(first).__name__} values ({first!r}); wanted dates, datetimes or "
-            f"numbers{calendar}"
+            f"column {name!r} ({n} rows) holds {type(first).__name__} values ({first!r}); wanted dates, datetimes or numbers"
         )
+    if kind == "string" and (form := _digits_form(column)):
+        digits = pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)
+        return pd.Series(from_numbers(digits, form, name), index=column.index, name=name)
     try:
         return pd.Series(pd.to_datetime(column, format="ISO8601"))
     except (ValueError, TypeError):
         pass
+    if kind == "string" and (read := from_text(column)) is not None:
+        return read
     # Tried again as instants: where that works, only the zones disagreed.
     bad = pd.to_datetime(column, format="ISO8601", utc=True, errors="coerce").isna() & column.notna()
     if not bad.any():
@@ -269,5 +341,14 @@ def _parse(column: pd.Series) -> pd.Series:
         )
     raise ValueError(
         f"column {name!r} holds {column[bad].iloc[0]!r} and the like in {where_in(column, bad.to_numpy())}; wanted "
-        f"times as 2021-07-30 or 2021-07-30T12:00: write them so (in pandas: pd.to_datetime(frame[{name!r}], format=...))"
+        "times as 2021-07-30 or 2021-07-30T12:00, all in one format: correct them, or name the format, such as "
+        "time_format='%d/%m/%Y' (--time-format)"
     )
+
+
+def _digits_form(column: pd.Series) -> str:
+    """The form of dates written as digits alone, such as "2004013106"; empty for other text."""
+    unique = pd.Series(column.dropna().unique(), dtype=object).astype(str)
+    if not len(unique) or not unique.str.fullmatch(r"\d{6,14}").all():
+        return ""
+    return number_form(unique.astype(np.int64).to_numpy())

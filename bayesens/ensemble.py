@@ -15,10 +15,12 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens import cells, checks
+from bayesens.calendars import decoded
 from bayesens.cells import COVARIATE, COVARIATE_NAME
 from bayesens.collinear import affine_copies, linear_dependence
 from bayesens.columns import labels, listed, numbers, times
 from bayesens.facts import Facts, check_training
+from bayesens.long_tables import widened
 
 __all__ = ["Ensemble", "affine_copies", "linear_dependence"]
 
@@ -83,6 +85,7 @@ class Ensemble:
         lat: str | None = None,
         covariates: Iterable[str] = (),
         units: str | Mapping[str, str] | None = None,
+        time_format: str | None = None,
     ) -> Self:
         """Make an ensemble from a table with one row a case and one column a member.
 
@@ -101,6 +104,10 @@ class Ensemble:
             one it is typical where it is missing. ``lon`` and ``lat`` need not be named again.
         units : str or mapping of column to unit, optional
             Of members and observation. None: ``frame.attrs["units"]``, a string or such a mapping.
+        time_format : str, optional
+            How the times are written: ``"%d/%m/%Y"``, ``"YYYYMMDD"``, ``"epoch"`` (seconds since 1970; also ``_ms``, ``_us``,
+            ``_ns``), ``"excel"``, ``"matlab"``, ``"mjd"`` or ``"jd"`` (day numbers), ``"days since 1900-01-01"``, or
+            ``"number"`` for steps and years. None: looked for, and asked for where there are two answers.
 
         Returns
         -------
@@ -130,13 +137,75 @@ class Ensemble:
         checks.check_columns(frame, names, given, beside)
         measured = [*names, *([observation] if observation else [])]
         unit = checks.common_units(_attrs_units(frame, measured) if units is None else units, measured, len(frame))
-        arrays = {role: _convert(role, frame[name]) for role, name in given.items()}
+        arrays = {role: _convert(role, frame[name], time_format) for role, name in given.items()}
         prediction = np.column_stack([numbers(frame[name]) for name in names])
         if "site" in arrays and "group" in arrays:
             checks.check_groups(arrays["site"], arrays["group"], given)
         checks.warn_rows(prediction, arrays.get("site"), arrays.get("time"), names, given)
         made = _dataset(prediction, names, arrays, unit, given)
         return cls(_with_covariates(made, {name: numbers(frame[name]) for name in beside}))
+
+    @classmethod
+    def from_long(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        model: str,
+        value: str,
+        by: Iterable[str] | None = None,
+        members: Iterable[str] | None = None,
+        observation: str | None = None,
+        site: str | None = None,
+        group: str | None = None,
+        time: str | None = None,
+        lon: str | None = None,
+        lat: str | None = None,
+        covariates: Iterable[str] = (),
+        units: str | Mapping[str, str] | None = None,
+        time_format: str | None = None,
+    ) -> Self:
+        """Make an ensemble from a long table, with one row a model and case.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame
+        model, value : str
+            Columns of the models' names and of their predictions.
+        by : iterable of str, optional
+            Columns that tell cases apart. None: those of `site` and `time`.
+        members : iterable of str, optional
+            Which models, and their order. None: all, as they come.
+        observation, site, group, time, lon, lat, covariates, units, time_format
+            As in `from_frame`; columns have one value a case.
+
+        Returns
+        -------
+        Ensemble
+            A model is missing in the cases of which it has no row; a warning counts them.
+
+        Raises
+        ------
+        KeyError, TypeError
+            As in `from_frame`.
+        ValueError
+            As in `from_frame`, and for two rows of one model and case, for an observation that differs between rows of one
+            case, and where nothing tells cases apart.
+
+        Examples
+        --------
+        >>> frame = pd.DataFrame({"day": [1, 1, 2, 2], "model": ["rf", "svr"] * 2, "value": [0.1, 0.2, 0.3, 0.4]})
+        >>> frame["sm"] = [0.1, 0.1, 0.4, 0.4]
+        >>> Ensemble.from_long(frame, model="model", value="value", time="day", observation="sm").prediction.tolist()
+        [[0.1, 0.2], [0.3, 0.4]]
+        """
+        given = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
+        beside = checks.covariate_names(covariates)
+        keys = [given[role] for role in ("site", "time") if role in given] if by is None else list(by)
+        wide, found = widened(frame, model=model, value=value, by=keys, keep=[*given.values(), *beside])
+        wide.attrs.update(frame.attrs)
+        names = found if members is None else checks.member_names(members)
+        checks.check_known(names, found, kind="model", where=f"column {model!r} ({len(frame)} rows)")
+        return cls.from_frame(wide, members=names, covariates=beside, units=units, time_format=time_format, **given)
 
     @classmethod
     def from_dataset(
@@ -153,6 +222,7 @@ class Ensemble:
         lat: str | None = None,
         covariates: Iterable[str] | None = None,
         units: str | Mapping[str, str] | None = None,
+        time_format: str | None = None,
     ) -> Self:
         """Make an ensemble from a dataset or grid, whose cells become rows.
 
@@ -173,6 +243,9 @@ class Ensemble:
             the dataset of another `Ensemble`, otherwise none.
         units : str or mapping, optional
             As in `from_frame`. None: the attributes ``units`` of members and observation.
+        time_format : str, optional
+            As in `from_frame`. None: numbers with units such as "days since 2000-01-01" are decoded, in any calendar of
+            climate models.
 
         Returns
         -------
@@ -200,11 +273,13 @@ class Ensemble:
         given = {role: role for role in own if role in dataset.variables} | given
         columns = {role: own.get(role, name) if name == role else name for role, name in given.items()}
         variables = {columns[role]: name for role, name in given.items()}
+        if "time" in given and time_format is None and isinstance(dataset, xr.Dataset):
+            dataset = decoded(dataset, given["time"])
         beside = checks.covariate_names(_own_covariates(dataset) if covariates is None else covariates)
         seen = columns.get("observation")
         frame, names, found = cells.dataset_table(dataset, members, prediction, variables, seen, beside)
         unit = found if units is None else units
-        made = cls.from_frame(frame, members=names, covariates=beside, units=unit, **columns)
+        made = cls.from_frame(frame, members=names, covariates=beside, units=unit, time_format=time_format, **columns)
         return made._with_marks(dataset, prediction)
 
     def _with_marks(self, dataset: xr.Dataset, prediction: str) -> Self:
@@ -495,10 +570,10 @@ def _with_covariates(dataset: xr.Dataset, covariates: Mapping[str, NDArray[np.fl
     )
 
 
-def _convert(role: str, column: pd.Series) -> NDArray[Any]:
+def _convert(role: str, column: pd.Series, time_format: str | None) -> NDArray[Any]:
     if role in LABELS:
         return labels(column)
-    return times(column) if role == "time" else numbers(column)
+    return times(column, time_format) if role == "time" else numbers(column)
 
 
 def _dataset(

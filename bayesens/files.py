@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
-from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,15 @@ import xarray as xr
 from numpy.typing import NDArray
 from pandas.api import types
 
-from bayesens.atomic import check_writable, full_suffix, write_atomically
+from bayesens.atomic import check_writable, write_atomically
 from bayesens.columns import labels, listed, times
 from bayesens.ensemble import Ensemble
+from bayesens.long_tables import model_and_value
+from bayesens.tables import HDF5, TABLES, check_there, first_bytes, read_table, table_suffix, unreadable
 
 __all__ = [
     "FORMAT",
+    "TABLES",
     "check_fit_tree",
     "check_writable",
     "read_ensemble",
@@ -37,65 +39,32 @@ FORMAT = 2
 # What predictions, scores and descriptions read at the root of a fit.
 ATTRIBUTES = ("bayesens_options", "bayesens_members", "columns", "units")
 
-TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".nc", ".zarr")
-HDF5 = b"\x89HDF\r\n\x1a\n"
-
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame | xr.Dataset:
-    r"""Read a table or dataset into memory; its suffix says what it is.
-
-    Parameters
-    ----------
-    path : str or path
-        ``.csv``, ``.csv.gz``, ``.tsv``, ``.tsv.gz`` or ``.parquet`` (a table), ``.nc`` or ``.zarr`` (a dataset).
-    text : sequence of str
-        Columns of a CSV or TSV file kept as written, so that station 007 does not become 7.
-
-    Returns
-    -------
-    pandas.DataFrame or xarray.Dataset
-
-    Raises
-    ------
-    FileNotFoundError, IsADirectoryError
-        No such file, or a folder in its place.
-    ValueError
-        An unknown suffix, a file that cannot be read or is truncated, an empty table.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "table.csv"
-    ...     _ = path.write_text("station,rf\n007,0.25\n")
-    ...     read_table(path, text=["station"]).values.tolist()
-    [['007', 0.25]]
-    """
-    path = Path(path)
-    suffix = _table_suffix(path)
-    _check_there(path, folder=suffix == ".zarr")
-    try:
-        table = _read(path, suffix, text)
-    except (MemoryError, ImportError):
-        raise
-    except Exception as error:  # Each reader has exceptions of its own, and a broken file can raise any of them.
-        raise _unreadable(path, suffix, error) from error
-    _check_filled(path, table)
-    return table
-
-
-def read_ensemble(path: str | os.PathLike[str], **columns: Any) -> Ensemble:
+def read_ensemble(
+    path: str | os.PathLike[str],
+    *,
+    separator: str | None = None,
+    decimal: str | None = None,
+    sheet: str | None = None,
+    long: str | None = None,
+    **columns: Any,
+) -> Ensemble:
     r"""Read a file as an `Ensemble`.
 
     Parameters
     ----------
     path : str or path
         As in `read_table`.
+    separator, decimal, sheet : str, optional
+        As in `read_table`.
+    long : str, optional
+        ``"model:value"``: the columns of a long table, one row a model and case, that hold the models' names and predictions,
+        as in `Ensemble.from_long`.
     **columns
         As in `Ensemble.from_frame` for a table, `Ensemble.from_dataset` for a dataset: ``members=``,
-        ``observation=``, ``site=`` and so on. Sites and groups of a CSV or TSV file are kept as written.
+        ``observation=``, ``site=`` and so on. Sites and groups of a text file are kept as written.
 
     Returns
     -------
@@ -116,84 +85,16 @@ def read_ensemble(path: str | os.PathLike[str], **columns: Any) -> Ensemble:
     ['007']
     """
     text = [columns[role] for role in ("site", "group") if isinstance(columns.get(role), str)]
-    table = read_table(path, text=text)
-    return (
-        Ensemble.from_dataset(table, **columns)
-        if isinstance(table, xr.Dataset)
-        else Ensemble.from_frame(table, **columns)
-    )
-
-
-def _table_suffix(path: Path) -> str:
-    suffix = full_suffix(path).lower()
-    if suffix not in TABLES:
-        raise ValueError(
-            f"{path} has the suffix {suffix!r}; wanted one of {listed(TABLES, limit=9)}: convert or rename it"
-        )
-    return suffix
-
-
-def _check_there(path: Path, *, folder: bool) -> None:
-    if not path.exists():
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = get_close_matches(path.name, beside, n=3)
-        hint = (
-            f"did you mean {listed(near)}?"
-            if near
-            else f"check the name; the folder looked in is {path.absolute().parent}"
-        )
-        raise FileNotFoundError(f"there is no file {path}; {hint}")
-    if path.is_dir() and not folder:
-        raise IsADirectoryError(f"{path} is a folder; wanted one file: name the file in it")
-
-
-def _read(path: Path, suffix: str, text: Sequence[str]) -> pd.DataFrame | xr.Dataset:
-    if suffix == ".parquet":
-        frame = pd.read_parquet(path)
-        return frame.reset_index() if any(name is not None for name in frame.index.names) else frame
-    if suffix == ".zarr":
-        with xr.open_dataset(path, engine="zarr", consolidated=False) as dataset:
-            return dataset.load()
-    if suffix == ".nc":
-        # The classic NetCDF-3 format carries the same suffix and is no HDF5 file.
-        with xr.open_dataset(path, engine="scipy" if _start(path)[:3] == b"CDF" else "h5netcdf") as dataset:
-            return dataset.load()
-    separator = "\t" if suffix.startswith(".tsv") else ","
-    frame = pd.read_csv(path, sep=separator, dtype=dict.fromkeys(text, str))
-    if not isinstance(frame.index, pd.RangeIndex):
-        # pandas would take the first column as an index, and shift every other under the wrong name.
-        raise ValueError(f"its rows have more fields than its header, {listed(frame.columns)}")
-    return frame
-
-
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(len(HDF5))
-
-
-def _unreadable(path: Path, suffix: str, error: Exception) -> ValueError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    size = "a folder" if path.is_dir() else f"{path.stat().st_size} bytes"
-    return ValueError(
-        f"cannot read {path} ({size}) as {suffix}: {reason}; it may be truncated or of another format: copy or write "
-        "it again"
-    )
-
-
-def _check_filled(path: Path, table: pd.DataFrame | xr.Dataset) -> None:
-    if isinstance(table, pd.DataFrame):
-        if table.empty:
-            raise ValueError(
-                f"{path} has {len(table)} rows and columns {listed(table.columns) or 'none'}; wanted some rows"
-            )
-        return
-    if not table.data_vars:
-        fit = "bayesens_format" in table.attrs
-        why = "it is a fit, not a table of predictions" if fit else "if they stand in a group, write that group alone"
-        raise ValueError(f"{path} has no variables at its top level; wanted predictions of members: {why}")
-    if 0 in table.sizes.values():
-        sizes = ", ".join(f"{dim}: {size}" for dim, size in table.sizes.items())
-        raise ValueError(f"{path} has zero rows ({sizes}); wanted at least one along every dimension")
+    text += [model_and_value(long)[0]] if long is not None else []
+    table = read_table(path, text=text, separator=separator, decimal=decimal, sheet=sheet)
+    if isinstance(table, xr.Dataset):
+        if long is not None:
+            raise ValueError(f"long is {long!r}, and {path} is a dataset; wanted a table: leave it out")
+        return Ensemble.from_dataset(table, **columns)
+    if long is not None:
+        model, value = model_and_value(long)
+        return Ensemble.from_long(table, model=model, value=value, **columns)
+    return Ensemble.from_frame(table, **columns)
 
 
 # Writing -------------------------------------------------------------------------------------------------------------
@@ -233,7 +134,7 @@ def write_table(data: pd.DataFrame | xr.Dataset, path: str | os.PathLike[str]) -
     2.0,1.5,2.5
     <BLANKLINE>
     """
-    suffix = _table_suffix(Path(path))
+    suffix = table_suffix(Path(path))
     if suffix in (".nc", ".zarr"):
         dataset = data if isinstance(data, xr.Dataset) else _as_dataset(data)
         with write_atomically(path) as aside:
@@ -336,8 +237,8 @@ def read_fit(path: str | os.PathLike[str]) -> xr.DataTree:
     ValueError: ...fit.nc (10 bytes) is not a NetCDF-4 file: it starts with b'weight,0'; wanted a fit written by ...
     """
     path = Path(path)
-    _check_there(path, folder=False)
-    start = _start(path)
+    check_there(path, folder=False)
+    start = first_bytes(path)
     if start != HDF5:
         raise ValueError(
             f"{path} ({path.stat().st_size} bytes) is not a NetCDF-4 file: it starts with {start!r}; wanted a fit "
@@ -349,7 +250,7 @@ def read_fit(path: str | os.PathLike[str]) -> xr.DataTree:
     except (MemoryError, ImportError):
         raise
     except Exception as error:  # As in read_table.
-        raise _unreadable(path, "a fit (NetCDF-4)", error) from error
+        raise unreadable(path, "a fit (NetCDF-4)", error) from error
     try:
         check_fit_tree(tree)
     except ValueError as error:

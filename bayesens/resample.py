@@ -19,9 +19,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
+from bayesens.dates import from_numbers, number_form
+
 __all__ = [
     "Clusters",
     "Replicates",
+    "block_words",
     "cluster_interval",
     "cluster_probability",
     "interval",
@@ -86,9 +89,26 @@ def time_blocks(time: ArrayLike, length: float) -> Codes:
         raise ValueError(
             f"{missing} of {len(values)} rows have no time, so no time block; drop them, or give block=None"
         )
+    if values.dtype.kind in "iu" and (form := number_form(values, least=8)):
+        values = from_numbers(values, form, "time")  # 20040131: the next day is no step of one
     since = values - values.min()
     days = since / np.timedelta64(1, "D") if values.dtype.kind == "M" else since.astype(np.float64)
     return np.unique(np.floor(days / length).astype(np.int64), return_inverse=True)[1]
+
+
+def block_words(time: ArrayLike, length: float) -> str:
+    """Name a time block by its length, as `Clusters` counts it.
+
+    Examples
+    --------
+    >>> block_words(np.array(["2021-01-01"], dtype="datetime64[D]"), 30.0), block_words(np.array([1990, 1991]), 5)
+    ('block of 30 days', 'block of 5 time steps')
+    >>> Clusters(20, 37, kinds=("station", block_words(np.array([20210730]), 30))).how
+    'bootstrap over 20 stations and 37 blocks of 30 days'
+    """
+    values = np.asarray(time)
+    dates = values.dtype.kind == "M" or (values.dtype.kind in "iu" and number_form(values, least=8) != "")
+    return f"block of {length:g} {'day' if dates else 'time step'}{'s' * (length != 1)}"
 
 
 def pigeonhole(
@@ -232,7 +252,8 @@ class Clusters:
 
 
 def _counted(number: int, kind: str) -> str:
-    return f"{number} {kind}{'s' * (number != 1)}"
+    head, of, length = kind.partition(" of ")
+    return f"{number} {head}{'s' * (number != 1)}{of}{length}"
 
 
 def why_none(how: str) -> str:

@@ -54,9 +54,8 @@ def row_clusters(
                 "cluster='time' needs the rows' times, and the ensemble has none; name them with time=..., or "
                 "give cluster='site' or one label a row."
             )
-        return time_blocks(time.values[rows], block), f"time blocks of {block:g}" + (
-            " days" if time.dtype.kind == "M" else ""
-        )
+        unit = "days" if time.dtype.kind == "M" else "steps"
+        return time_blocks(time.values[rows], block), f"time blocks of {block:g} {unit}"
     if isinstance(cluster, str):
         if cluster not in ("site", "group"):
             raise ValueError(f"cluster is 'site', 'group', 'time' or one label a row; got {cluster!r}.")

@@ -17,6 +17,7 @@ from bayesens.resample import (
     ENOUGH,
     Clusters,
     Replicates,
+    block_words,
     cluster_interval,
     cluster_probability,
     leave_out,
@@ -53,6 +54,8 @@ class Resampling:
         Blocks of time alone are drawn.
     replicates : int
         Of the bootstrap; 0 for the sample alone.
+    block_kind : str
+        What a block is called: by its length.
     """
 
     station: Codes
@@ -62,6 +65,7 @@ class Resampling:
     has_site: bool
     only_blocks: bool
     replicates: int
+    block_kind: str = BLOCK
 
     def drawn(self, random_seed: int | None, strata: ArrayLike | None = None) -> Replicates:
         """The sample, the bootstrap, and every cluster and block left out once; clusters as rows of stations."""
@@ -84,7 +88,9 @@ class Resampling:
         """What an interval over these rows rests on."""
         number = len(np.unique(self.cluster[self.station[where]])) if self.has_site or self.kind == GROUP else 0
         enough = MANY_GROUPS if self.kind == GROUP else ENOUGH
-        return Clusters(number, len(np.unique(self.block[where])), (self.kind, BLOCK), self.only_blocks, enough)
+        return Clusters(
+            number, len(np.unique(self.block[where])), (self.kind, self.block_kind), self.only_blocks, enough
+        )
 
     def stations(self, where: NDArray[np.intp] | slice = slice(None)) -> int:
         """How many stations have these rows; 0 where they are not given."""
@@ -149,6 +155,8 @@ def resampling(rows: xr.Dataset, *, replicates: int, block: float | None) -> Res
     timed = replicates > 0 and block is not None and "time" in rows.coords
     blocks = time_blocks(rows["time"].values, block) if timed and block is not None else np.zeros(size, dtype=np.intp)
     made = Resampling(station, blocks, np.arange(int(station.max()) + 1), STATION, has_site, False, int(replicates))
+    if timed and block is not None:
+        made = replace(made, block_kind=block_words(rows["time"].values, block))
     if estimand == "group":
         return _by_group(made, rows)
     if timed and made.stations() < 2 and estimand not in NEW_PLACES:

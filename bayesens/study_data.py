@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens import models as families
@@ -19,9 +18,11 @@ from bayesens.ensemble import Ensemble
 from bayesens.estimators import default_estimators
 from bayesens.files import read_table
 from bayesens.likelihoods.widths import columns_asked
+from bayesens.long_tables import model_and_value, widened
 from bayesens.members import Members
 from bayesens.scored_rows import season
 from bayesens.study_file import Study
+from bayesens.tables import as_table
 from bayesens.words import option_value
 
 __all__ = ["StudyData", "study_data", "study_models"]
@@ -142,11 +143,29 @@ def _read(study: Study) -> pd.DataFrame:
         from bayesens.simulate import region
 
         return region(random_seed=study.study.random_seed).frame
-    path = study.folder / Path(str(data.table))
-    table = read_table(path, text=[name for name in (data.site, data.group) if name])
-    if isinstance(table, xr.Dataset):
-        table = table.to_dataframe().reset_index()
-    return table
+    return _read_file(study, study.folder / Path(str(data.table)))
+
+
+def _read_file(study: Study, path: Path) -> pd.DataFrame:
+    """The table as one row a case, its times as dates."""
+    data = study.data
+    text = [name for name in (data.site, data.group) if name]
+    text += [model_and_value(data.long)[0]] if data.long is not None else []
+    found = read_table(path, text=text, decimal=data.decimal, sheet=data.sheet)
+    if data.long is not None and not isinstance(found, pd.DataFrame):
+        raise ValueError(f"data.long is {data.long!r}, and {path} is a dataset; wanted a table: leave it out")
+    frame = as_table(found, None if data.time_format is not None else data.time)
+    if data.long is not None:
+        model, value = model_and_value(data.long)
+        keys = [name for name in (data.site, data.time) if name is not None]
+        frame, names = widened(frame, model=model, value=value, by=keys)
+        if odd := [name for name in study.members.columns if name not in names]:
+            raise ValueError(
+                f"members.columns has {listed(odd)}; the column {model!r} of the long table has {listed(names)}"
+            )
+    if data.time is not None and data.time in frame:
+        frame = frame.assign(**{data.time: times(frame[data.time], data.time_format)})
+    return frame
 
 
 def _check_columns(study: Study, frame: pd.DataFrame) -> None:

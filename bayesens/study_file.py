@@ -44,7 +44,7 @@ class Data(Part):
     """The table of observations, one row a station and time, and which column is what."""
 
     table: Path | None = Field(
-        None, description="Path from this file: .csv or .tsv (also .gz), .parquet, .nc or .zarr."
+        None, description="Path from this file: .csv, .tsv or .txt (also .gz), .xlsx, .parquet, .nc or .zarr."
     )
     dataset: Literal["oznet", "region"] | None = Field(
         None, description="In place of a table: example data of bayesens."
@@ -58,6 +58,18 @@ class Data(Part):
     covariates: Words = Field(
         (),
         description='Columns that models look at beside the members: bias_covariates = ["dem"], scale = ["mean", "dem"].',
+    )
+    time_format: str | None = Field(
+        None,
+        description='How times are written, where it is asked for: "%d/%m/%Y", "YYYYMMDD", "epoch", "excel", "number".',
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None, description="How decimals are written in a text file; left out: points."
+    )
+    sheet: str | None = Field(None, description="Of an .xlsx table; left out: the first one.")
+    long: str | None = Field(
+        None,
+        description='Of a table with one row a model and case: columns of their names and predictions, "model:value".',
     )
     units: str = Field("", description="Of observations, members and products alike, such as m3 m-3.")
     start: dt.date | None = Field(None, description="First day that is used, such as 2016-01-01.")

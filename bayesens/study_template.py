@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bayesens.columns import listed
+from bayesens.columns import listed, times
+from bayesens.long_tables import long_columns, model_and_value, widened
 from bayesens.study_file import Study
 
 __all__ = ["study_template"]
@@ -79,7 +80,8 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
     table : path
         As the file should name it.
     given : mapping, optional
-        Columns that need no guess: ``observation``, ``site``, ``group``, ``time``, ``lon``, ``lat``, and ``members``, a list.
+        Columns that need no guess: ``observation``, ``site``, ``group``, ``time``, ``lon``, ``lat``, and ``members``, a list; and
+        how the table is read: ``time_format``, ``decimal``, ``long``.
 
     Returns
     -------
@@ -90,7 +92,8 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
     Raises
     ------
     ValueError
-        No column looks like the observation or the site, or one that is given is not there.
+        No column looks like the observation or the site, or one that is given is not there; a long table, where ``long`` is
+        not given; times that have two readings.
 
     Examples
     --------
@@ -99,12 +102,15 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
     >>> [line for line in text.splitlines() if line.startswith(("table", "observation", "site", "columns"))]
     ['table = "t.csv"', 'observation = "sm"', 'site = "station"', 'columns = ["rf"]']
     """
+    reading = {key: given[key] for key in ("decimal", "time_format", "long") if given and key in given}
+    frame, models = _one_row_a_case(frame, given or {})
     roles = _roles(frame, dict(given or {}))
-    members = list((given or {}).get("members") or _members(frame, roles))
+    _check_times(frame, roles, reading.get("time_format"))
+    members = models or list((given or {}).get("members") or _members(frame, roles))
     rest = [str(name) for name in frame.select_dtypes("number") if name not in {*roles.values(), *members}]
     values: dict[str, dict[str, Any]] = {
         "study": {"title": f"Combining predictions of {roles['observation']}"},
-        "data": {"table": str(table)} | roles,
+        "data": {"table": str(table)} | roles | reading,
         "members": {"columns": members} if members else {"train": ["rf", "mlr", "svr", "xgb"], "covariates": rest},
         "evaluation": {"estimands": ["site"]},
     }
@@ -122,6 +128,30 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
         elif name != "folder":
             lines += [*_part(name, field, values.get(name, {})), ""]
     return "\n".join(lines)
+
+
+def _one_row_a_case(frame: pd.DataFrame, given: Mapping[str, Any]) -> tuple[pd.DataFrame, list[str]]:
+    """A long table made wide, and its models; another table as it is."""
+    if given.get("long") is None:
+        if (found := long_columns(frame)) is not None and not given.get("members"):
+            raise ValueError(
+                f"the table ({len(frame)} rows) looks like a long one, one row a model and case: column {found[0]!r} has "
+                f"{listed(sorted(frame[found[0]].astype(str).unique()))}; say so: --long {found[0]}:{found[1]}, or name "
+                "the columns of predictions: --members"
+            )
+        return frame, []
+    model, value = model_and_value(given["long"])
+    roles = _roles(frame.drop(columns=[name for name in (model, value) if name in frame]), dict(given))
+    wide, names = widened(
+        frame, model=model, value=value, by=[roles[role] for role in ("site", "time") if role in roles]
+    )
+    return wide, [name for name in names if name in (given.get("members") or names)]
+
+
+def _check_times(frame: pd.DataFrame, roles: Mapping[str, str], time_format: str | None) -> None:
+    """Ask now for a format that the study would ask for."""
+    if "time" in roles:
+        times(frame[roles["time"]], time_format)
 
 
 def _roles(frame: pd.DataFrame, given: dict[str, Any]) -> dict[str, str]:

@@ -119,7 +119,7 @@ def test_blocks_of_time_alone_are_resampled_like_stations():
     alone = reliability(p, y, time=time, block=2, replicates=50, random_seed=1)
     named = reliability(p, y, site=[f"{t // 2:02d}" for t in time], replicates=50, random_seed=1)
     pd.testing.assert_frame_equal(alone, named, check_names=False)
-    assert alone.attrs["band"] == "bootstrap over 30 time blocks"
+    assert alone.attrs["band"] == "bootstrap over 30 blocks of 2 time steps"
     assert not alone.equals(reliability(p, y, replicates=50, random_seed=1))
 
 
@@ -127,7 +127,7 @@ def test_stations_that_err_together_widen_the_band():
     p, y, site, time = stations(10)
     alone = reliability(p, y, site=np.arange(600), random_seed=1)
     together = reliability(p, y, site=site, time=time, block=2, random_seed=1)
-    assert together.attrs["band"] == "t with 9 degrees of freedom, 10 stations and 30 time blocks"
+    assert together.attrs["band"] == "t with 9 degrees of freedom, 10 stations and 30 blocks of 2 time steps"
     assert not together.equals(reliability(p, y, site=site, random_seed=1))
     many = alone["n"] > 20
     assert ((together["high"] - together["low"])[many].mean()) > 1.5 * (alone["high"] - alone["low"])[many].mean()

@@ -285,10 +285,10 @@ def test_times_that_cannot_be(column, error, text):
 
 
 def test_other_calendars_are_named():
-    class NoLeap:
-        calendar = "noleap"
+    class Julian:
+        calendar = "julian"
 
-    column = [NoLeap(), NoLeap()]
+    column = [Julian(), Julian()]
     with pytest.raises(TypeError, match=r"'date' \(2 rows\).*convert_calendar"):
         door(table(2).assign(date=column), time="date")
 

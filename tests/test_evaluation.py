@@ -231,9 +231,9 @@ def test_how_an_interval_was_made_stands_in_the_table():
         .query("model == 'good'")
         .set_index("group")
     )
-    assert got.loc["all", "interval"] == "bootstrap over 24 stations and 22 time blocks"
-    assert got.loc["n0", "interval"] == "t with 7 degrees of freedom, 8 stations and 22 time blocks"
-    assert got.loc["two", "interval"] == "none: 2 stations and 22 time blocks"
+    assert got.loc["all", "interval"] == "bootstrap over 24 stations and 22 blocks of 30 days"
+    assert got.loc["n0", "interval"] == "t with 7 degrees of freedom, 8 stations and 22 blocks of 30 days"
+    assert got.loc["two", "interval"] == "none: 2 stations and 22 blocks of 30 days"
     assert got.loc["two", ["rmse_low", "rmse_high"]].isna().all()
     pair = paired_differences(point_rows(frame), "bad", by="group", replicates=10, random_seed=1)
     assert set(pair["interval"]) == set(got["interval"])

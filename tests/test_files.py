@@ -173,10 +173,10 @@ def test_missing_file(tmp_path):
         read_fit(tmp_path / "fit.nc")
 
 
-@pytest.mark.parametrize("name", ["t.xlsx", "t", "t.gz", "t.csv.zip", "t.nc.gz"])
+@pytest.mark.parametrize("name", ["t.xls", "t", "t.gz", "t.csv.zip", "t.nc.gz"])
 def test_unknown_suffix(name, tmp_path):
     (tmp_path / name).write_text("a\n1\n")
-    with pytest.raises(ValueError, match=r"has the suffix .*; wanted one of '.csv', .*'.zarr'"):
+    with pytest.raises(ValueError, match=r"has the suffix .*; wanted one of '.csv', .*'.xlsx', .*'.zarr'"):
         read_table(tmp_path / name)
     with pytest.raises(ValueError, match="has the suffix"):
         write_table(table(), tmp_path / f"out-{name}")

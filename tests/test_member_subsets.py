@@ -323,7 +323,7 @@ def test_values_at_one_gauge_are_resampled_over_blocks_of_time(frame):
     days = frame["date"].dropna().unique()
     blocks = len(np.unique((days - days.min()) // pd.Timedelta(days=5)))
     assert blocks >= 5
-    assert set(found["interval"]) == {f"t with {blocks - 1} degrees of freedom, {blocks} time blocks"}
+    assert set(found["interval"]) == {f"t with {blocks - 1} degrees of freedom, {blocks} blocks of 5 days"}
     assert (found["low"] < found["value"]).all()
     assert (found["value"] < found["high"]).all()
 

@@ -68,7 +68,7 @@ def test_groups_are_drawn_whole_and_metrics_stay_those_of_stations():
         assert (drawn.station[group == name] == drawn.station[group == name][0]).all()
     assert drawn.station.shape == (18, 1 + 20 + 6 + 12)
     assert_array_equal(drawn.station[:, 21:27].sum(axis=0), 15)  # each of six groups of three stations left out once
-    assert found.clusters().how == "t with 5 degrees of freedom, 6 groups and 12 time blocks"
+    assert found.clusters().how == "t with 5 degrees of freedom, 6 groups and 12 blocks of 30 days"
     one, other = (score_table(rows_of(frame, estimand)) for estimand in ("group", "site"))
     pd.testing.assert_frame_equal(one.drop(columns="estimand"), other.drop(columns="estimand"))
 
@@ -105,7 +105,7 @@ def test_three_groups_give_no_interval_and_all_words_say_so():
         assert np.isnan([line["low"], line["high"], line["p_better"]]).all()
         assert not line["clear"]
         assert line["verdict"] == "no interval: 3 groups are too few"
-        assert line["interval"] == "none: 3 groups and 12 time blocks"
+        assert line["interval"] == "none: 3 groups and 12 blocks of 30 days"
     said = _verdict(line.to_dict())
     assert "without an interval (3 groups are too few: an interval takes five or more)" in said
     assert "do not say which of the two is better" in said
@@ -179,11 +179,11 @@ def test_one_gauge_is_resampled_over_blocks_of_time(site):
     mean = (frame["b"] - frame["a"]).groupby(np.arange(300) // 30).mean()
     wanted = student_t.interval(0.9, 9, mean.mean(), mean.std() / np.sqrt(10))
     assert_allclose(table.loc["bias", ["low", "high"]].astype(float), wanted)
-    assert set(table["interval"]) == {"t with 9 degrees of freedom, 10 time blocks"}
-    assert crps(rows_of(gauge(1200, **site), "time"), replicates=50)["interval"] == "bootstrap over 40 time blocks"
+    assert set(table["interval"]) == {"t with 9 degrees of freedom, 10 blocks of 30 days"}
+    assert crps(rows_of(gauge(1200, **site), "time"), replicates=50)["interval"] == "bootstrap over 40 blocks of 30 days"
     few = crps(rows_of(gauge(100, **site), "time"))
-    assert few[["interval", "verdict"]].tolist() == ["none: 4 time blocks", "no interval"]
-    assert why_none(few["interval"]) == "4 time blocks are too few: an interval takes five or more"
+    assert few[["interval", "verdict"]].tolist() == ["none: 4 blocks of 30 days", "no interval"]
+    assert why_none(few["interval"]) == "4 blocks of 30 days are too few: an interval takes five or more"
 
 
 def test_one_gauge_is_compared_without_a_column_of_sites():
@@ -192,18 +192,18 @@ def test_one_gauge_is_compared_without_a_column_of_sites():
     rows = be.compare({"EW": be.EqualWeights(), "BMA": be.BMA(sigma="shared")}, ensemble, estimand="time", method="em",
                       random_seed=1, progressbar=False)  # fmt: skip
     line = crps(rows)
-    assert line["interval"] == "t with 13 degrees of freedom, 14 time blocks"
+    assert line["interval"] == "t with 13 degrees of freedom, 14 blocks of 30 days"
     assert line["low"] < line["difference"] < line["high"]
     by = score_table(rows.assign_coords(half=("obs", np.where(np.arange(400) < 210, "first", "second"))), by="half",
                      replicates=2, random_seed=1).set_index(["model", "group"])  # fmt: skip
-    assert by.loc[("BMA", "first"), "interval"] == "t with 6 degrees of freedom, 7 time blocks"
+    assert by.loc[("BMA", "first"), "interval"] == "t with 6 degrees of freedom, 7 blocks of 30 days"
 
 
 def test_blocks_of_time_say_nothing_of_new_sites():
     bare, one = gauge(300), gauge(300, station="gauge")
     with pytest.raises(ValueError, match="intervals resample stations, and these rows have none"):
         crps(rows_of(bare, "site"))
-    assert crps(rows_of(one, "site"))["interval"] == "none: 1 station and 10 time blocks"
+    assert crps(rows_of(one, "site"))["interval"] == "none: 1 station and 10 blocks of 30 days"
     with pytest.raises(
         ValueError, match=r"have none; .* Blocks of time serve as well: time=\.\.\., and a length for block"
     ):
