@@ -170,7 +170,7 @@ def _results(
     study: Study, table: StudyData, models: Mapping[str, Any], steps: Steps, say: Callable[[str], None], shown: bool
 ) -> StudyResults:
     seed, asked = study.study.random_seed, study.evaluation
-    methods = {name: one.method for name, one in study.models.items()}
+    methods = study.methods
     below = _thresholds(study, table)
     held: dict[str, HeldOut] = {}
     for estimand in asked.estimands:
