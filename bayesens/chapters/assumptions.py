@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 from importlib.metadata import version
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bayesens.chapters.chapter import Chapter, Remark, Sheet
+from bayesens.chapters.priors_in_use import has_part
 from bayesens.priors import Prior
 from bayesens.study_results import StudyResults
 
@@ -73,7 +75,8 @@ def assumptions(results: StudyResults) -> Chapter:
     failed = {
         name: held.rows.attrs["failed"] for name, held in results.held.items() if held.rows.attrs["failed"] != "{}"
     }
-    parts += [Remark(f"Left out of {name}: {text}", "caution") for name, text in failed.items()]
+    parts += [Remark(f"Left out of {name}: {one}, which failed in {why}", "caution")
+              for name, text in failed.items() for one, why in json.loads(text).items()]  # fmt: skip
     versions = pd.DataFrame([{"name": "Python", "version": platform.python_version()},
                              *({"name": name, "version": version(name)} for name in LIBRARIES)])  # fmt: skip
     parts.append(Sheet("versions", versions, f"Versions. The random seed of everything is {study.study.random_seed}."))
@@ -81,7 +84,7 @@ def assumptions(results: StudyResults) -> Chapter:
 
 
 def priors_table(results: StudyResults) -> pd.DataFrame:
-    """Priors of every model, one line each.
+    """Priors of every model, one line each, of those parameters alone that it has.
 
     Parameters
     ----------
@@ -94,8 +97,11 @@ def priors_table(results: StudyResults) -> pd.DataFrame:
     """
     lines = []
     for name, model in results.models.items():
+        if name not in results.fits:
+            continue
+        there = {str(one) for one in results.fits[name]["posterior"].data_vars}
         for item in dataclasses.fields(model):
-            value = getattr(model, item.name)
-            if isinstance(value, Prior):
-                lines.append({"model": name, "parameter": item.name.removesuffix("_prior"), "prior": str(value)})
+            value, option = getattr(model, item.name), item.name.removesuffix("_prior")
+            if isinstance(value, Prior) and has_part(model, option, there, results.ensemble.n_members):
+                lines.append({"model": name, "parameter": option, "prior": str(value)})
     return pd.DataFrame(lines)

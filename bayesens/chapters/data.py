@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayesens.chapters.chapter import Chapter, Drawing, Sheet, figure
 from bayesens.ensemble import Ensemble
+from bayesens.splits import ESTIMANDS
 from bayesens.study_results import StudyResults
 
 __all__ = ["data", "data_line"]
@@ -40,7 +41,7 @@ def data(results: StudyResults) -> Chapter:
     if results.study.study.text:
         parts.append(results.study.study.text)
     trained = results.study.members.train
-    parts.append(f"{data_line(results)}. " + (
+    parts.append(f"{data_line(results)}. {_scored(results)}" + (
         f"The members {', '.join(trained)} were trained on {len(results.study.members.covariates)} columns"
         + (" and sums over the days before" if results.study.members.sums else "")
         + "; every prediction of theirs that a model was fitted to, or scored on, comes from fits that had not seen that station."
@@ -52,6 +53,19 @@ def data(results: StudyResults) -> Chapter:
     if {"lon", "lat"} <= set(ensemble.dataset.coords):
         parts.append(_map(table, len(table)))
     return Chapter("Data", tuple(parts), "data")
+
+
+def _scored(results: StudyResults) -> str:
+    """How many of the observations are scored, and why others are not."""
+    seen = results.ensemble.n_observed
+    text = []
+    for estimand, held in results.held.items():
+        n = held.rows.sizes["obs"]
+        where = "" if len(results.held) == 1 else f" ({ESTIMANDS[estimand]})"
+        text.append(f"{f'All {n:,}' if n == seen else f'{n:,} of them'} are scored{where}")
+    rest = seen - min(held.rows.sizes["obs"] for held in results.held.values())
+    return "; ".join(text) + (f": the others have no member there, or no prediction of a model that decides rows ({rest:,} at "
+                              "most). " if rest else ". ")  # fmt: skip
 
 
 def _span(ensemble: Ensemble) -> tuple[str, str]:

@@ -36,7 +36,8 @@ def posterior(results: StudyResults) -> Chapter:
     biased = {name: one for name, one in sampled.items() if "bias" in one}
     table = posterior_table(results.fits)
     parts: list[Any] = [
-        "These fits are to all observed rows, with members that have not seen them; no score in this report is theirs. "
+        f"These fits are to all {results.ensemble.n_observed:,} observed rows, with members that have not seen them; no score in "
+        "this report is theirs. "
         "Intervals are the posterior's, which takes rows as independent given the model: where errors of a station last for "
         "days or stations err together, they are too short, and the scores above are the safer guide.",
     ]
@@ -46,7 +47,7 @@ def posterior(results: StudyResults) -> Chapter:
         parts.append(_biases(biased, results.units))
     parts += list(_source_biases(sampled, results.units))
     parts.append(Sheet("posterior", table, "Posterior of weights, biases, slopes and scales by member.",
-                       "A bias is member minus observation. Linear weights of HBM need not be positive.",
+                       "A bias is member minus observation. A linear weight need not be positive.",
                        shown=_shown(table), heads=3))  # fmt: skip
     parts.append(_convergence(results))
     parts += [Remark(f"{name}: {text}", "caution") for name, texts in results.warned.items() for text in texts]
@@ -114,9 +115,18 @@ def _weights(weighted: Mapping[str, xr.Dataset]) -> Drawing:
         plots.weights(weighted, ax=ax)
         return made
 
-    return Drawing("weights", draw, "Weights of the members: medians with 50 and 90 % intervals. BMA's sum to one; HBM's "
-                   "are those of the linear combination that follows from "
-                   "it.", "Forest of posterior weights by member and model.")  # fmt: skip
+    return Drawing("weights", draw, "Weights of the members: medians with 50 and 90 % intervals. "
+                   + _of_weights(weighted), "Forest of posterior weights by member and model.")  # fmt: skip
+
+
+def _of_weights(weighted: Mapping[str, xr.Dataset]) -> str:
+    """What the weights that are drawn mean."""
+    shares = [name for name, one in weighted.items() if "weight" in one]
+    linear = [name for name, one in weighted.items() if "weight" not in one]
+    said = [f"{' and '.join(shares)}: shares that sum to one" if shares else "",
+            f"{' and '.join(linear)}: weights of the linear combination that the model implies, which may be negative" if linear
+            else ""]  # fmt: skip
+    return "; ".join(text for text in said if text) + "."
 
 
 def _biases(biased: Mapping[str, xr.Dataset], units: str) -> Drawing:

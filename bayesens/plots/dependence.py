@@ -47,7 +47,7 @@ def dependence(result: xr.Dataset, *, group: str = "all", axes: Sequence[Axes] |
     >>> import pandas as pd
     >>> found = describe(Ensemble.from_frame(pd.DataFrame(frame), members=["a", "b"], observation="y"))
     >>> [text.get_text() for text in dependence(found)[0].texts]
-    ['-.87']
+    ['−0.87']
     """
     known = result["group"].values.tolist()
     if group not in known:
