@@ -391,7 +391,9 @@ def _joined(
     lacking = _lacking(full, products, members) if apart else []
     told = {name: one for name, one in full.items() if name not in lacking}
     points = {name: values for name, values in products.items() if name not in lacking}
-    lay = partial(_laid_out, source=source, members=members, estimand=estimand, limits=limits, labels=labels, found=found)
+    lay = partial(
+        _laid_out, source=source, members=members, estimand=estimand, limits=limits, labels=labels, found=found
+    )
     rows = lay(told, points)
     others = {}
     for name in lacking:
@@ -561,7 +563,9 @@ class _Job:
         """The best member, and where it is missing the best of the others: a baseline decides no rows."""
         out = self.run(model, train, test)
         rest = [name for name in train.members if name != out.attrs["used_member"]]
-        there = np.isfinite(test.select(members=rest).prediction).any(axis=1) if rest else np.zeros(len(test), dtype=bool)
+        there = (
+            np.isfinite(test.select(members=rest).prediction).any(axis=1) if rest else np.zeros(len(test), dtype=bool)
+        )
         lacking = np.isnan(out["mean"].values) & there
         used = np.where(np.isnan(out["mean"].values), "", out.attrs["used_member"])
         out = out.assign(used_member=("obs", used.astype(np.str_)))
@@ -590,7 +594,7 @@ class _Job:
         out.attrs |= {"warned": json.dumps(texts), "seconds": tree.attrs["seconds"], "method": tree.attrs["method"],
                       "optimum": json.dumps(optimum(tree))}  # fmt: skip
         if _takes_the_best(model):
-            out.attrs["used_member"] = str(tree["posterior"]["member"].values[0])
+            out.attrs["used_member"] = str(tree["posterior"].to_dataset()["member"].values[0])
         return out
 
     def _scores(self, tree: xr.DataTree, test: Ensemble) -> xr.Dataset:

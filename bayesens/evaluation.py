@@ -160,8 +160,8 @@ def paired_differences(
     -------
     DataFrame
         One line a model, group and metric: ``model``, ``reference``, ``estimand``, ``group``, ``by``, ``n`` rows, ``metric``,
-        ``value`` and ``reference_value``; ``difference``, ``low``, ``high`` and their ``unit``: "percent" of the reference for CRPS,
-        RMSE, ubRMSE, MAE and interval width, and the plain difference ("absolute") for all others: a percentage of a
+        ``value`` and ``reference_value``; ``difference``, ``low``, ``high`` and their ``unit``: "percent" of the reference for
+        CRPS, RMSE, ubRMSE, MAE and interval width, and the plain difference ("absolute") for all others: a percentage of a
         correlation means nothing. ``clear`` says whether the interval leaves out zero; ``p_better`` is the probability
         that the model is better than the reference (NaN for bias, coverage and width, of which neither more nor less is
         better), and ``equivalent`` whether the whole interval lies within the range of no importance (differences in

@@ -221,7 +221,9 @@ def _ladder(
     out: dict[str, xr.Dataset] = {}
     for estimand in study.ladder.estimands or study.evaluation.estimands:
         say(f"Climbing the ladder of {len(rungs)} models on rows held out: {estimand} ...")
-        held = held_out(rungs, table.source, part="ladder", method=methods, **_folds(study, table, estimand, steps, shown))
+        held = held_out(
+            rungs, table.source, part="ladder", method=methods, **_folds(study, table, estimand, steps, shown)
+        )
         out[estimand] = held.rows
     return out
 

@@ -19,9 +19,7 @@ __all__ = ["write_report"]
 LONG, WIDE = 30, 100  # lines, and characters, of a table beyond which it stands in the appendix
 
 
-def write_report(
-    results: StudyResults, chapters: Sequence[Chapter], page: Headline, line: str, folder: Path
-) -> None:
+def write_report(results: StudyResults, chapters: Sequence[Chapter], page: Headline, line: str, folder: Path) -> None:
     """Write ``report.html`` from the chapters and the figures that lie in the folder.
 
     Parameters
@@ -43,7 +41,7 @@ def write_report(
     made = report.Report(
         title=about.title,
         subtitle=line,
-        summary=(report.Listing(tuple(_text(text) for text in page.findings)), *_parts(page.parts, folder, [])),
+        summary=(_answers(page), *_parts(page.parts, folder, [])),
         sections=tuple(sections),
         facts={"Members": ", ".join(results.ensemble.members), "Models": ", ".join(results.models),
                "Method of inference": ", ".join(methods), "Held out": ", ".join(results.held),
@@ -51,6 +49,13 @@ def write_report(
         date=dt.date.today(),
     )  # fmt: skip
     report.write(made, folder / "report.html")
+
+
+def _answers(page: Headline) -> report.Listing:
+    """The findings of the first page, each behind what it answers."""
+    return report.Listing(
+        tuple(f"*{label}.* {_text(text)}" for label, text in zip(page.labels, page.findings, strict=True))
+    )
 
 
 def _text(text: str) -> str:
@@ -71,12 +76,12 @@ def _parts(parts: Sequence[Any], folder: Path, last: list[report.Table]) -> Iter
         elif isinstance(part, Drawing):
             yield report.Figure(folder / "figures" / f"{part.name}.svg", _text(part.caption), part.alt, part.wide)
         elif (frame := part.frame if part.shown is None else part.shown).shape[1]:
-            table = _table(part, frame)
             if part.first or not _is_large(part, frame):
-                yield table
+                yield _table(part, frame)
             else:
-                last.append(table)
-                yield report.Paragraph(f"[#{table.id}] in the appendix: {_text(part.caption)}")
+                name = f"appendix-{len(last) + 1}"
+                last.append(_table(part, frame, name))
+                yield report.Paragraph(f"[#{name}] in the appendix: {_text(part.caption)}")
 
 
 def _is_large(sheet: Sheet, frame: Any) -> bool:
@@ -84,9 +89,9 @@ def _is_large(sheet: Sheet, frame: Any) -> bool:
     return len(frame) > LONG or lay_out(frame, digits=sheet.digits, heads=sheet.heads).characters > WIDE
 
 
-def _table(sheet: Sheet, frame: Any) -> report.Table:
+def _table(sheet: Sheet, frame: Any, name: str | None = None) -> report.Table:
     return report.Table(
         frame, _text(sheet.caption), _text(sheet.note), digits=sheet.digits, highlight=sheet.highlight,
         head_columns=sheet.heads,
-        fold=len(frame) > LONG, source=f"tables/{sheet.name}.csv", id=f"table-of-{sheet.name.replace('_', '-')}",
+        fold=len(frame) > LONG, source=f"tables/{sheet.name}.csv", id=name,
     )  # fmt: skip

@@ -93,7 +93,9 @@ class StudyResults:
     @property
     def headline(self) -> str | None:
         """The model that the first page is about: the reference, or else the first one that combines the members."""
-        some = self.combining or [name for name in self.of_kind(EqualWeights) if name in self.held[self.estimand].predictions]
+        some = self.combining or [
+            name for name in self.of_kind(EqualWeights) if name in self.held[self.estimand].predictions
+        ]
         return self.reference if self.reference in some else next(iter(some), None)
 
     def of_kind(self, kind: type) -> list[str]:

@@ -140,7 +140,9 @@ class TestCoverage:
         low, high = ax.get_ylim()
         assert low == -high
         assert high < 10  # a gap of five points is to be seen
-        table = pd.DataFrame({"model": "BMA", "by": "season", "group": ["DJF", "JJA"], "level": 0.9, "coverage": [0.95, 0.8]})
+        table = pd.DataFrame(
+            {"model": "BMA", "by": "season", "group": ["DJF", "JJA"], "level": 0.9, "coverage": [0.95, 0.8]}
+        )
         ax = plots.coverage_by_class(table, by="season", difference=True)
         np.testing.assert_allclose(markers(ax)[0][:, 1], [5, -10])
 

@@ -30,20 +30,24 @@ def calibration(results: StudyResults) -> Chapter:
     rows = results.held[results.estimand].rows
     names = [name for name in results.models if name in rows["model"].values]
     parts: list[Any] = [
-        f"If a model is calibrated, its 90 % intervals hold nine observations in ten, and its probability integral transforms (PIT, "
+        f"If a model is calibrated, its 90 % intervals hold nine observations in ten, and its probability integral "
+        f"transforms (PIT, "
         "the probability that it gave to values below the observation) are spread evenly. Here are the same rows as in all "
         f"chapters, {results.said_rows()}. The quartiles of stations show how far this holds at one station.",
         *(finding(text) if (text := _words(table, results)) else []),
-        Drawing("coverage", lambda: _coverage(table, results.estimand), "Share of observations inside central intervals, less the "
+        Drawing("coverage", lambda: _coverage(table, results.estimand), "Share of observations inside central "
+                                                                        "intervals, less the "
                 "share that was promised: above zero intervals are wider than they need be, below zero too narrow.",
                 "Observed minus nominal coverage, by model and level."),
         Drawing("pit", lambda: _pit(rows, names), "Probability integral transforms on rows held out: flat where calibrated, "
-                "heaped at both ends where intervals are too narrow, in the middle where they are too wide. The band takes rows as "
+                "heaped at both ends where intervals are too narrow, in the middle where they are too wide. The band "
+                "takes rows as "
                 "independent, and rows of one station are not.",
                 f"Histograms of the PIT of {', '.join(names)}.", wide=True),
         Sheet("calibration", table, "Coverage and mean width of central intervals on rows held out.",
               f"Of {results.said_rows()}. q25 and q75 in the file: quartiles over stations of their own coverage.",
-              shown=_shown(table, results.estimand), digits=3, heads=1),
+              shown=_shown(table, results.estimand, f"[{results.units}]" if results.units else ""),
+              digits={"inside intervals of [%]": 1}, heads=1),
     ]  # fmt: skip
     return Chapter("Calibration", tuple(parts), "calibration")
 
@@ -75,11 +79,12 @@ def levels_table(results: StudyResults) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _shown(table: pd.DataFrame, estimand: str) -> pd.DataFrame:
-    lines = table[table["estimand"] == estimand]
+def _shown(table: pd.DataFrame, estimand: str, units: str) -> pd.DataFrame:
+    lines = table[table["estimand"] == estimand].assign(coverage=lambda t: 100 * t["coverage"])
     wide = lines.pivot(index="model", columns="level", values=["coverage", "width"]).loc[lines["model"].unique()]
     levels = [f"{100 * level:.0f} %" for level in wide.columns.get_level_values(1)]
-    wide.columns = pd.MultiIndex.from_arrays([wide.columns.get_level_values(0), levels])
+    heads = {"coverage": "inside intervals of [%]", "width": f"mean width {units}".strip()}
+    wide.columns = pd.MultiIndex.from_arrays([wide.columns.get_level_values(0).map(heads), levels])
     return wide.reset_index()
 
 
@@ -87,7 +92,8 @@ def _words(table: pd.DataFrame, results: StudyResults) -> str:
     """The model of the headline: over all rows, and at the middle half of stations."""
     one = results.headline or table["model"].iloc[0]
     lines = table[(table["estimand"] == results.estimand) & np.isclose(table["level"], 0.9) & (table["model"] == one)]
-    return "".join(f"The 90 % intervals of {line['model']} hold {100 * line['coverage']:.1f} % of {line['n']:,} observations, and "
+    return "".join(f"The 90 % intervals of {line['model']} hold {100 * line['coverage']:.1f} % of {line['n']:,} "
+                   f"observations, and "
                    f"{100 * line['q25']:.0f} to {100 * line['q75']:.0f} % at the middle half of stations."
                    for line in lines.to_dict("records"))  # fmt: skip
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Chapter", "Drawing", "Points", "Remark", "Sheet", "figure", "finding", "named"]
 
-ENDS = re.compile(r"(?<=[a-z0-9%)\]\"'][a-z0-9%)\]\"'][.?]) (?=[A-Z0-9])|(?<= %\.) (?=[A-Z0-9])")
+# The end of a sentence: not that of an abbreviation of two letters, as in St. Ives.
+ENDS = re.compile(r"(?:(?<=[a-z0-9%)\]'][a-z0-9%)\]'][.?])|(?<=\w\w\w[.?])|(?<= %[.?])) (?=[A-Z0-9])")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def coverage(results: StudyResults) -> Chapter:
         "so it is with one width for all rows where the spread grows with the value. Here every model is looked at in fifths "
         "of its own predicted mean"
         + (", and in every season" if any(has_seasons(rows) for rows in held.values()) else "")
-        + f". The rows are those of all chapters, {results.said_rows()}. Classes are made by what was predicted, not by what was observed: rows chosen by their observation make even the "
+        + f". The rows are those of all chapters, {results.said_rows()}. Classes are made by what was predicted, not by "
+        f"what was observed: rows chosen by their observation make even the "
         "true distribution look bad. Classes of fewer than 20 rows have no value.",
         *_of_rows(results, held, "coverage_by"),
     ]
@@ -57,32 +58,46 @@ def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -
         if not some:
             continue
         tables = [coverage_table(rows, by=by, **options(results)) for rows in some.values()]
-        first, shown = next(iter(some)), tables[0][tables[0]["by"] == by]
+        first, shown = next(iter(some)), _with_rows(tables[0][tables[0]["by"] == by])
         about = f"by {words}: {ESTIMANDS[first]}."
         parts += [
             *finding(coverage_words(shown, by)),
-            Drawing(f"{stem}_{by}", partial(_drawn, shown, by), f"Share of observations inside intervals, less the share that was "
+            Drawing(f"{stem}_{by}", partial(_drawn, shown, by), f"Share of observations inside intervals, less the "
+                                                                f"share that was "
                     f"promised, {about} Above zero intervals are wider than they need be, below zero too narrow; bars: 90 % "
                     "intervals, where there are clusters enough.",
                     f"Observed minus nominal coverage of central intervals by {words}, one panel a model.", wide=True),
             Sheet(f"{stem}_{by}", pd.concat(tables, ignore_index=True), f"Coverage and mean width{units} of intervals {about}",
-                  "Brackets hold 90 % intervals, over what the column interval of the file says.", shown=_shown(shown), digits=3,
+                  "Brackets hold 90 % intervals, over what the column interval of the file says.", shown=_shown(shown),
+                  digits=_digits(shown),
                   heads=2),
         ]  # fmt: skip
     return parts
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a model and class, with coverage and width of every level beside each other."""
-    lines = table.drop(columns=["coverage_low", "coverage_high"], errors="ignore")
+    """One line a model and class, with coverage [%] and width of every level beside each other."""
+    lines = table.copy()
+    shares = [name for name in ("coverage", "coverage_low", "coverage_high") if name in lines]
+    lines[shares] *= 100
     if "coverage_low" in table:
-        lines = with_interval(table, "coverage", digits=2)
+        lines = with_interval(lines, "coverage", digits=0)
     keys = ["model", "group"]
     out = lines.drop_duplicates(keys)[[*keys, "n"]].set_index(keys)
-    for name in ("coverage", "width"):
+    for name, head in (("coverage", "inside {:g} % [%]"), ("width", "width of {:g} %")):
         for level, part in lines.groupby("level"):
-            out[f"{name} {100 * float(str(level)):g} %"] = part.set_index(keys)[name]
+            out[head.format(100 * float(str(level)))] = part.set_index(keys)[name]
     return out.reset_index().rename(columns={"group": "class", "n": "rows"})
+
+
+def _digits(table: pd.DataFrame) -> dict[str, int]:
+    """Whole percents where there is no interval to say more."""
+    return {f"inside {100 * level:g} % [%]": 0 for level in table["level"].unique()}
+
+
+def _with_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Without classes in which no model has a row, as seasons beyond the data."""
+    return table[table.groupby("group")["n"].transform("max") > 0]
 
 
 def _drawn(table: pd.DataFrame, by: str) -> Any:

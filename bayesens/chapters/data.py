@@ -58,14 +58,14 @@ def data(results: StudyResults) -> Chapter:
 def _scored(results: StudyResults) -> str:
     """How many of the observations are scored, and why others are not."""
     seen = results.ensemble.n_observed
-    text = []
-    for estimand, held in results.held.items():
-        n = held.rows.sizes["obs"]
-        where = "" if len(results.held) == 1 else f" ({ESTIMANDS[estimand]})"
-        text.append(f"{f'All {n:,}' if n == seen else f'{n:,} of them'} are scored{where}")
-    rest = seen - min(held.rows.sizes["obs"] for held in results.held.values())
-    return "; ".join(text) + (f": the others have no member there, or no prediction of a model that decides rows ({rest:,} at "
-                              "most). " if rest else ". ")  # fmt: skip
+    count = {ESTIMANDS[estimand]: held.rows.sizes["obs"] for estimand, held in results.held.items()}
+    if set(count.values()) == {seen}:
+        return f"All {seen:,} are scored. "
+    if len(set(count.values())) == 1:
+        text = f"{next(iter(count.values())):,} of them are scored"
+    else:
+        text = "Scored are " + "; ".join(f"{n:,} of them ({words})" for words, n in count.items())
+    return f"{text}: the others have no member, or a prediction of no model. "
 
 
 def _span(ensemble: Ensemble) -> tuple[str, str]:

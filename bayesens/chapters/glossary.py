@@ -10,11 +10,13 @@ from bayesens.study_results import StudyResults
 __all__ = ["glossary"]
 
 TERMS = {
-    "BMA": "Bayesian model averaging: a mixture of densities, one around each bias-corrected member, with weights that sum to one",
+    "BMA": "Bayesian model averaging: a mixture of densities, one around each bias-corrected member, with weights that "
+           "sum to one",
     "HBM": "hierarchical Bayesian model: observation and members jointly normal, with biases that vary by group and station",
     "EMOS": "ensemble model output statistics: a regression of the observation on the members, with a width of its own",
     "climatology": "the distribution of the observations themselves; it knows no member",
-    "CRPS": "continuous ranked probability score: the error of a whole predictive distribution, in the units of the observations; "
+    "CRPS": "continuous ranked probability score: the error of a whole predictive distribution, in the units of the "
+            "observations; "
             "of a prediction without a spread it is the absolute error; lower is better",
     "log score": "minus the logarithm of the density that was given to the observation; lower is better",
     "RMSE": "root mean squared error of the predictive mean",
@@ -22,7 +24,8 @@ TERMS = {
     "PIT": "probability integral transform: the probability that a prediction gave to values below the observation",
     "coverage": "share of observations inside the intervals",
     "held out": "kept from a model while it was fitted, and predicted afterwards",
-    "90 % interval": "of a prediction: holds the observation nine times in ten; of a score or a difference: what resampled stations "
+    "90 % interval": "of a prediction: holds the observation nine times in ten; of a score or a difference: what "
+                     "resampled stations "
                      "and blocks of time leave open",
     "not told apart": "the interval of the difference holds zero: these rows do not say which is better, nor that they are equal",
     "equal for practical purposes": "the whole interval of the difference lies within ±1 %",

@@ -12,6 +12,7 @@ import pandas as pd
 from bayesens.chapters.chapter import Drawing, Sheet, figure
 from bayesens.chapters.verdicts import (
     EQUIVALENT,
+    INSIDE,
     by_method,
     interval,
     mean_score,
@@ -30,6 +31,9 @@ from bayesens.study_results import StudyResults
 __all__ = ["Headline", "headline"]
 
 ERROR = "CRPS (continuous ranked probability score, the error of a whole predictive distribution: lower is better)"
+LABELS = ("Best member", "Combining", "Which model", "Intervals")
+FAR = 4.0  # times the largest difference of a model beyond which a product is not drawn
+NEAR = (0.84, 0.96)  # coverage of 90 % intervals that may be trusted
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +44,14 @@ class Headline:
     ----------
     findings : list of str
         One sentence each.
+    labels : list of str
+        What each of them answers.
     parts : tuple
         A figure, a table and what is not told apart.
     """
 
     findings: list[str]
+    labels: list[str]
     parts: tuple[Any, ...]
 
 
@@ -61,16 +68,30 @@ def headline(results: StudyResults, table: pd.DataFrame, differences: pd.DataFra
     -------
     Headline
     """
-    findings = []
+    said = _findings(results, table, differences)
+    return Headline(
+        [text for _, text in said], [label for label, _ in said], tuple(_parts(results, table, differences))
+    )
+
+
+def _findings(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> list[tuple[str, str]]:
+    """Four sentences on the first estimand, and two on each of the others."""
+    findings: list[tuple[str, str]] = []
     for estimand in results.held:
         pooled = table[(table["estimand"] == estimand) & (table["group"] == "all")].set_index("model")
-        gains = _gains(results, estimand)
-        said = [_best(results, estimand, pooled), _gain(results, gains), _which(results, differences, estimand),
-                _trust(results, pooled)]  # fmt: skip
-        head = "" if len(results.held) == 1 else f"{ESTIMANDS[estimand].capitalize()}: "
-        findings += [head + (text if not head else text[0].lower() + text[1:] if text.startswith(("The ", "No ")) else text)
-                     for text in said if text]  # fmt: skip
-    return Headline(findings, tuple(_parts(results, table, differences)))
+        gain, trust = _gain(results, _gains(results, estimand)), _trust(results, pooled)
+        if estimand == results.estimand:
+            which = _which(results, differences, estimand)
+            findings += zip(LABELS, (_best(results, estimand, pooled), gain, which, trust), strict=True)
+        else:
+            head = (
+                f"At {ESTIMANDS[estimand]}"
+                if not ESTIMANDS[estimand].startswith("sites")
+                else f"For {ESTIMANDS[estimand]}"
+            )
+            findings += [(label, f"{head}: {text[0].lower()}{text[1:]}" if text else "")
+                         for label, text in ((LABELS[1], gain), (LABELS[3], trust))]  # fmt: skip
+    return [(label, text) for label, text in findings if text]
 
 
 # ------------------------------------------------------------------------------------------------------- the four answers
@@ -82,9 +103,12 @@ def _best(results: StudyResults, estimand: str, pooled: pd.DataFrame) -> str:
     used = pd.Series(results.held[estimand].predictions[single]["used_member"].sel(
         obs=results.held[estimand].rows["obs"].values).values).value_counts()  # fmt: skip
     share = 100 * used.iloc[0] / used.sum()
-    most = "" if len(used) == 1 else f" (it stands for {share:.0f} % of the rows, {listed_plain(list(used.index[1:]))} for the rest)"
-    score = mean_score(pooled.loc[single, "crps"], results.units)
-    return f"The best single member, bias-corrected, is {used.index[0]}{most}, with a mean {ERROR} of {score}."
+    most = (
+        "" if len(used) == 1 else f" (in {share:.0f} % of the rows; {listed_plain(list(used.index[1:]))} in the rest)"
+    )
+    score = mean_score(float(_line(pooled, single)["crps"]), results.units)
+    return f"The best single member, bias-corrected, is {used.index[0]}{most}, with a mean {ERROR} of {score} at " \
+           f"{ESTIMANDS[estimand]}."  # fmt: skip
 
 
 def _single(results: StudyResults, estimand: str) -> str | None:
@@ -116,14 +140,25 @@ def _gains(results: StudyResults, estimand: str) -> pd.DataFrame:
     return found[(found["metric"] == "crps") & (found["group"] == "all")].set_index("model", drop=False)
 
 
+def _line(table: pd.DataFrame, model: str) -> dict[str, Any]:
+    """The line of a model, of a table with one line a model."""
+    return {str(name): value for name, value in table.loc[[model]].iloc[0].items()}
+
+
 def _gain(results: StudyResults, gains: pd.DataFrame) -> str:
     """What combining is worth, and how sure that is."""
     model = results.headline
     if model is None or model not in gains.index:
         return ""
-    line = gains.loc[model]
-    head = f"Combining the members by {spelled(results, model)}"
-    change, doubt = f"{abs(line['difference']):.1f} %", method_clause(results, model, str(line["reference"])) + _unsure(line)
+    line = _line(gains, model)
+    first = (
+        results.held[results.estimand].rows.attrs["estimand"] == line["estimand"]
+    )  # spelled out where it first stands
+    head = f"Combining the members by {spelled(results, model) if first else model}"
+    change, doubt = (
+        f"{abs(line['difference']):.1f} %",
+        method_clause(results, model, str(line["reference"])) + _unsure(line),
+    )
     if not np.isfinite(line["low"]):
         return f"{head} changes the CRPS of the best member by {percent(line['difference'])}, without an interval " \
                f"({why_no_interval(line)}), so that nobody can say whether it helps{doubt}."  # fmt: skip
@@ -148,8 +183,8 @@ def _which(results: StudyResults, differences: pd.DataFrame, estimand: str) -> s
     kinds: dict[str, list[str]] = {"better": [], "worse": [], "equivalent": [], "not told apart": [], "no interval": []}
     for line in found.to_dict("records"):
         kinds[_kind(line)].append(str(line["model"]) + by_method(results, line["model"]))
-    said = [f"{listed_plain(names)} {verb}" for kind, verb in (
-        ("worse", "worse"), ("equivalent", "equal for practical purposes"), ("not told apart", "not told apart from it"),
+    said = [f"{listed_plain(names)} {'is' if len(names) == 1 else 'are'} {verb}" for kind, verb in (
+        ("worse", "worse"), ("equivalent", "equal to it for practical purposes"), ("not told apart", "not told apart from it"),
         ("no interval", "without an interval")) if (names := kinds[kind])]  # fmt: skip
     if not len(found):
         return ""
@@ -174,9 +209,8 @@ def _kind(line: Mapping[Any, Any]) -> str:
 def _trust(results: StudyResults, pooled: pd.DataFrame) -> str:
     """Whether the intervals of the headline's model hold what they promise."""
     one = results.headline
-    if one is None or one not in pooled.index or not np.isfinite(pooled.loc[one, "coverage90"]):
+    if one is None or one not in pooled.index or not np.isfinite((line := _line(pooled, one))["coverage90"]):
         return ""
-    line = pooled.loc[one]
     low, high = (float(line.get(f"coverage90_{end}", np.nan)) for end in ("low", "high"))
     text = f"The 90 % intervals of {one} hold {100 * line['coverage90']:.1f} % of {line['n']:,} observations that it had not seen"
     if not np.isfinite(low):
@@ -186,7 +220,9 @@ def _trust(results: StudyResults, pooled: pd.DataFrame) -> str:
         return f"{text} {ends}: they are too narrow."
     if low > 0.9:
         return f"{text} {ends}: they are wider than they promise."
-    return f"{text} {ends}: as an average over these rows they can be trusted."
+    if NEAR[0] <= low and high <= NEAR[1]:
+        return f"{text} {ends}: on average over these rows they can be trusted."
+    return f"{text} {ends}, which these rows do not tell apart from the 90 % that they promise."
 
 
 # ------------------------------------------------------------------------------------------------- figure, table, the rest
@@ -196,17 +232,30 @@ def _rivals(results: StudyResults) -> list[str]:
     mean = {name: float(rows["crps"].sel(model=name).mean()) for name in results.combining if name != results.headline}
     if mean:
         return [min(mean, key=mean.__getitem__)]
-    return [name for name in results.of_kind(EqualWeights) if name in rows["model"].values and name != results.headline][:1]
+    return [
+        name for name in results.of_kind(EqualWeights) if name in rows["model"].values and name != results.headline
+    ][:1]
 
 
 def _parts(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> list[Any]:
     found = _pooled(differences, results.estimand)
-    shown = found[~found["model"].isin(results.of_kind(Climatology))] if len(found) else found
+    shown = found[~found["model"].isin(_off_the_figure(results, found))] if len(found) else found
     parts: list[Any] = [_forest(results, shown, found)] if len(shown) else []
     parts.append(_three(results, table))
-    if text := _not_told_apart(results, shown):
+    if text := _not_told_apart(results, found):
         parts.append(text)
     return parts
+
+
+def _off_the_figure(results: StudyResults, found: pd.DataFrame) -> list[str]:
+    """Climatology, and products so far away that all models would look alike beside them."""
+    away = set(results.of_kind(Climatology))
+    models = found[found["model"].isin([name for name in results.models if name not in away])]
+    if not len(models):
+        return []  # climatology is all there is to see
+    most = FAR * max(EQUIVALENT, float(np.nanmax(np.abs(models[["difference", "low", "high"]].to_numpy(float)))))
+    far = found[found["model"].isin(list(results.data.products)) & (found["difference"].abs() > most)]
+    return [*away, *far["model"]]
 
 
 def _pooled(differences: pd.DataFrame, estimand: str) -> pd.DataFrame:
@@ -218,8 +267,8 @@ def _pooled(differences: pd.DataFrame, estimand: str) -> pd.DataFrame:
 
 def _forest(results: StudyResults, shown: pd.DataFrame, found: pd.DataFrame) -> Drawing:
     left = found[~found["model"].isin(shown["model"])]
-    without = "".join(f" {line['model']}, which knows no member, lies off the figure at {percent(line['difference'])}."
-                      for line in left.to_dict("records"))  # fmt: skip
+    far = [f"{line['model']} ({percent(line['difference'])})" for line in left.to_dict("records")]
+    without = f" Off the figure, for all others would look alike beside it: {listed_plain(far)}." if far else ""
 
     def draw() -> Any:
         from bayesens import plots
@@ -243,25 +292,28 @@ def _three(results: StudyResults, table: pd.DataFrame) -> Sheet:
     """The best member, the model of the headline and the next: what a reader takes home."""
     single, gains = _single(results, results.estimand), _gains(results, results.estimand)
     pooled = table[(table["estimand"] == results.estimand) & (table["group"] == "all")].set_index("model", drop=False)
-    names = [name for name in (single, results.headline, *_rivals(results)) if name is not None and name in pooled.index]
+    names = [
+        name for name in (single, results.headline, *_rivals(results)) if name is not None and name in pooled.index
+    ]
     names = names or [str(name) for name in pooled.index[:3]]
     lines = pooled.loc[names, ["model", "n", "crps"]].reset_index(drop=True)
     if len(gains):
         change = gains.reindex(names)[["difference", "low", "high"]].reset_index(drop=True)
         change.columns = pd.Index(["change", "change_low", "change_high"])
         lines = with_interval(pd.concat([lines, change], axis=1), "change", digits=1)
-    cover = 100 * pooled.loc[names, [name for name in ("coverage90", "coverage90_low", "coverage90_high") if name in pooled]]
+    cover = pooled.loc[names, [name for name in ("coverage90", "coverage90_low", "coverage90_high") if name in pooled]]
+    cover = 100 * cover.clip(upper=1.0)
     lines = pd.concat([lines, cover.reset_index(drop=True)], axis=1)
     if "coverage90_low" in lines:
-        lines = with_interval(lines, "coverage90", digits=0)
+        lines = with_interval(lines, "coverage90", digits=1)
     lines["width90"] = pooled.loc[names, "width90"].to_numpy()
-    units = f" [{results.units}]" if results.units else ""
-    heads = {"n": "rows", "crps": f"CRPS{units}", "change": "against the best member [%]",
-             "coverage90": "inside 90 % intervals [%]", "width90": f"mean width of 90 % intervals{units}"}  # fmt: skip
+    units = f" [{results.units}]".replace(" ", "\N{NO-BREAK SPACE}") if results.units else ""
+    heads = {"n": "rows", "crps": f"CRPS {units.strip()}", "change": "against the best member [%]",
+             "coverage90": INSIDE, "width90": f"mean width of 90 % intervals {units.strip()}"}  # fmt: skip
     return Sheet(
         "headline", pooled.loc[names].reset_index(drop=True), f"In short ({ESTIMANDS[results.estimand]}).",
         "Brackets hold 90 % intervals. Of two models whose intervals hold 90 % the one with the narrower intervals knows more.",
-        shown=lines.rename(columns=heads), digits={"inside 90 % intervals [%]": 1}, heads=1, first=True,
+        shown=lines.rename(columns=heads), digits={INSIDE: 1}, heads=1, first=True,
     )  # fmt: skip
 
 

@@ -20,6 +20,12 @@ from bayesens.study_results import StudyResults
 
 __all__ = ["members", "members_table"]
 
+HEADS = {"model": "member", "n": "rows", "stations": "stations", "rmse": "RMSE", "ubrmse": "ubRMSE", "mae": "MAE",
+         "bias": "bias", "r": "r", "r_temporal": "r over time", "r_spatial": "r over stations"}  # fmt: skip
+
+
+EACH = ", each member in the rows that it has: numbers of members that lack rows are not of the same rows"
+
 
 def members(results: StudyResults) -> Chapter:
     """Write the chapter.
@@ -34,14 +40,12 @@ def members(results: StudyResults) -> Chapter:
     """
     table = members_table(results)
     n = results.held[results.estimand].rows.sizes["obs"]
-    pooled = table.loc[table["group"] == "all", ["model", "n", "stations", "rmse", "ubrmse", "mae", "bias", "r", "r_temporal",
-                                                 "r_spatial"]].rename(columns={"model": "member", "n": "rows"})  # fmt: skip
+    pooled = table.loc[table["group"] == "all", list(HEADS)].rename(columns=HEADS)
     fewer = (pooled["rows"] < n).any()
     parts: list[Any] = [
         Sheet("members", table, f"The members as they are, before any combination ({ESTIMANDS[results.estimand]}).",
-              f"Of {results.said_rows()}" + (", each member in the rows that it has: numbers of members that lack rows are not of "
-              "the same rows" if fewer else "") + ". ubRMSE is the RMSE without the bias; r_temporal the median over stations of "
-              "the correlation over time, r_spatial the correlation of station means.",
+              f"Of {results.said_rows()}{EACH if fewer else ''}. ubRMSE is the RMSE without the bias; r over time the median over "
+              "stations of the correlation over time, r over stations the correlation of their means.",
               shown=pooled.dropna(axis=1, how="all"), digits=None),
     ]  # fmt: skip
     if results.held[results.estimand].members.n_members > 1:
@@ -63,9 +67,13 @@ def members_table(results: StudyResults) -> pd.DataFrame:
     """
     held = results.held[results.estimand]
     inside = np.isin(np.arange(len(held.members)), held.rows["obs"].values)
-    point = {name: np.where(inside, held.members.prediction[:, k], np.nan) for k, name in enumerate(held.members.members)}
+    point = {
+        name: np.where(inside, held.members.prediction[:, k], np.nan) for k, name in enumerate(held.members.members)
+    }
     whole = {name: v for name, v in point.items() if not np.isnan(v[inside]).any()}
-    sets = ([whole] if whole else []) + [{name: v} for name, v in point.items() if name not in whole and np.isfinite(v).any()]
+    sets = ([whole] if whole else []) + [
+        {name: v} for name, v in point.items() if name not in whole and np.isfinite(v).any()
+    ]
     tables = []
     with warnings.catch_warnings():  # the table has the number of rows
         warnings.filterwarnings("ignore", message=".* observed rows are left out for all", category=UserWarning)
@@ -84,13 +92,19 @@ def _dependence(results: StudyResults) -> list[Any]:
     shown = total.round(2).rename_axis("member").reset_index().rename_axis(columns=None)
 
     return [
-        *finding(dependence_words(found)),
+        *finding(_in_print(dependence_words(found), held.units, results.units)),
         Sheet("dependence", dependence_table(found), "Correlation of the members' errors, all rows.",
               "The file has all of it: parts, groups, intervals, effective numbers of members, redundancy.",
               shown=shown, digits=2),
-        Drawing("dependence", partial(_drawn, found), _caption(found), f"Error correlations of {held.n_members} members, in numbers "
+        Drawing("dependence", partial(_drawn, found), _caption(found), f"Error correlations of {held.n_members} "
+                                                                       f"members, in numbers "
                 "and colour; effective numbers of members; correlation against an assumed error.", wide=True),
     ]  # fmt: skip
+
+
+def _in_print(text: str, units: str, printed: str) -> str:
+    """Units as they are printed everywhere, with their exponents raised."""
+    return text.replace(units, printed) if units else text
 
 
 def _caption(result: Any) -> str:

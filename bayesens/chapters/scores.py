@@ -13,7 +13,7 @@ import pandas as pd
 from bayesens.atomic import file_name
 from bayesens.chapters.chapter import Chapter, Drawing, Points, Remark, Sheet, figure
 from bayesens.chapters.headline import listed_plain
-from bayesens.chapters.verdicts import EQUIVALENT, interval, method_clause, options, percent, why_no_interval
+from bayesens.chapters.verdicts import EQUIVALENT, INSIDE, interval, method_clause, options, percent, why_no_interval
 from bayesens.columns import listed
 from bayesens.comparison import HeldOut
 from bayesens.evaluation import paired_differences, product_table, score_table
@@ -25,12 +25,10 @@ from bayesens.study_results import StudyResults
 
 __all__ = ["all_differences", "all_scores", "scores", "verdicts"]
 
-# What the report shows, under which name, and whose size sets the number of decimals.
-SHOWN = {
-    "crps": ("CRPS", "crps"), "twcrps": ("CRPS 15-85 %", "crps"),
-    "log_score": ("log score", "coverage90"), "rmse": ("RMSE", "rmse"), "bias": ("bias", "rmse"),
-    "r": ("r", "coverage90"), "coverage90": ("coverage", "coverage90"), "width90": ("width", "width90"),
-}  # fmt: skip
+# What the report shows, under which name; the file has more.
+SHOWN = {"crps": "CRPS", "log_score": "log score", "rmse": "RMSE", "bias": "bias", "r": "r", "coverage90": INSIDE,
+         "width90": "width"}  # fmt: skip
+WITH_INTERVAL = ("crps", "coverage90")  # with the intervals of all scores the table is too wide to read
 MOST_GROUPS = 12  # in a figure
 
 
@@ -70,7 +68,11 @@ def _verdict(results: StudyResults, line: Mapping[Any, Any]) -> str:
     one, other, change = line["model"], line["reference"], line["difference"]
     doubt = "" if line["not_converged"] == ALL_CONVERGED else f" (not converged: {line['not_converged']})"
     doubt = method_clause(results, one, other) + doubt
-    rows = "" if line["n"] == results.held[line["estimand"]].rows.sizes["obs"] else f" in the {line['n']:,} rows that it has"
+    rows = (
+        ""
+        if line["n"] == results.held[line["estimand"]].rows.sizes["obs"]
+        else f" in the {line['n']:,} rows that it has"
+    )
     if not np.isfinite(line["low"]):
         return (f"the CRPS of {one} differs from that of {other} by {percent(change)}{rows}, without an interval "
                 f"({why_no_interval(line)}), so that these rows do not say which of the two is better{doubt}.")  # fmt: skip
@@ -104,7 +106,7 @@ def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame
         "narrower intervals knows more. Intervals of scores come from resampling whole stations"
         + (" and blocks of time" if results.study.data.time else "") + _by_groups(results),
         Sheet("scores", table, f"Scores on rows held out, all rows together{_in_units(results)}.", _note(results),
-              shown=_pooled(results, table), digits=None, heads=1 if len(results.held) == 1 else 2, first=True,
+              shown=_pooled(results, table), digits=_digits(table), heads=1 if len(results.held) == 1 else 2, first=True,
               highlight={"CRPS": "min", "log score": "min", "RMSE": "min"}),
     ]  # fmt: skip
     if said := verdicts(results, differences):
@@ -131,9 +133,11 @@ def _apart(results: StudyResults, table: pd.DataFrame) -> Iterator[Any]:
     if lines:
         shown = pd.DataFrame(lines)
         names = listed_plain(list(dict.fromkeys(shown["model"])))
-        yield (f"{names} {'lacks' if shown['model'].nunique() == 1 else 'lack'} some of these rows, and would have taken them from "
-               "all others: each is compared with the reference on the rows that it has, and stands in no other chapter.")  # fmt: skip
-        yield Sheet("fewer_rows", shown, f"Models and products that lack rows{_in_units(results)}.", heads=2)
+        yield (f"{names} {'lacks' if shown['model'].nunique() == 1 else 'lack'} some of these rows, and would have "
+               f"taken them from "
+               "all others: each is compared with the reference on the rows that it has, and stands in no other "
+               "chapter.")  # fmt: skip
+        yield Sheet("fewer_rows", shown, f"Models and products that lack rows{_in_units(results)}.", heads=1)
 
 
 def _unequal_methods(results: StudyResults) -> str:
@@ -185,8 +189,8 @@ def _note(results: StudyResults) -> str:
     folds = [
         f"{name}: {ESTIMANDS[name]}, {held.rows['fold'].values.max() + 1} folds" for name, held in results.held.items()
     ]
-    return "; ".join(folds) + (". Brackets hold 90 % intervals. CRPS 15-85 % counts only the part of it between these quantiles "
-                               "of the observations, whatever was observed.")  # fmt: skip
+    return "; ".join(folds) + (". Brackets hold 90 % intervals. The file has more scores, among them the threshold-weighted CRPS "
+                               "(twcrps).")  # fmt: skip
 
 
 def _pooled(results: StudyResults, table: pd.DataFrame) -> pd.DataFrame:
@@ -196,19 +200,24 @@ def _pooled(results: StudyResults, table: pd.DataFrame) -> pd.DataFrame:
     apart = [(name, estimand) for estimand, held in results.held.items() for name in held.apart]
     lines = table.loc[table["group"] == "all"].rename(columns={"estimand": "held out", "n": "rows"})
     lines = lines[[pair not in apart for pair in zip(lines["model"], lines["held out"], strict=True)]]
-    shown_by_one = ["CRPS", "coverage"]  # with all intervals the table is too wide to read; the file has them
-    ends = [f"{name}_{end}" for name in SHOWN for end in ("low", "high") if f"{name}_{end}" in lines]
+    for name in ("coverage90", "coverage90_low", "coverage90_high"):
+        if name in lines:
+            lines[name] = 100 * lines[name].clip(upper=1.0)
+    digits = {"crps": _decimals(lines["crps"]), "coverage90": 1}
+    for name in WITH_INTERVAL:
+        if f"{name}_low" in lines:
+            lines = with_interval(lines, name, digits=digits[name])
     doubt = ["not_converged"] if (lines["not_converged"] != ALL_CONVERGED).any() else []
     first = ["model"] + (["held out"] if len(results.held) > 1 else [])
-    shown = lines[[*first, "rows", *SHOWN, *ends, *doubt]].reset_index(drop=True)
-    for name, (head, like) in SHOWN.items():
-        if f"{name}_low" not in shown:
-            continue
-        if head in shown_by_one:
-            shown = with_interval(shown, name, digits=_decimals(lines[like]))
-        else:
-            shown = shown.drop(columns=[f"{name}_low", f"{name}_high"])
-    return shown.rename(columns={name: head for name, (head, _) in SHOWN.items()} | {"not_converged": "not converged"})
+    shown = lines[[*first, "rows", *SHOWN, *doubt]].reset_index(drop=True)
+    return shown.rename(columns=SHOWN | {"not_converged": "not converged"})
+
+
+def _digits(table: pd.DataFrame) -> dict[str, int]:
+    """Decimals of columns whose own size says nothing of their precision."""
+    lines = table[table["group"] == "all"]
+    size = _decimals(lines["rmse"])
+    return {"CRPS": _decimals(lines["crps"]), "RMSE": size, "bias": size, "log score": 2, "r": 2, INSIDE: 1}
 
 
 def _decimals(values: pd.Series) -> int:
@@ -220,13 +229,17 @@ def _decimals(values: pd.Series) -> int:
 def _by_group(results: StudyResults, table: pd.DataFrame) -> Iterator[Sheet]:
     """CRPS of every group, a column for each model, one table a label."""
     apart = results.held[results.estimand].apart
-    lines = table[(table["estimand"] == results.estimand) & (table["group"] != "all") & ~table["model"].isin(list(apart))]
+    lines = table[
+        (table["estimand"] == results.estimand) & (table["group"] != "all") & ~table["model"].isin(list(apart))
+    ]
     for by in results.data.by:
         mine = lines[lines["by"] == by]
         order = list(dict.fromkeys(mine["group"]))
-        wide = mine.pivot_table(index=["group", "n", "stations"], columns="model", values="crps", sort=False, dropna=False)
+        wide = mine.pivot_table(
+            index=["group", "n", "stations"], columns="model", values="crps", sort=False, dropna=False
+        )
         wide = wide.dropna(how="all")[list(dict.fromkeys(mine["model"]))].reset_index()
-        wide = wide.sort_values("group", key=lambda name: name.map(order.index), kind="stable", ignore_index=True)  # noqa: B023
+        wide = wide.sort_values("group", key=lambda name: name.map(order.index), kind="stable", ignore_index=True)
         wide.columns.name = None
         yield Sheet(f"scores_by_{file_name(by)}", mine, f"Mean CRPS by {by}{_in_units(results)} ({ESTIMANDS[results.estimand]}).",
                     "Of many groups one comes first by chance alone; macro is the mean over groups.",

@@ -64,7 +64,8 @@ def through_time(results: StudyResults) -> Chapter:
         order = _window(results, station)
         parts.append(Drawing(
             f"through_time_{file_name(station)}", partial(_drawn, results, order, shown),
-            f"{' and '.join(shown)} at {station}: median, 50 and 90 % intervals, and observations{_said(results, station, order)}.",
+            f"{' and '.join(shown)} at {station}: median, 50 and 90 % intervals, and "
+            f"observations{_said(results, station, order)}.",
             f"Predictive intervals through time at station {station}.", wide=True,
         ))  # fmt: skip
     return Chapter("Through time", tuple(parts), "time")

@@ -10,9 +10,10 @@ import numpy as np
 from bayesens.resample import why_none
 from bayesens.study_results import StudyResults
 
-__all__ = ["EQUIVALENT", "by_method", "interval", "mean_score", "method_clause", "options", "percent", "spelled",
+__all__ = ["EQUIVALENT", "INSIDE", "by_method", "interval", "mean_score", "method_clause", "options", "percent", "spelled",
            "why_no_interval"]  # fmt: skip
 
+INSIDE = "inside 90 % intervals [%]"
 EQUIVALENT = 1.0  # percent of CRPS: nobody would change a model for less
 SPELLED = {
     "BMA": ("BMA", "Bayesian model averaging"),
