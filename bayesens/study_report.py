@@ -40,7 +40,7 @@ def write_report(results: StudyResults, chapters: Sequence[Chapter], page: Headl
         sections.append(report.Section("Appendix: wide and long tables", tuple(last), "appendix"))
     made = report.Report(
         title=about.title,
-        subtitle=line,
+        subtitle=_text(line),
         summary=(_answers(page), *_parts(page.parts, folder, [])),
         sections=tuple(sections),
         facts={"Members": ", ".join(results.ensemble.members), "Models": ", ".join(results.models),
@@ -61,6 +61,7 @@ def _answers(page: Headline) -> report.Listing:
 def _text(text: str) -> str:
     """Text from data in one typography: numbers keep their percent signs and units, and have a true minus."""
     text = re.sub(r"(?<![\w.)\]])-(?=\.?\d)", "\N{MINUS SIGN}", report.literal(text))
+    text = re.sub(r"(?<![\d.,])(\d),(\d{3})(?![\d,])", r"\1\2", text)  # commas from five digits on, as in tables
     return re.sub(r"(?<=\d) (?=%|[a-z]*m[³²]|m⁻)", "\N{NO-BREAK SPACE}", text)
 
 

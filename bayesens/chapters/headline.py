@@ -148,28 +148,40 @@ def _line(table: pd.DataFrame, model: str) -> dict[str, Any]:
 def _gain(results: StudyResults, gains: pd.DataFrame) -> str:
     """What combining is worth, and how sure that is."""
     model = results.headline
-    if model is None or model not in gains.index:
+    if model is None:
         return ""
+    if model not in gains.index:
+        return ("What combining gains over the best single member this study does not say, for it has no such model: add one of "
+                'kind "single" to the study file.')  # fmt: skip
     line = _line(gains, model)
-    first = (
-        results.held[results.estimand].rows.attrs["estimand"] == line["estimand"]
-    )  # spelled out where it first stands
+    first = line["estimand"] == results.estimand  # letters are spelled out where they first stand
     head = f"Combining the members by {spelled(results, model) if first else model}"
-    change, doubt = (
-        f"{abs(line['difference']):.1f} %",
-        method_clause(results, model, str(line["reference"])) + _unsure(line),
-    )
+    doubt = method_clause(results, model, str(line["reference"])) + _unsure(line) + _also(results, gains)
+    if line["clear"] and not _equal(line):
+        return f"{head} {_moved(line)}{doubt}."
+    head += f" changes the CRPS of the best member by {percent(line['difference'])}"
     if not np.isfinite(line["low"]):
-        return f"{head} changes the CRPS of the best member by {percent(line['difference'])}, without an interval " \
-               f"({why_no_interval(line)}), so that nobody can say whether it helps{doubt}."  # fmt: skip
-    if line["low"] > -EQUIVALENT and line["high"] < EQUIVALENT:
-        return f"{head} changes the CRPS of the best member by {percent(line['difference'])} ({interval(line)}), which is " \
-               f"nothing for practical purposes{doubt}."  # fmt: skip
-    if not line["clear"]:
-        return f"{head} changes the CRPS of the best member by {percent(line['difference'])} ({interval(line)}), so that " \
-               f"these rows do not tell whether it helps{doubt}."  # fmt: skip
+        return f"{head}, without an interval ({why_no_interval(line)}), so that nobody can say whether it helps{doubt}."
+    what = (
+        "which is nothing for practical purposes" if _equal(line) else "so that these rows do not tell whether it helps"
+    )
+    return f"{head} ({interval(line)}), {what}{doubt}."
+
+
+def _equal(line: Mapping[Any, Any]) -> bool:
+    return bool(line["low"] > -EQUIVALENT and line["high"] < EQUIVALENT)
+
+
+def _moved(line: Mapping[Any, Any]) -> str:
+    """A change whose interval leaves out zero."""
     verb = "lowers" if line["difference"] < 0 else "raises"
-    return f"{head} {verb} the CRPS of the best member by {change} ({interval(line, size=True)}){doubt}."
+    return f"{verb} the CRPS of the best member by {abs(line['difference']):.1f} % ({interval(line, size=True)})"
+
+
+def _also(results: StudyResults, gains: pd.DataFrame) -> str:
+    """What the other model of the table gains, where that is clear."""
+    lines = [_line(gains, name) for name in _rivals(results) if name in gains.index and name in results.combining]
+    return "".join(f"; {line['model']} {_moved(line)}" for line in lines if line["clear"] and not _equal(line))
 
 
 def _which(results: StudyResults, differences: pd.DataFrame, estimand: str) -> str:
@@ -201,7 +213,7 @@ def listed_plain(names: list[str]) -> str:
 def _kind(line: Mapping[Any, Any]) -> str:
     if not np.isfinite(line["low"]):
         return "no interval"
-    if line["low"] > -EQUIVALENT and line["high"] < EQUIVALENT:
+    if _equal(line):
         return "equivalent"
     return "not told apart" if not line["clear"] else "better" if line["difference"] < 0 else "worse"
 

@@ -44,8 +44,8 @@ def members(results: StudyResults) -> Chapter:
     fewer = (pooled["rows"] < n).any()
     parts: list[Any] = [
         Sheet("members", table, f"The members as they are, before any combination ({ESTIMANDS[results.estimand]}).",
-              f"Of {results.said_rows()}{EACH if fewer else ''}. ubRMSE is the RMSE without the bias; r over time the median over "
-              "stations of the correlation over time, r over stations the correlation of their means.",
+              f"Of {results.said_rows()}{EACH if fewer else ''}. ubRMSE is the RMSE without the bias; r over time the median "
+              "over stations of the correlation over time, r over stations the correlation of their means.",
               shown=pooled.dropna(axis=1, how="all"), digits=None),
     ]  # fmt: skip
     if results.held[results.estimand].members.n_members > 1:
