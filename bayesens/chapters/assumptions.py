@@ -71,7 +71,7 @@ def assumptions(results: StudyResults) -> Chapter:
     if study.report.priors and len(table := priors_table(results)):
         parts.append(Sheet("priors", table, "Priors, on the scale of the model.",
                            "The standard scale has the observations' mean and standard deviation as its centre and "
-                           "unit.", heads=2))  # fmt: skip
+                           "unit.", shown=_shown(table), heads=2))  # fmt: skip
     failed = {
         name: held.rows.attrs["failed"] for name, held in results.held.items() if held.rows.attrs["failed"] != "{}"
     }
@@ -81,6 +81,12 @@ def assumptions(results: StudyResults) -> Chapter:
                              *({"name": name, "version": version(name)} for name in LIBRARIES)])  # fmt: skip
     parts.append(Sheet("versions", versions, f"Versions. The random seed of everything is {study.study.random_seed}."))
     return Chapter("What was assumed", tuple(parts), "assumptions")
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Priors as a paper writes them: Normal(mu 0, sigma 3)."""
+    text = table["prior"].str.replace(r'Prior\("(\w+)"(?:, )?', r"\1(", regex=True).str.replace("=", " ")
+    return table.assign(prior=text.str.replace(r"(\d)\.0(?=\D)", r"\1", regex=True))
 
 
 def priors_table(results: StudyResults) -> pd.DataFrame:

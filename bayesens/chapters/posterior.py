@@ -97,12 +97,28 @@ def _lines(model: str, name: str, draws: xr.DataArray, rest: list[str]) -> Itera
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a parameter, a column a member: the median with its interval, digits as the intervals of the row ask for."""
     lines = table[table["level"] == ""]
-    value = [f"{m:.3g}" if a == b else f"{m:.3g} [{a:.3g}, {b:.3g}]"
-             for m, a, b in zip(lines["q50"], lines["q05"], lines["q95"], strict=True)]  # fmt: skip
-    wide = lines.assign(value=value).pivot(index=["model", "parameter"], columns="member", values="value")
+    parts = []
+    for _, part in lines.groupby(["model", "parameter"], sort=False):
+        widths = (part["q95"] - part["q05"]).to_numpy()
+        size = widths if (widths > 0).any() else part["q50"].to_numpy() / 10.0  # a point estimate: three digits
+        digits = _digits(size)
+        parts.append(part.assign(value=[_with_ends(*each, digits) for each in part[["q50", "q05", "q95"]].to_numpy()]))
+    wide = pd.concat(parts).pivot(index=["model", "parameter"], columns="member", values="value")
     order = lines[["model", "parameter"]].drop_duplicates()
     return wide.loc[list(order.itertuples(index=False, name=None)), lines["member"].unique()].fillna("").reset_index()
+
+
+def _digits(sizes: np.ndarray) -> int:
+    """Decimals that give the median size two digits."""
+    size = float(np.median(np.abs(sizes[sizes != 0]))) if (sizes != 0).any() else 1.0
+    return int(np.clip(1 - np.floor(np.log10(size)), 0, 8))
+
+
+def _with_ends(middle: float, low: float, high: float, digits: int) -> str:
+    text = f"{middle:z.{digits}f}" + ("" if low == high else f" ({low:z.{digits}f} to {high:z.{digits}f})")
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _weights(weighted: Mapping[str, xr.Dataset]) -> Drawing:

@@ -259,7 +259,8 @@ def _group_figures(results: StudyResults, table: pd.DataFrame) -> Iterator[Drawi
                 plots.scores_by_group(lines, by=by, label="Mean CRPS", units=results.units, ax=ax)
                 return made
 
-            yield Drawing(f"crps_by_{file_name(by)}", draw, f"CRPS by {by}, with 90 % intervals where there are stations enough"
+            yield Drawing(f"crps_by_{file_name(by)}", draw, f"CRPS by {by} (in brackets: stations), with 90 % "
+                          "intervals where there are stations and blocks of time enough"
                           + (", without climatology." if results.of_kind(Climatology) else "."),
                           f"Mean CRPS of the models by {by}.")  # fmt: skip
 
