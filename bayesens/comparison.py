@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from bayesens.ensemble import Ensemble
 from bayesens.fold_news import News, convergence_warning, not_converged, seen_members
 from bayesens.inference import check_given, fit, optimum
 from bayesens.members import Members
+from bayesens.models import SingleMember
 from bayesens.options import options_to_json
 from bayesens.parallel import as_in_a_process, in_processes
 from bayesens.prediction import distribution, predict, score
@@ -162,16 +163,20 @@ class HeldOut:
     Attributes
     ----------
     rows : xarray.Dataset
-        Observed rows that all models and products have; see `compare`.
+        Observed rows that all models and products have, but for those that are set apart; see `compare`.
     predictions : dict of str to xarray.Dataset
-        Of every model and row, observed or not: what `predict` gave, and the scores.
+        Of every model and row, observed or not: what `predict` gave, and the scores. Of the best member (`SingleMember`
+        without a name) ``used_member`` says which one predicted the row: the best of those that are not missing there.
     members : Ensemble
         Every row, with the member predictions that the models were given there.
+    apart : dict of str to xarray.Dataset
+        For each model or product that was set apart, its rows that those of `rows` have as well.
     """
 
     rows: xr.Dataset
     predictions: dict[str, xr.Dataset]
     members: Ensemble
+    apart: dict[str, xr.Dataset] = field(default_factory=dict)
 
 
 def held_out(
@@ -195,6 +200,7 @@ def held_out(
     workers: int = 1,
     cache: str | Path | None = None,
     part: str = "",
+    apart: bool = False,
     progressbar: bool = True,
 ) -> HeldOut:
     """Do what `compare` does, and return the predictions of all rows as well.
@@ -205,6 +211,9 @@ def held_out(
         As in `compare`.
     inner_folds, random_seed, n_jobs, workers, cache, part, progressbar
         As in `compare`.
+    apart : bool
+        Set apart models and products that lack some observed row that has a member, so that they take no row from the
+        others: ``rows`` are then all rows that have a member, wherever one model or more predicts them all.
 
     Returns
     -------
@@ -231,7 +240,7 @@ def held_out(
     )  # fmt: skip
     with _progress(len(parts) * (len(models) + 1), ESTIMANDS[estimand], progressbar) as advance:
         found = run.here(advance) if workers == 1 else run.shared_out(int(workers), advance)
-    return _joined(source, found, estimand, limits, products or {}, labels)
+    return _joined(source, found, estimand, limits, products or {}, labels, apart)
 
 
 @dataclass(frozen=True)
@@ -370,6 +379,7 @@ def _joined(
     limits: tuple[float, float],
     products: Mapping[str, ArrayLike],
     labels: Mapping[str, ArrayLike] | None,
+    apart: bool,
 ) -> HeldOut:
     for label, text in found.failed.items():
         warn(f"{label} failed and is left out: {text}")
@@ -377,10 +387,51 @@ def _joined(
             if name not in found.failed}  # fmt: skip
     if not full:
         raise ValueError("no model could be fitted; " + "; ".join(f"{k}: {v}" for k, v in found.failed.items()))
+    members = Ensemble.from_dataset(xr.concat(found.members, "obs").sortby("obs"))
+    lacking = _lacking(full, products, members) if apart else []
+    told = {name: one for name, one in full.items() if name not in lacking}
+    points = {name: values for name, values in products.items() if name not in lacking}
+    lay = partial(
+        _laid_out, source=source, members=members, estimand=estimand, limits=limits, labels=labels, found=found
+    )
+    rows = lay(told, points)
+    others = {}
+    for name in lacking:
+        one = {name: full[name]} if name in full else {}
+        with warnings.catch_warnings():  # who asks for them apart is given their number
+            warnings.filterwarnings("ignore", message=".* observed rows are left out for all", category=UserWarning)
+            others[name] = lay(told | one, points | ({} if one else {name: products[name]}))
+    _tell(rows, {key: folds for key, folds in found.warned.items() if key[0] in full})
+    unsure = not_converged({key: folds for key, folds in found.warned.items() if key[0] in full})
+    for each in others.values():
+        each.attrs["not_converged"] = json.dumps(unsure)
+    return HeldOut(rows, full, members, others)
+
+
+def _lacking(full: Mapping[str, xr.Dataset], products: Mapping[str, ArrayLike], members: Ensemble) -> list[str]:
+    """Models and products that lack an observed row that has a member; none where every model does."""
+    wanted = np.flatnonzero(members.observed & np.isfinite(members.prediction).any(axis=1))
+    gaps = [name for name, one in full.items() if np.isnan(one["mean"].sel(obs=wanted).values).any()]
+    if len(gaps) == len(full):
+        return []
+    return gaps + [name for name, v in products.items() if np.isnan(np.asarray(v, dtype=np.float64)[wanted]).any()]
+
+
+def _laid_out(
+    full: Mapping[str, xr.Dataset],
+    products: Mapping[str, ArrayLike],
+    *,
+    source: _Given,
+    members: Ensemble,
+    estimand: str,
+    limits: tuple[float, float],
+    labels: Mapping[str, ArrayLike] | None,
+    found: _Found,
+) -> xr.Dataset:
+    """Lay models and products on the rows that all of them have, with everything that tables ask for."""
     observed = np.flatnonzero(source.table.observed)
     rows = common_rows({name: one.sel(obs=observed) for name, one in full.items()}, source.table, estimand=estimand,
                        products=products, labels=labels)  # fmt: skip
-    members = Ensemble.from_dataset(xr.concat(found.members, "obs").sortby("obs"))
     where = rows["obs"].values
     names = [name for name in PER_ROW if all(name in one for one in full.values())]
     more = xr.concat([one[names].sel(obs=where).drop_vars([c for c in COORDS if c in one.coords]) for one in full.values()],
@@ -400,8 +451,7 @@ def _joined(
         "trained": int(bool(members.origin)),
     }
     rows.attrs["warned"] = json.dumps({f"{label}: {text}": folds for (label, text), folds in found.warned.items()})
-    _tell(rows, {key: folds for key, folds in found.warned.items() if key[0] in full})
-    return HeldOut(rows, full, members)
+    return rows
 
 
 def _tell(rows: xr.Dataset, news: News) -> None:
@@ -506,7 +556,28 @@ class _Job:
             "power": self.power, "seed": self.seed, "limits": self.limits, "train": train.digest, "test": test.digest,
             "below": None if self.below is None else _digest(self.below), "warm": self.warm,
         }  # fmt: skip
-        return self.steps.dataset(self.name, key, partial(self.run, model, train, test))
+        make = self.best_of_those_there if _takes_the_best(model) else self.run
+        return self.steps.dataset(self.name, key, partial(make, model, train, test))
+
+    def best_of_those_there(self, model: Any, train: Ensemble, test: Ensemble) -> xr.Dataset:
+        """The best member, and where it is missing the best of the others: a baseline decides no rows."""
+        out = self.run(model, train, test)
+        rest = [name for name in train.members if name != out.attrs["used_member"]]
+        there = (
+            np.isfinite(test.select(members=rest).prediction).any(axis=1) if rest else np.zeros(len(test), dtype=bool)
+        )
+        lacking = np.isnan(out["mean"].values) & there
+        used = np.where(np.isnan(out["mean"].values), "", out.attrs["used_member"])
+        out = out.assign(used_member=("obs", used.astype(np.str_)))
+        if not lacking.any() or not np.isfinite(train.select(members=rest).prediction[train.observed]).any():
+            return out
+        below = None if self.below is None else self.below[lacking]
+        next_best = replace(self, warm=None, below=below)
+        more = next_best.best_of_those_there(model, train.select(members=rest), test.select(rows=lacking, members=rest))
+        more = more.assign_coords(obs=out["obs"].values[lacking])
+        joined = xr.concat([out.isel(obs=~lacking), more], "obs", combine_attrs="override").sortby("obs")
+        texts = sorted({*json.loads(out.attrs["warned"]), *json.loads(more.attrs["warned"])})
+        return joined.assign_attrs(out.attrs | {"warned": json.dumps(texts)})
 
     def run(self, model: Any, train: Ensemble, test: Ensemble) -> xr.Dataset:
         with warnings.catch_warnings(record=True) as caught:
@@ -522,6 +593,8 @@ class _Job:
         texts = sorted(text for text in news if UNSEEN not in text)
         out.attrs |= {"warned": json.dumps(texts), "seconds": tree.attrs["seconds"], "method": tree.attrs["method"],
                       "optimum": json.dumps(optimum(tree))}  # fmt: skip
+        if _takes_the_best(model):
+            out.attrs["used_member"] = str(tree["posterior"].to_dataset()["member"].values[0])
         return out
 
     def _scores(self, tree: xr.DataTree, test: Ensemble) -> xr.Dataset:
@@ -529,6 +602,11 @@ class _Job:
         y = test.require_observation()[test.observed]
         weighted = threshold_crps(distribution(tree, test, rows=test.observed), y, lower=low, upper=high)
         return score(tree, test, levels=LEVELS, random_seed=self.seed).assign(twcrps=("obs", weighted))
+
+
+def _takes_the_best(model: Any) -> bool:
+    """Whether a model is the best member of the training rows, whichever that is."""
+    return isinstance(model, SingleMember) and model.member is None
 
 
 # ------------------------------------------------------------------------------------------------------------------ tools

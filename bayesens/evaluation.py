@@ -159,9 +159,9 @@ def paired_differences(
     Returns
     -------
     DataFrame
-        One line a model, group and metric: ``model``, ``reference``, ``estimand``, ``group``, ``by``, ``metric``, ``value``
-        and ``reference_value``; ``difference``, ``low``, ``high`` and their ``unit``: "percent" of the reference for CRPS,
-        RMSE, ubRMSE, MAE and interval width, and the plain difference ("absolute") for all others: a percentage of a
+        One line a model, group and metric: ``model``, ``reference``, ``estimand``, ``group``, ``by``, ``n`` rows, ``metric``,
+        ``value`` and ``reference_value``; ``difference``, ``low``, ``high`` and their ``unit``: "percent" of the reference for
+        CRPS, RMSE, ubRMSE, MAE and interval width, and the plain difference ("absolute") for all others: a percentage of a
         correlation means nothing. ``clear`` says whether the interval leaves out zero; ``p_better`` is the probability
         that the model is better than the reference (NaN for bias, coverage and width, of which neither more nor less is
         better), and ``equivalent`` whether the whole interval lies within the range of no importance (differences in
@@ -211,7 +211,7 @@ def paired_differences(
                 doubt = "; ".join(f"{each} in {unsure[each]}" for each in (reference, model) if each in unsure)
                 lines.append({
                     "model": model, "reference": reference, "estimand": rows.attrs.get("estimand", ""), "group": one.name,
-                    "by": one.by, "metric": name, "value": values[name][0], "reference_value": base[name][0],
+                    "by": one.by, "n": one.n, "metric": name, "value": values[name][0], "reference_value": base[name][0],
                     "difference": change[0], "low": low, "high": high,
                     "unit": "percent" if name in RATIO else "absolute", "clear": bool(low > 0.0 or high < 0.0),
                     "p_better": _better(one, name, change), "equivalent": bool(equal),

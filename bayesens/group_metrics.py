@@ -13,7 +13,7 @@ from bayesens.checks import check_known, warn
 from bayesens.columns import listed
 from bayesens.resample import Clusters, Replicates
 from bayesens.row_resampling import Resampling, resampling
-from bayesens.scored_rows import SCORES
+from bayesens.scored_rows import SCORES, in_season_order
 from bayesens.skill import skill
 
 __all__ = ["EXTRA", "FIRST", "MACRO", "POOLED", "RowGroup", "row_groups"]
@@ -104,7 +104,7 @@ def row_groups(
     yield _group(rows, np.arange(rows.sizes["obs"]), POOLED, "", design, design.drawn(random_seed))
     for name in names:
         label = rows[name].values
-        levels = [str(level) for level in np.unique(label) if level != ""]
+        levels = in_season_order([str(level) for level in np.unique(label) if level != ""])
         if taken := sorted({POOLED, MACRO} & set(levels)):
             raise ValueError(f"the labels of {name!r} hold {listed(taken)}, which the table uses itself; rename them")
         if missing := int((label == "").sum()):

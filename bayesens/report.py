@@ -44,6 +44,7 @@ MARK = re.compile(
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # HTML and UTF-8 take none of these
 TYPE, UPRIGHT, TURNED = 8.0, 505.0, 750.0  # points: type of a table, and width of A4 between its margins
 INCH = 96.0  # CSS pixels
+PHONE = 44  # characters of a table that a phone shows without scrolling
 UNITS = {"": 1.0, "px": 1.0, "pt": INCH / 72, "pc": INCH / 6, "in": INCH, "cm": INCH / 2.54, "mm": INCH / 25.4}
 
 
@@ -80,13 +81,15 @@ def render(report: Report) -> str:
 
     names = _names(report)
     pages = _Pages({name.id: name.label for name in names}, iter(names))
-    sections = [pages.view(section) for section in report.sections]
     summary = [pages.view(part) for part in report.summary]
+    sections = [pages.view(section) for section in report.sections]
+    plates = [k for k, part in enumerate(summary) if part["kind"] in ("figure", "table")]
+    box = summary[: plates[0]] if plates else summary
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("bayesens").joinpath("report.html.j2").read_text(encoding="utf-8"))
     day = report.date
     date = f"{day.day} {day:%B %Y}" if isinstance(day, dt.date) else day
-    page = template.render(report=report, summary=summary, sections=sections, date=date)
+    page = template.render(report=report, summary=box, plates=summary[len(box) :], sections=sections, date=date)
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
@@ -126,7 +129,8 @@ class _Name:
 
 def _names(report: Report) -> list[_Name]:
     """Name all sections, figures and tables in their order."""
-    named = [each for k, section in enumerate(report.sections, 1) for each in _walk(section, str(k))]
+    named: list[tuple[Any, str]] = [(part, "") for part in report.summary if isinstance(part, Figure | Table)]
+    named += [each for k, section in enumerate(report.sections, 1) for each in _walk(section, str(k))]
     given = [part.id for part, _ in named if part.id is not None]
     for name in given:
         if not ID.fullmatch(name):
@@ -207,6 +211,7 @@ class _Pages:
         turned, size = _paper(grid)
         return {"kind": "table", "name": next(self.names), "grid": grid, "caption": self.inline(part.caption),
                 "note": self.inline(part.note), "fold": part.fold, "rows": len(part.frame), "turned": turned, "size": size,
+                "broad": grid.characters > PHONE,
                 "best": any("best" in cell.style for body in grid.bodies for row in body for cell in row),
                 "source": source, "file": part.source}  # fmt: skip
 

@@ -185,6 +185,9 @@ class Section:
         object.__setattr__(self, "parts", _several(self.parts, kinds, f"section {self.title!r}"))
 
 
+SUMMARY = (str, Paragraph, Listing, Note, Figure, Table)
+
+
 @dataclass(frozen=True)
 class Report:
     """A whole report.
@@ -192,11 +195,11 @@ class Report:
     Attributes
     ----------
     title : str
-    summary : tuple of str, Paragraph, Listing or Note
-        What was found, in words; stands in a box at the top.
+    summary : tuple of str, Paragraph, Listing, Note, Figure or Table
+        What was found, at the top: what comes before the first figure or table stands in a box.
     sections : tuple of Section
     facts : mapping of str to object
-        Shown under the title: data, rows, stations, models.
+        Shown at the end: members, models, methods, seeds.
     version : str
         Of bayesens.
     subtitle : str
@@ -213,7 +216,7 @@ class Report:
     date: dt.date | str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "summary", _several(self.summary, (str, Paragraph, Listing, Note), "the summary"))
+        object.__setattr__(self, "summary", _several(self.summary, SUMMARY, "the summary"))
         object.__setattr__(self, "sections", _several(self.sections, (Section,), "the report"))
 
 

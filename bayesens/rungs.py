@@ -13,7 +13,9 @@ from bayesens.fold_news import ALL_CONVERGED, unmarked
 from bayesens.models import BMA, HBM, EqualWeights, LinearPool
 from bayesens.resample import why_none
 
-__all__ = ["EFFECTS", "ladder", "ladder_effects", "ladder_words"]
+__all__ = ["EFFECTS", "EM_RUNG", "ladder", "ladder_effects", "ladder_words"]
+
+EM_RUNG = "BMA by EM"  # no rung of `ladder`: a study asks for it, for the method is no part of a model
 
 # What changes from one rung to another, and nothing else does.
 EFFECTS = (
@@ -46,6 +48,7 @@ EFFECTS = (
     ("whole series", "HBM", "HBM on whole series", "a new site predicted from the members of all its days at once"),
 )
 
+METHOD = ("method", "BMA", EM_RUNG, "the optimum in place of the posterior")  # where a study asks for it
 KEPT = ("difference", "low", "high", "unit", "clear", "p_better", "equivalent", "verdict", "interval", "not_converged")
 
 
@@ -144,7 +147,7 @@ def ladder_effects(
     [['weights', 0.0]]
     """
     there = [str(name) for name in rows["model"].values]
-    asked = [one for one in EFFECTS if {one[1], one[2]} <= set(there)]
+    asked = [one for one in (*EFFECTS, METHOD) if {one[1], one[2]} <= set(there)]
     if not asked:
         check_known(["Equal weights", "BMA"], there, kind="rung", where="the rows")
     options: dict[str, Any] = {"replicates": replicates, "block": block, "level": level, "random_seed": random_seed}

@@ -17,7 +17,7 @@ from bayesens.columns import listed
 from bayesens.distributions import Distribution
 from bayesens.ensemble import Ensemble
 
-__all__ = ["SCORES", "Predictive", "add_threshold_crps", "common_rows", "season"]
+__all__ = ["SCORES", "Predictive", "add_threshold_crps", "common_rows", "in_season_order", "season"]
 
 Array = NDArray[np.float64]
 Predictive = Mapping[str, Distribution | ArrayLike]
@@ -226,6 +226,28 @@ def season(
         latitude = np.asarray(lat, dtype=np.float64)
         month = np.where(np.isnan(latitude), 0, np.where((latitude < 0) & (month > 0), (month + 5) % 12 + 1, month))
     return names[of_month[month]]
+
+
+def in_season_order(names: Sequence[str]) -> list[str]:
+    """Names of groups in the order of the year where all are seasons, and sorted where they are not.
+
+    Parameters
+    ----------
+    names : sequence of str
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> in_season_order(["SON", "JJA", "DJF"]), in_season_order(["net2", "net1"])
+    (['DJF', 'JJA', 'SON'], ['net1', 'net2'])
+    """
+    for seasons in (SEASONS, NORTH):
+        if set(names) <= set(seasons):
+            return [name for name in seasons if name in names]
+    return sorted(names)
 
 
 def add_threshold_crps(

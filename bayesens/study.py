@@ -27,12 +27,14 @@ from bayesens.chapters.data import data as data_chapter
 from bayesens.chapters.data import data_line
 from bayesens.chapters.drivers import drivers
 from bayesens.chapters.droughts import droughts
+from bayesens.chapters.glossary import glossary
+from bayesens.chapters.headline import headline
 from bayesens.chapters.ladder import ladder as ladder_chapter
 from bayesens.chapters.maps import maps as maps_chapter
 from bayesens.chapters.members import members as members_chapter
 from bayesens.chapters.posterior import posterior
 from bayesens.chapters.scale import scale
-from bayesens.chapters.scores import all_differences, all_scores, scores, verdicts
+from bayesens.chapters.scores import all_differences, all_scores, scores
 from bayesens.chapters.sensitivity import sensitivity
 from bayesens.chapters.through_time import through_time
 from bayesens.columns import listed
@@ -45,7 +47,7 @@ from bayesens.inference import fit
 from bayesens.member_fits import FittedMembers
 from bayesens.members import Members, cross_fit
 from bayesens.options import options_to_json
-from bayesens.rungs import ladder
+from bayesens.rungs import EM_RUNG, ladder
 from bayesens.steps import Steps
 from bayesens.study_data import StudyData, study_data, study_models
 from bayesens.study_file import Study, read_study
@@ -71,7 +73,7 @@ class Finished:
     scores : pandas.DataFrame
         What ``tables/scores.csv`` holds.
     findings : list of str
-        The summary of the report.
+        The summary of the report, a sentence each.
     files : tuple of str
         Written, below the folder.
     """
@@ -172,13 +174,13 @@ def _results(
     study: Study, table: StudyData, models: Mapping[str, Any], steps: Steps, say: Callable[[str], None], shown: bool
 ) -> StudyResults:
     seed, asked = study.study.random_seed, study.evaluation
-    methods = {name: one.method for name, one in study.models.items()}
+    methods = study.methods
     below = _thresholds(study, table)
     held: dict[str, HeldOut] = {}
     for estimand in asked.estimands:
         say(f"Scoring {listed(models)} on rows held out: {estimand} ...")
         held[estimand] = held_out(
-            models, table.source, method=methods, products=table.products, below=below, labels=table.labels,
+            models, table.source, method=methods, products=table.products, below=below, labels=table.labels, apart=True,
             **_folds(study, table, estimand, steps, shown),
         )  # fmt: skip
     ensemble = _whole(study, table, steps, say, shown)
@@ -215,10 +217,15 @@ def _ladder(
     if study.ladder is None:
         return {}
     rungs = ladder(group=study.data.group is not None, transform=study.ladder.transform)
+    methods = dict.fromkeys(rungs, study.evaluation.method)
+    if study.ladder.em:
+        rungs[EM_RUNG], methods[EM_RUNG] = rungs["BMA"], "em"
     out: dict[str, xr.Dataset] = {}
     for estimand in study.ladder.estimands or study.evaluation.estimands:
         say(f"Climbing the ladder of {len(rungs)} models on rows held out: {estimand} ...")
-        held = held_out(rungs, table.source, part="ladder", **_folds(study, table, estimand, steps, shown))
+        held = held_out(
+            rungs, table.source, part="ladder", method=methods, **_folds(study, table, estimand, steps, shown)
+        )
         out[estimand] = held.rows
     return out
 
@@ -330,8 +337,10 @@ def _written(results: StudyResults, folder: Path, say: Callable[[str], None]) ->
     from bayesens.study_report import write_report
 
     table, differences = all_scores(results), all_differences(results)
-    findings = [*verdicts(results, differences)]
+    page = headline(results, table, differences)
+    findings = page.findings
     chapters = _chapters(results, table, differences)
+    chapters.append(glossary(results, chapters, findings))
     files: list[str] = []
     for sub in ("fits", "predictions", "tables", "figures"):
         (folder / sub).mkdir(exist_ok=True)
@@ -352,14 +361,14 @@ def _written(results: StudyResults, folder: Path, say: Callable[[str], None]) ->
         for name, one in held.predictions.items():
             files.append(f"predictions/{file_name(name)}-{estimand}.parquet")
             write_table(_predicted(held, one), folder / files[-1])
-    for chapter in chapters:
+    for chapter in (Chapter("First page", page.parts), *chapters):
         for sheet in chapter.sheets():
             files.append(f"tables/{sheet.name}.csv")
             write_table(sheet.frame, folder / files[-1])
         for drawing in chapter.drawings():
             files += _drawn(drawing, folder)
     files.append("report.html")
-    write_report(results, chapters, findings, data_line(results), folder)
+    write_report(results, chapters, page, data_line(results), folder)
     _tidy(folder, files)
     say(f"{folder}: {len(files)} files; open {folder / 'report.html'}")
     return Finished(folder, table, findings, tuple(files))

@@ -125,7 +125,9 @@ class Model(BaseModel):
     model: Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"] = Field(
         description="Kind of model."
     )
-    method: Literal["auto", "nuts", "laplace", "em"] = Field("auto", description="Of inference.")
+    method: Literal["auto", "nuts", "laplace", "em"] | None = Field(
+        None, description="Of inference; left out: that of [evaluation], the same for all."
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -152,6 +154,7 @@ class Evaluation(Part):
         "observation", description="What makes the bands: observation, climatology, or a model's name."
     )
     reference: str | None = Field(None, description="Model that the others are compared with; left out: the first one.")
+    method: Literal["auto", "nuts", "laplace", "em"] = Field("auto", description="Of inference, for every model alike.")
     replicates: int = Field(2000, ge=0, description="Of the bootstrap over stations and blocks of time.")
     block: float | None = Field(30.0, gt=0, description="Days of a block of time of the bootstrap.")
     draws: Positive = Field(1000, description="Draws of each of four chains.")
@@ -180,6 +183,7 @@ class Ladder(Part):
 
     estimands: tuple[Estimand, ...] = Field((), description="Left out: those of [evaluation].")
     transform: Literal["identity", "sqrt", "log"] = Field("identity", description="Of observations and members alike.")
+    em: bool = Field(False, description="A rung more, BMA by EM: the optimum in place of the posterior.")
 
 
 class Sensitivity(Part):
@@ -260,6 +264,11 @@ class Study(Part):
     map: Map | None = None
     report: Report = Field(default_factory=Report)
     folder: Path = Field(Path(), exclude=True)
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Method of inference of every model: that of the evaluation, where a model names none of its own."""
+        return {name: one.method or self.evaluation.method for name, one in self.models.items()}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bayesens.comparison import HeldOut
 from bayesens.ensemble import Ensemble
+from bayesens.models import Climatology, EqualWeights, SingleMember
 from bayesens.plots.axes import raised
 from bayesens.study_data import StudyData
 from bayesens.study_file import Study
@@ -81,6 +82,31 @@ class StudyResults:
     def estimand(self) -> str:
         """The estimand of the headline."""
         return next(iter(self.held))
+
+    @property
+    def combining(self) -> list[str]:
+        """Models that weigh or relate the members, in their order; baselines are none."""
+        there = self.held[self.estimand].rows["model"].values.tolist()
+        return [name for name, model in self.models.items()
+                if name in there and not isinstance(model, EqualWeights | SingleMember | Climatology)]  # fmt: skip
+
+    @property
+    def headline(self) -> str | None:
+        """The model that the first page is about: the reference, or else the first one that combines the members."""
+        some = self.combining or [
+            name for name in self.of_kind(EqualWeights) if name in self.held[self.estimand].predictions
+        ]
+        return self.reference if self.reference in some else next(iter(some), None)
+
+    def of_kind(self, kind: type) -> list[str]:
+        """Names of the models of a kind."""
+        return [name for name, model in self.models.items() if type(model) is kind]
+
+    def said_rows(self, estimand: str | None = None) -> str:
+        """The rows that all scores of an estimand rest on, in words: the same number wherever one is given."""
+        rows = self.held[estimand or self.estimand].rows
+        text = f"{rows.sizes['obs']:,} observations"
+        return text + (f" at {len(np.unique(rows['site'].values))} stations" if "site" in rows.coords else "")
 
     @property
     def reference(self) -> str:

@@ -89,7 +89,7 @@ def study_sensitivity(
     names = [name for name in asked.models or list(models)[:1] if name in fits]
     out = Sensitivities()
     for name in names:
-        method = study.models[name].method
+        method = study.methods[name]
         options: dict[str, Any] = dict(folds) | _intervals(study) | {"method": method}
         if asked.members and ensemble.n_members > 1:
             say(f"Leaving members out of {name} ...")
@@ -108,7 +108,7 @@ def study_sensitivity(
     say(f"Removing stations, {asked.replicates} times ...")
     reduction = fewer_stations(
         {name: models[name] for name in names}, table.source, shares=asked.stations, replicates=asked.replicates,
-        validation=asked.validation, method={name: study.models[name].method for name in names},
+        validation=asked.validation, method={name: study.methods[name] for name in names},
         **{key: folds[key] for key in ("draws", "inner_folds", "random_seed", "n_jobs", "cache", "progressbar")},
     )  # fmt: skip
     return Sensitivities(**{**vars(out), "reduction": reduction})

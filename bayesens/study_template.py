@@ -44,7 +44,8 @@ NEEDED = ("observation", "site")
 MODELS = """\
 # One table for each model; any option or prior of the model may stand here as well, such as
 # level_prior = {family = "Normal", mu = 0, sigma = 5}. The first one is the reference of comparisons.
-# Kinds: bma, hbm, linear_pool, emos, and as baselines equal (weights), single (the best member), climatology.
+# All are fitted by one method, that of [evaluation]: a model fitted by EM beside one fitted by its posterior differs by its
+# method, too. Kinds: bma, hbm, linear_pool, emos, and as baselines equal (weights), single (the best member), climatology.
 [models.BMA]
 model = "bma"
 
@@ -53,15 +54,12 @@ model = "hbm"
 
 [models."Equal weights"]
 model = "equal"
-method = "em"
 
 [models."Best member"]
 model = "single"
-method = "em"
 
 [models.Climatology]
 model = "climatology"
-method = "em"
 """
 EXAMPLES = {
     "drought": "percentile = 0.2", "importance": "repeats = 5", "ladder": 'transform = "identity"',

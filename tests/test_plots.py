@@ -134,6 +134,18 @@ class TestCoverage:
         ax = plots.coverage([0.9, 0.5], [0.85, 0.4])
         np.testing.assert_allclose(markers(ax)[0], [[50, 40], [90, 85]])
 
+    def test_difference_from_what_was_promised_lies_about_zero(self):
+        ax = plots.coverage([0.9, 0.5], {"BMA": [0.85, 0.53]}, difference=True)
+        np.testing.assert_allclose(markers(ax)[0], [[50, 3], [90, -5]])
+        low, high = ax.get_ylim()
+        assert low == -high
+        assert high < 10  # a gap of five points is to be seen
+        table = pd.DataFrame(
+            {"model": "BMA", "by": "season", "group": ["DJF", "JJA"], "level": 0.9, "coverage": [0.95, 0.8]}
+        )
+        ax = plots.coverage_by_class(table, by="season", difference=True)
+        np.testing.assert_allclose(markers(ax)[0][:, 1], [5, -10])
+
     def test_band_is_binomial(self):
         ax = plots.coverage([0.5], [0.5], n=50, level=0.9)
         band = ax.collections[0].get_paths()[0].vertices
@@ -257,7 +269,7 @@ class TestMatrices:
         names = ["rf", "mlr", "svr"]
         matrix = pd.DataFrame([[1, 0.8, -0.3], [0.8, 1, np.nan], [-0.3, np.nan, 1]], names, names)
         ax = plots.correlations(matrix)
-        assert {(text.get_text(), *text.get_position()) for text in ax.texts} == {(".80", 0, 0), ("-.30", 0, 1)}
+        assert {(text.get_text(), *text.get_position()) for text in ax.texts} == {("0.80", 0, 0), ("−0.30", 0, 1)}
         assert texts(ax.get_xticklabels()) == ["rf", "mlr"]
         assert texts(ax.get_yticklabels()) == ["mlr", "svr"]
         with pytest.raises(ValueError, match="wanted a square one"):
@@ -382,7 +394,7 @@ class TestCorrelations:
         for text in ax.texts:
             found.setdefault(tuple(int(at) for at in text.xy), []).append(text.get_text())
         assert found == {
-            (0, 0): [".80", ".70 to .90"], (0, 1): ["-.30", "-.40 to -.20"], (1, 1): [".00", "-.10 to .10"],
+            (0, 0): ["0.80", "0.70 to 0.90"], (0, 1): ["−0.30", "−0.40 to −0.20"], (1, 1): ["0.00", "−0.10 to 0.10"],
         }  # fmt: skip
 
     def test_an_array_is_read_by_its_coordinates_whatever_its_second_dimension_is_called(self):
@@ -390,7 +402,7 @@ class TestCorrelations:
         for one in (array, array.drop_vars("member_")):
             ax = plots.correlations(one)
             assert texts(ax.get_yticklabels()) == ["mlr", "svr"]
-            assert [text.get_text() for text in ax.texts] == [".80", "-.30", ".00"]
+            assert [text.get_text() for text in ax.texts] == ["0.80", "−0.30", "0.00"]
 
     def test_a_name_without_correlations_is_left_out_and_said(self):
         wide = self.matrix.reindex(index=["dem", *self.names], columns=["dem", *self.names])

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet
+from bayesens.chapters.chapter import Chapter, Drawing, Points, Remark, Sheet
 
-__all__ = ["Chapter", "Drawing", "Remark", "Sheet"]
+__all__ = ["Chapter", "Drawing", "Points", "Remark", "Sheet"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 from importlib.metadata import version
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bayesens.chapters.chapter import Chapter, Remark, Sheet
+from bayesens.chapters.priors_in_use import has_part
 from bayesens.priors import Prior
 from bayesens.study_results import StudyResults
 
@@ -69,19 +71,26 @@ def assumptions(results: StudyResults) -> Chapter:
     if study.report.priors and len(table := priors_table(results)):
         parts.append(Sheet("priors", table, "Priors, on the scale of the model.",
                            "The standard scale has the observations' mean and standard deviation as its centre and "
-                           "unit.", heads=2))  # fmt: skip
+                           "unit.", shown=_shown(table), heads=2))  # fmt: skip
     failed = {
         name: held.rows.attrs["failed"] for name, held in results.held.items() if held.rows.attrs["failed"] != "{}"
     }
-    parts += [Remark(f"Left out of {name}: {text}", "caution") for name, text in failed.items()]
+    parts += [Remark(f"Left out of {name}: {one}, which failed in {why}", "caution")
+              for name, text in failed.items() for one, why in json.loads(text).items()]  # fmt: skip
     versions = pd.DataFrame([{"name": "Python", "version": platform.python_version()},
                              *({"name": name, "version": version(name)} for name in LIBRARIES)])  # fmt: skip
     parts.append(Sheet("versions", versions, f"Versions. The random seed of everything is {study.study.random_seed}."))
     return Chapter("What was assumed", tuple(parts), "assumptions")
 
 
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Priors as a paper writes them: Normal(mu 0, sigma 3)."""
+    text = table["prior"].str.replace(r'Prior\("(\w+)"(?:, )?', r"\1(", regex=True).str.replace("=", " ")
+    return table.assign(prior=text.str.replace(r"(\d)\.0(?=\D)", r"\1", regex=True))
+
+
 def priors_table(results: StudyResults) -> pd.DataFrame:
-    """Priors of every model, one line each.
+    """Priors of every model, one line each, of those parameters alone that it has.
 
     Parameters
     ----------
@@ -94,8 +103,11 @@ def priors_table(results: StudyResults) -> pd.DataFrame:
     """
     lines = []
     for name, model in results.models.items():
+        if name not in results.fits:
+            continue
+        there = {str(one) for one in results.fits[name]["posterior"].data_vars}
         for item in dataclasses.fields(model):
-            value = getattr(model, item.name)
-            if isinstance(value, Prior):
-                lines.append({"model": name, "parameter": item.name.removesuffix("_prior"), "prior": str(value)})
+            value, option = getattr(model, item.name), item.name.removesuffix("_prior")
+            if isinstance(value, Prior) and has_part(model, option, there, results.ensemble.n_members):
+                lines.append({"model": name, "parameter": option, "prior": str(value)})
     return pd.DataFrame(lines)

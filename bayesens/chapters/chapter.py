@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Chapter", "Drawing", "Remark", "Sheet", "figure", "named"]
+__all__ = ["Chapter", "Drawing", "Points", "Remark", "Sheet", "figure", "finding", "named"]
+
+# The end of a sentence: not that of an abbreviation of two letters, as in St. Ives.
+ENDS = re.compile(r"(?:(?<=[a-z0-9%)\]'][a-z0-9%)\]'][.?])|(?<=\w\w\w[.?])|(?<= %[.?])) (?=[A-Z0-9])")
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,13 @@ class Remark:
 
     text: str
     kind: str = "finding"
+
+
+@dataclass(frozen=True)
+class Points:
+    """Sentences, one a line."""
+
+    items: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +51,8 @@ class Sheet:
         Leading columns that say what a row is.
     highlight : mapping of column to {"min", "max", "zero"}, optional
         Whose best value is printed in bold.
+    first : bool
+        It stays where it is, however wide; other wide or long tables stand in the appendix.
     """
 
     name: str
@@ -50,6 +63,7 @@ class Sheet:
     digits: int | Mapping[str, int] | None = None
     heads: int = 1
     highlight: Mapping[str, str] | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +82,7 @@ class Chapter:
     """One chapter: text, remarks, tables and drawings in the order in which they are read."""
 
     title: str
-    parts: tuple[str | Remark | Sheet | Drawing, ...]
+    parts: tuple[str | Remark | Points | Sheet | Drawing, ...]
     key: str = field(default="")
 
     def sheets(self) -> Iterator[Sheet]:
@@ -78,6 +92,18 @@ class Chapter:
     def drawings(self) -> Iterator[Drawing]:
         """Figures of the chapter."""
         return (part for part in self.parts if isinstance(part, Drawing))
+
+
+def finding(text: str, kind: str = "finding") -> list[str | Remark]:
+    """Take the first sentence of a text as a finding, and leave the others to the text below it.
+
+    Examples
+    --------
+    >>> finding("BMA holds 94 %. HBM holds 90.5 % at St. Ives. Both do well.")
+    [Remark(text='BMA holds 94 %.', kind='finding'), 'HBM holds 90.5 % at St. Ives. Both do well.']
+    """
+    head, *rest = ENDS.split(text, maxsplit=1)
+    return [Remark(head, kind), *rest]
 
 
 def named(ax: Axes, name: str, *, legend: bool) -> Axes:

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure, named
-from bayesens.chapters.scores import options
+from bayesens.chapters.chapter import Chapter, Drawing, Sheet, figure, finding, named
+from bayesens.chapters.verdicts import options
 from bayesens.coverage import coverage_table, coverage_words, has_seasons
 from bayesens.report_tables import with_interval
 from bayesens.splits import ESTIMANDS
@@ -18,7 +18,7 @@ from bayesens.study_results import StudyResults
 
 __all__ = ["coverage"]
 
-ACROSS = 4  # panels in a row of a figure
+ACROSS = 3  # panels in a row of a figure
 CLASSES = {"predicted": "fifth of the predicted value", "season": "season"}
 
 
@@ -39,7 +39,8 @@ def coverage(results: StudyResults) -> Chapter:
         "so it is with one width for all rows where the spread grows with the value. Here every model is looked at in fifths "
         "of its own predicted mean"
         + (", and in every season" if any(has_seasons(rows) for rows in held.values()) else "")
-        + ". Classes are made by what was predicted, not by what was observed: rows chosen by their observation make even the "
+        + f". The rows are those of all chapters, {results.said_rows()}. Classes are made by what was predicted, not by "
+        f"what was observed: rows chosen by their observation make even the "
         "true distribution look bad. Classes of fewer than 20 rows have no value.",
         *_of_rows(results, held, "coverage_by"),
     ]
@@ -57,31 +58,46 @@ def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -
         if not some:
             continue
         tables = [coverage_table(rows, by=by, **options(results)) for rows in some.values()]
-        first, shown = next(iter(some)), tables[0][tables[0]["by"] == by]
+        first, shown = next(iter(some)), _with_rows(tables[0][tables[0]["by"] == by])
         about = f"by {words}: {ESTIMANDS[first]}."
         parts += [
-            Remark(coverage_words(shown, by)),
-            Drawing(f"{stem}_{by}", partial(_drawn, shown, by), f"Share of observations inside intervals, {about} "
-                    "Dashed: what is promised; bars: 90 % intervals, where there are clusters enough.",
-                    f"Coverage of central intervals by {words}, one panel a model.", wide=True),
+            *finding(coverage_words(shown, by)),
+            Drawing(f"{stem}_{by}", partial(_drawn, shown, by), f"Share of observations inside intervals, less the "
+                                                                f"share that was "
+                    f"promised, {about} Above zero intervals are wider than they need be, below zero too narrow; bars: 90 % "
+                    "intervals, where there are clusters enough.",
+                    f"Observed minus nominal coverage of central intervals by {words}, one panel a model.", wide=True),
             Sheet(f"{stem}_{by}", pd.concat(tables, ignore_index=True), f"Coverage and mean width{units} of intervals {about}",
-                  "Brackets hold 90 % intervals, over what the column interval of the file says.", shown=_shown(shown), digits=3,
+                  "Brackets hold 90 % intervals, over what the column interval of the file says.", shown=_shown(shown),
+                  digits=_digits(shown),
                   heads=2),
         ]  # fmt: skip
     return parts
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a model and class, with coverage and width of every level beside each other."""
-    lines = table.drop(columns=["coverage_low", "coverage_high"], errors="ignore")
+    """One line a model and class, with coverage [%] and width of every level beside each other."""
+    lines = table.copy()
+    shares = [name for name in ("coverage", "coverage_low", "coverage_high") if name in lines]
+    lines[shares] *= 100
     if "coverage_low" in table:
-        lines = with_interval(table, "coverage", digits=2)
+        lines = with_interval(lines, "coverage", digits=0)
     keys = ["model", "group"]
     out = lines.drop_duplicates(keys)[[*keys, "n"]].set_index(keys)
-    for name in ("coverage", "width"):
+    for name, head in (("coverage", "inside {:g} % [%]"), ("width", "width of {:g} %")):
         for level, part in lines.groupby("level"):
-            out[f"{name} {100 * float(str(level)):g} %"] = part.set_index(keys)[name]
+            out[head.format(100 * float(str(level)))] = part.set_index(keys)[name]
     return out.reset_index().rename(columns={"group": "class", "n": "rows"})
+
+
+def _digits(table: pd.DataFrame) -> dict[str, int]:
+    """Whole percents where there is no interval to say more."""
+    return {f"inside {100 * level:g} % [%]": 0 for level in table["level"].unique()}
+
+
+def _with_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Without classes in which no model has a row, as seasons beyond the data."""
+    return table[table.groupby("group")["n"].transform("max") > 0]
 
 
 def _drawn(table: pd.DataFrame, by: str) -> Any:
@@ -92,16 +108,17 @@ def _drawn(table: pd.DataFrame, by: str) -> Any:
     across = -(-len(models) // down)  # rows of equal length, as far as they can be
     made, axes = figure(max(2.1 * across, 4.2), 0.7 + 2.0 * down, down, across, sharex=True, sharey=True, squeeze=False)
     for k, (ax, model) in enumerate(zip(axes.flat, models, strict=False)):
-        plots.coverage_by_class(table, by=by, model=model, ax=ax)
+        plots.coverage_by_class(table, by=by, model=model, difference=True, ax=ax)
         words = ax.get_xlabel()
         named(ax, model, legend=False)
-        ax.set_xlabel("")
+        ax.set(xlabel="", ylabel="")
         ax.tick_params(
             axis="x", rotation=30, labelbottom=k + across >= len(models)
         )  # a column may end above the last row
     for ax in axes.flat[len(models) :]:
         ax.set_axis_off()
     made.supxlabel(words, fontsize=10)
+    made.supylabel("Observed minus nominal [points]", fontsize=10)
     handles = {label: one for ax in axes.flat for one, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     made.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
     return made

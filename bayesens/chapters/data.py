@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayesens.chapters.chapter import Chapter, Drawing, Sheet, figure
 from bayesens.ensemble import Ensemble
+from bayesens.splits import ESTIMANDS
 from bayesens.study_results import StudyResults
 
 __all__ = ["data", "data_line"]
@@ -40,7 +41,7 @@ def data(results: StudyResults) -> Chapter:
     if results.study.study.text:
         parts.append(results.study.study.text)
     trained = results.study.members.train
-    parts.append(f"{data_line(results)}. " + (
+    parts.append(f"{data_line(results)}. {_scored(results)}" + (
         f"The members {', '.join(trained)} were trained on {len(results.study.members.covariates)} columns"
         + (" and sums over the days before" if results.study.members.sums else "")
         + "; every prediction of theirs that a model was fitted to, or scored on, comes from fits that had not seen that station."
@@ -52,6 +53,19 @@ def data(results: StudyResults) -> Chapter:
     if {"lon", "lat"} <= set(ensemble.dataset.coords):
         parts.append(_map(table, len(table)))
     return Chapter("Data", tuple(parts), "data")
+
+
+def _scored(results: StudyResults) -> str:
+    """How many of the observations are scored, and why others are not."""
+    seen = results.ensemble.n_observed
+    count = {ESTIMANDS[estimand]: held.rows.sizes["obs"] for estimand, held in results.held.items()}
+    if set(count.values()) == {seen}:
+        return f"All {seen:,} are scored. "
+    if len(set(count.values())) == 1:
+        text = f"{next(iter(count.values())):,} of them are scored"
+    else:
+        text = "Scored are " + "; ".join(f"{n:,} of them ({words})" for words, n in count.items())
+    return f"{text}: the others have no member, or a prediction of no model. "
 
 
 def _span(ensemble: Ensemble) -> tuple[str, str]:

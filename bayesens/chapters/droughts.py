@@ -38,8 +38,10 @@ def droughts(results: StudyResults) -> Chapter:
     probability = {name: rows["probability_below"].sel(model=name).values for name in names}
     table = pd.DataFrame([_scored(name, p, event) for name, p in probability.items()])
     best = table.iloc[int(table["skill"].argmax())] if table["skill"].notna().any() else None
+    known = int(np.isfinite(event).sum())
     parts: list[Any] = [
-        f"A drought is an observation below the {100 * asked.percentile:.0f} % quantile of all observations of its station "
+        f"Of {results.said_rows()}, {known:,} have a threshold. A drought is an observation below the "
+        f"{100 * asked.percentile:.0f} % quantile of all observations of its station "
         f"at that time of the year (by {'day of the year' if asked.by == 'dayofyear' else asked.by}). The probability of "
         "being below is that of the predictive distribution of a model that had not seen the row. The threshold is the "
         "observations': a model with a bias at a station has too many droughts there, or too few.",

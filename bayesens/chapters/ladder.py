@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pandas as pd
 
-from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
-from bayesens.chapters.scores import options
+from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure, finding
+from bayesens.chapters.verdicts import options
 from bayesens.evaluation import score_table
 from bayesens.fold_news import ALL_CONVERGED
 from bayesens.rungs import ladder_effects, ladder_words
@@ -35,12 +36,14 @@ def ladder(results: StudyResults) -> Chapter:
     effects = {estimand: ladder_effects(rows, **asked) for estimand, rows in results.ladder.items()}
     whole = pd.concat([table.assign(estimand=name) for name, table in effects.items()], ignore_index=True)
     scores = pd.concat([score_table(rows) for rows in results.ladder.values()], ignore_index=True)
-    said = [Remark(f"{ESTIMANDS[name].capitalize()}: {ladder_words(table)}") for name, table in effects.items()]
+    said = [part for name, table in effects.items()
+            for part in finding(f"{ESTIMANDS[name].capitalize()}: {ladder_words(table)}")]  # fmt: skip
+    count = "; ".join(f"{ESTIMANDS[name]}: {rows.sizes['obs']:,} observations" for name, rows in results.ladder.items())
     parts: list[Any] = [
         "HBM and BMA differ in several things at once: a mixture or one density, effects of groups and stations, dependent "
         "errors. The ladder changes one of them a rung, on the same rows and folds, so that each is seen alone. An effect is "
         "worth what it is worth from its rung; effects are no shares of a whole, and they change with what is new in the rows "
-        "held out.",
+        f"held out. Rows: {count}.",
         *said,
         _drawing(effects),
         Sheet("ladder", whole, "Change of the CRPS by each step of the ladder [%]; below zero it helps.",
@@ -48,7 +51,8 @@ def ladder(results: StudyResults) -> Chapter:
         Sheet("ladder_scores", scores, "Scores of the rungs.", shown=_rungs(scores), heads=2),
     ]  # fmt: skip
     failed = {name: rows.attrs["failed"] for name, rows in results.ladder.items() if rows.attrs["failed"] != "{}"}
-    parts += [Remark(f"Left out of {name}: {text}", "caution") for name, text in failed.items()]
+    parts += [Remark(f"Left out of {name}: {one}, which failed in {why}", "caution")
+              for name, text in failed.items() for one, why in json.loads(text).items()]  # fmt: skip
     return Chapter("From equal weights to HBM", tuple(parts), "ladder")
 
 

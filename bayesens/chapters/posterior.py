@@ -36,7 +36,8 @@ def posterior(results: StudyResults) -> Chapter:
     biased = {name: one for name, one in sampled.items() if "bias" in one}
     table = posterior_table(results.fits)
     parts: list[Any] = [
-        "These fits are to all observed rows, with members that have not seen them; no score in this report is theirs. "
+        f"These fits are to all {results.ensemble.n_observed:,} observed rows, with members that have not seen them; no score in "
+        "this report is theirs. "
         "Intervals are the posterior's, which takes rows as independent given the model: where errors of a station last for "
         "days or stations err together, they are too short, and the scores above are the safer guide.",
     ]
@@ -46,7 +47,7 @@ def posterior(results: StudyResults) -> Chapter:
         parts.append(_biases(biased, results.units))
     parts += list(_source_biases(sampled, results.units))
     parts.append(Sheet("posterior", table, "Posterior of weights, biases, slopes and scales by member.",
-                       "A bias is member minus observation. Linear weights of HBM need not be positive.",
+                       "A bias is member minus observation. A linear weight need not be positive.",
                        shown=_shown(table), heads=3))  # fmt: skip
     parts.append(_convergence(results))
     parts += [Remark(f"{name}: {text}", "caution") for name, texts in results.warned.items() for text in texts]
@@ -96,12 +97,28 @@ def _lines(model: str, name: str, draws: xr.DataArray, rest: list[str]) -> Itera
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a parameter, a column a member: the median with its interval, digits as the intervals of the row ask for."""
     lines = table[table["level"] == ""]
-    value = [f"{m:.3g}" if a == b else f"{m:.3g} [{a:.3g}, {b:.3g}]"
-             for m, a, b in zip(lines["q50"], lines["q05"], lines["q95"], strict=True)]  # fmt: skip
-    wide = lines.assign(value=value).pivot(index=["model", "parameter"], columns="member", values="value")
+    parts = []
+    for _, part in lines.groupby(["model", "parameter"], sort=False):
+        widths = (part["q95"] - part["q05"]).to_numpy()
+        size = widths if (widths > 0).any() else part["q50"].to_numpy() / 10.0  # a point estimate: three digits
+        digits = _digits(size)
+        parts.append(part.assign(value=[_with_ends(*each, digits) for each in part[["q50", "q05", "q95"]].to_numpy()]))
+    wide = pd.concat(parts).pivot(index=["model", "parameter"], columns="member", values="value")
     order = lines[["model", "parameter"]].drop_duplicates()
     return wide.loc[list(order.itertuples(index=False, name=None)), lines["member"].unique()].fillna("").reset_index()
+
+
+def _digits(sizes: np.ndarray) -> int:
+    """Decimals that give the median size two digits."""
+    size = float(np.median(np.abs(sizes[sizes != 0]))) if (sizes != 0).any() else 1.0
+    return int(np.clip(1 - np.floor(np.log10(size)), 0, 8))
+
+
+def _with_ends(middle: float, low: float, high: float, digits: int) -> str:
+    text = f"{middle:z.{digits}f}" + ("" if low == high else f" ({low:z.{digits}f} to {high:z.{digits}f})")
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _weights(weighted: Mapping[str, xr.Dataset]) -> Drawing:
@@ -114,9 +131,18 @@ def _weights(weighted: Mapping[str, xr.Dataset]) -> Drawing:
         plots.weights(weighted, ax=ax)
         return made
 
-    return Drawing("weights", draw, "Weights of the members: medians with 50 and 90 % intervals. BMA's sum to one; HBM's "
-                   "are those of the linear combination that follows from "
-                   "it.", "Forest of posterior weights by member and model.")  # fmt: skip
+    return Drawing("weights", draw, "Weights of the members: medians with 50 and 90 % intervals. "
+                   + _of_weights(weighted), "Forest of posterior weights by member and model.")  # fmt: skip
+
+
+def _of_weights(weighted: Mapping[str, xr.Dataset]) -> str:
+    """What the weights that are drawn mean."""
+    shares = [name for name, one in weighted.items() if "weight" in one]
+    linear = [name for name, one in weighted.items() if "weight" not in one]
+    said = [f"{' and '.join(shares)}: shares that sum to one" if shares else "",
+            f"{' and '.join(linear)}: weights of the linear combination that the model implies, which may be negative" if linear
+            else ""]  # fmt: skip
+    return "; ".join(text for text in said if text) + "."
 
 
 def _biases(biased: Mapping[str, xr.Dataset], units: str) -> Drawing:

@@ -4,96 +4,86 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bayesens.atomic import file_name
-from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
+from bayesens.chapters.chapter import Chapter, Drawing, Points, Remark, Sheet, figure
+from bayesens.chapters.headline import listed_plain
+from bayesens.chapters.verdicts import EQUIVALENT, INSIDE, interval, method_clause, options, percent, why_no_interval
 from bayesens.columns import listed
 from bayesens.comparison import HeldOut
 from bayesens.evaluation import paired_differences, product_table, score_table
 from bayesens.fold_news import ALL_CONVERGED, without_convergence
-from bayesens.resample import why_none
+from bayesens.models import Climatology
 from bayesens.scored_rows import common_rows
 from bayesens.splits import ESTIMANDS
 from bayesens.study_results import StudyResults
 
 __all__ = ["all_differences", "all_scores", "scores", "verdicts"]
 
-# What the report shows, under which name, and whose size sets the number of decimals.
-SHOWN = {
-    "crps": ("CRPS", "crps"), "twcrps": ("CRPS 15-85 %", "crps"),
-    "log_score": ("log score", "coverage90"), "rmse": ("RMSE", "rmse"), "bias": ("bias", "rmse"),
-    "r": ("r", "coverage90"), "coverage90": ("coverage", "coverage90"), "width90": ("width", "width90"),
-}  # fmt: skip
+# What the report shows, under which name; the file has more.
+SHOWN = {"crps": "CRPS", "log_score": "log score", "rmse": "RMSE", "bias": "bias", "r": "r", "coverage90": INSIDE,
+         "width90": "width"}  # fmt: skip
+WITH_INTERVAL = ("crps", "coverage90")  # with the intervals of all scores the table is too wide to read
 MOST_GROUPS = 12  # in a figure
-EQUIVALENT = 1.0  # percent of CRPS: nobody would change a model for less
-
-
-def options(results: StudyResults) -> dict[str, Any]:
-    """How intervals are resampled."""
-    asked = results.study.evaluation
-    block = asked.block if results.study.data.time is not None else None
-    return {"replicates": asked.replicates, "block": block, "random_seed": results.study.study.random_seed}
 
 
 def all_scores(results: StudyResults) -> pd.DataFrame:
-    """One line a model, estimand and group."""
-    parts = [score_table(held.rows, by=results.data.by, **options(results)) for held in results.held.values()]
+    """One line a model, estimand and group; models and products that lack rows come last, with the rows that they have."""
+    parts = []
+    for held in results.held.values():
+        parts.append(score_table(held.rows, by=results.data.by, **options(results)))
+        for name, rows in held.apart.items():
+            parts.append(score_table(rows.sel(model=[name]), by=results.data.by, **options(results)))
     return pd.concat(parts, ignore_index=True)
 
 
 def all_differences(results: StudyResults) -> pd.DataFrame:
-    """Every model against the reference, on the same rows."""
-    if len(results.models) + len(results.data.products) < 2:
-        return pd.DataFrame()
-    parts = [paired_differences(held.rows, results.reference, by=results.data.by, **(options(results) | _enough(results)))
-             for held in results.held.values()]  # fmt: skip
-    return pd.concat(parts, ignore_index=True)
-
-
-def _enough(results: StudyResults) -> dict[str, int]:
-    return {"replicates": max(results.study.evaluation.replicates, 1)}
+    """Every model against the reference, on the rows that both have."""
+    asked = options(results, least=1)
+    parts = []
+    for held in results.held.values():
+        pairs = [held.rows] if held.rows.sizes["model"] > 1 else []
+        pairs += [rows.sel(model=[results.reference, name]) for name, rows in held.apart.items()]
+        parts += [paired_differences(rows, results.reference, by=results.data.by, **asked) for rows in pairs]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def verdicts(results: StudyResults, differences: pd.DataFrame) -> list[str]:
-    """Say, for each estimand, what the reference reaches and what the CRPS of the others against it tells, and no more."""
+    """Say for each estimand what the CRPS of every model against the reference tells: one sentence a model."""
     lines = []
-    for estimand, held in results.held.items():
+    for estimand in results.held:
         found = differences[(differences["estimand"] == estimand) & (differences["metric"] == "crps")
                             & (differences["group"] == "all")] if len(differences) else differences  # fmt: skip
-        said = " ".join(_verdict(line) for line in found.to_dict("records"))
-        lines.append(f"{ESTIMANDS[estimand].capitalize()}: {_reached(results, held)} {said}".strip())
+        head = f"{ESTIMANDS[estimand].capitalize()}: " if len(results.held) > 1 else ""
+        lines += [head + _verdict(results, line) for line in found.to_dict("records")]
     return lines
 
 
-def _reached(results: StudyResults, held: HeldOut) -> str:
-    one, rows = results.reference, held.rows.sel(model=results.reference)
-    text = f"{one} has a mean CRPS of {float(rows['crps'].mean()):.3g} {results.units}".strip()
-    if np.isnan(covered := float(rows["coverage90"].mean())):
-        return f"{text}."
-    return (f"{text}, and its 90 % intervals hold {100 * covered:.1f} % of {rows.sizes['obs']:,} observations that it had "
-            "not seen.")  # fmt: skip
-
-
-def _verdict(line: Mapping[Any, Any]) -> str:
+def _verdict(results: StudyResults, line: Mapping[Any, Any]) -> str:
     one, other, change = line["model"], line["reference"], line["difference"]
-    unsure = line.get("not_converged", ALL_CONVERGED)
-    doubt = "" if unsure == ALL_CONVERGED else f" Not converged: {unsure}."
+    doubt = "" if line["not_converged"] == ALL_CONVERGED else f" (not converged: {line['not_converged']})"
+    doubt = method_clause(results, one, other) + doubt
+    rows = (
+        ""
+        if line["n"] == results.held[line["estimand"]].rows.sizes["obs"]
+        else f" in the {line['n']:,} rows that it has"
+    )
     if not np.isfinite(line["low"]):
-        why = why_none(str(line["interval"])) or "the replicates have no value"
-        return (f"The CRPS of {one} differs from that of {other} by {change:+.1f} %, without an interval ({why}). These rows do "
-                f"not say which of the two is better.{doubt}")  # fmt: skip
-    head = (f"The CRPS of {one} is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than that of {other} "
-            f"(90 % interval {line['low']:+.1f} to {line['high']:+.1f} %)")  # fmt: skip
+        return (f"the CRPS of {one} differs from that of {other} by {percent(change)}{rows}, without an interval "
+                f"({why_no_interval(line)}), so that these rows do not say which of the two is better{doubt}.")  # fmt: skip
+    head = (f"the CRPS of {one} is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than that of {other}{rows} "
+            f"({interval(line)})")  # fmt: skip
     if line["low"] > -EQUIVALENT and line["high"] < EQUIVALENT:
-        return f"{head}: for practical purposes the two are equal.{doubt}"
+        return f"{head}: for practical purposes the two are equal{doubt}."
     if not line["clear"]:
-        return f"{head}: these data do not tell the two apart.{doubt}"
+        return f"{head}: these data do not tell the two apart{doubt}."
     better = one if change < 0 else other
-    return f"{head}: {better} is better here.{doubt}"
+    return f"{head}: {better} is better here{doubt}."
 
 
 def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> Chapter:
@@ -109,29 +99,56 @@ def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame
     -------
     Chapter
     """
-    first = next(iter(results.held.values())).rows
     parts: list[Any] = [
-        "Every model was fitted without the rows that it is scored on, fold after fold, and all were scored on the same rows. "
-        "CRPS, log score, RMSE and MAE are better the lower they are; coverage should be .90; of two models with that "
-        "coverage the one with the narrower intervals knows more. Intervals of 90 % come from resampling whole stations"
+        f"All scores rest on one set of rows, {results.said_rows()}: those that have an observation and a member or more. Every "
+        "model was fitted without the rows that it is scored on, fold after fold. CRPS, log score, RMSE and MAE are better the "
+        "lower they are; 90 % intervals should hold 90 % of the observations; of two models whose intervals do, the one with the "
+        "narrower intervals knows more. Intervals of scores come from resampling whole stations"
         + (" and blocks of time" if results.study.data.time else "") + _by_groups(results),
         Sheet("scores", table, f"Scores on rows held out, all rows together{_in_units(results)}.", _note(results),
-              shown=_pooled(table), digits=None, heads=2, highlight={"CRPS": "min", "log score": "min", "RMSE": "min"}),
+              shown=_pooled(results, table), digits=_digits(table), heads=1 if len(results.held) == 1 else 2, first=True,
+              highlight={"CRPS": "min", "log score": "min", "RMSE": "min"}),
     ]  # fmt: skip
+    if said := verdicts(results, differences):
+        parts.append(Points(tuple(text[0].upper() + text[1:] for text in said)))
+    parts += _apart(results, table)
     parts += [Remark(text, "caution") for text in _unsure(results)]
-    if text := _unequal_effects(results):
-        parts.append(Remark(text, "caution"))
+    parts += [Remark(text, "caution") for text in (_unequal_effects(results), _unequal_methods(results)) if text]
     if len(differences):
-        parts += [Sheet("differences", differences, "Differences from the reference.", shown=pd.DataFrame()),
-                  _forest(results, differences)]  # fmt: skip
+        parts.append(Sheet("differences", differences, "Differences from the reference.", shown=pd.DataFrame()))
     if len(results.data.by):
-        parts += [_by_group(results, table), *_group_figures(results, table)]
+        parts += [*_by_group(results, table), *_group_figures(results, table)]
     parts += list(_products(results))
-    if first.attrs["rows_dropped"]:
-        parts.append(
-            f"{first.attrs['rows_dropped']} observed rows are left out for all, because a model or product lacks them."
-        )
     return Chapter("Scores", tuple(parts), "scores")
+
+
+def _apart(results: StudyResults, table: pd.DataFrame) -> Iterator[Any]:
+    """Models and products that lack rows, each with the reference on the same rows."""
+    lines = []
+    for estimand, held in results.held.items():
+        for name, rows in held.apart.items():
+            mean = rows["crps"].mean("obs")
+            lines.append({"model": name, "held out": estimand, "rows": rows.sizes["obs"], "CRPS": float(mean.sel(model=name)),
+                          f"CRPS of {results.reference} there": float(mean.sel(model=results.reference))})  # fmt: skip
+    if lines:
+        shown = pd.DataFrame(lines)
+        names = listed_plain(list(dict.fromkeys(shown["model"])))
+        yield (f"{names} {'lacks' if shown['model'].nunique() == 1 else 'lack'} some of these rows, and would have "
+               f"taken them from "
+               "all others: each is compared with the reference on the rows that it has, and stands in no other "
+               "chapter.")  # fmt: skip
+        yield Sheet("fewer_rows", shown, f"Models and products that lack rows{_in_units(results)}.", heads=1)
+
+
+def _unequal_methods(results: StudyResults) -> str:
+    """Warn where models were fitted by different methods: what differs then is not the model alone."""
+    methods = {name: method for name, method in results.study.methods.items() if name in results.fits}
+    em, drawn = ([name for name, method in methods.items() if (method == "em") is wanted] for wanted in (True, False))
+    if not em or not drawn:
+        return ""
+    return (f"{listed_plain(em)} {'was' if len(em) == 1 else 'were'} fitted by EM and {listed_plain(drawn)} by "
+            f"{'its' if len(drawn) == 1 else 'their'} posterior: a difference between the two kinds is one of the method, too; "
+            "leave out method in the study file to fit all alike.")  # fmt: skip
 
 
 def _by_groups(results: StudyResults) -> str:
@@ -172,22 +189,35 @@ def _note(results: StudyResults) -> str:
     folds = [
         f"{name}: {ESTIMANDS[name]}, {held.rows['fold'].values.max() + 1} folds" for name, held in results.held.items()
     ]
-    return "; ".join(folds) + (". Brackets hold 90 % intervals. CRPS 15-85 % counts only the part of it between these quantiles "
-                               "of the observations, whatever was observed.")  # fmt: skip
+    return "; ".join(folds) + (". Brackets hold 90 % intervals. The file has more scores, among them the threshold-weighted CRPS "
+                               "(twcrps).")  # fmt: skip
 
 
-def _pooled(table: pd.DataFrame) -> pd.DataFrame:
-    """Pooled lines, each number with its interval in brackets."""
+def _pooled(results: StudyResults, table: pd.DataFrame) -> pd.DataFrame:
+    """Pooled lines of the common rows, each number with its interval in brackets."""
     from bayesens.report_tables import with_interval
 
-    lines = table.loc[table["group"] == "all"].rename(columns={"estimand": "held out"})
-    ends = [f"{name}_{end}" for name in SHOWN for end in ("low", "high") if f"{name}_{end}" in lines]
+    apart = [(name, estimand) for estimand, held in results.held.items() for name in held.apart]
+    lines = table.loc[table["group"] == "all"].rename(columns={"estimand": "held out", "n": "rows"})
+    lines = lines[[pair not in apart for pair in zip(lines["model"], lines["held out"], strict=True)]]
+    for name in ("coverage90", "coverage90_low", "coverage90_high"):
+        if name in lines:
+            lines[name] = 100 * lines[name].clip(upper=1.0)
+    digits = {"crps": _decimals(lines["crps"]), "coverage90": 1}
+    for name in WITH_INTERVAL:
+        if f"{name}_low" in lines:
+            lines = with_interval(lines, name, digits=digits[name])
     doubt = ["not_converged"] if (lines["not_converged"] != ALL_CONVERGED).any() else []
-    shown = lines[["model", "held out", *SHOWN, *ends, *doubt]].reset_index(drop=True)
-    for name, (_, like) in SHOWN.items():
-        if f"{name}_low" in shown:
-            shown = with_interval(shown, name, digits=_decimals(lines[like]))
-    return shown.rename(columns={name: head for name, (head, _) in SHOWN.items()} | {"not_converged": "not converged"})
+    first = ["model"] + (["held out"] if len(results.held) > 1 else [])
+    shown = lines[[*first, "rows", *SHOWN, *doubt]].reset_index(drop=True)
+    return shown.rename(columns=SHOWN | {"not_converged": "not converged"})
+
+
+def _digits(table: pd.DataFrame) -> dict[str, int]:
+    """Decimals of columns whose own size says nothing of their precision."""
+    lines = table[table["group"] == "all"]
+    size = _decimals(lines["rmse"])
+    return {"CRPS": _decimals(lines["crps"]), "RMSE": size, "bias": size, "log score": 2, "r": 2, INSIDE: 1}
 
 
 def _decimals(values: pd.Series) -> int:
@@ -196,45 +226,28 @@ def _decimals(values: pd.Series) -> int:
     return int(np.clip(2 - np.floor(np.log10(size)), 0, 8)) if np.isfinite(size) else 2
 
 
-def _forest(results: StudyResults, differences: pd.DataFrame) -> Drawing:
-    found = differences[(differences["metric"] == "crps") & (differences["group"] == "all")]
-
-    def draw() -> Any:
-        from bayesens import plots
-
-        made, ax = figure(6.2, 1.2 + 0.32 * len(found))
-        plots.differences(found, ax=ax)
-        return made
-
-    return Drawing(
-        "differences", draw, f"CRPS of each model against {results.reference}, in percent with 90 % intervals; the band is "
-        f"±{EQUIVALENT:.0f} %, within which nobody would change a model.",
-        f"Forest of differences of CRPS from {results.reference}: {_said(found)}.",
-    )  # fmt: skip
-
-
-def _said(found: pd.DataFrame) -> str:
-    return "; ".join(
-        f"{line['model']} ({line['estimand']}) {line['difference']:+.1f} %" for line in found.to_dict("records")
-    )
-
-
-def _by_group(results: StudyResults, table: pd.DataFrame) -> Sheet:
-    """CRPS of every group, a column for each model."""
-    lines = table[(table["estimand"] == results.estimand) & (table["group"] != "all")]
-    lines = lines.sort_values("group", key=lambda name: name == "macro", kind="stable")
-    wide = lines.pivot_table(
-        index=["by", "group", "n", "stations"], columns="model", values="crps", sort=False, dropna=False
-    )
-    order = [name for name in lines["model"].unique() if name in wide]
-    shown = wide.dropna(how="all")[order].reset_index()
-    shown.columns.name = None
-    return Sheet("scores_by_group", lines, f"Mean CRPS by group ({ESTIMANDS[results.estimand]}).",
-                 "Of many groups one comes first by chance alone.", shown=shown, digits=4, heads=4)  # fmt: skip
+def _by_group(results: StudyResults, table: pd.DataFrame) -> Iterator[Sheet]:
+    """CRPS of every group, a column for each model, one table a label."""
+    apart = results.held[results.estimand].apart
+    lines = table[
+        (table["estimand"] == results.estimand) & (table["group"] != "all") & ~table["model"].isin(list(apart))
+    ]
+    for by in results.data.by:
+        mine = lines[lines["by"] == by]
+        order = list(dict.fromkeys(mine["group"]))
+        wide = mine.pivot_table(
+            index=["group", "n", "stations"], columns="model", values="crps", sort=False, dropna=False
+        )
+        wide = wide.dropna(how="all")[list(dict.fromkeys(mine["model"]))].reset_index()
+        wide = wide.sort_values("group", key=lambda name: name.map(order.index), kind="stable", ignore_index=True)
+        wide.columns.name = None
+        yield Sheet(f"scores_by_{file_name(by)}", mine, f"Mean CRPS by {by}{_in_units(results)} ({ESTIMANDS[results.estimand]}).",
+                    "Of many groups one comes first by chance alone; macro is the mean over groups.",
+                    shown=wide.rename(columns={"group": by, "n": "rows"}), digits=None, heads=3)  # fmt: skip
 
 
 def _group_figures(results: StudyResults, table: pd.DataFrame) -> Iterator[Drawing]:
-    lines = table[(table["estimand"] == results.estimand) & ~table["model"].isin(["Climatology"])]
+    lines = table[(table["estimand"] == results.estimand) & ~table["model"].isin(_left_out(results))]
     for by in results.data.by:
         n = lines.loc[lines["by"] == by, "group"].nunique()
         if 1 < n <= MOST_GROUPS:
@@ -246,24 +259,32 @@ def _group_figures(results: StudyResults, table: pd.DataFrame) -> Iterator[Drawi
                 plots.scores_by_group(lines, by=by, label="Mean CRPS", units=results.units, ax=ax)
                 return made
 
-            yield Drawing(f"crps_by_{file_name(by)}", draw, f"CRPS by {by}, with 90 % intervals where there are stations enough.",
+            yield Drawing(f"crps_by_{file_name(by)}", draw, f"CRPS by {by} (in brackets: stations), with 90 % "
+                          "intervals where there are stations and blocks of time enough"
+                          + (", without climatology." if results.of_kind(Climatology) else "."),
                           f"Mean CRPS of the models by {by}.")  # fmt: skip
+
+
+def _left_out(results: StudyResults) -> list[str]:
+    """What figures of scores leave out: climatology, beside which all others look alike, and what stands apart."""
+    return [*results.of_kind(Climatology), *results.held[results.estimand].apart]
 
 
 def _products(results: StudyResults) -> Iterator[Any]:
     """The layout of the table of products: networks down, products and bands across, members as they are among them."""
     asked = results.study.evaluation
     for estimand, held in results.held.items():
-        rows = _with_members(results, held)
+        how: dict[str, Any] = {"by": "group" if results.study.data.group else None, "bands": asked.bands,
+                               "band_by": asked.band_by, **options(results)}  # fmt: skip
         with warnings.catch_warnings():  # of bands by observation the note below the table speaks
             warnings.filterwarnings("ignore", message="rows are selected by their observation", category=UserWarning)
-            wide = product_table(rows, by="group" if results.study.data.group else None, bands=asked.bands,
-                                 band_by=asked.band_by, **options(results))  # fmt: skip
+            wide = pd.concat([_product_part(rows, how) for rows in _with_members(results, held, asked.band_by)], axis=1)
+        wide = wide.loc[:, ~wide.columns.duplicated()]
         flat = wide.set_axis([" ".join(column) for column in wide.columns], axis=1).reset_index()
         suffix = "" if len(results.held) == 1 else f"_{estimand}"
         yield Sheet(
             f"products{suffix}", flat, f"Correlation, RMSE and MAE of members, products and models ({ESTIMANDS[estimand]}).",
-            f"Only rows that all of them have; {rows.attrs['rows_dropped']} lack one. "
+            f"Of {results.said_rows(estimand)}; what has a number of rows beside its name lacks the others. "
             + ("Bands by observation flatter forecasts that avoid extremes (the forecaster's dilemma): compare the "
                "threshold-weighted CRPS. " if asked.band_by == "observation" and set(asked.bands) != {"all"} else "")
             + "Intervals stand in the file.",
@@ -271,18 +292,34 @@ def _products(results: StudyResults) -> Iterator[Any]:
         )  # fmt: skip
 
 
-def _with_members(results: StudyResults, held: HeldOut) -> Any:
-    """Models, members and products on the rows that all have."""
-    observed = np.flatnonzero(held.members.observed)
-    scored = {name: one.sel(obs=observed) for name, one in held.predictions.items()}
-    taken = {*scored, *results.data.products}
-    members = {(name if name not in taken else f"{name} (member)"): held.members.prediction[:, k]
-               for k, name in enumerate(held.members.members)}  # fmt: skip
-    with warnings.catch_warnings():  # the note below the table has their number
+def _product_part(rows: Any, how: Mapping[str, Any]) -> pd.DataFrame:
+    """Columns of what stands on the same rows; of what has fewer, with the number of rows in the name."""
+    made = product_table(rows, **how)
+    if not rows.attrs["fewer"]:
+        return made
+    made = made.loc[:, made.columns.get_level_values(0) == rows.attrs["fewer"]]
+    return made.rename(columns=lambda name: f"{name} (n = {rows.sizes['obs']:,})", level=0)
+
+
+def _with_members(results: StudyResults, held: HeldOut, band_by: str) -> Iterator[Any]:
+    """Rows of models, members and products that have all rows of the report; then one each of those that have fewer."""
+    where = held.rows["obs"].values
+    scored = {name: one.sel(obs=where) for name, one in held.predictions.items() if name not in held.apart}
+    taken = {*held.predictions, *results.data.products}
+    points = {(name if name not in taken else f"{name} (member)"): held.members.prediction[:, k]
+              for k, name in enumerate(held.members.members)} | dict(results.data.products)  # fmt: skip
+    inside = np.isin(np.arange(len(held.members)), where)
+    points = {name: np.where(inside, np.asarray(values, dtype=np.float64), np.nan) for name, values in points.items()}
+    fewer = {name for name, values in points.items() if np.isnan(values[where]).any()}
+    whole = {name: values for name, values in points.items() if name not in fewer}
+    with warnings.catch_warnings():  # the table has the numbers of rows
         warnings.filterwarnings("ignore", message=".* observed rows are left out for all", category=UserWarning)
-        return common_rows(
-            scored, held.members, estimand=held.rows.attrs["estimand"], products=members | results.data.products
-        )
+        some = partial(common_rows, ensemble=held.members, estimand=held.rows.attrs["estimand"])
+        yield some(scored, products=whole).assign_attrs(fewer="")
+        for name in points:
+            if name in fewer and np.isfinite(points[name]).any():
+                makes_bands = {band_by: scored[band_by]} if band_by in scored else {}
+                yield some(makes_bands, products={name: points[name]}).assign_attrs(fewer=name)
 
 
 def _estimates(wide: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,8 @@ from bayesens.study_results import StudyResults
 
 __all__ = ["chosen_stations", "through_time"]
 
+MOST, WINDOW = 550, 365  # rows of a panel beyond which nobody can read it, and how many are shown in their place
+
 
 def chosen_stations(results: StudyResults) -> list[str]:
     """Stations asked for; otherwise those that the reference predicts best, middling and worst.
@@ -58,20 +60,54 @@ def through_time(results: StudyResults) -> Chapter:
     )  # fmt: skip
     parts: list[Any] = [f"Each station was held out while these models were fitted.{how}" if results.estimand == "site" else
                         f"The rows were held out while these models were fitted.{how}"]  # fmt: skip
-    parts += [Drawing(f"through_time_{file_name(station)}", partial(_drawn, results, station, shown),
-                      f"{', '.join(shown)} at {station}: median, 50 and 90 % intervals, and observations.",
-                      f"Predictive intervals through time at station {station}.", wide=True)
-              for station in stations]  # fmt: skip
+    for station in stations:
+        order = _window(results, station)
+        parts.append(Drawing(
+            f"through_time_{file_name(station)}", partial(_drawn, results, order, shown),
+            f"{' and '.join(shown)} at {station}: median, 50 and 90 % intervals, and "
+            f"observations{_said(results, station, order)}.",
+            f"Predictive intervals through time at station {station}.", wide=True,
+        ))  # fmt: skip
     return Chapter("Through time", tuple(parts), "time")
 
 
-def _drawn(results: StudyResults, station: str, names: list[str]) -> Any:
+def _of_station(results: StudyResults, station: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a station in the order of time, and their times."""
+    members = results.held[results.estimand].members
+    rows = np.flatnonzero(members.labels("site") == station)
+    time = members.dataset["time"].values[rows]
+    order = np.argsort(time, kind="stable")
+    return rows[order], time[order]
+
+
+def _window(results: StudyResults, station: str) -> np.ndarray:
+    """Rows that are drawn: of a long series the window of so many rows that has most observations, the first of equals."""
+    rows, _ = _of_station(results, station)
+    if len(rows) <= MOST:
+        return rows
+    seen = np.cumsum(np.r_[0, results.held[results.estimand].members.observed[rows]])
+    first = int(np.argmax(seen[WINDOW:] - seen[:-WINDOW]))
+    return rows[first : first + WINDOW]
+
+
+def _said(results: StudyResults, station: str, drawn: np.ndarray) -> str:
+    """Which part of the series is drawn, where not all of it is."""
+    rows, time = _of_station(results, station)
+    if len(drawn) == len(rows):
+        return ""
+    shown = results.held[results.estimand].members.dataset["time"].values[drawn[[0, -1]]]
+    first, last, begin, end = (_day(each) for each in (*shown, time[0], time[-1]))
+    return f"; of the series from {begin} to {end} the {len(drawn)} rows with most observations, {first} to {last}"
+
+
+def _day(time: Any) -> str:
+    return str(pd.Timestamp(time).date()) if np.issubdtype(np.asarray(time).dtype, np.datetime64) else f"{time:g}"
+
+
+def _drawn(results: StudyResults, order: np.ndarray, names: list[str]) -> Any:
     from bayesens import plots
 
     held = results.held[results.estimand]
-    rows = np.flatnonzero(held.members.labels("site") == station)
-    time = pd.Series(held.members.dataset["time"].values[rows])
-    order = rows[np.argsort(time.to_numpy(), kind="stable")]
     made, axes = figure(7.2, 1.9 * len(names), len(names), 1, sharex=True, sharey=True, squeeze=False)
     for ax, name in zip(axes[:, 0], names, strict=True):
         one = held.predictions[name].sel(obs=order)["quantile_value"].sel(quantile=[0.05, 0.25, 0.5, 0.75, 0.95])

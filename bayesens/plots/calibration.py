@@ -77,9 +77,10 @@ def coverage(
     *,
     n: int | None = None,
     level: float = 0.95,
+    difference: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Share of observations inside central intervals against the share that was promised.
+    """Share of observations inside central intervals against the share that was promised, or less that share.
 
     Parameters
     ----------
@@ -91,6 +92,9 @@ def coverage(
         Number of observations: draws the binomial band of a calibrated forecast, which takes rows as independent.
     level : float, optional
         Probability of that band.
+    difference : bool, optional
+        Draw observed minus nominal coverage in percentage points: good models differ by a few of them, which no eye finds
+        beside a diagonal.
     ax : Axes, optional
         Where to draw.
 
@@ -117,25 +121,38 @@ def coverage(
     if wrong:
         raise ValueError(f"observed coverage has shapes {wrong} for {x.size} nominal levels; give one value a level")
     order = np.argsort(x)
-    ax = bare_axes(ax, (3.6, 3.4))
+    ax = bare_axes(ax, (4.2, 3.0) if difference else (3.6, 3.4))
     for i, (label, y) in enumerate(series.items()):
         color, marker, line = look(i)
-        ax.plot(100 * x[order], 100 * y[order], color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white", mew=0.6,
-                label=label or "_", zorder=3)  # fmt: skip
-    ax.plot([0, 100], [0, 100], color=INK, lw=0.8, ls=(0, (4, 3)), label="calibrated", zorder=2)
+        ax.plot(100 * x[order], 100 * (y - x * difference)[order], color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white",
+                mew=0.6, label=label or "_", zorder=3)  # fmt: skip
+    ax.plot([0, 100], [0, 0 if difference else 100], color=INK, lw=0.8, ls=(0, (4, 3)), label="calibrated", zorder=2)
     if n is not None:
         from scipy.stats import binom
 
         p = np.linspace(0.001, 0.999, 199)
-        low, high = binom.ppf([[(1 - level) / 2], [(1 + level) / 2]], n, p) / n
+        low, high = binom.ppf([[(1 - level) / 2], [(1 + level) / 2]], n, p) / n - p * difference
         name = f"{100 * level:.4g} % band, n = {n}"
         ax.fill_between(100 * p, 100 * low, 100 * high, color="0.85", lw=0, label=name, zorder=1)
+    if difference:
+        ax.set(xlabel="Nominal coverage [%]", ylabel="Observed minus nominal [points]")
+        ax.set_xlim(min(40.0, 100 * x.min() - 5), 100)
+        return with_legend(_about_zero(ax, 5.0))
     ax.set(xlabel="Nominal coverage [%]", ylabel="Observed coverage [%]", xlim=(0, 100), ylim=(0, 100))
     ax.set_aspect("equal")
     return with_legend(ax)
 
 
-def coverage_by_class(table: pd.DataFrame, *, by: str, model: str = "", ax: Axes | None = None) -> Axes:
+def _about_zero(ax: Axes, least: float) -> Axes:
+    """The same distance above and below zero, so that too wide and too narrow look alike."""
+    most = max(least, *(1.1 * abs(end) for end in ax.get_ylim()))
+    ax.set_ylim(-most, most)
+    return ax
+
+
+def coverage_by_class(
+    table: pd.DataFrame, *, by: str, model: str = "", difference: bool = False, ax: Axes | None = None
+) -> Axes:
     """Share of observations inside the intervals of one model, class by class, with a line at what each level promises.
 
     Parameters
@@ -147,6 +164,8 @@ def coverage_by_class(table: pd.DataFrame, *, by: str, model: str = "", ax: Axes
         Whose classes: "predicted", "season" or a label.
     model : str, optional
         Of a table of several models, the one that is drawn.
+    difference : bool, optional
+        Draw observed minus nominal coverage in percentage points, about one line at zero.
     ax : Axes, optional
         Where to draw.
 
@@ -181,28 +200,35 @@ def coverage_by_class(table: pd.DataFrame, *, by: str, model: str = "", ax: Axes
     classes, levels = list(dict.fromkeys(lines["group"])), sorted(lines["level"].unique(), reverse=True)
     ax = bare_axes(ax, (3.6, 3.0))
     for i, level in enumerate(levels):
-        _class_line(ax, lines[lines["level"] == level].set_index("group").loc[classes], level, i)
+        _class_line(ax, lines[lines["level"] == level].set_index("group").loc[classes], level, i, difference)
     nothing = lines.groupby("group", sort=False)["coverage"].count().loc[classes].to_numpy() == 0
     if nothing.any():
+        foot = 0.0 if difference else 3.0
         ax.plot(
-            np.flatnonzero(nothing), np.full(nothing.sum(), 3.0), "x", color="0.5", ms=5, label="no value", zorder=3
+            np.flatnonzero(nothing), np.full(nothing.sum(), foot), "x", color="0.5", ms=5, label="no value", zorder=3
         )
     ax.set_xticks(range(len(classes)), [str(name).removesuffix(" fifth") for name in classes])
-    ax.set(xlim=(-0.5, len(classes) - 0.5), ylim=(0, 103), ylabel="Inside [%]")
+    ax.set_xlim(-0.5, len(classes) - 0.5)
+    if difference:
+        ax.set_ylabel("Observed minus nominal [points]")
+        _about_zero(ax, 5.0)
+    else:
+        ax.set(ylim=(0, 103), ylabel="Inside [%]")
     ax.set_xlabel("Fifth of the predicted value" if by == "predicted" else by.capitalize())
     return with_legend(ax)
 
 
-def _class_line(ax: Axes, lines: pd.DataFrame, level: float, i: int) -> None:
+def _class_line(ax: Axes, lines: pd.DataFrame, level: float, i: int, difference: bool) -> None:
     """Coverage of one level, class by class."""
     color, marker, line = look(i)
-    ax.axhline(100 * level, color=color, lw=0.9, ls=(0, (4, 3)), zorder=1)
+    promised = 100 * level * difference
+    ax.axhline(0.0 if difference else 100 * level, color=INK if difference else color, lw=0.9, ls=(0, (4, 3)), zorder=1)
     x = np.arange(len(lines)) + (0.08 if i % 2 else -0.08)  # so that intervals of two levels do not cover each other
     if {"coverage_low", "coverage_high"} <= set(lines):
-        low, high = (100 * lines[f"coverage_{end}"].to_numpy(float) for end in ("low", "high"))
+        low, high = (100 * lines[f"coverage_{end}"].to_numpy(float) - promised for end in ("low", "high"))
         ax.vlines(x, low, high, color=color, lw=1.2, zorder=2)
-    ax.plot(x, 100 * lines["coverage"].to_numpy(float), color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white", mew=0.6,
-            label=f"{100 * level:g} % intervals", zorder=3)  # fmt: skip
+    ax.plot(x, 100 * lines["coverage"].to_numpy(float) - promised, color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white",
+            mew=0.6, label=f"{100 * level:g} % intervals", zorder=3)  # fmt: skip
 
 
 def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:

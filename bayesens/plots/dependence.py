@@ -47,7 +47,7 @@ def dependence(result: xr.Dataset, *, group: str = "all", axes: Sequence[Axes] |
     >>> import pandas as pd
     >>> found = describe(Ensemble.from_frame(pd.DataFrame(frame), members=["a", "b"], observation="y"))
     >>> [text.get_text() for text in dependence(found)[0].texts]
-    ['-.87']
+    ['−0.87']
     """
     known = result["group"].values.tolist()
     if group not in known:
@@ -101,5 +101,5 @@ def _assumed(result: xr.Dataset, ax: Axes) -> None:
     ax.plot(x, r[:, one, other].mean(axis=1), color=look(0).color, lw=2, **style)  # type: ignore[arg-type]
     if np.isfinite(bound := float(result["observation_error_bound"])):
         ax.axvline(bound, color="0.4", lw=0.8, ls="--")
-    ax.set_xlabel(labelled("Assumed observation error, sd", result.attrs["units"]))
+    ax.set_xlabel(labelled("Assumed observation error,\nstandard deviation", result.attrs["units"]))
     ax.set_ylabel("Error correlation")

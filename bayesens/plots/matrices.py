@@ -48,7 +48,7 @@ def correlations(
     --------
     >>> matrix = pd.DataFrame([[1.0, 0.8], [0.8, 1.0]], ["rf", "mlr"], ["rf", "mlr"])
     >>> [text.get_text() for text in correlations(matrix).texts]
-    ['.80']
+    ['0.80']
     """
     if (low is None) != (high is None):
         raise ValueError("an interval has two ends; give both low and high, or neither")
@@ -86,9 +86,8 @@ def correlations(
 
 
 def _short(value: float) -> str:
-    """Two decimals without the zero before them, and never a zero with a sign."""
-    text = f"{value:.2f}".replace("0.", ".", 1)
-    return ".00" if text == "-.00" else text
+    """Two decimals as all tables have them: a zero before the point, a true minus, and never a zero with a sign."""
+    return f"{value:z.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _square(matrix: pd.DataFrame | xr.DataArray) -> pd.DataFrame:
