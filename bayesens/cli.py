@@ -30,18 +30,24 @@ from bayesens.cli_parts import (
     Group,
     Lat,
     Lon,
+    Missing,
     ModelName,
+    Offset,
+    Scale,
     Site,
     TablePath,
     Time,
     Units,
     check_out,
+    conversion_in,
     ensemble_from,
+    missing_in,
     model_from_words,
     names_in,
     new_console,
     numbers_in,
     say,
+    say_codes,
     show,
     those_given,
 )
@@ -147,6 +153,9 @@ def fit(
     lat: Lat = None,
     covariates: Covariates = None,
     units: Units = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
     model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
     transform: Annotated[
         Literal["identity", "sqrt", "log"] | None, typer.Option(help="Of observations and members alike.")
@@ -169,7 +178,7 @@ def fit(
     check_out(out, [table], (".nc",))
     chosen = model_from_words(MODELS[model], transform, option or [])
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
-                             covariates=covariates, units=units)  # fmt: skip
+                             covariates=covariates, units=units, missing=missing, scale=scale, offset=offset)  # fmt: skip
 
     from bayesens.inference import fit as run
 
@@ -196,6 +205,9 @@ def predict(
     lon: Lon = None,
     lat: Lat = None,
     units: Units = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
 ) -> None:
     """Predict mean, sd and quantiles for each row.
 
@@ -206,7 +218,8 @@ def predict(
     check_out(out, [fit, table])
     levels = numbers_in(quantiles, "--quantiles")
     tree = read_fit(fit)
-    rows = _new_rows(tree, table, those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units))
+    given = those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units)
+    rows = _new_rows(tree, table, given | missing_in(missing) | conversion_in(scale, offset))
 
     from bayesens.prediction import predict as run
     from bayesens.summary import prediction_table
@@ -227,6 +240,9 @@ def score(
     site: Site = None,
     group: Group = None,
     units: Units = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
 ) -> None:
     """Score a fit where there are observations.
 
@@ -240,7 +256,7 @@ def score(
     asked = numbers_in(levels, "--levels")
     tree = read_fit(fit)
     given = those_given(observation=observation, site=site, group=group, units=units)
-    rows = _new_rows(tree, table, given, observed=True)
+    rows = _new_rows(tree, table, given | missing_in(missing) | conversion_in(scale, offset), observed=True)
     if by is not None and rows.labels(by) is None:
         raise ValueError(
             f"--by {by} needs {by} labels, and no column of {table} is known to hold them; name it: --{by}"
@@ -399,5 +415,20 @@ def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed:
         own = {str(name) for name in data["covariate_name"].values} if "covariate_name" in data else set()
         check_known(beside, there | own, kind="covariate of the fit", where=str(path))
         given["covariates"] = beside
+    if not by_role and "scale" not in given and "offset" not in given:
+        given |= _conversion_of(tree, [*found, given.get("observation")])
     make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame
-    return make(data, members=found, **given)
+    rows: Ensemble = make(data, members=found, **given)
+    say_codes(rows)
+    return rows
+
+
+def _conversion_of(tree: xr.DataTree, columns: list[str | None]) -> dict[str, dict[str, float]]:
+    """Scale and offset that the fit's table was read with: new tables come from where that came from."""
+    from bayesens.conversion import conversion_words
+
+    kept = {k: v for k, v in json.loads(tree.attrs.get("converted", "{}")).items() if k in columns}
+    if not kept:
+        return {}
+    say(f"As in the fit: {conversion_words(kept)}; for other units use --scale and --offset")
+    return {"scale": {k: a for k, (a, _) in kept.items()}, "offset": {k: b for k, (_, b) in kept.items()}}

@@ -15,7 +15,10 @@ from bayesens.cli_parts import (
     Group,
     Lat,
     Lon,
+    Missing,
     ModelName,
+    Offset,
+    Scale,
     Site,
     TablePath,
     Time,
@@ -69,6 +72,9 @@ def compare(
     lon: Lon = None,
     lat: Lat = None,
     units: Units = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
     models: Annotated[
         str, typer.Option(help=f"Kinds, separated by commas, the first one the reference: {', '.join(MODELS)}.")
     ] = "bma,hbm,equal",
@@ -101,7 +107,7 @@ def compare(
         if path is not None:
             check_out(path, [table], suffixes)
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
-                             units=units)  # fmt: skip
+                             units=units, missing=missing, scale=scale, offset=offset)  # fmt: skip
     import sys
 
     from bayesens.comparison import compare as run
@@ -177,6 +183,9 @@ def dependence(
     group: Group = None,
     time: Time = None,
     units: Units = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
     seed: Seed = 1,
     out: Annotated[Path | None, typer.Option(help="Write all of it as a table: .csv, .tsv or .parquet.")] = None,
     figure: Figure = None,
@@ -188,7 +197,8 @@ def dependence(
     for path, suffixes in ((out, TABLES), (figure, FIGURES)):
         if path is not None:
             check_out(path, [table], suffixes)
-    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, units=units)
+    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, units=units,
+                             missing=missing, scale=scale, offset=offset)  # fmt: skip
 
     from bayesens.dependence_text import dependence_table, dependence_words
     from bayesens.member_dependence import dependence as run
@@ -228,6 +238,9 @@ def sensitivity(
     time: Time = None,
     covariates: Covariates = None,
     units: Units = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
     model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=OPTION)] = None,
     transform: Transform = None,
@@ -261,7 +274,7 @@ def sensitivity(
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"--out {out} is there already and not an empty folder; name a new one")
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time,
-                             covariates=covariates, units=units)  # fmt: skip
+                             covariates=covariates, units=units, missing=missing, scale=scale, offset=offset)  # fmt: skip
     import sys
 
     from bayesens.cli_sensitivity import answers

@@ -18,7 +18,9 @@ from bayesens import cells, checks
 from bayesens.cells import COVARIATE, COVARIATE_NAME
 from bayesens.collinear import affine_copies, linear_dependence
 from bayesens.columns import labels, listed, numbers, times
+from bayesens.conversion import Conversion, conversion_words, convert, factors
 from bayesens.facts import Facts, check_training
+from bayesens.missing_codes import NONE, Counts, Missing, check_codes, clear_codes, missing_words
 
 __all__ = ["Ensemble", "affine_copies", "linear_dependence"]
 
@@ -27,6 +29,8 @@ COORDINATES = ("site", "group", "time", "lon", "lat")
 ROLES = ("observation", *COORDINATES)
 # The attribute that keeps the user's own column names: one JSON string, because NetCDF holds no mapping.
 COLUMNS = "bayesens_columns"
+# The same for codes that were read as missing, with their counts, and for columns that were converted.
+CODES, CONVERTED = "bayesens_missing", "bayesens_converted"
 FOLD = "fold"
 
 
@@ -83,6 +87,9 @@ class Ensemble:
         lat: str | None = None,
         covariates: Iterable[str] = (),
         units: str | Mapping[str, str] | None = None,
+        missing: Missing = None,
+        scale: Conversion = None,
+        offset: Conversion = None,
     ) -> Self:
         """Make an ensemble from a table with one row a case and one column a member.
 
@@ -101,6 +108,13 @@ class Ensemble:
             one it is typical where it is missing. ``lon`` and ``lat`` need not be named again.
         units : str or mapping of column to unit, optional
             Of members and observation. None: ``frame.attrs["units"]``, a string or such a mapping.
+        missing : number, list of numbers, mapping of column to these, or "none", optional
+            Codes that stand for missing values, such as -9999: they become missing, and the ensemble says how many. None: values
+            that look like codes are an error. ``"none"`` or ``()`` says that all values are true, ``{"rf": "none"}`` that those
+            of one column are.
+        scale, offset : mapping of column to number, optional
+            Members and the observation in another unit become ``value * scale + offset``: ``scale={"rf": 0.01}`` for percent,
+            ``offset={"era5": -273.15}`` for kelvin. Codes are told before.
 
         Returns
         -------
@@ -114,7 +128,8 @@ class Ensemble:
             Text where numbers are wanted, one string where a list is wanted.
         ValueError
             No members or rows, a column named twice or in two roles, infinite values, mixed units or time zones, sites
-            that belong to two groups, a covariate called as something that models know, such as "spread".
+            that belong to two groups, a covariate called as something that models know, such as "spread", values that look like
+            codes for missing ones.
 
         Examples
         --------
@@ -124,6 +139,12 @@ class Ensemble:
         >>> frame["elevation"] = [120, 480]
         >>> Ensemble.from_frame(frame, members=["rf", "svr"], covariates=["elevation"]).covariates
         ('elevation',)
+        >>> frame["svr"] = [150.0, -9999.0]
+        >>> Ensemble.from_frame(frame, members=["rf", "svr"], missing=-9999, scale={"svr": 0.01})
+        <Ensemble: 2 rows (0 observed), 2 members>
+          members    rf, svr (50.0 % missing)
+          missing    -9999 in 1 row of 'svr'
+          converted  svr = 0.01 * svr
         """
         given = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
         names, beside = checks.member_names(members), checks.covariate_names(covariates)
@@ -131,12 +152,18 @@ class Ensemble:
         measured = [*names, *([observation] if observation else [])]
         unit = checks.common_units(_attrs_units(frame, measured) if units is None else units, measured, len(frame))
         arrays = {role: _convert(role, frame[name]) for role, name in given.items()}
-        prediction = np.column_stack([numbers(frame[name]) for name in names])
+        predicted = {name: numbers(frame[name]) for name in names}
+        looked_at = {name: numbers(frame[name]) for name in beside}
+        measured_arrays = predicted | ({observation: arrays["observation"]} if observation else {})
+        codes = _without_codes(frame, measured_arrays, looked_at, arrays, given, missing)
+        convert(measured_arrays, scale, offset)
+        prediction = np.column_stack(list(predicted.values()))
         if "site" in arrays and "group" in arrays:
             checks.check_groups(arrays["site"], arrays["group"], given)
         checks.warn_rows(prediction, arrays.get("site"), arrays.get("time"), names, given)
         made = _dataset(prediction, names, arrays, unit, given)
-        return cls(_with_covariates(made, {name: numbers(frame[name]) for name in beside}))
+        _note(made, codes, factors(scale, offset, measured_arrays))
+        return cls(_with_covariates(made, looked_at))
 
     @classmethod
     def from_dataset(
@@ -153,6 +180,9 @@ class Ensemble:
         lat: str | None = None,
         covariates: Iterable[str] | None = None,
         units: str | Mapping[str, str] | None = None,
+        missing: Missing = None,
+        scale: Conversion = None,
+        offset: Conversion = None,
     ) -> Self:
         """Make an ensemble from a dataset or grid, whose cells become rows.
 
@@ -173,6 +203,11 @@ class Ensemble:
             the dataset of another `Ensemble`, otherwise none.
         units : str or mapping, optional
             As in `from_frame`. None: the attributes ``units`` of members and observation.
+        missing : optional
+            As in `from_frame`. What the attributes ``_FillValue`` and ``missing_value`` name is missing as well. None: the
+            dataset of another `Ensemble` has been looked through already.
+        scale, offset : mapping of column to number, optional
+            As in `from_frame`.
 
         Returns
         -------
@@ -204,7 +239,10 @@ class Ensemble:
         seen = columns.get("observation")
         frame, names, found = cells.dataset_table(dataset, members, prediction, variables, seen, beside)
         unit = found if units is None else units
-        made = cls.from_frame(frame, members=names, covariates=beside, units=unit, **columns)
+        if missing is None and COLUMNS in dataset.attrs:
+            missing = NONE
+        made = cls.from_frame(frame, members=names, covariates=beside, units=unit, missing=missing, scale=scale, offset=offset,
+                              **columns)  # fmt: skip
         return made._with_marks(dataset, prediction)
 
     def _with_marks(self, dataset: xr.Dataset, prediction: str) -> Self:
@@ -214,6 +252,9 @@ class Ensemble:
             self.dataset["prediction"].attrs["trained"] = str(trained)
         if FOLD in dataset and dataset[FOLD].dims == ("obs",):
             self.dataset[FOLD] = ("obs", dataset[FOLD].values.astype(np.int64), dataset[FOLD].attrs)
+        for key in (CODES, CONVERTED):
+            if COLUMNS in dataset.attrs and key in dataset.attrs:
+                self.dataset.attrs.setdefault(key, dataset.attrs[key])
         return self
 
     # Contents --------------------------------------------------------------------------------------------------------
@@ -281,6 +322,18 @@ class Ensemble:
     def covariates(self) -> tuple[str, ...]:
         """Names of the covariates: columns that are no predictions, for models that look at them."""
         return tuple(self.dataset[COVARIATE_NAME].values.tolist()) if COVARIATE in self.dataset else ()
+
+    @property
+    def codes(self) -> Counts:
+        """Codes that were read as missing, with their counts, by column."""
+        kept: dict[str, list[list[float]]] = json.loads(self.dataset.attrs.get(CODES, "{}"))
+        return {name: {code: int(n) for code, n in pairs} for name, pairs in kept.items()}
+
+    @property
+    def converted(self) -> dict[str, tuple[float, float]]:
+        """Scale and offset of the columns that were converted when they were read."""
+        kept: dict[str, list[float]] = json.loads(self.dataset.attrs.get(CONVERTED, "{}"))
+        return {name: (a, b) for name, (a, b) in kept.items()}
 
     def labels(self, name: str) -> NDArray[np.str_] | None:
         """Return the labels (obs) of ``"site"`` or ``"group"``, ``""`` where missing; None if not given."""
@@ -432,6 +485,10 @@ class Ensemble:
             lines.append(("time", f"{first} to {last} ({self.columns['time']})"))
         if self.covariates:
             lines.append(("covariates", _with_gaps(self.covariates, self.dataset[COVARIATE].values)))
+        if self.codes:
+            lines.append(("missing", missing_words(self.codes)))
+        if self.converted:
+            lines.append(("converted", conversion_words(self.converted)))
         return lines
 
     def _title(self) -> str:
@@ -458,6 +515,32 @@ class Ensemble:
 
 def _given(**columns: str | None) -> dict[str, str]:
     return {role: name for role, name in columns.items() if name is not None}
+
+
+def _without_codes(
+    frame: pd.DataFrame,
+    measured: Mapping[str, NDArray[np.float64]],
+    covariates: Mapping[str, NDArray[np.float64]],
+    arrays: Mapping[str, NDArray[Any]],
+    given: Mapping[str, str],
+    missing: Missing,
+) -> Counts:
+    """Set codes that were named to NaN, in place, and refuse others."""
+    places = {given[role]: arrays[role] for role in ("lon", "lat") if role in given}
+    columns = {**measured, **covariates, **places}
+    kinds = dict.fromkeys(measured, "measured") | dict.fromkeys(covariates, "covariate")
+    kinds |= {given[role]: role for role in ("lon", "lat") if role in given}
+    counts = clear_codes(columns, missing, declared=frame.attrs.get(cells.DECLARED))
+    check_codes(columns, kinds, missing)
+    return counts
+
+
+def _note(dataset: xr.Dataset, codes: Counts, converted: Mapping[str, tuple[float, float]]) -> None:
+    """Keep what was done to the values, as JSON."""
+    if codes:
+        dataset.attrs[CODES] = json.dumps({name: list(each.items()) for name, each in codes.items()})
+    if converted:
+        dataset.attrs[CONVERTED] = json.dumps(converted)
 
 
 def _attrs_units(frame: pd.DataFrame, measured: list[str]) -> str | dict[str, str] | None:

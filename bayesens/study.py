@@ -44,6 +44,7 @@ from bayesens.importance import permutation_importance
 from bayesens.inference import fit
 from bayesens.member_fits import FittedMembers
 from bayesens.members import Members, cross_fit
+from bayesens.missing_codes import missing_words
 from bayesens.options import options_to_json
 from bayesens.rungs import ladder
 from bayesens.steps import Steps
@@ -116,6 +117,8 @@ def run_study(
     shown = sys.stderr.isatty() if progressbar is None else progressbar
     _check_folder(Path(out))
     table, models = study_data(asked), study_models(asked)
+    if table.codes:
+        say(f"Read as missing: {missing_words(table.codes)}")
     folder = begin_folder(out)
     results = _results(asked, table, models, Steps(folder / STEPS, versions()), say, shown)
     say("Writing tables, figures and the report ...")
