@@ -42,6 +42,7 @@ FAR = 10.0  # times the range of the other values, beyond which any value that r
 SIDE = 10.0  # times as far below zero as any other value: a negative code among flows, however large these are
 FEWEST = 5  # different values that say what a column's range is
 PEELS = ((2, 2), (2, 1), (1, 2), (2, 0), (0, 2), (1, 1), (1, 0), (0, 1))  # values taken from the low and the high end
+SOME = 1_000  # rows that show how wide a column is
 PLACE = {LON: 360.0, LAT: 90.0}  # degrees that no place exceeds; nothing else in coordinates is taken for a code
 
 
@@ -210,14 +211,36 @@ def check_codes(
 
 
 def _may_hold(values: Array, kind: str) -> bool:
-    """Whether it is worth while to sort the values: most columns show by their ends that they hold no code."""
+    """Whether it is worth while to sort the values: most columns show at a glance that they hold no code."""
     low, high = np.fmin.reduce(values, initial=np.inf), np.fmax.reduce(values, initial=-np.inf)
     if low > high:
         return False
-    if low <= -SMALLEST or high >= 10 * SMALLEST:
+    if (low <= -SMALLEST or high >= SMALLEST) and _known_at_an_end(values, low, high):
         return True
-    ends = [end for end in (low, high) if end != 0.0]
-    return kind == MEASURED and any(end.is_integer() or np.count_nonzero(values == end) > 2 for end in map(float, ends))
+    ends = [float(end) for end in (low, high) if end != 0.0]
+    often = any(end.is_integer() or np.count_nonzero(values == end) > 1 for end in ends)
+    return kind == MEASURED and often and _wide(values, high - low)
+
+
+def _known_at_an_end(values: Array, low: float, high: float) -> bool:
+    """Whether a known code is there with nothing but codes beyond it."""
+    near = KNOWN[(KNOWN >= low - SINGLE * abs(low)) & (KNOWN <= high + SINGLE * abs(high))]
+    with np.errstate(over="ignore"):
+        single, codes = values.astype(np.float32), near.astype(np.float32)
+    flags = [(code, single == code) for code in codes]
+    there = [(float(code), rows) for code, rows in flags if rows.any()]
+    if not there:
+        return False
+    rest = values[~np.logical_or.reduce([rows for _, rows in there])]
+    least, most = np.fmin.reduce(rest, initial=np.inf), np.fmax.reduce(rest, initial=-np.inf)
+    return least > most or any(code < least or code > most for code, _ in there)
+
+
+def _wide(values: Array, width: float) -> bool:
+    """Whether a few values, without the two lowest and highest, span much less than all do."""
+    some = np.unique(values[:: max(1, len(values) // SOME)])
+    some = some[~np.isnan(some)]
+    return len(some) < 2 * FEWEST or width > FAR * (some[-3] - some[2])
 
 
 def _different(values: Array, kind: str) -> _Column:
@@ -242,8 +265,8 @@ def _codes(column: _Column, others: Array) -> NDArray[np.bool_]:
 def _outside(column: _Column, rest: Array) -> NDArray[np.bool_]:
     """Which values lie so far outside of the rest that a known code is one there."""
     v = column.values
-    if not len(rest):
-        return np.abs(v) >= (10 * SMALLEST if column.kind == COVARIATE else 0.0)
+    if not len(rest):  # nothing to compare with: codes that no quantity has
+        return (np.abs(v) > 1e10) | ((v < 0) & (np.abs(v) >= (10 * SMALLEST if column.kind == COVARIATE else SMALLEST)))
     low, high = rest[0], rest[-1]
     cut = int(0.01 * (len(rest) - 1))
     spread = rest[-1 - cut] - rest[cut]

@@ -19,12 +19,14 @@ from bayesens.columns import listed
 __all__ = ["empty_words", "member_ranges", "unit_words", "warn_ranges", "warn_units"]
 
 Array = NDArray[np.float64]
-ROWS = 20_000  # rows that are enough for a median
+ROWS = 5_000  # rows that are enough for a median
 FEWEST = 8  # rows below which nothing is told
 FACTOR = 10.0  # between medians or spreads, above which units are asked for
 SAME_LEVEL = (0.5, 2.0)  # ratio of medians that tells of one unit, however wide the errors are
 POOR = 3.0  # errors in standard deviations of the observation, above which a member in its unit is worse than none
-CORRELATED = 0.3
+CORRELATED, LINKED, STRONGLY = 0.3, 0.5, 0.9
+ALIKE, NEARLY = (0.4, 2.5), (0.8, 1.25)  # ratios of medians and of spreads that a conversion must leave
+CLOSE = 1.0  # spreads between the medians after a conversion
 BEYOND_ALL = 3.0  # ranges outside of the range of the fit, for any row
 BEYOND_MEDIAN = 0.5  # the same for the median of many rows
 MANY = 30
@@ -77,10 +79,9 @@ class _Pair:
         return abs(float(np.median(self.f) - np.median(self.y))) / usual if usual > 0.0 else 0.0
 
     @property
-    def correlated(self) -> bool:
-        if min(np.std(self.f), np.std(self.y)) == 0.0:
-            return False
-        return float(np.corrcoef(self.f, self.y)[0, 1]) > max(CORRELATED, 3.0 / np.sqrt(len(self.y)))
+    def correlation(self) -> float:
+        flat = min(np.std(self.f), np.std(self.y)) == 0.0
+        return 0.0 if flat else float(np.corrcoef(self.f, self.y)[0, 1])
 
     def error(self, scale: float = 1.0, offset: float = 0.0) -> float:
         """Median absolute error after a conversion, in those of the observations about their median."""
@@ -164,26 +165,38 @@ def unit_words(f: Array, y: Array, member: str, name: str, *, product: bool = Fa
 
 
 def _conversion(pair: _Pair) -> tuple[float, float, str] | None:
-    """The conversion that makes the two alike, where they are not."""
-    if _one_level(pair) or not (pair.error() > POOR or _spreads_differ(pair)):
-        return None
+    """The conversion that makes level and spread of the two alike, where they are not."""
     as_it_is = pair.error()
-    errors = np.array([pair.error(scale, offset) for scale, offset, _ in CONVERSIONS])
-    best = int(np.argmin(errors))
-    alike = errors[best] < 1.5 and (as_it_is > POOR * errors[best] or (_spreads_differ(pair) and pair.correlated))
-    return CONVERSIONS[best] if alike and pair.correlated else None
+    if _one_level(pair) or not (as_it_is > POOR or _spreads_differ(pair)):
+        return None
+    found = [(pair.error(scale, offset), (scale, offset, how)) for scale, offset, how in CONVERSIONS
+             if _alike(pair, scale, offset)]  # fmt: skip
+    if not found:
+        return None
+    error, best = min(found)
+    # About zero the level tells nothing, and a member that is drawn in, as by a strong penalty, has a small spread as well.
+    told = as_it_is > POOR * error and not np.isnan(pair.ratio_of_medians)
+    return best if told or pair.correlation > (CORRELATED if pair.ratio_of_spreads > FACTOR else STRONGLY) else None
+
+
+def _alike(pair: _Pair, scale: float, offset: float) -> bool:
+    """Whether level and spread agree after a conversion: roughly for powers of ten, closely for factors that bias can mimic."""
+    moved = _Pair(scale * pair.f + offset, pair.y)
+    power = offset == 0.0 and float(np.log10(scale)).is_integer()
+    ratio = moved.ratio_of_medians
+    low, high = ALIKE if (power or offset != 0.0) and not np.isnan(ratio) else NEARLY
+    level = moved.shift < CLOSE and (np.isnan(ratio) or low < ratio < high)
+    return level and low < moved.ratio_of_spreads < high
 
 
 def _differs(pair: _Pair) -> bool:
-    """Whether median and spread, or one of them with a sign that it is not the errors, are more than ten times off."""
+    """Whether medians are more than ten times off, and spreads too, or spreads alone, and it is not the errors that are."""
     if _one_level(pair):
         return False
-    ratio = abs(pair.ratio_of_medians)
-    levels = ratio > FACTOR or ratio < 1.0 / FACTOR  # False for NaN
-    spreads = _spreads_differ(pair)
-    return (levels and (spreads or pair.shift > FACTOR)) or (
-        spreads and pair.correlated and not levels and np.isnan(ratio)
-    )
+    ratio, spreads = abs(pair.ratio_of_medians), _spreads_differ(pair)
+    if np.isnan(ratio):
+        return pair.ratio_of_spreads > FACTOR and pair.correlation > LINKED
+    return (ratio > FACTOR or ratio < 1.0 / FACTOR) and (spreads or pair.shift > FACTOR)
 
 
 def _spreads_differ(pair: _Pair) -> bool:
