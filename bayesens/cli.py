@@ -320,6 +320,7 @@ def init(
     lon: Lon = None,
     lat: Lat = None,
     members: Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")] = None,
+    missing: Missing = None,
 ) -> None:
     """Write a commented study file for a table.
 
@@ -339,7 +340,7 @@ def init(
     data = read_table(table)
     frame = data.to_dataframe().reset_index() if isinstance(data, xr.Dataset) else data
     place = os.path.relpath(table.absolute(), out.absolute().parent)
-    text = study_template(frame, place, given=given)
+    text = study_template(frame, place, given=given, **missing_in(missing))
     with write_atomically(out) as aside:
         aside.write_text(text, encoding="utf-8")
     typer.echo(f"{out}: check the columns, then: bayesens run {out} --out results")

@@ -127,7 +127,7 @@ def _numbers(given: Any, what: str) -> tuple[float, ...]:
     every: list[Any] = [given] if isinstance(given, Real) else list(given)
     odd = [one for one in every if isinstance(one, bool | np.bool_) or not isinstance(one, Real)]
     if odd:
-        raise TypeError(f"{what} has {listed(map(repr, odd))}; wanted numbers, such as {what}=[-9999, 1e20]")
+        raise TypeError(f"{what} has {listed(odd)}; wanted numbers, such as {what}=[-9999, 1e20]")
     return tuple(dict.fromkeys(float(one) for one in every if not np.isnan(float(one))))
 
 
@@ -194,7 +194,13 @@ def check_codes(
     ...
     ValueError: column 'rf' holds -9999 in 1 of 3 rows (its other values: 0.1 to 0.4): it looks like a code for missing ...
     """
-    asked = _by_column(missing, columns)
+    with np.errstate(over="ignore"):  # the largest number of all is a code, too
+        _check(columns, kinds, _by_column(missing, columns), what)
+
+
+def _check(
+    columns: Mapping[str, Array], kinds: Mapping[str, str], asked: Mapping[str, tuple[float, ...] | None], what: str
+) -> None:
     tables = {
         name: _different(values, kinds[name])
         for name, values in columns.items()
@@ -224,9 +230,8 @@ def _may_hold(values: Array, kind: str) -> bool:
 
 def _known_at_an_end(values: Array, low: float, high: float) -> bool:
     """Whether a known code is there with nothing but codes beyond it."""
-    near = KNOWN[(KNOWN >= low - SINGLE * abs(low)) & (KNOWN <= high + SINGLE * abs(high))]
-    with np.errstate(over="ignore"):
-        single, codes = values.astype(np.float32), near.astype(np.float32)
+    near = KNOWN[(low - SINGLE * abs(low) <= KNOWN) & (high + SINGLE * abs(high) >= KNOWN)]
+    single, codes = values.astype(np.float32), near.astype(np.float32)
     flags = [(code, single == code) for code in codes]
     there = [(float(code), rows) for code, rows in flags if rows.any()]
     if not there:

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bayesens.columns import listed
+from bayesens.columns import listed, numbers
+from bayesens.missing_codes import Missing, check_codes, clear_codes
 from bayesens.study_file import Study
 
 __all__ = ["study_template"]
@@ -69,7 +70,9 @@ EXAMPLES = {
 }  # fmt: skip
 
 
-def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str, Any] | None = None) -> str:
+def study_template(
+    frame: pd.DataFrame, table: str | Path, *, given: Mapping[str, Any] | None = None, missing: Missing = None
+) -> str:
     """Write a study file for a table, every key with its comment.
 
     Parameters
@@ -80,6 +83,8 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
         As the file should name it.
     given : mapping, optional
         Columns that need no guess: ``observation``, ``site``, ``group``, ``time``, ``lon``, ``lat``, and ``members``, a list.
+    missing : optional
+        Codes for missing values, as in `Ensemble.from_frame`; they go into the file.
 
     Returns
     -------
@@ -90,7 +95,8 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
     Raises
     ------
     ValueError
-        No column looks like the observation or the site, or one that is given is not there.
+        No column looks like the observation or the site, one that is given is not there, or values look like codes for missing
+        ones.
 
     Examples
     --------
@@ -100,11 +106,12 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
     ['table = "t.csv"', 'observation = "sm"', 'site = "station"', 'columns = ["rf"]']
     """
     roles = _roles(frame, dict(given or {}))
+    frame = _without_codes(frame, roles, missing)
     members = list((given or {}).get("members") or _members(frame, roles))
     rest = [str(name) for name in frame.select_dtypes("number") if name not in {*roles.values(), *members}]
     values: dict[str, dict[str, Any]] = {
         "study": {"title": f"Combining predictions of {roles['observation']}"},
-        "data": {"table": str(table)} | roles,
+        "data": {"table": str(table)} | roles | ({} if missing is None else {"missing": _plain_codes(missing)}),
         "members": {"columns": members} if members else {"train": ["rf", "mlr", "svr", "xgb"], "covariates": rest},
         "evaluation": {"estimands": ["site"]},
     }
@@ -122,6 +129,27 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
         elif name != "folder":
             lines += [*_part(name, field, values.get(name, {})), ""]
     return "\n".join(lines)
+
+
+def _without_codes(frame: pd.DataFrame, roles: Mapping[str, str], missing: Missing) -> pd.DataFrame:
+    """The table as a study will see it: a code in a member would hide that it is one."""
+    role_of = {name: role for role, name in roles.items()}
+    names = [
+        str(name) for name in frame.select_dtypes("number") if role_of.get(str(name)) not in ("site", "group", "time")
+    ]
+    kinds = {name: role_of.get(name, "covariate").replace("observation", "measured") for name in names}
+    columns = {name: numbers(frame[name]) for name in names}
+    clear_codes(columns, missing)
+    check_codes(columns, kinds, missing)
+    return frame.assign(**columns)
+
+
+def _plain_codes(missing: Any) -> Any:
+    """Codes as a study file takes them."""
+    if isinstance(missing, Mapping):
+        every = {name: _plain_codes(codes) for name, codes in missing.items()}
+        return every["*"] if set(every) == {"*"} else every
+    return missing if isinstance(missing, str) else (np.atleast_1d(missing).tolist() or "none")
 
 
 def _roles(frame: pd.DataFrame, given: dict[str, Any]) -> dict[str, str]:
