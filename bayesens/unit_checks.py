@@ -141,7 +141,7 @@ def unit_words(f: Array, y: Array, member: str, name: str, *, product: bool = Fa
     Examples
     --------
     >>> y = np.linspace(0.1, 0.4, 10)
-    >>> unit_words(100 * y + 1, y, "rf", "sm")[-63:]
+    >>> unit_words(100 * y + 1, y, "rf", "sm")[-59:]
     "; if so, convert it by scale={'rf': 0.01} (--scale rf=0.01)"
     >>> unit_words(3 * y + 0.5, y, "rf", "sm")
     ''
