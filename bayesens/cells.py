@@ -12,10 +12,11 @@ import xarray as xr
 from bayesens.checks import UnknownName, check_known, member_names
 from bayesens.columns import labels, listed
 
-__all__ = ["COVARIATE", "COVARIATE_NAME", "dataset_table"]
+__all__ = ["COVARIATE", "COVARIATE_NAME", "DECLARED", "dataset_table"]
 
 # The array of an ensemble's dataset that holds its covariates, and the dimension of their names.
 COVARIATE, COVARIATE_NAME = "covariate", "covariate_name"
+DECLARED = "declared_missing"  # in the attributes of the table: what those of the arrays say of missing values
 
 
 def dataset_table(
@@ -90,7 +91,11 @@ def dataset_table(
             _check_dims(name, array, sizes, whole=False)
             stacked[name] = _column(array, sizes)
     units = {name: str(array.attrs["units"]) for name, array in measured.items() if "units" in array.attrs}
-    return pd.DataFrame(stacked, index=_row_index(dataset, sizes)), list(arrays), units
+    frame = pd.DataFrame(stacked, index=_row_index(dataset, sizes))
+    every = arrays | {name: dataset[variable] for name, variable in columns.items()}
+    every |= {name: beside[name] if name in beside else dataset[name] for name in covariates}
+    frame.attrs[DECLARED] = {name: codes for name, array in every.items() if (codes := _declared(name, array))}
+    return frame, list(arrays), units
 
 
 def _member_arrays(dataset: xr.Dataset, members: Iterable[str] | None, prediction: str) -> dict[str, xr.DataArray]:
@@ -119,6 +124,18 @@ def _member_arrays(dataset: xr.Dataset, members: Iterable[str] | None, predictio
     names = have if members is None else member_names(members)
     check_known(names, have, kind="member", where=f"variable {prediction!r} ({sizes})")
     return {name: array.isel(member=have.index(name)) for name in names}
+
+
+def _declared(name: str, array: xr.DataArray) -> list[float]:
+    """Codes that attributes name, where the file was read without decoding; packed numbers are refused."""
+    if packed := [key for key in ("scale_factor", "add_offset") if key in array.attrs]:
+        raise ValueError(
+            f"variable {name!r} ({array.size} values) has the attribute {listed(packed)}, so its numbers are packed; wanted "
+            "those that they stand for: xarray.decode_cf(dataset)"
+        )
+    given = [array.attrs[key] for key in ("_FillValue", "missing_value") if key in array.attrs]
+    values = np.concatenate([np.atleast_1d(value) for value in given]) if given else np.empty(0)
+    return [float(value) for value in values if np.issubdtype(values.dtype, np.number) and not np.isnan(value)]
 
 
 def _stacked_covariates(dataset: xr.Dataset) -> dict[str, xr.DataArray]:

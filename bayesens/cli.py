@@ -32,19 +32,25 @@ from bayesens.cli_parts import (
     Lat,
     Lon,
     Long,
+    Missing,
     ModelName,
+    Offset,
+    Scale,
     Site,
     TablePath,
     Time,
     TimeFormat,
     Units,
     check_out,
+    conversion_in,
     ensemble_from,
+    missing_in,
     model_from_words,
     names_in,
     new_console,
     numbers_in,
     say,
+    say_codes,
     show,
     those_given,
 )
@@ -154,6 +160,9 @@ def fit(
     time_format: TimeFormat = None,
     decimal: Decimal = None,
     long: Long = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
     model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
     transform: Annotated[
         Literal["identity", "sqrt", "log"] | None, typer.Option(help="Of observations and members alike.")
@@ -176,7 +185,8 @@ def fit(
     check_out(out, [table], (".nc",))
     chosen = model_from_words(MODELS[model], transform, option or [])
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
-                             covariates=covariates, units=units, time_format=time_format, decimal=decimal, long=long)  # fmt: skip
+                             covariates=covariates, units=units, time_format=time_format, decimal=decimal, long=long,
+                             missing=missing, scale=scale, offset=offset)  # fmt: skip
 
     from bayesens.inference import fit as run
 
@@ -206,6 +216,9 @@ def predict(
     time_format: TimeFormat = None,
     decimal: Decimal = None,
     long: Long = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
 ) -> None:
     """Predict mean, sd and quantiles for each row.
 
@@ -217,6 +230,7 @@ def predict(
     levels = numbers_in(quantiles, "--quantiles")
     tree = read_fit(fit)
     given = those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units, time_format=time_format)
+    given |= missing_in(missing) | conversion_in(scale, offset)
     rows = _new_rows(tree, table, given, decimal=decimal, long=long)
 
     from bayesens.prediction import predict as run
@@ -242,6 +256,9 @@ def score(
     time_format: TimeFormat = None,
     decimal: Decimal = None,
     long: Long = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
 ) -> None:
     """Score a fit where there are observations.
 
@@ -257,6 +274,7 @@ def score(
     given = those_given(
         observation=observation, site=site, group=group, time=time, units=units, time_format=time_format
     )
+    given |= missing_in(missing) | conversion_in(scale, offset)
     rows = _new_rows(tree, table, given, observed=True, decimal=decimal, long=long)
     if by is not None and rows.labels(by) is None:
         raise ValueError(
@@ -324,6 +342,7 @@ def init(
     time_format: TimeFormat = None,
     decimal: Decimal = None,
     long: Long = None,
+    missing: Missing = None,
 ) -> None:
     """Write a commented study file for a table.
 
@@ -342,7 +361,7 @@ def init(
     given |= those_given(time_format=time_format, decimal=decimal, long=long)
     frame = as_table(read_table(table, decimal=decimal))
     place = os.path.relpath(table.absolute(), out.absolute().parent)
-    text = study_template(frame, place, given=given)
+    text = study_template(frame, place, given=given, **missing_in(missing))
     with write_atomically(out) as aside:
         aside.write_text(text, encoding="utf-8")
     typer.echo(f"{out}: check the columns, then: bayesens run {out} --out results")
@@ -428,8 +447,12 @@ def _new_rows(
         own = {str(name) for name in data["covariate_name"].values} if "covariate_name" in data else set()
         check_known(beside, there | own, kind="covariate of the fit", where=str(path))
         given["covariates"] = beside
+    if not by_role and "scale" not in given and "offset" not in given:
+        given |= _conversion_of(tree, [*found, given.get("observation")])
     make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame
-    return make(data, members=found, **given)
+    rows: Ensemble = make(data, members=found, **given)
+    say_codes(rows)
+    return rows
 
 
 def _wide(path: Path, data: Any, long: str, keys: list[str | None]) -> Any:
@@ -442,3 +465,14 @@ def _wide(path: Path, data: Any, long: str, keys: list[str | None]) -> Any:
         raise ValueError(f"--long got {long!r}, and {path} is a dataset; wanted a table: leave it out")
     model, value = model_and_value(long)
     return widened(data, model=model, value=value, by=[key for key in keys if key is not None and key in data])[0]
+
+
+def _conversion_of(tree: xr.DataTree, columns: list[str | None]) -> dict[str, dict[str, float]]:
+    """Scale and offset that the fit's table was read with: new tables come from where that came from."""
+    from bayesens.conversion import conversion_words
+
+    kept = {k: v for k, v in json.loads(tree.attrs.get("converted", "{}")).items() if k in columns}
+    if not kept:
+        return {}
+    say(f"As in the fit: {conversion_words(kept)}; for other units use --scale and --offset")
+    return {"scale": {k: a for k, (a, _) in kept.items()}, "offset": {k: b for k, (_, b) in kept.items()}}

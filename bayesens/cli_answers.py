@@ -17,7 +17,10 @@ from bayesens.cli_parts import (
     Lat,
     Lon,
     Long,
+    Missing,
     ModelName,
+    Offset,
+    Scale,
     Site,
     TablePath,
     Time,
@@ -75,6 +78,9 @@ def compare(
     time_format: TimeFormat = None,
     decimal: Decimal = None,
     long: Long = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
     models: Annotated[
         str, typer.Option(help=f"Kinds, separated by commas, the first one the reference: {', '.join(MODELS)}.")
     ] = "bma,hbm,equal",
@@ -107,7 +113,8 @@ def compare(
         if path is not None:
             check_out(path, [table], suffixes)
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
-                             units=units, time_format=time_format, decimal=decimal, long=long)  # fmt: skip
+                             units=units, time_format=time_format, decimal=decimal, long=long,
+                             missing=missing, scale=scale, offset=offset)  # fmt: skip
     import sys
 
     from bayesens.comparison import compare as run
@@ -186,6 +193,9 @@ def dependence(
     time_format: TimeFormat = None,
     decimal: Decimal = None,
     long: Long = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
     seed: Seed = 1,
     out: Annotated[Path | None, typer.Option(help="Write all of it as a table: .csv, .tsv or .parquet.")] = None,
     figure: Figure = None,
@@ -198,7 +208,8 @@ def dependence(
         if path is not None:
             check_out(path, [table], suffixes)
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, units=units,
-                             time_format=time_format, decimal=decimal, long=long)  # fmt: skip
+                             time_format=time_format, decimal=decimal, long=long,
+                             missing=missing, scale=scale, offset=offset)  # fmt: skip
 
     from bayesens.dependence_text import dependence_table, dependence_words
     from bayesens.member_dependence import dependence as run
@@ -241,6 +252,9 @@ def sensitivity(
     time_format: TimeFormat = None,
     decimal: Decimal = None,
     long: Long = None,
+    missing: Missing = None,
+    scale: Scale = None,
+    offset: Offset = None,
     model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=OPTION)] = None,
     transform: Transform = None,
@@ -274,7 +288,8 @@ def sensitivity(
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"--out {out} is there already and not an empty folder; name a new one")
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time,
-                             covariates=covariates, units=units, time_format=time_format, decimal=decimal, long=long)  # fmt: skip
+                             covariates=covariates, units=units, time_format=time_format, decimal=decimal, long=long,
+                             missing=missing, scale=scale, offset=offset)  # fmt: skip
     import sys
 
     from bayesens.cli_sensitivity import answers

@@ -19,19 +19,25 @@ __all__ = [
     "Lat",
     "Lon",
     "Long",
+    "Missing",
     "ModelName",
+    "Offset",
+    "Scale",
     "Site",
     "TablePath",
     "Time",
     "TimeFormat",
     "Units",
     "check_out",
+    "conversion_in",
     "ensemble_from",
+    "missing_in",
     "model_from_words",
     "names_in",
     "new_console",
     "numbers_in",
     "say",
+    "say_codes",
     "show",
     "those_given",
 ]
@@ -79,6 +85,22 @@ Covariates = Annotated[
     ),
 ]
 Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VALUE",
+        help="Code for missing values, such as -9999, or COLUMN=VALUE; repeat as needed. COLUMN=none, or none: all are true.",
+    ),
+]
+Scale = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=NUMBER", help="A column in another unit becomes value * scale + offset; repeat as needed."
+    ),
+]
+Offset = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN=NUMBER", help="See --scale, such as --offset era5=-273.15.")
+]
 ModelName = Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"]
 OPTION = (
     "Any option or prior of the model; repeat as needed. VALUE is a word or JSON: sigma=shared, errors=lkj, site=true, "
@@ -115,6 +137,29 @@ def numbers_in(text: str, option: str) -> list[float]:
         raise ValueError(f"{option} got {text!r}; wanted numbers separated by commas, such as .05,.5,.95") from None
 
 
+def missing_in(words: list[str] | None) -> dict[str, Any]:
+    """What --missing says, as the argument of an ensemble; nothing where it was not given."""
+    out: dict[str, Any] = {}
+    for text in words or []:
+        column, _, values = text.rpartition("=")
+        codes = out.setdefault(column or "*", [])
+        if values.strip().lower() != "none":
+            codes += numbers_in(values, "--missing")
+    return {} if not out else {"missing": out}
+
+
+def conversion_in(scale: list[str] | None, offset: list[str] | None) -> dict[str, dict[str, float]]:
+    """What --scale and --offset say, as arguments of an ensemble."""
+    out: dict[str, dict[str, float]] = {}
+    for option, words in (("scale", scale), ("offset", offset)):
+        for text in words or []:
+            column, sign, value = text.rpartition("=")
+            if not (sign and column):
+                raise ValueError(f"--{option} got {text!r}; wanted COLUMN=NUMBER, such as --{option} rf=0.01")
+            out.setdefault(option, {})[column] = numbers_in(value, f"--{option}")[0]
+    return out
+
+
 def check_out(out: Path, inputs: list[Path], suffixes: tuple[str, ...] = ()) -> None:
     """Refuse an output that could not be written, or that would replace an input, before the work."""
     from bayesens.atomic import check_writable, full_suffix
@@ -146,12 +191,15 @@ def ensemble_from(
     *,
     decimal: str | None = None,
     long: str | None = None,
+    missing: list[str] | None = None,
+    scale: list[str] | None = None,
+    offset: list[str] | None = None,
     **columns: str | None,
 ) -> Ensemble:
     """Read a table with the columns that options name; a dataset may have a dimension of members."""
     from bayesens.files import read_ensemble
 
-    named: dict[str, Any] = those_given(**columns)
+    named: dict[str, Any] = those_given(**columns) | missing_in(missing) | conversion_in(scale, offset)
     if members is not None:
         named["members"] = names_in(members)
     elif table.suffix not in (".nc", ".zarr") and long is None:
@@ -159,11 +207,13 @@ def ensemble_from(
     if covariates is not None:
         named["covariates"] = names_in(covariates)
     try:
-        return read_ensemble(table, decimal=decimal, long=long, **named)
+        ensemble = read_ensemble(table, decimal=decimal, long=long, **named)
     except KeyError as error:
         if hint := _comma_in_a_name(table, [*named.get("members", []), *named.get("covariates", [])], decimal):
             raise ValueError(hint) from error
         raise
+    say_codes(ensemble)
+    return ensemble
 
 
 def _comma_in_a_name(table: Path, names: list[str], decimal: str | None) -> str:
@@ -178,6 +228,14 @@ def _comma_in_a_name(table: Path, names: list[str], decimal: str | None) -> str:
                 f"--members '\"{column}\",...'"
             )
     return ""
+
+
+def say_codes(ensemble: Ensemble) -> None:
+    """Say which codes were read as missing, and how many."""
+    from bayesens.missing_codes import missing_words
+
+    if ensemble.codes:
+        say(f"Read as missing: {missing_words(ensemble.codes)}")
 
 
 # -------------------------------------------------------------------------------------------------------------- output

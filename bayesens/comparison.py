@@ -26,6 +26,7 @@ from bayesens.ensemble import Ensemble
 from bayesens.fold_news import News, convergence_warning, not_converged, seen_members
 from bayesens.inference import check_given, fit, optimum
 from bayesens.members import Members
+from bayesens.missing_codes import NONE, Missing, check_codes, clear_codes
 from bayesens.models import SingleMember
 from bayesens.options import options_to_json
 from bayesens.parallel import as_in_a_process, in_processes
@@ -34,11 +35,13 @@ from bayesens.scored_rows import common_rows
 from bayesens.splits import ESTIMANDS, Split, splits
 from bayesens.steps import Steps
 from bayesens.thresholds import probability_below
+from bayesens.unit_checks import unit_words, warn_units
 
 __all__ = ["HeldOut", "OnMembers", "compare", "held_out", "versions"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
+CORRECTED = ", corrected"  # after the name of a product that has been corrected and dressed
 UNSEEN = "that the fit has not seen"  # what every fold is about, and no news
 PER_ROW = ("sd", "pit", "covered", "quantile_value", "twcrps", "probability_below")
 COORDS = ("site", "group", "time", "lon", "lat")
@@ -59,6 +62,7 @@ def compare(
     band: str | tuple[float, float] = "mid",
     below: ArrayLike | None = None,
     products: Mapping[str, ArrayLike] | None = None,
+    missing: Missing = None,
     labels: Mapping[str, ArrayLike] | None = None,
     inner_folds: int = 5,
     random_seed: int | None = None,
@@ -97,7 +101,10 @@ def compare(
     below : array_like (obs), optional
         Thresholds, for the probability of being below each (a drought).
     products : mapping of name to array_like (obs), optional
-        Point predictions to set beside the models.
+        Point predictions to set beside the models, as they are, and once more corrected and dressed with a normal error, as
+        ``"NAME, corrected"``: a `SingleMember` of the product, fitted by EM in every fold, as the models are.
+    missing : optional
+        Codes for missing values in the products, as in `Ensemble.from_frame`.
     labels : mapping of name to array_like (obs), optional
         Further labels to make groups by.
     inner_folds : int
@@ -150,8 +157,8 @@ def compare(
     """
     return held_out(
         models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws,
-        likelihood_power=likelihood_power, band=band,
-        below=below, products=products, labels=labels, inner_folds=inner_folds, random_seed=random_seed, n_jobs=n_jobs,
+        likelihood_power=likelihood_power, band=band, below=below, products=products, missing=missing, labels=labels,
+        inner_folds=inner_folds, random_seed=random_seed, n_jobs=n_jobs,
         workers=workers, cache=cache, part=part, progressbar=progressbar,
     ).rows  # fmt: skip
 
@@ -193,6 +200,7 @@ def held_out(
     band: str | tuple[float, float] = "mid",
     below: ArrayLike | None = None,
     products: Mapping[str, ArrayLike] | None = None,
+    missing: Missing = None,
     labels: Mapping[str, ArrayLike] | None = None,
     inner_folds: int = 5,
     random_seed: int | None = None,
@@ -207,7 +215,7 @@ def held_out(
 
     Parameters
     ----------
-    models, data, estimand, folds, blocks, gap, method, draws, likelihood_power, band, below, products, labels
+    models, data, estimand, folds, blocks, gap, method, draws, likelihood_power, band, below, products, missing, labels
         As in `compare`.
     inner_folds, random_seed, n_jobs, workers, cache, part, progressbar
         As in `compare`.
@@ -226,21 +234,29 @@ def held_out(
     source = _source(data)
     for model in models.values():
         _check_model(source.table, model)
+    points = checked_products(products or {}, source.table, missing)
+    dressed: dict[str, Any] = {f"{name}{CORRECTED}": _Dressed(name, values) for name, values in points.items()}
+    if both := sorted(set(models) & set(dressed)):
+        raise ValueError(
+            f"{listed(both)} is the name of a model, and compare gives it to a corrected product; rename the model"
+        )
+    _warn_units(source.table, points)
     if workers != int(workers) or workers < 1:
         raise ValueError(f"workers is the number of processes, 1 for this one alone; got {workers!r}")
     parts = splits(estimand, folds=folds, blocks=blocks, gap=gap, random_seed=random_seed, **source.columns())
     limits = band_limits(source.observations(), band)
     run = _Run(
-        source, parts, dict(models), estimand, limits, Steps(Path(cache) if cache is not None else None, versions()),
-        methods={name: method if isinstance(method, str) else method.get(name, "auto") for name in models},
+        source, parts, dict(models) | dressed, estimand, limits, Steps(Path(cache) if cache is not None else None, versions()),
+        methods={name: method if isinstance(method, str) else method.get(name, "auto") for name in models}
+        | dict.fromkeys(dressed, "em"),
         cut=None if below is None else checked_column(below, len(source.table), "below"),
         inner={"folds": inner_folds, "scheme": "time" if estimand == "time" else "site"},
         seeds=[_seed(random_seed, estimand, k) for k in range(len(parts))], draws=draws, power=likelihood_power, n_jobs=n_jobs,
         part=f"{file_name(part)}-" if part else "",
     )  # fmt: skip
-    with _progress(len(parts) * (len(models) + 1), ESTIMANDS[estimand], progressbar) as advance:
+    with _progress(len(parts) * (len(run.models) + 1), ESTIMANDS[estimand], progressbar) as advance:
         found = run.here(advance) if workers == 1 else run.shared_out(int(workers), advance)
-    return _joined(source, found, estimand, limits, products or {}, labels, apart)
+    return _joined(source, found, estimand, limits, points, labels, apart)
 
 
 @dataclass(frozen=True)
@@ -265,6 +281,58 @@ class OnMembers:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", tuple(self.members))  # a list is taken as well
+
+
+@dataclass(frozen=True, eq=False)
+class _Dressed:
+    """A product as the one member of a model, so that it is compared as the models are: corrected, and with an error."""
+
+    name: str
+    values: NDArray[np.float64]
+
+    def at(self, part: Split) -> _DressedHere:
+        return _DressedHere(self.name, self.values[part.train], self.values[part.test])
+
+
+@dataclass(frozen=True, eq=False)
+class _DressedHere:
+    """The same in the rows of one fold."""
+
+    name: str
+    train: NDArray[np.float64]
+    test: NDArray[np.float64]
+
+
+def _with_member(table: Ensemble, name: str, values: NDArray[np.float64]) -> Ensemble:
+    """The same rows with a product in place of the members."""
+    rest = table.dataset.drop_vars(["prediction", "member"])
+    units = table.dataset["prediction"].attrs.get("units")
+    prediction = ("obs", "member"), values[:, None], {"units": units} if units else {}
+    return Ensemble(rest.assign(prediction=prediction).assign_coords(member=np.array([name])))
+
+
+def checked_products(
+    products: Mapping[str, ArrayLike], table: Ensemble, missing: Missing
+) -> dict[str, NDArray[np.float64]]:
+    """Return products as numbers, one for each row, without codes for missing values."""
+    points = {name: np.array(values, dtype=np.float64) for name, values in products.items()}
+    for name, values in points.items():
+        checked_column(values, len(table), f"product {name!r}")
+    clear_codes(points, missing)
+    beside = {"the observation": table.require_observation()} if points else {}
+    check_codes(points | beside, dict.fromkeys([*points, *beside], "measured"),
+                (dict(missing) if isinstance(missing, Mapping) else dict.fromkeys(points, missing)) | dict.fromkeys(beside, NONE),
+                what="product")  # fmt: skip
+    return points
+
+
+def _warn_units(table: Ensemble, points: Mapping[str, NDArray[np.float64]]) -> None:
+    """Say once, before the folds, which members and products look as if they were in another unit."""
+    y, name = table.require_observation(), table.columns["observation"]
+    warn_units(table.prediction, y, table.members, name)
+    for product, values in points.items():
+        if text := unit_words(values, y, product, name, product=True):
+            warn(text)
 
 
 def _check_model(table: Ensemble, model: Any) -> None:
@@ -332,7 +400,10 @@ class _Run:
     def job(self, label: str, k: int, found: _Found) -> _Job:
         """One model in one fold, begun where it ended in the first fold."""
         cut = None if self.cut is None else self.cut[self.parts[k].test]
-        return _Job(self.models[label], self.methods[label], self.draws, self.power, self.seeds[k], self.limits, cut, self.steps,
+        model = self.models[label]
+        if isinstance(model, _Dressed):
+            model = model.at(self.parts[k])
+        return _Job(model, self.methods[label], self.draws, self.power, self.seeds[k], self.limits, cut, self.steps,
                     f"{self.part}{self.estimand}-{k + 1}-{file_name(label)}", found.optimum(label))  # fmt: skip
 
 
@@ -547,10 +618,13 @@ class _Job:
 
     def kept(self, train: Ensemble, test: Ensemble) -> xr.Dataset:
         """The result as it was kept, or made now."""
-        model, members = self.model, None
+        model = self.model
         if isinstance(model, OnMembers):
-            model, members = model.model, model.members
-            train, test = train.select(members=members), test.select(members=members)
+            members = list(model.members)
+            model, train, test = model.model, train.select(members=members), test.select(members=members)
+        elif isinstance(model, _DressedHere):
+            train, test = _with_member(train, model.name, model.train), _with_member(test, model.name, model.test)
+            model = SingleMember()
         key = {
             "model": type(model).__name__, "options": options_to_json(model), "method": self.method, "draws": self.draws,
             "power": self.power, "seed": self.seed, "limits": self.limits, "train": train.digest, "test": test.digest,

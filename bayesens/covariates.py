@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.checks import check_groups, check_known, covariate_names, member_names, warn
 from bayesens.columns import labels, listed, numbers, times, where_in
+from bayesens.missing_codes import OTHERS, Missing, check_codes, clear_codes
 from bayesens.regions import Regions
 
 __all__ = ["Rows", "check_estimators", "check_kept", "check_names", "check_new", "check_rows", "numbers", "row_mask"]
@@ -64,7 +65,7 @@ class Rows:
         found = {name: None if values is None else values[rows] for name, values in parts.items()}
         return found | {"membership": None if self.membership is None else self.membership.iloc[rows]}
 
-    def labelled(self, rows: NDArray[np.int64], members: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    def labelled(self, rows: NDArray[np.int64], members: Iterable[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
         """Return observation, labels and places of some rows, and the column of each role, clear of member names."""
         values = {"observation": self.y} | {role: getattr(self, role) for role in ROLES}
         taken, roles, table = set(members), {}, {}
@@ -123,6 +124,7 @@ def check_rows(
     by: ArrayLike | str | pd.DataFrame | None,
     products: Iterable[str] | pd.DataFrame | None,
     units: str,
+    missing: Missing = None,
 ) -> Rows:
     """Check a training table and take it apart.
 
@@ -133,6 +135,8 @@ def check_rows(
     roles : mapping of site, group, time, lon and lat to values, a column or None
     products : iterable of str or pandas.DataFrame, optional
     units : str
+    missing : optional
+        Codes for missing values, as in `Ensemble.from_frame`.
 
     Raises
     ------
@@ -157,12 +161,16 @@ def check_rows(
     used = {value for value in wanted.values() if isinstance(value, str)} | (
         {*product} if not _is_frame(products) else set()
     )
-    table = _covariates(X.drop(columns=[name for name in X.columns if name in used]), needed=products is None)
+    inputs = _covariates(X.drop(columns=[name for name in X.columns if name in used]), needed=products is None)
     observed = numbers(found["observation"])
     labelled = {role: labels(found[role]) if role in found else None for role in ("site", "group", "by")}
     place = {role: numbers(found[role]) if role in found else None for role in ("lon", "lat")}
     time = times(found["time"]) if "time" in found else None
     columns = {role: _name(found[role], role) for role in found}
+    _without_codes(inputs, {columns["observation"]: observed} | product, place, columns, missing)
+    table = pd.DataFrame(
+        np.column_stack(list(inputs.values())) if inputs else np.empty((len(X), 0)), columns=list(inputs)
+    )
     site, region = labelled["site"], labelled["by"]
     assert site is not None
     membership = None if soft is None else check_membership(soft, X, "by")
@@ -244,28 +252,44 @@ def check_new(
     membership: pd.DataFrame | None,
     lon: ArrayLike | str | None,
     lat: ArrayLike | str | None,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Check new rows; return their covariates in the order of the fit, and what `Regions.weight` wants."""
+    missing: Missing = None,
+) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]], dict[str, Any]]:
+    """Check new rows; return their covariates in the order of the fit, the products, and what `Regions.weight` wants."""
     _check_table(X)
     X = X.set_axis([str(name) for name in X.columns], axis=1)
     check_known([*covariates, *products], X.columns, kind="column", where=f"X ({len(X)} rows)")
-    table = pd.DataFrame({name: numbers(X[name]) for name in covariates}, index=X.index)
+    inputs, product = ({name: numbers(X[name]) for name in names} for names in (covariates, products))
+    _without_codes(inputs, product, {}, {}, missing)
+    table = pd.DataFrame(inputs, index=X.index)
+    return table, product, _regions_of_new(X, regions, region=region, membership=membership, lon=lon, lat=lat)
+
+
+def _regions_of_new(
+    X: pd.DataFrame,
+    regions: Regions,
+    *,
+    region: ArrayLike | str | None,
+    membership: pd.DataFrame | None,
+    lon: ArrayLike | str | None,
+    lat: ArrayLike | str | None,
+) -> dict[str, Any]:
+    """What `Regions.weight` wants to know of new rows."""
     if not regions.names:
-        return table, {}
+        return {}
     if regions.length:
         if lon is None or lat is None:
             raise ValueError(
                 "the fits of regions are blended by distance; wanted the places of the rows: lon=..., lat=..."
             )
-        return table, {"lon": numbers(taken(X, lon, "lon")), "lat": numbers(taken(X, lat, "lat"))}
+        return {"lon": numbers(taken(X, lon, "lon")), "lat": numbers(taken(X, lat, "lat"))}
     if membership is not None:
-        return table, {"membership": check_membership(membership, X, "membership")}
+        return {"membership": check_membership(membership, X, "membership")}
     if region is None:
         raise ValueError(
             f"the members have fits of {len(regions.names)} regions ({listed(regions.names)}); wanted region=... for the rows "
             "(a label that is not among them takes the fit to all regions)"
         )
-    return table, {"label": labels(taken(X, region, "region"))}
+    return {"label": labels(taken(X, region, "region"))}
 
 
 # Parts ---------------------------------------------------------------------------------------------------------------
@@ -301,12 +325,33 @@ def _products(X: pd.DataFrame, products: Iterable[str] | pd.DataFrame | None) ->
     return {name: numbers(X[name]) for name in names}
 
 
-def _covariates(X: pd.DataFrame, *, needed: bool) -> pd.DataFrame:
+def _covariates(X: pd.DataFrame, *, needed: bool) -> dict[str, NDArray[np.float64]]:
     if needed and X.shape[1] == 0:
         raise ValueError(f"X ({len(X)} rows) has no column that is a covariate; wanted at least one")
-    values = [numbers(X[name]) for name in X.columns]
-    names = [str(name) for name in X.columns]
-    return pd.DataFrame(np.column_stack(values) if values else np.empty((len(X), 0)), columns=names)
+    return {str(name): numbers(X[name]) for name in X.columns}
+
+
+def _without_codes(
+    inputs: Mapping[str, NDArray[np.float64]],
+    measured: Mapping[str, NDArray[np.float64]],
+    place: Mapping[str, NDArray[np.float64] | None],
+    columns: Mapping[str, str],
+    missing: Missing,
+) -> None:
+    """Set codes that were named to NaN, in place, and refuse others; a column may be a covariate and a coordinate."""
+    tables = {"covariate": inputs, "measured": measured}
+    tables |= {role: {columns[role]: values} for role, values in place.items() if values is not None}
+    named = {name for each in tables.values() for name in each}
+    if isinstance(missing, Mapping):
+        check_known([name for name in missing if name != OTHERS], named, kind="column", where="X and y")
+    for kind, each in tables.items():
+        own = (
+            {k: code for k, code in missing.items() if k in each or k == OTHERS}
+            if isinstance(missing, Mapping)
+            else missing
+        )
+        clear_codes(each, own)
+        check_codes(each, dict.fromkeys(each, kind), own)
 
 
 def _check_observed(y: NDArray[np.float64], name: str) -> None:

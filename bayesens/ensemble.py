@@ -19,8 +19,10 @@ from bayesens.calendars import decoded
 from bayesens.cells import COVARIATE, COVARIATE_NAME
 from bayesens.collinear import affine_copies, linear_dependence
 from bayesens.columns import labels, listed, numbers, times
+from bayesens.conversion import Conversion, conversion_words, convert, factors
 from bayesens.facts import Facts, check_training
 from bayesens.long_tables import widened
+from bayesens.missing_codes import NONE, Counts, Missing, check_codes, clear_codes, missing_words
 
 __all__ = ["Ensemble", "affine_copies", "linear_dependence"]
 
@@ -29,6 +31,8 @@ COORDINATES = ("site", "group", "time", "lon", "lat")
 ROLES = ("observation", *COORDINATES)
 # The attribute that keeps the user's own column names: one JSON string, because NetCDF holds no mapping.
 COLUMNS = "bayesens_columns"
+# The same for codes that were read as missing, with their counts, and for columns that were converted.
+CODES, CONVERTED = "bayesens_missing", "bayesens_converted"
 FOLD = "fold"
 
 
@@ -86,6 +90,9 @@ class Ensemble:
         covariates: Iterable[str] = (),
         units: str | Mapping[str, str] | None = None,
         time_format: str | None = None,
+        missing: Missing = None,
+        scale: Conversion = None,
+        offset: Conversion = None,
     ) -> Self:
         """Make an ensemble from a table with one row a case and one column a member.
 
@@ -108,6 +115,13 @@ class Ensemble:
             How the times are written: ``"%d/%m/%Y"``, ``"YYYYMMDD"``, ``"epoch"`` (seconds since 1970; also ``_ms``, ``_us``,
             ``_ns``), ``"excel"``, ``"matlab"``, ``"mjd"`` or ``"jd"`` (day numbers), ``"days since 1900-01-01"``, or
             ``"number"`` for steps and years. None: looked for, and asked for where there are two answers.
+        missing : number, list of numbers, mapping of column to these, or "none", optional
+            Codes that stand for missing values, such as -9999: they become missing, and the ensemble says how many. None: values
+            that look like codes are an error. ``"none"`` or ``()`` says that all values are true, ``{"rf": "none"}`` that those
+            of one column are.
+        scale, offset : mapping of column to number, optional
+            Members and the observation in another unit become ``value * scale + offset``: ``scale={"rf": 0.01}`` for percent,
+            ``offset={"era5": -273.15}`` for kelvin. Codes are told before.
 
         Returns
         -------
@@ -121,7 +135,8 @@ class Ensemble:
             Text where numbers are wanted, one string where a list is wanted.
         ValueError
             No members or rows, a column named twice or in two roles, infinite values, mixed units or time zones, sites
-            that belong to two groups, a covariate called as something that models know, such as "spread".
+            that belong to two groups, a covariate called as something that models know, such as "spread", values that look like
+            codes for missing ones.
 
         Examples
         --------
@@ -131,6 +146,12 @@ class Ensemble:
         >>> frame["elevation"] = [120, 480]
         >>> Ensemble.from_frame(frame, members=["rf", "svr"], covariates=["elevation"]).covariates
         ('elevation',)
+        >>> frame["svr"] = [150.0, -9999.0]
+        >>> Ensemble.from_frame(frame, members=["rf", "svr"], missing=-9999, scale={"svr": 0.01})
+        <Ensemble: 2 rows (0 observed), 2 members>
+          members    rf, svr (50.0 % missing)
+          missing    -9999 in 1 row of 'svr'
+          converted  svr = 0.01 * svr
         """
         given = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
         names, beside = checks.member_names(members), checks.covariate_names(covariates)
@@ -138,12 +159,18 @@ class Ensemble:
         measured = [*names, *([observation] if observation else [])]
         unit = checks.common_units(_attrs_units(frame, measured) if units is None else units, measured, len(frame))
         arrays = {role: _convert(role, frame[name], time_format) for role, name in given.items()}
-        prediction = np.column_stack([numbers(frame[name]) for name in names])
+        predicted = {name: numbers(frame[name]) for name in names}
+        looked_at = {name: numbers(frame[name]) for name in beside}
+        measured_arrays = predicted | ({observation: arrays["observation"]} if observation else {})
+        codes = _without_codes(frame, measured_arrays, looked_at, arrays, given, missing)
+        convert(measured_arrays, scale, offset)
+        prediction = np.column_stack(list(predicted.values()))
         if "site" in arrays and "group" in arrays:
             checks.check_groups(arrays["site"], arrays["group"], given)
         checks.warn_rows(prediction, arrays.get("site"), arrays.get("time"), names, given)
         made = _dataset(prediction, names, arrays, unit, given)
-        return cls(_with_covariates(made, {name: numbers(frame[name]) for name in beside}))
+        _note(made, codes, factors(scale, offset, measured_arrays))
+        return cls(_with_covariates(made, looked_at))
 
     @classmethod
     def from_long(
@@ -163,6 +190,9 @@ class Ensemble:
         covariates: Iterable[str] = (),
         units: str | Mapping[str, str] | None = None,
         time_format: str | None = None,
+        missing: Missing = None,
+        scale: Conversion = None,
+        offset: Conversion = None,
     ) -> Self:
         """Make an ensemble from a long table, with one row a model and case.
 
@@ -175,7 +205,7 @@ class Ensemble:
             Columns that tell cases apart. None: those of `site` and `time`.
         members : iterable of str, optional
             Which models, and their order. None: all, as they come.
-        observation, site, group, time, lon, lat, covariates, units, time_format
+        observation, site, group, time, lon, lat, covariates, units, time_format, missing, scale, offset
             As in `from_frame`; columns have one value a case.
 
         Returns
@@ -205,7 +235,8 @@ class Ensemble:
         wide.attrs.update(frame.attrs)
         names = found if members is None else checks.member_names(members)
         checks.check_known(names, found, kind="model", where=f"column {model!r} ({len(frame)} rows)")
-        return cls.from_frame(wide, members=names, covariates=beside, units=units, time_format=time_format, **given)
+        return cls.from_frame(wide, members=names, covariates=beside, units=units, time_format=time_format, missing=missing,
+                              scale=scale, offset=offset, **given)  # fmt: skip
 
     @classmethod
     def from_dataset(
@@ -223,6 +254,9 @@ class Ensemble:
         covariates: Iterable[str] | None = None,
         units: str | Mapping[str, str] | None = None,
         time_format: str | None = None,
+        missing: Missing = None,
+        scale: Conversion = None,
+        offset: Conversion = None,
     ) -> Self:
         """Make an ensemble from a dataset or grid, whose cells become rows.
 
@@ -246,6 +280,11 @@ class Ensemble:
         time_format : str, optional
             As in `from_frame`. None: numbers with units such as "days since 2000-01-01" are decoded, in any calendar of
             climate models.
+        missing : optional
+            As in `from_frame`. What the attributes ``_FillValue`` and ``missing_value`` name is missing as well. None: the
+            dataset of another `Ensemble` has been looked through already.
+        scale, offset : mapping of column to number, optional
+            As in `from_frame`.
 
         Returns
         -------
@@ -279,7 +318,10 @@ class Ensemble:
         seen = columns.get("observation")
         frame, names, found = cells.dataset_table(dataset, members, prediction, variables, seen, beside)
         unit = found if units is None else units
-        made = cls.from_frame(frame, members=names, covariates=beside, units=unit, time_format=time_format, **columns)
+        if missing is None and COLUMNS in dataset.attrs:
+            missing = NONE
+        made = cls.from_frame(frame, members=names, covariates=beside, units=unit, time_format=time_format, missing=missing,
+                              scale=scale, offset=offset, **columns)  # fmt: skip
         return made._with_marks(dataset, prediction)
 
     def _with_marks(self, dataset: xr.Dataset, prediction: str) -> Self:
@@ -289,6 +331,9 @@ class Ensemble:
             self.dataset["prediction"].attrs["trained"] = str(trained)
         if FOLD in dataset and dataset[FOLD].dims == ("obs",):
             self.dataset[FOLD] = ("obs", dataset[FOLD].values.astype(np.int64), dataset[FOLD].attrs)
+        for key in (CODES, CONVERTED):
+            if COLUMNS in dataset.attrs and key in dataset.attrs:
+                self.dataset.attrs.setdefault(key, dataset.attrs[key])
         return self
 
     # Contents --------------------------------------------------------------------------------------------------------
@@ -356,6 +401,18 @@ class Ensemble:
     def covariates(self) -> tuple[str, ...]:
         """Names of the covariates: columns that are no predictions, for models that look at them."""
         return tuple(self.dataset[COVARIATE_NAME].values.tolist()) if COVARIATE in self.dataset else ()
+
+    @property
+    def codes(self) -> Counts:
+        """Codes that were read as missing, with their counts, by column."""
+        kept: dict[str, list[list[float]]] = json.loads(self.dataset.attrs.get(CODES, "{}"))
+        return {name: {code: int(n) for code, n in pairs} for name, pairs in kept.items()}
+
+    @property
+    def converted(self) -> dict[str, tuple[float, float]]:
+        """Scale and offset of the columns that were converted when they were read."""
+        kept: dict[str, list[float]] = json.loads(self.dataset.attrs.get(CONVERTED, "{}"))
+        return {name: (a, b) for name, (a, b) in kept.items()}
 
     def labels(self, name: str) -> NDArray[np.str_] | None:
         """Return the labels (obs) of ``"site"`` or ``"group"``, ``""`` where missing; None if not given."""
@@ -507,6 +564,10 @@ class Ensemble:
             lines.append(("time", f"{first} to {last} ({self.columns['time']})"))
         if self.covariates:
             lines.append(("covariates", _with_gaps(self.covariates, self.dataset[COVARIATE].values)))
+        if self.codes:
+            lines.append(("missing", missing_words(self.codes)))
+        if self.converted:
+            lines.append(("converted", conversion_words(self.converted)))
         return lines
 
     def _title(self) -> str:
@@ -533,6 +594,32 @@ class Ensemble:
 
 def _given(**columns: str | None) -> dict[str, str]:
     return {role: name for role, name in columns.items() if name is not None}
+
+
+def _without_codes(
+    frame: pd.DataFrame,
+    measured: Mapping[str, NDArray[np.float64]],
+    covariates: Mapping[str, NDArray[np.float64]],
+    arrays: Mapping[str, NDArray[Any]],
+    given: Mapping[str, str],
+    missing: Missing,
+) -> Counts:
+    """Set codes that were named to NaN, in place, and refuse others."""
+    places = {given[role]: arrays[role] for role in ("lon", "lat") if role in given}
+    columns = {**measured, **covariates, **places}
+    kinds = dict.fromkeys(measured, "measured") | dict.fromkeys(covariates, "covariate")
+    kinds |= {given[role]: role for role in ("lon", "lat") if role in given}
+    counts = clear_codes(columns, missing, declared=frame.attrs.get(cells.DECLARED))
+    check_codes(columns, kinds, missing)
+    return counts
+
+
+def _note(dataset: xr.Dataset, codes: Counts, converted: Mapping[str, tuple[float, float]]) -> None:
+    """Keep what was done to the values, as JSON."""
+    if codes:
+        dataset.attrs[CODES] = json.dumps({name: list(each.items()) for name, each in codes.items()})
+    if converted:
+        dataset.attrs[CONVERTED] = json.dumps(converted)
 
 
 def _attrs_units(frame: pd.DataFrame, measured: list[str]) -> str | dict[str, str] | None:

@@ -13,6 +13,7 @@ from bayesens.checks import covariate_names
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.widths import columns_asked
+from bayesens.missing_codes import NONE
 
 __all__ = ["check_columns", "ensemble_beside", "model_columns"]
 
@@ -107,9 +108,11 @@ def ensemble_beside(members: pd.DataFrame, X: Any, asked: Sequence[str], **value
     beside = X[list(asked)].reset_index(drop=True) if asked else pd.DataFrame()
     names, kept = [str(name) for name in members], [str(name) for name in beside]
     table = pd.concat([members, beside], axis=1)
-    roles = {name: name for name in PLACES if name in kept}
+    roles: dict[str, Any] = {name: name for name in PLACES if name in kept}
     for role, column in values.items():
         if column is not None:
             roles[role] = next(each for each in (role, f"{role}_", f"{role}__") if each not in (*names, *kept))
             table[roles[role]] = np.asarray(column)
-    return Ensemble.from_frame(table, members=names, covariates=[name for name in kept if name not in PLACES], **roles)
+    covariates = [name for name in kept if name not in PLACES]
+    own = dict.fromkeys(names, NONE)  # what members predict holds no codes
+    return Ensemble.from_frame(table, members=names, covariates=covariates, missing=own, **roles)

@@ -23,6 +23,7 @@ from bayesens.rows import flat
 from bayesens.sampling import sample
 from bayesens.streaming import SufficientStatistics
 from bayesens.transforms import transform
+from bayesens.unit_checks import member_ranges, warn_units
 
 __all__ = [
     "MAX_LOG_LIKELIHOOD",
@@ -123,7 +124,7 @@ def fit(
     -----
     UserWarning
         If the fit has not converged, also where chains stay at one of several optima; if an approximation should not be
-        trusted.
+        trusted; if a member looks as if it were in another unit than the observation.
 
     Notes
     -----
@@ -148,6 +149,10 @@ def fit(
     _check_data(model, ensemble, log_likelihood)
     _check_origin(ensemble, allow_insample)
     ensemble.check_training()
+    if isinstance(ensemble, Ensemble) and getattr(model, "uses_members", True):
+        warn_units(
+            ensemble.prediction, ensemble.require_observation(), ensemble.members, ensemble.columns["observation"]
+        )
     data = _prepared(model, ensemble)
     face = data if hasattr(data, "check_training") else ensemble
     face.check_training(n_parameters=model.n_parameters(data))
@@ -473,8 +478,19 @@ def _describe(model: Any, ensemble: Ensemble | SufficientStatistics) -> dict[str
         "bayesens_options": options, "bayesens_members": _json(list(ensemble.members)),
         "model_digest": sha256(f"{type(model).__name__}{options}".encode()).hexdigest(),
         "data_digest": ensemble.digest, "units": ensemble.units, "point_estimate": 0,
-        "n_obs": ensemble.n_observed, "columns": _json(ensemble.columns),
+        "n_obs": ensemble.n_observed, "columns": _json(ensemble.columns), "member_range": _json(_ranges(ensemble)),
+        "converted": _json(ensemble.converted if isinstance(ensemble, Ensemble) else {}),
     }  # fmt: skip
+
+
+def _ranges(ensemble: Ensemble | SufficientStatistics) -> dict[str, list[float]]:
+    """Lowest and highest value of each member in the observed rows, for warnings of predictions."""
+    if isinstance(ensemble, SufficientStatistics):
+        return member_ranges(list(ensemble.facts.low[1:]), list(ensemble.facts.high[1:]), ensemble.members)
+    columns = ensemble.prediction[ensemble.observed].T
+    low, high = ([float(end(column, initial=start)) for column in columns] for end, start in
+                 ((np.fmin.reduce, np.inf), (np.fmax.reduce, -np.inf)))  # fmt: skip
+    return member_ranges(low, high, ensemble.members)
 
 
 def _data_groups(model: Any, ensemble: Ensemble) -> dict[str, xr.Dataset]:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesens import covariates
 from bayesens.covariates import Rows
 from bayesens.member_files import read_members, write_members
+from bayesens.missing_codes import Missing
 from bayesens.regions import Regions
 
 __all__ = ["FittedMembers", "Job", "MemberError", "entropy", "run", "seed_of"]
@@ -63,6 +64,7 @@ class FittedMembers:
         membership: pd.DataFrame | None = None,
         lon: ArrayLike | str | None = None,
         lat: ArrayLike | str | None = None,
+        missing: Missing = None,
     ) -> pd.DataFrame:
         """Predict rows of any place.
 
@@ -76,6 +78,8 @@ class FittedMembers:
             In place of labels: rows sum to one.
         lon, lat : array_like (row) or str, optional
             Degrees; needed where regions are blended.
+        missing : optional
+            Codes for missing values in the columns of `X`, as in `Ensemble.from_frame`.
 
         Returns
         -------
@@ -85,16 +89,17 @@ class FittedMembers:
         Raises
         ------
         KeyError, TypeError, ValueError
-            Columns that are not there, labels or places that are needed and not given.
+            Columns that are not there, labels or places that are needed and not given, values that look like codes for missing
+            ones.
         MemberError
         """
-        table, where = covariates.check_new(
-            X, self.covariates, self.products, self.regions, region=region, membership=membership, lon=lon, lat=lat
-        )
+        table, product, where = covariates.check_new(
+            X, self.covariates, self.products, self.regions, region=region, membership=membership, lon=lon, lat=lat,
+            missing=missing,
+        )  # fmt: skip
         weight = self.regions.weight(len(X), **where)
         found = {name: blended(fits, name, table, weight, self.regions.names, "") for name, fits in self.fits.items()}
-        found |= {name: covariates.numbers(X[name]) for name in self.products}
-        return pd.DataFrame(found, index=X.index)
+        return pd.DataFrame(found | product, index=X.index)
 
     def save(self, folder: str | Path, *, trusted: Iterable[str] = ()) -> None:
         """Write the members into a new or empty folder: skops for the estimators, JSON for the rest.

@@ -26,6 +26,7 @@ from bayesens.inference import check_given
 from bayesens.member_dependence import dependence
 from bayesens.member_fits import entropy
 from bayesens.members import Members
+from bayesens.missing_codes import NONE
 from bayesens.models import Climatology
 from bayesens.resample import why_none
 from bayesens.row_resampling import Resampling, resampling
@@ -216,11 +217,12 @@ def _scored(rows: xr.Dataset) -> Ensemble:
     names = rows["member"].values.tolist()
     frame = pd.DataFrame(rows["member_prediction"].values, columns=[f"m {name}" for name in names])
     frame["observation"] = rows["observation"].values
-    site = {"site": "site"} if "site" in rows.coords else {}
+    site: dict[str, Any] = {"site": "site"} if "site" in rows.coords else {}
     frame = frame.assign(**{name: rows[name].values for name in site})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the door has said it of the table itself
-        made = Ensemble.from_frame(frame, members=[f"m {name}" for name in names], observation="observation", **site)
+        made = Ensemble.from_frame(frame, members=[f"m {name}" for name in names], observation="observation",
+                                   missing=NONE, **site)  # fmt: skip
     return Ensemble(made.dataset.assign_coords(member=np.array(names)))
 
 

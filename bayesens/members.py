@@ -20,6 +20,7 @@ from bayesens.columns import listed
 from bayesens.covariates import Rows
 from bayesens.ensemble import Ensemble
 from bayesens.member_fits import FittedMembers, Job, MemberError, entropy, run, seed_of
+from bayesens.missing_codes import NONE, Missing
 from bayesens.regions import Regions
 
 __all__ = ["FittedMembers", "MemberError", "Members", "cross_fit"]
@@ -56,6 +57,8 @@ class Members:
     keep : iterable of str
         Columns of `X`, covariates of the members, that ensembles keep as covariates of their own, for models that look at
         them: ``BMA(bias_covariates=("elevation",))``.
+    missing : number, list of numbers, mapping of column to these, or "none", optional
+        Codes for missing values in `X`, `y` and `products`, as in `Ensemble.from_frame`.
 
     Attributes
     ----------
@@ -110,10 +113,11 @@ class Members:
         products: Iterable[str] | pd.DataFrame | None = None,
         units: str | None = None,
         keep: Iterable[str] = (),
+        missing: Missing = None,
     ) -> None:
         checked = covariates.check_estimators(estimators)
         roles = {"site": site, "group": group, "time": time, "lon": lon, "lat": lat}
-        rows = covariates.check_rows(X, y, roles, by=by, products=products, units=units or "")
+        rows = covariates.check_rows(X, y, roles, by=by, products=products, units=units or "", missing=missing)
         names = covariates.check_names([*checked, *rows.products])
         kept = covariates.check_kept(keep, rows, names)
         if blend is not None:
@@ -320,8 +324,8 @@ class Members:
         kept = self.rows.X[list(self.keep)].iloc[rows].reset_index(drop=True)
         table = pd.concat([labelled, pd.DataFrame(prediction[rows], columns=list(self.names)), kept], axis=1)
         made = Ensemble.from_frame(
-            table, members=self.names, covariates=self.keep, units=self.rows.units or None, **roles
-        )
+            table, members=self.names, covariates=self.keep, units=self.rows.units or None, missing=NONE, **roles
+        )  # the columns have passed their door
         dataset = made.dataset
         if trained:
             dataset["prediction"].attrs["trained"] = trained
@@ -357,6 +361,7 @@ def cross_fit(
     products: Iterable[str] | pd.DataFrame | None = None,
     units: str | None = None,
     keep: Iterable[str] = (),
+    missing: Missing = None,
     folds: int = 5,
     scheme: str | ArrayLike = "site",
     gap: Any = None,
@@ -370,7 +375,7 @@ def cross_fit(
     ----------
     estimators : mapping of str to regressor, or Members
         With `Members` nothing of X, y and their columns is given.
-    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep
+    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep, missing
         As in `Members`.
     folds : int
         Number of folds.
@@ -413,7 +418,7 @@ def cross_fit(
     'cross-fitted, 3 folds by site'
     """
     table = {"site": site, "group": group, "time": time, "by": by, "lon": lon, "lat": lat, "blend": blend,
-             "products": products, "units": units}  # fmt: skip
+             "products": products, "units": units, "missing": missing}  # fmt: skip
     if isinstance(estimators, Members):
         given = [name for name, value in ({"X": X, "y": y, "keep": keep or None} | table).items() if value is not None]
         if given:

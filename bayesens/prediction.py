@@ -28,6 +28,7 @@ from bayesens.inference import (
 from bayesens.likelihoods.widths import column_of
 from bayesens.predictive import Block, PosteriorMixture
 from bayesens.transforms import transform
+from bayesens.unit_checks import empty_words, warn_ranges
 
 __all__ = ["add", "distribution", "draw", "predict", "score"]
 
@@ -75,8 +76,8 @@ def predict(
     Warns
     -----
     UserWarning
-        For members that the table lacks, rows without any or without a covariate, and sites or groups that the fit has not
-        seen.
+        For members that the table lacks, that are empty, or far outside of the range that the fit has seen; rows without any
+        or without a covariate, and sites or groups that the fit has not seen.
 
     Examples
     --------
@@ -355,6 +356,7 @@ def _prepare(tree: xr.DataTree, new: Ensemble, model: Any, rows: np.ndarray | No
     ensemble = _with_members(new, tuple(json.loads(tree.attrs["bayesens_members"])), str(tree.attrs["units"]))
     posterior = tree["posterior"].to_dataset()
     _warn_rows(fitted, posterior, ensemble)
+    _warn_members(tree, fitted, ensemble, new)
     history = (tree["history"].to_dataset(),) if "history" in tree.children else ()
     if getattr(fitted, "needs_history", False) and not history:
         raise ValueError("The fit has no group 'history', which predictions at known sites and groups need: it was dropped "
@@ -416,6 +418,21 @@ def _warn_rows(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> None:
             shown = "" if labels is None else f" ({listed(sorted({str(s) for s in labels[new]}), limit=3)})"
             warn(f"{int(new.sum())} of {ensemble.n_obs} rows are at a {level} that the fit has not seen{shown}: "
                  f"they are predicted as a new {level}.")  # fmt: skip
+
+
+def _warn_members(tree: xr.DataTree, model: Any, ensemble: Ensemble, new: Ensemble) -> None:
+    """Warn of members without any value and of values that the fit knows nothing of, if the model looks at the member."""
+    if not getattr(model, "uses_members", True):
+        return
+    one = getattr(model, "member", None)
+    used = [name for name in ensemble.members if one is None or name == one]
+    values = ensemble.prediction[:, [ensemble.members.index(name) for name in used]]
+    empty = np.isnan(values).all(axis=0)
+    if not empty.all() and (
+        names := [name for name, void in zip(used, empty, strict=True) if void and name in new.members]
+    ):
+        warn(empty_words(names, ensemble.n_obs))
+    warn_ranges(values, used, json.loads(tree.attrs.get("member_range", "{}")))  # fits of before have none
 
 
 def _by_parts(prepared: _Prepared, functions: dict[str, _OfRows]) -> dict[str, np.ndarray]:

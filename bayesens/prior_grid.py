@@ -23,6 +23,7 @@ from bayesens.ensemble import Ensemble
 from bayesens.evaluation import paired_differences
 from bayesens.inference import RHAT, check_given, fit, model_of
 from bayesens.members import Members
+from bayesens.missing_codes import NONE
 from bayesens.power_scaling import importance_weights, smoothed_log_weights, weighted_moments
 from bayesens.priors import Prior
 from bayesens.psis import good_k
@@ -170,10 +171,10 @@ def _rows(held_out: xr.Dataset, table: Ensemble) -> Ensemble:
     made = xr.Dataset({"prediction": held_out["member_prediction"], "observation": held_out["observation"]})
     labels = {name: held_out[name] for name in ("site", "group", "time", "lon", "lat") if name in held_out.coords}
     made = made.drop_vars([name for name in made.coords if name != "member"]).assign_coords(labels)
-    roles = {name: name for name in ("observation", *labels)}
+    roles: dict[str, Any] = {name: name for name in ("observation", *labels)}
     if table.covariates:
         made["covariate"] = table.dataset["covariate"][held_out["obs"].values].drop_vars(list(labels))
-    return Ensemble.from_dataset(made, covariates=table.covariates, units=table.units or None, **roles)
+    return Ensemble.from_dataset(made, covariates=table.covariates, units=table.units or None, missing=NONE, **roles)
 
 
 # -------------------------------------------------------------------------------------------------------------- the grid

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from bayesens import checks, chunks
 from bayesens.collinear import constant, rounding
 from bayesens.columns import coded_labels, listed, numbers
+from bayesens.conversion import Conversion, convert
 from bayesens.ensemble import LABELS, Ensemble
 from bayesens.facts import Facts, check_training
+from bayesens.missing_codes import Missing, check_codes, clear_codes
 from bayesens.rowhash import row_hash
 from bayesens.rows import check_enough, check_level
 from bayesens.sufficient import Coded, Root, Tally
@@ -125,6 +127,9 @@ class SufficientStatistics:
         group: str | None = None,
         transform: str = "identity",
         units: str | Mapping[str, str] | None = None,
+        missing: Missing = None,
+        scale: Conversion = None,
+        offset: Conversion = None,
     ) -> SufficientStatistics:
         r"""Sum the rows of tables, one after the other.
 
@@ -133,7 +138,7 @@ class SufficientStatistics:
         frames : iterable of pandas.DataFrame
             A generator such as ``pandas.read_csv(path, chunksize=100_000)``, so that only one of them is in memory. Labels
             that look like numbers in some chunks only must be read as text: ``dtype={"station": str}``.
-        members, observation, site, group, units
+        members, observation, site, group, units, missing, scale, offset
             As in `Ensemble.from_frame`.
         transform : {"identity", "sqrt", "log"}
             That of the model to be fitted.
@@ -159,7 +164,7 @@ class SufficientStatistics:
         came: object = frames
         if isinstance(came, pd.DataFrame):
             raise TypeError("got one DataFrame; wanted an iterable of them: from_frames([frame])")
-        of_frame = _reader(members, observation, site, group, transform, units)
+        of_frame = _reader(members, observation, site, group, transform, units, missing, scale, offset)
         return _closed(chunks.merged(_each(frames, "chunk", of_frame), _merge), warn=True)
 
     @classmethod
@@ -173,6 +178,9 @@ class SufficientStatistics:
         group: str | None = None,
         transform: str = "identity",
         units: str | Mapping[str, str] | None = None,
+        missing: Missing = None,
+        scale: Conversion = None,
+        offset: Conversion = None,
         batch_rows: int = 131_072,
         progressbar: bool = True,
     ) -> SufficientStatistics:
@@ -183,7 +191,7 @@ class SufficientStatistics:
         path : str or path
             A file, or a folder with files of the same columns (also with hive partitions, ``year=2020/...``). Only the
             columns that are named are read.
-        members, observation, site, group, units
+        members, observation, site, group, units, missing, scale, offset
             As in `Ensemble.from_frame`.
         transform : {"identity", "sqrt", "log"}
             That of the model to be fitted.
@@ -214,7 +222,7 @@ class SufficientStatistics:
         3
         """
         names = checks.member_names(members)
-        of_frame = _reader(names, observation, site, group, transform, units)
+        of_frame = _reader(names, observation, site, group, transform, units, missing, scale, offset)
         wanted = {role: name for role, name in (("site", site), ("group", group)) if name is not None}
         frames = chunks.parquet_frames(
             path, [*names, observation], list(wanted.values()), batch_rows=batch_rows, progressbar=progressbar
@@ -232,6 +240,9 @@ class SufficientStatistics:
         group: str | None = None,
         transform: str = "identity",
         units: str | Mapping[str, str] | None = None,
+        missing: Missing = None,
+        scale: Conversion = None,
+        offset: Conversion = None,
     ) -> SufficientStatistics:
         """Sum the rows of a dask dataframe, partition by partition, and merge the sums in a tree.
 
@@ -240,7 +251,7 @@ class SufficientStatistics:
         frame : dask.dataframe.DataFrame
             Where it is computed is dask's affair: on threads here, or on the cluster of the current client. dask writes
             columns of Python objects as text (7.0, not 7): give numeric labels a numeric dtype.
-        members, observation, site, group, units
+        members, observation, site, group, units, missing, scale, offset
             As in `Ensemble.from_frame`.
         transform : {"identity", "sqrt", "log"}
             That of the model to be fitted.
@@ -263,7 +274,7 @@ class SufficientStatistics:
         >>> SufficientStatistics.from_dask(dd.from_pandas(table, npartitions=2), members=["a"], observation="y").n_obs
         3
         """
-        of_frame = _reader(members, observation, site, group, transform, units)
+        of_frame = _reader(members, observation, site, group, transform, units, missing, scale, offset)
         wanted = [*of_frame.members, *of_frame.columns.values()]
         return _closed(chunks.dask_merged(frame, wanted, partial(_of_partition, make=of_frame), _merge), warn=True)
 
@@ -397,6 +408,9 @@ class _Reader:
     columns: dict[str, str]
     transform: str
     units: str | Mapping[str, str] | None
+    missing: Missing = None
+    scale: Conversion = None
+    offset: Conversion = None
 
     def __call__(self, frame: Any) -> SufficientStatistics | None:
         if isinstance(frame, pd.DataFrame) and len(frame) == 0:
@@ -408,9 +422,13 @@ class _Reader:
             units = {name: units[name] for name in measured if name in units}
         unit = checks.common_units(units, measured, len(frame))
         labels = {role: coded_labels(frame[self.columns[role]]) for role in LABELS if role in self.columns}
+        values = {name: numbers(frame[name]) for name in measured}
+        clear_codes(values, self.missing)
+        check_codes(values, dict.fromkeys(values, "measured"), self.missing)
+        convert(values, self.scale, self.offset)
         return _sums(
-            np.stack([numbers(frame[name]) for name in self.members]).T,
-            numbers(frame[self.columns["observation"]]),
+            np.stack([values[name] for name in self.members]).T,
+            values[self.columns["observation"]],
             {role: (names, code) for role, (names, code, _) in labels.items()},
             {role: kind for role, (*_, kind) in labels.items()},
             self.members, self.columns, unit, self.transform,
@@ -418,12 +436,21 @@ class _Reader:
 
 
 def _reader(
-    members: Iterable[str], observation: str, site: str | None, group: str | None, transform: str, units: Any
+    members: Iterable[str],
+    observation: str,
+    site: str | None,
+    group: str | None,
+    transform: str,
+    units: Any,
+    missing: Missing,
+    scale: Conversion,
+    offset: Conversion,
 ) -> _Reader:
     given: Mapping[str, Any] = {"observation": observation, "site": site, "group": group}
     transform_of(transform)
     columns = {role: name for role, name in given.items() if name is not None or role == "observation"}
-    return _Reader(tuple(checks.member_names(members)), columns, transform, units)
+    held = missing if missing is None or isinstance(missing, str | Mapping | float | int) else list(missing)
+    return _Reader(tuple(checks.member_names(members)), columns, transform, units, held, scale, offset)
 
 
 def _of_ensemble(ensemble: Ensemble, *, transform: str) -> SufficientStatistics:

@@ -46,6 +46,7 @@ from bayesens.importance import permutation_importance
 from bayesens.inference import fit
 from bayesens.member_fits import FittedMembers
 from bayesens.members import Members, cross_fit
+from bayesens.missing_codes import missing_words
 from bayesens.options import options_to_json
 from bayesens.rungs import EM_RUNG, ladder
 from bayesens.steps import Steps
@@ -120,6 +121,8 @@ def run_study(
     table, models = study_data(asked), study_models(asked)
     if asked.map is not None:
         check_grid(asked, table, models)
+    if table.codes:
+        say(f"Read as missing: {missing_words(table.codes)}")
     folder = begin_folder(out)
     results = _results(asked, table, models, Steps(folder / STEPS, versions()), say, shown)
     say("Writing tables, figures and the report ...")

@@ -13,19 +13,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesens import models as families
-from bayesens.columns import listed, times
+from bayesens.columns import listed, numbers, times
+from bayesens.conversion import convert
 from bayesens.ensemble import Ensemble
 from bayesens.estimators import default_estimators
 from bayesens.files import read_table
 from bayesens.likelihoods.widths import columns_asked
 from bayesens.long_tables import model_and_value, widened
 from bayesens.members import Members
+from bayesens.missing_codes import NONE, OTHERS, Counts, Missing, check_codes, clear_codes
 from bayesens.scored_rows import season
 from bayesens.study_file import Study
 from bayesens.tables import as_table
 from bayesens.words import option_value
 
-__all__ = ["StudyData", "study_data", "study_models"]
+__all__ = ["StudyData", "plain_values", "study_data", "study_models"]
 
 FAMILY = {
     "bma": "BMA", "hbm": "HBM", "linear_pool": "LinearPool", "emos": "EMOS", "equal": "EqualWeights",
@@ -49,6 +51,8 @@ class StudyData:
         Labels beside site and group.
     by : tuple of str
         All labels that tables have groups of.
+    codes : dict of column to dict of code to count
+        Codes that were read as missing.
     """
 
     frame: pd.DataFrame
@@ -56,6 +60,7 @@ class StudyData:
     products: dict[str, NDArray[np.float64]]
     labels: dict[str, NDArray[Any]]
     by: tuple[str, ...]
+    codes: Counts
 
 
 def study_data(study: Study) -> StudyData:
@@ -79,6 +84,7 @@ def study_data(study: Study) -> StudyData:
     """
     frame = _read(study)
     _check_columns(study, frame)
+    frame, codes = _plain(study, frame)
     frame = _cut(study, _with_sums(study, frame))
     data, wanted = study.data, study.members
     roles = {role: getattr(data, role) for role in ("site", "group", "time", "lon", "lat")}
@@ -89,18 +95,18 @@ def study_data(study: Study) -> StudyData:
         _estimators(study), frame[[*wanted.covariates, *sums]], frame[data.observation], **given,
         by=None if wanted.by is None else frame[wanted.by], blend=wanted.blend, min_rows=wanted.min_rows,
         min_sites=wanted.min_sites, products=frame[list(wanted.columns)], units=data.units or None,
-        keep=data.covariates if wanted.train else (),
+        keep=data.covariates if wanted.train else (), missing=NONE,
     )  # fmt: skip
     columns = {role: name for role, name in roles.items() if name is not None} | {"observation": data.observation}
     source: Any = members
     if not wanted.train:
         source = Ensemble.from_frame(
-            frame, members=wanted.columns, covariates=data.covariates, units=data.units or None, **columns
+            frame, members=wanted.columns, covariates=data.covariates, units=data.units or None, missing=NONE, **columns
         )
     products = {
         name: frame[column].to_numpy(dtype=np.float64, na_value=np.nan) for name, column in study.products.items()
     }
-    return StudyData(frame, source, products, *_labels(study, frame))
+    return StudyData(frame, source, products, *_labels(study, frame), codes)
 
 
 def study_models(study: Study) -> dict[str, Any]:
@@ -187,6 +193,9 @@ def _named(study: Study) -> Iterator[tuple[str, str]]:
         if (name := getattr(study.data, role)) is not None:
             yield f"data.{role}", name
     yield from (("data.drop", name) for name in study.data.drop)
+    named = study.data.missing if isinstance(study.data.missing, dict) else {}
+    yield from (("data.missing", name) for name in named if name != OTHERS)
+    yield from ((f"data.{key}", name) for key in ("scale", "offset") for name in getattr(study.data, key))
     sums = {f"{name}_{days}d" for name, spans in study.members.sums.items() for days in spans}
     yield from (("data.covariates", name) for name in study.data.covariates if name not in sums)
     for key in ("columns", "covariates", "sums"):
@@ -197,6 +206,54 @@ def _named(study: Study) -> Iterator[tuple[str, str]]:
     yield from (("evaluation.by", name) for name in study.evaluation.by if name not in ("site", "group", "season"))
     if study.representativeness is not None:
         yield "representativeness.cell", study.representativeness.cell
+
+
+def _plain(study: Study, frame: pd.DataFrame) -> tuple[pd.DataFrame, Counts]:
+    """The table without codes for missing values, and in one unit."""
+    data, wanted = study.data, study.members
+    sums = {f"{name}_{days}d" for name, spans in wanted.sums.items() for days in spans}
+    kinds = {name: "covariate" for name in (*wanted.covariates, *wanted.sums, *data.covariates) if name not in sums}
+    kinds |= {name: role for role in ("lon", "lat") if (name := getattr(data, role)) is not None}
+    kinds |= dict.fromkeys([*wanted.columns, *study.products.values(), data.observation], "measured")
+    columns = {name: numbers(frame[name]) for name in kinds}
+    codes = plain_values(study, columns, kinds)
+    return frame.assign(**columns), codes
+
+
+def plain_values(study: Study, columns: dict[str, NDArray[np.float64]], kinds: dict[str, str]) -> Counts:
+    """Do to columns, in place, what the study says of codes for missing values and of units.
+
+    Parameters
+    ----------
+    study : Study
+    columns : dict of name to array (row)
+        Changed.
+    kinds : dict of name to {"measured", "covariate", "lon", "lat"}
+        As `check_codes` takes them.
+
+    Returns
+    -------
+    dict of column to dict of code to count
+        Codes that were read as missing.
+
+    Raises
+    ------
+    ValueError
+        Values that look like codes, which the study does not name.
+    """
+    data = study.data
+    missing: Missing = data.missing if data.missing != () else None
+    if isinstance(missing, dict):
+        missing = {name: code for name, code in missing.items() if name in columns or name == OTHERS}
+    codes = clear_codes(columns, missing)
+    try:
+        check_codes(columns, kinds, missing)
+    except ValueError as error:
+        raise ValueError(f"{error}; in a study: data.missing") from error
+    measured = {name: values for name, values in columns.items() if kinds[name] == "measured"}
+    scale, offset = ({k: v for k, v in each.items() if k in measured} for each in (data.scale, data.offset))
+    convert(measured, scale, offset)
+    return codes
 
 
 def _with_sums(study: Study, frame: pd.DataFrame) -> pd.DataFrame:

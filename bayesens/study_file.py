@@ -22,6 +22,8 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 # TOML arrays are lists, and one value is easily written without its brackets.
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+Code = float | tuple[float, ...] | Literal["none"]
+Codes = Annotated[Code | dict[str, Code], Field(union_mode="left_to_right")]
 KINDS = ("bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology")
 
 
@@ -72,6 +74,15 @@ class Data(Part):
         description='Of a table with one row a model and case: columns of their names and predictions, "model:value".',
     )
     units: str = Field("", description="Of observations, members and products alike, such as m3 m-3.")
+    missing: Codes = Field(
+        (),
+        description='Codes for missing values, such as [-9999], or {rf = [-9999], dem = "none"}: "none" where all are true.',
+    )
+    scale: dict[str, float] = Field(
+        default_factory=dict,
+        description="Columns in other units become value * scale + offset: {rf = 0.01} for percent.",
+    )
+    offset: dict[str, float] = Field(default_factory=dict, description="Likewise: {era5 = -273.15} for kelvin.")
     start: dt.date | None = Field(None, description="First day that is used, such as 2016-01-01.")
     end: dt.date | None = Field(None, description="Last day that is used.")
     drop: dict[str, list[Any]] = Field(

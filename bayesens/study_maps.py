@@ -19,8 +19,9 @@ from bayesens.files import read_table
 from bayesens.likelihoods.widths import columns_asked
 from bayesens.member_fits import FittedMembers
 from bayesens.members import Members
+from bayesens.missing_codes import NONE
 from bayesens.prediction import predict
-from bayesens.study_data import StudyData
+from bayesens.study_data import StudyData, plain_values
 from bayesens.study_file import Study
 
 __all__ = ["Maps", "check_grid", "study_maps"]
@@ -87,7 +88,7 @@ def study_maps(
     cells = grid.to_dataframe().reset_index()
     prediction = _members(study, table, cells, members)
     roles = {"group": asked.group, "lon": study.data.lon, "lat": study.data.lat}
-    named = {role: name for role, name in roles.items() if name is not None and name in cells}
+    named: dict[str, Any] = {role: name for role, name in roles.items() if name is not None and name in cells}
     beside = list(study.data.covariates)
     frame = prediction.assign(**{name: cells[name] for name in [*named.values(), *beside]})
     with warnings.catch_warnings():  # cells without covariates, and places that no fit has seen: what a map is about
@@ -97,6 +98,7 @@ def study_maps(
             members=[str(name) for name in prediction],
             covariates=beside,
             units=study.data.units or None,
+            missing=NONE,
             **named,
         )
         found = {name: predict(tree, rows, quantiles=QUANTILES) for name, tree in fits.items()}
@@ -159,13 +161,27 @@ def _grid(study: Study, table: StudyData, also: Sequence[str] = ()) -> xr.Datase
     needed = [*_of_members(study, table), *also]
     needed += [name for name in (asked.group, *asked.products, *study.data.covariates) if name is not None]
     check_known(needed, data.variables, kind="variable", where=f"the grid {asked.grid}")
-    needed += [name for name in (study.data.lon, study.data.lat) if name in data.variables]
+    needed += [name for name in (study.data.lon, study.data.lat) if name is not None and name in data.variables]
     (grid,) = xr.broadcast(data[list(dict.fromkeys(needed))])
     if len(grid.sizes) != 2:
         raise ValueError(
             f"the grid {asked.grid} has the dimensions {tuple(grid.sizes)}; wanted two: take one time of it"
         )
-    return grid
+    return _plain(study, table, grid)
+
+
+def _plain(study: Study, table: StudyData, grid: xr.Dataset) -> xr.Dataset:
+    """The grid without codes for missing values, and in the units of the table."""
+    source = table.source
+    measured = source.rows.products if isinstance(source, Members) else source.members
+    beside = source.rows.X.columns if isinstance(source, Members) else ()
+    kinds = dict.fromkeys([*beside, *study.data.covariates], "covariate")
+    kinds |= dict.fromkeys([*measured, *study.map.products], "measured")  # type: ignore[union-attr]
+    kinds = {str(name): kind for name, kind in kinds.items() if name in grid.data_vars}
+    columns = {name: np.array(grid[name].values, dtype=np.float64).reshape(-1) for name in kinds}
+    plain_values(study, columns, kinds)
+    shape = tuple(grid.sizes.values())
+    return grid.assign({name: (grid[name].dims, v.reshape(shape), grid[name].attrs) for name, v in columns.items()})
 
 
 def _of_members(study: Study, table: StudyData) -> list[str]:
@@ -181,8 +197,8 @@ def _members(study: Study, table: StudyData, cells: pd.DataFrame, fitted: Fitted
     if fitted is None:
         return cells[list(table.source.members)].astype(float)  # type: ignore[union-attr]
     if study.members.blend:
-        return fitted.predict(cells, lon=cells[str(study.data.lon)], lat=cells[str(study.data.lat)])
-    return fitted.predict(cells, region=cells[study.members.by] if study.members.by else None)
+        return fitted.predict(cells, lon=cells[str(study.data.lon)], lat=cells[str(study.data.lat)], missing=NONE)
+    return fitted.predict(cells, region=cells[study.members.by] if study.members.by else None, missing=NONE)
 
 
 def _on_grid(prediction: xr.Dataset, grid: xr.Dataset) -> xr.Dataset:

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bayesens.columns import listed, times
+from bayesens.columns import listed, numbers, times
 from bayesens.long_tables import long_columns, model_and_value, widened
+from bayesens.missing_codes import Missing, check_codes, clear_codes
 from bayesens.study_file import Study
 
 __all__ = ["study_template"]
@@ -68,7 +69,9 @@ EXAMPLES = {
 }  # fmt: skip
 
 
-def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str, Any] | None = None) -> str:
+def study_template(
+    frame: pd.DataFrame, table: str | Path, *, given: Mapping[str, Any] | None = None, missing: Missing = None
+) -> str:
     """Write a study file for a table, every key with its comment.
 
     Parameters
@@ -80,6 +83,9 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
     given : mapping, optional
         Columns that need no guess: ``observation``, ``site``, ``group``, ``time``, ``lon``, ``lat``, and ``members``, a list; and
         how the table is read: ``time_format``, ``decimal``, ``long``.
+        Columns that need no guess: ``observation``, ``site``, ``group``, ``time``, ``lon``, ``lat``, and ``members``, a list.
+    missing : optional
+        Codes for missing values, as in `Ensemble.from_frame`; they go into the file.
 
     Returns
     -------
@@ -92,6 +98,8 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
     ValueError
         No column looks like the observation or the site, or one that is given is not there; a long table, where ``long`` is
         not given; times that have two readings.
+        No column looks like the observation or the site, one that is given is not there, or values look like codes for missing
+        ones.
 
     Examples
     --------
@@ -104,11 +112,15 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
     frame, models = _one_row_a_case(frame, given or {})
     roles = _roles(frame, dict(given or {}))
     _check_times(frame, roles, reading.get("time_format"))
+    frame = _without_codes(frame, roles, missing)
     members = models or list((given or {}).get("members") or _members(frame, roles))
     rest = [str(name) for name in frame.select_dtypes("number") if name not in {*roles.values(), *members}]
     values: dict[str, dict[str, Any]] = {
         "study": {"title": f"Combining predictions of {roles['observation']}"},
-        "data": {"table": str(table)} | roles | reading,
+        "data": {"table": str(table)}
+        | roles
+        | reading
+        | ({} if missing is None else {"missing": _plain_codes(missing)}),
         "members": {"columns": members} if members else {"train": ["rf", "mlr", "svr", "xgb"], "covariates": rest},
         "evaluation": {"estimands": ["site"]},
     }
@@ -150,6 +162,27 @@ def _check_times(frame: pd.DataFrame, roles: Mapping[str, str], time_format: str
     """Ask now for a format that the study would ask for."""
     if "time" in roles:
         times(frame[roles["time"]], time_format)
+
+
+def _without_codes(frame: pd.DataFrame, roles: Mapping[str, str], missing: Missing) -> pd.DataFrame:
+    """The table as a study will see it: a code in a member would hide that it is one."""
+    role_of = {name: role for role, name in roles.items()}
+    names = [
+        str(name) for name in frame.select_dtypes("number") if role_of.get(str(name)) not in ("site", "group", "time")
+    ]
+    kinds = {name: role_of.get(name, "covariate").replace("observation", "measured") for name in names}
+    columns = {name: numbers(frame[name]) for name in names}
+    clear_codes(columns, missing)
+    check_codes(columns, kinds, missing)
+    return frame.assign(**columns)
+
+
+def _plain_codes(missing: Any) -> Any:
+    """Codes as a study file takes them."""
+    if isinstance(missing, Mapping):
+        every = {name: _plain_codes(codes) for name, codes in missing.items()}
+        return every["*"] if set(every) == {"*"} else every
+    return missing if isinstance(missing, str) else (np.atleast_1d(missing).tolist() or "none")
 
 
 def _roles(frame: pd.DataFrame, given: dict[str, Any]) -> dict[str, str]:

@@ -157,6 +157,7 @@ class Climatology:
 
     choices: ClassVar[dict[str, tuple[str, ...]]] = {"transform": ("identity", "sqrt", "log")}
     levels: ClassVar[tuple[str, ...]] = ("group", "site")
+    uses_members: ClassVar[bool] = False  # what is wrong with them is no matter here
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -64,7 +64,7 @@ def test_rows_are_those_that_were_observed_with_all_that_tables_need(ensemble):
                      **QUICK)  # fmt: skip
     rows = found.rows
     assert (rows["obs"].values == np.flatnonzero(ensemble.observed)).all()
-    assert set(found.predictions) == set(MODELS)
+    assert set(found.predictions) == {*MODELS, "RF, corrected"}
     assert found.predictions["BMA"].sizes["obs"] == ensemble.n_obs
     assert found.predictions["BMA"]["mean"].notnull().all()
     np.testing.assert_array_equal(rows["member_prediction"].values, ensemble.prediction[ensemble.observed])
@@ -76,7 +76,7 @@ def test_rows_are_those_that_were_observed_with_all_that_tables_need(ensemble):
     assert (below[inside] > 0.5).all()
     assert (below[~inside] <= 0.5).all()
     table = score_table(rows, by=["group", "half"])
-    assert set(table["model"]) == {"BMA", "Equal", "RF"}
+    assert set(table["model"]) == {"BMA", "Equal", "RF", "RF, corrected"}
     error = np.abs(rows["prediction"].sel(model="RF").values - rows["observation"].values)
     low, high = rows["twcrps"].attrs["lower"], rows["twcrps"].attrs["upper"]
     clipped = np.abs(

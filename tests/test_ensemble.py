@@ -554,9 +554,10 @@ def tables(draw):
 
 
 def quiet(frame, members, **columns):
+    """Drawn values are true ones, also where they are -99999."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return Ensemble.from_frame(frame, members=members, **columns)
+        return Ensemble.from_frame(frame, members=members, missing="none", **columns)
 
 
 @settings(max_examples=60, deadline=None)

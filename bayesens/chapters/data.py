@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayesens.chapters.chapter import Chapter, Drawing, Sheet, figure
 from bayesens.ensemble import Ensemble
+from bayesens.missing_codes import missing_words
 from bayesens.splits import ESTIMANDS
 from bayesens.study_results import StudyResults
 
@@ -48,6 +49,8 @@ def data(results: StudyResults) -> Chapter:
         if trained else "The members' predictions were made elsewhere, and are taken to have been made without these "
                         "observations."
     ))  # fmt: skip
+    if results.data.codes:
+        parts.append(f"Read as missing: {missing_words(results.data.codes)}.")
     table = _stations(ensemble)
     parts.append(Sheet("stations", table, "Stations and observations by group.", shown=_by_group(table), digits=3))
     if {"lon", "lat"} <= set(ensemble.dataset.coords):

@@ -137,7 +137,9 @@ CASES = {
     "bma_auto_1m": Case("BMA auto", fit("BMA", bma_ensemble, method="auto"), 1_000_000),
     "bma_nuts_10k": Case("BMA NUTS", fit("BMA", bma_ensemble, method="nuts"), 10_000, 3),
     "bma_naive_10k": Case("BMA as pm.NormalMixture", naive("BMA", bma_ensemble, correction="joint"), 10_000, limit=300),
-    "bma_naive_100k": Case("BMA as pm.NormalMixture", naive("BMA", bma_ensemble, correction="joint"), 100_000, limit=300),
+    "bma_naive_100k": Case(
+        "BMA as pm.NormalMixture", naive("BMA", bma_ensemble, correction="joint"), 100_000, limit=300
+    ),
     "em_18k": Case("BMA EM, 8 members", fit("BMA", correlated_ensemble, method="em"), 18_000, 3),
     "em_18k_one": Case(
         "BMA EM, 8 members, one start", fit("BMA", correlated_ensemble, method="em", starts=0), 18_000, 5
