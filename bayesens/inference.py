@@ -13,6 +13,8 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bayesens import models
+from bayesens.arguments import check_fit_call
+from bayesens.arithmetic import plain_arithmetic
 from bayesens.checks import warn
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
@@ -47,6 +49,7 @@ RHAT, ESS = 1.01, 400.0
 DIVERGING = 0.002
 
 
+@plain_arithmetic
 def fit(
     model: Any,
     ensemble: Ensemble | SufficientStatistics,
@@ -142,6 +145,7 @@ def fit(
     >>> round(float(tree["posterior"]["sigma"].squeeze()), 3)
     0.616
     """
+    check_fit_call(model, ensemble)
     _check_arguments(method, select, draws, tune, chains, target_accept)
     powers = _checked_powers(method, likelihood_power, prior_power, log_likelihood)
     begin = time.perf_counter()
