@@ -135,6 +135,11 @@ def fit(
     members' ``weight``. Where there are several of standing (a thousandth of the evidence, or 8 below the best log density)
     there are also their ``share`` of the draws and ``sample_stats["mode"]``, the number of the one that each draw belongs to.
 
+    ArviZ takes the tree as it is: `arviz.summary`, `arviz.loo`, `arviz.plot_forest`. What checks predictions against the
+    observations, such as `arviz.loo_pit`, `arviz.plot_loo_pit` and `arviz.plot_ppc_dist`, needs draws of every row beside:
+    ``be.add(tree, ensemble, "posterior_predictive")`` returns the tree with them. A fit by EM has one draw, and nothing for
+    `arviz.loo`.
+
     Examples
     --------
     >>> import pandas as pd

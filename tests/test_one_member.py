@@ -69,7 +69,7 @@ def test_what_takes_weights_takes_those_that_do_not_vary():
     assert np.isfinite(table[["prior", "likelihood"]].to_numpy()).all()
     assert np.isfinite(be.loo(tree, rows, progressbar=False).elpd)
     assert np.isfinite(
-        be.sensitivity.prior_predictive(be.BMA(**FLAT), rows, draws=50, random_seed=1)["relative_sd"]
+        be.sensitivity.prior_predictive(be.BMA(**FLAT), rows, draws=100, random_seed=1)["relative_sd"]
     ).all()
     regressor = be.EnsembleRegressor({"one": _Mean()}, method="auto", draws=100, random_state=1)
     x = np.random.default_rng(1).normal(size=(80, 1))

@@ -163,7 +163,7 @@ class TestPredictions:
         np.testing.assert_array_equal(ax.lines[0].get_xydata(), wanted.lines[0].get_xydata())
         assert named(ax)[-1] == "observation"
         with pytest.raises(
-            ValueError, match="8 stations, and one panel shows one; draw them by be.plots.intervals_by_station"
+            ValueError, match=r"8 stations, and one panel shows one; draw them by be.plots.intervals_by_station"
         ):
             plots.intervals(be.predict(fit, ensemble), ensemble)
         with pytest.raises(ValueError, match="the prediction has 30 rows and the ensemble 240"):
@@ -190,9 +190,6 @@ class TestPredictions:
             ValueError, match=r"no lon and no lat; name the columns in Ensemble.from_frame: lon=..., lat=..."
         ):
             plots.stations(bare)
-
-
-FIGURES = [name for name in plots.__all__ if name not in ("coverage_by_class",)]
 
 
 @pytest.mark.parametrize("name", plots.__all__)

@@ -1,15 +1,77 @@
 """Fits in processes that were forked off after a fit, and under settings of the environment that others need."""
 
+import json
 import os
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
+import pytensor
 import pytest
 
-DATA = """
-import sys, warnings
-import numpy as np, pandas as pd
 import bayesens as be
+
+FORKS = hasattr(os, "fork")
+FLAT = {"site": False, "group": False}
+
+# Each part has a limit of its own: a child that hangs is an answer that lacks, and no test that never ends.
+FORKED = """
+import json, multiprocessing as mp, threading
+import bayesens as be
+from tests.test_processes import FLAT, rows, weight
+
+context, found = mp.get_context("fork"), {}
+
+def answer(function, *arguments):
+    pool = context.Pool(1)
+    try:
+        return pool.apply_async(function, arguments).get(timeout=100)
+    except mp.TimeoutError:
+        return "hangs"
+    finally:
+        pool.terminate()
+
+def of_process(target, *arguments):
+    queue = context.Queue()
+    child = context.Process(target=target, args=(queue, *arguments))
+    child.start()
+    try:
+        return queue.get(timeout=100)
+    except Exception:
+        child.kill()
+        return "hangs"
+    finally:
+        child.join(20)
+
+for method in ("laplace", "nuts", "em"):
+    found[method] = [weight(method), answer(weight, method)]
+
+def nested(queue):
+    weight("em")
+    queue.put(of_process(lambda inner: inner.put(weight("laplace"))))
+found["grandchild"] = [found["laplace"][0], of_process(nested)]
+
+from bayesens.target import _POOL
+held, done = threading.Event(), threading.Event()
+def hold():
+    with _POOL.lock:
+        held.set()
+        done.wait(200)
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+found["lock"] = [found["laplace"][0], answer(weight, "laplace")]
+done.set()
+
+def folds():
+    rows_held_out = be.compare({"a": be.EqualWeights(**FLAT)}, rows(), estimand="site", folds=2, method="em", workers=2,
+                               progressbar=False)
+    return float(rows_held_out["crps"].mean())
+found["workers"] = [folds(), of_process(lambda queue: queue.put(folds()))]
+found["parent"] = [found["laplace"][0], weight("laplace")]
+print("FOUND", json.dumps(found), flush=True)
+"""
+
 
 def rows(seed=0, n=120):
     rng = np.random.default_rng(seed)
@@ -18,117 +80,71 @@ def rows(seed=0, n=120):
     frame["site"] = np.arange(n) // 20
     return be.Ensemble.from_frame(frame, members=["rf", "svr"], observation="sm", site="site")
 
-FLAT = {"site": False, "group": False}
-def weight(model=None, **options):
-    tree = be.fit(model or be.BMA(**FLAT), rows(), random_seed=1, progressbar=False, **options)
-    return tree["posterior"]["weight"].mean(("chain", "draw")).values.round(3).tolist()
-"""
-FORKS = hasattr(os, "fork")
+
+def weight(method, model=None, **options):
+    tree = be.fit(
+        model or be.BMA(**FLAT), rows(), method=method, random_seed=1, draws=100, progressbar=False, **options
+    )
+    return tree["posterior"]["weight"].mean(("chain", "draw")).values.round(6).tolist()
 
 
-def answer(code, timeout=240, **environment):
-    """Run code in a new process; its last line, and its standard error where it failed."""
-    done = subprocess.run(
-        [sys.executable, "-c", DATA + code], capture_output=True, text=True, check=False, timeout=timeout,
-        env=os.environ | environment,
+def ran(code, timeout=500, **environment):
+    """Run code in a new process, from the folder of the tests' own."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False, timeout=timeout,
+        env=os.environ | environment, cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
     )  # fmt: skip
-    return done.returncode, done.stdout.strip(), done.stderr.strip()
 
 
-@pytest.mark.skipif(not FORKS, reason="this system does not fork")
-@pytest.mark.parametrize("method", ["auto", "nuts", "em"])
-def test_children_forked_after_a_fit_give_the_fit_of_the_parent(method):
-    code = f"""
-import multiprocessing as mp
-def child(_): return weight(method={method!r}, draws=100)
-if __name__ == "__main__":
-    parent = weight(method={method!r}, draws=100)
-    with mp.get_context("fork").Pool(2) as pool:
-        found = pool.map_async(child, [1, 2]).get(timeout=120)
-    print(found == [parent, parent], flush=True)
-"""
-    assert answer(code)[:2] == (0, "True")
+@pytest.fixture(scope="module")
+def forked():
+    if not FORKS:
+        pytest.skip("this system does not fork")
+    done = ran(FORKED)
+    assert "FOUND" in done.stdout, done.stderr
+    return json.loads(done.stdout.split("FOUND", 1)[1])
 
 
-@pytest.mark.skipif(not FORKS, reason="this system does not fork")
-def test_a_grandchild_predicts_and_the_parent_goes_on():
-    code = """
-import multiprocessing as mp
-tree = be.fit(be.HBM(site=False), rows(), random_seed=1, draws=100, progressbar=False)
-def mean(): return float(be.predict(tree, rows(1))["mean"].mean())
-def nested(queue):
-    mean()
-    inner = mp.get_context("fork").Process(target=lambda: queue.put(mean()))
-    inner.start(); inner.join(60)
-parent = mean()
-queue = mp.get_context("fork").Queue()
-child = mp.get_context("fork").Process(target=nested, args=(queue,))
-child.start()
-print(queue.get(timeout=120) == parent == mean(), flush=True)
-child.join(60)
-"""
-    assert answer(code)[:2] == (0, "True")
+@pytest.mark.parametrize("what", ["laplace", "nuts", "em", "grandchild", "lock", "workers", "parent"])
+def test_a_child_forked_after_a_fit_gives_what_its_parent_gives(forked, what):
+    """After threads, after a lock that another thread holds, after processes of the parent's own."""
+    parent, child = forked[what]
+    assert child == parent
 
 
-@pytest.mark.skipif(not FORKS, reason="this system does not fork")
-def test_a_lock_held_at_the_fork_is_free_in_the_child():
-    code = """
-import multiprocessing as mp, threading
-first = weight(draws=100)
-from bayesens.target import _POOL
-held, done = threading.Event(), threading.Event()
-def hold():
-    with _POOL.lock:
-        held.set(); done.wait(60)
-threading.Thread(target=hold, daemon=True).start()
-held.wait()
-pool = mp.get_context("fork").Pool(1)
-print(pool.apply_async(weight, (), {"draws": 100}).get(timeout=120) == first, flush=True)
-done.set(); pool.terminate()
-"""
-    assert answer(code)[:2] == (0, "True")
+@pytest.mark.filterwarnings("ignore:The approximation around:UserWarning", "ignore:The fit has not:UserWarning")
+@pytest.mark.parametrize(
+    "model", [be.BMA(**FLAT), be.LinearPool(**FLAT), be.EqualWeights(**FLAT)], ids=lambda m: type(m).__name__
+)
+def test_single_precision_asked_of_pytensor_changes_no_fit(model):
+    plain = weight("laplace", model)
+    with pytensor.config.change_flags(floatX="float32"):
+        assert weight("laplace", model) == plain
 
 
-@pytest.mark.skipif(not FORKS, reason="this system does not fork")
-def test_a_child_may_share_out_folds_as_its_parent_did():
-    code = """
-import multiprocessing as mp
-def scores(): return be.compare({"a": be.EqualWeights(**FLAT)}, rows(), estimand="site", folds=2, method="em", workers=2,
-                                progressbar=False)["crps"].values.mean().round(6)
-def put(queue): queue.put(scores())
-parent = scores()
-queue = mp.get_context("fork").Queue()
-child = mp.get_context("fork").Process(target=put, args=(queue,))
-child.start()
-print(queue.get(timeout=150) == parent, flush=True)
-child.join(60)
-"""
-    assert answer(code)[:2] == (0, "True")
+@pytest.mark.filterwarnings("ignore:The fit has not:UserWarning")
+@pytest.mark.parametrize("model", [be.HBM(site=False), be.EMOS(), be.Climatology(), be.BMA(**FLAT, correction="joint")],
+                         ids=lambda m: type(m).__name__)  # fmt: skip
+def test_single_precision_leaves_variables_and_prior_draws_alone(model):
+    options = {"random_seed": 1, "draws": 100}
+    plain = be.fit(model, rows(), progressbar=False, **options)
+    prior = be.sensitivity.prior_predictive(model, rows(), **options)
+    with pytensor.config.change_flags(floatX="float32"):
+        again = be.fit(model, rows(), progressbar=False, **options)
+        assert again["posterior"].to_dataset().equals(plain["posterior"].to_dataset())
+        assert be.sensitivity.prior_predictive(model, rows(), **options).equals(prior)
 
 
-@pytest.mark.parametrize("method", ["laplace", "nuts"])
-def test_single_precision_asked_of_pytensor_changes_no_fit(method):
-    code = f"print(weight(method={method!r}, draws=100), weight(be.BMA(weights='equal', **FLAT), draws=100))"
-    plain, single = answer(code), answer(code, PYTENSOR_FLAGS="floatX=float32")
-    assert single[0] == 0, single[2]
-    assert single[1] == plain[1]
-
-
-def test_single_precision_asked_of_pytensor_leaves_prior_draws_alone():
-    code = """
-found = be.sensitivity.prior_predictive(be.HBM(site=False), rows(), draws=50, random_seed=1)
-print(found["relative_sd"].values.mean().round(6))
-"""
-    plain, single = answer(code), answer(code, PYTENSOR_FLAGS="floatX=float32")
-    assert single[0] == 0, single[2]
-    assert single[1] == plain[1]
+def test_single_precision_asked_of_pytensor_by_the_environment():
+    code = "from tests.test_processes import weight; print(weight('laplace'))"
+    done = ran(code, PYTENSOR_FLAGS="floatX=float32")
+    assert done.stdout.strip() == str(weight("laplace")), done.stderr
 
 
 def test_without_compilation_there_is_one_sentence():
-    code, out, error = answer("weight(method='em')", NUMBA_DISABLE_JIT="1")
-    assert code != 0
-    assert out == ""
-    said = error.splitlines()[-1]
+    done = ran("from tests.test_processes import weight; weight('em')", NUMBA_DISABLE_JIT="1")
+    assert done.returncode != 0
+    said = done.stderr.strip().splitlines()[-1]
     assert said.startswith("OSError: NUMBA_DISABLE_JIT is set")
     assert said.endswith("start Python again")
 
@@ -144,41 +160,41 @@ def test_without_compilation_the_command_line_says_the_same(tmp_path):
     assert "Error: NUMBA_DISABLE_JIT is set" in done.stderr
 
 
-@pytest.mark.parametrize("model", ["BMA", "HBM", "LinearPool", "EMOS", "EqualWeights", "SingleMember", "Climatology"])
-def test_settings_of_floating_point_errors_change_nothing(model):
-    code = f"""
-model = be.{model}()
-def all_of_it(method):
+def everything(model, method):
+    """Numbers of all that is done with a fit."""
     tree = be.fit(model, rows(), method=method, random_seed=1, draws=100, progressbar=False)
-    found = [be.predict(tree, rows(2))["quantile_value"].values.sum(), be.score(tree, rows(2))["log_score"].values.sum()]
-    found += [be.draw(tree, rows(2), size=10, random_seed=1).values.sum()]
-    if method != "em":
-        found += [be.loo(tree, rows(), progressbar=False).elpd]
-        found += [be.add(tree, rows(), "posterior_predictive", random_seed=1)["posterior_predictive"]["y"].values.sum()]
-    return np.array(found)
-warnings.simplefilter("ignore", UserWarning)
-methods = ["auto"] if {model!r} == "HBM" else ["auto", "em"]
-if {model!r} in ("Climatology", "EMOS"): methods = ["auto"]
-plain = [all_of_it(method) for method in methods]
-before = np.seterr(all="raise")
-again = [all_of_it(method) for method in methods]
-print(all((a == b).all() for a, b in zip(plain, again)), np.geterr() == dict.fromkeys(before, "raise"))
-"""
-    code, out, error = answer(code)
-    assert (code, out) == (0, "True True"), error
+    new = rows(2)
+    found = [be.predict(tree, new)["quantile_value"].values.sum(), be.score(tree, new)["log_score"].values.sum()]
+    found += [be.draw(tree, new, size=10, random_seed=1).values.sum()]
+    found += [be.add(tree, rows(), "posterior_predictive", random_seed=1)["posterior_predictive"]["y"].values.sum()]
+    return found if method == "em" else [*found, be.loo(tree, rows(), progressbar=False).elpd]
 
 
+MODELS = [getattr(be.models, name)() for name in be.models.__all__]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("method", ["auto", "em"])
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
+def test_settings_of_floating_point_errors_change_nothing(model, method):
+    if method == "em" and not hasattr(model, "em"):
+        pytest.skip("this model has no fit by EM")
+    plain = everything(model, method)
+    with np.errstate(all="raise"):
+        assert everything(model, method) == plain
+        assert set(np.geterr().values()) == {"raise"}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_settings_of_floating_point_errors_let_folds_and_tables_be():
-    code = """
-warnings.simplefilter("ignore", UserWarning)
-np.seterr(all="raise")
-found = be.compare([be.BMA(), be.Climatology()], rows(), estimand="site", folds=3, method="em", draws=100, random_seed=1,
-                   progressbar=False)
-tables = be.score_table(found, replicates=50, random_seed=1), be.paired_differences(found, "BMA", replicates=50, random_seed=1)
-print(len(tables[0]), bool(np.isfinite(be.dependence(rows(), random_seed=1)["mean_correlation"]).all()))
-be.sensitivity.power_scaling(be.fit(be.BMA(**FLAT), rows(), random_seed=1, progressbar=False))
-import matplotlib; matplotlib.use("Agg")
-be.plots.scores(found); be.plots.pit(found, model="BMA"); be.plots.differences(found)
-"""
-    code, out, error = answer(code)
-    assert (code, out) == (0, "2 True"), error
+    def found():
+        held_out = be.compare([be.BMA(), be.Climatology()], rows(), estimand="site", folds=3, method="em", draws=100,
+                              random_seed=1, progressbar=False)  # fmt: skip
+        tables = [be.score_table(held_out, replicates=50, random_seed=1)["crps"].sum(),
+                  be.paired_differences(held_out, "BMA", replicates=50, random_seed=1)["difference"].sum(),
+                  be.coverage_table(held_out)["coverage"].sum()]  # fmt: skip
+        return [*tables, float(be.dependence(rows(), random_seed=1)["mean_correlation"].sum())]
+
+    plain = found()
+    with np.errstate(all="raise"):
+        assert found() == plain
