@@ -204,14 +204,18 @@ def test_what_a_figure_cannot_draw_is_named(name, what, fit, rows, ensemble):
         "ensemble": ensemble,
         "dataset": xr.Dataset(),
     }[what]
-    options = {"by": "group", "model": "BMA"} if name == "coverage_by_class" else {}
+    options = {
+        "coverage_by_class": {"by": "group", "model": "BMA"},
+        "intervals_by_station": {"ensemble": ensemble},
+    }.get(name, {})
     try:
         getattr(plots, name)(thing, **options)
     except (TypeError, ValueError, KeyError) as error:
         text = str(error)
-        assert any(word in text for word in ("wanted", "give", "no rung", "select", "name it", "needs the groups")), (
-            text
-        )
+        assert any(
+            word in text
+            for word in ("wanted", "give", "no rung", "select", "name it", "needs the groups", "predict with")
+        ), text
         assert "argument" not in text
         assert "unsupported" not in text
 

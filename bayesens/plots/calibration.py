@@ -14,7 +14,7 @@ from bayesens.checks import check_known
 from bayesens.coverage import coverage_table
 from bayesens.ensemble import Ensemble
 from bayesens.plots.axes import COLOR, INK, bare_axes, look, quantile_rows, with_legend
-from bayesens.plots.given import by_name, check_table, dataset_of, is_rows, one_model
+from bayesens.plots.given import by_name, check_table, dataset_of, is_rows, numbers_of, one_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,9 +62,9 @@ def pit(
 
     if is_rows(values):
         values = one_model(values, model)
-    if isinstance(values, xr.Dataset | xr.DataTree):
+    if isinstance(values, xr.Dataset):
         values = dataset_of(values, "pit", "be.score(fit, ensemble)")["pit"]
-    u = np.asarray(values, float).ravel()
+    u = numbers_of(values, "PIT values, or what be.score(fit, ensemble) returns").ravel()
     u = u[~np.isnan(u)]
     if not len(u) or u.min() < 0 or u.max() > 1:
         span = f"from {u.min():.3g} to {u.max():.3g}" if len(u) else "none"

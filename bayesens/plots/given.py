@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesens.checks import check_known
 
-__all__ = ["by_name", "check_fit", "check_result", "check_table", "dataset_of", "is_rows", "one_model", "posterior_of"]
+__all__ = [
+    "by_name",
+    "check_fit",
+    "check_result",
+    "check_table",
+    "dataset_of",
+    "is_rows",
+    "numbers_of",
+    "one_model",
+    "posterior_of",
+]
 
 
 def posterior_of(given: Any, where: str = "") -> xr.Dataset:
@@ -34,7 +46,7 @@ def posterior_of(given: Any, where: str = "") -> xr.Dataset:
     if isinstance(given, xr.DataTree):
         given = given["posterior"] if "posterior" in given.children else given
         return given.to_dataset()
-    if not isinstance(given, xr.Dataset):
+    if not isinstance(given, xr.Dataset) or "obs" in given.dims:  # scores and predictions are on rows
         raise TypeError(
             f"got {_what(given)}{where}; wanted a fit, its posterior, or a mapping of names to these: {{'BMA': fit}}"
         )
@@ -113,6 +125,29 @@ def dataset_of(given: Any, variable: str, made_by: str, where: str = "") -> xr.D
     if not isinstance(given, xr.Dataset) or variable not in given:
         raise TypeError(f"got {_what(given)}{where}; wanted what {made_by} returns")
     return given
+
+
+def numbers_of(values: Any, wanted: str) -> NDArray[np.float64]:
+    """Values as an array of numbers.
+
+    Raises
+    ------
+    TypeError
+        What holds no numbers.
+
+    Examples
+    --------
+    >>> numbers_of("0.5", "probabilities")
+    Traceback (most recent call last):
+    ...
+    TypeError: got a str; wanted probabilities
+    """
+    try:
+        if isinstance(values, str | xr.Dataset | xr.DataTree):
+            raise TypeError
+        return np.asarray(values, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"got {_what(values)}; wanted {wanted}") from None
 
 
 def check_fit(tree: Any) -> None:

@@ -133,7 +133,9 @@ def source_biases(posterior: Posterior, *, units: str = "", ax: Axes | None = No
     """
     posterior = posterior_of(posterior)
     if "bias_group" not in posterior:
-        raise ValueError(f"the posterior has no 'bias_group', only {list(posterior.data_vars)}; fit HBM with groups")
+        raise ValueError(
+            f"the posterior has no 'bias_group', only {list(posterior.data_vars)}; wanted a fit of HBM with groups"
+        )
     shifted = posterior["bias"] + posterior["bias_group"]
     units = units or str(posterior["bias"].attrs.get("units", ""))
     groups = {str(name): shifted.sel(group=name, drop=True) for name in posterior["group"].values}
@@ -157,7 +159,9 @@ def _check_weights(posterior: xr.Dataset, label: str) -> None:
 def _draws(posterior: xr.Dataset, name: str) -> xr.DataArray:
     """Return a variable with its dimensions in the order chain, draw, member."""
     if name not in posterior:
-        raise ValueError(f"the posterior has no {name!r}, only {list(posterior.data_vars)}; is it a fit's posterior?")
+        raise ValueError(
+            f"the posterior has no {name!r}, only {list(posterior.data_vars)}; wanted a fit whose model has it"
+        )
     if set(posterior[name].dims) != {"chain", "draw", "member"}:
         raise ValueError(f"{name!r} has dimensions {posterior[name].dims}; select down to chain, draw and member")
     return posterior[name].transpose("chain", "draw", "member")

@@ -23,6 +23,7 @@ from bayesens.plots.axes import (
     quantile_rows,
     with_legend,
 )
+from bayesens.plots.given import numbers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -262,7 +263,7 @@ def event_probability(
     Raises
     ------
     TypeError
-        A whole Dataset.
+        What holds no probabilities.
     ValueError
         Numbers outside [0, 1] or none at all, events that are neither 0 nor 1, lengths that do not fit.
 
@@ -272,14 +273,10 @@ def event_probability(
     >>> [entry.get_text() for entry in ax.get_legend().get_texts()]
     ['probability', 'event observed', 'none observed']
     """
-    if isinstance(probability, xr.Dataset | xr.DataTree):
-        raise TypeError(
-            f"got a {type(probability).__name__}; wanted probabilities, as be.thresholds.probability_below gives them, or "
-            "rows['probability_below'].sel(model=...) of a comparison"
-        )
     if time is None and isinstance(probability, xr.DataArray) and "time" in probability.coords:
         time = probability["time"].to_numpy()
-    p = np.asarray(probability, float)
+    wanted = "probabilities, as be.thresholds.probability_below gives them, or rows['probability_below'].sel(model=...)"
+    p = numbers_of(probability, wanted)
     time = np.arange(p.size) if time is None else np.asarray(time)
     happened = np.full(p.shape, np.nan) if event is None else np.asarray(event, float)
     if p.ndim != 1 or p.shape != happened.shape or p.shape != time.shape:
