@@ -19,12 +19,14 @@ _HOME = {
     "score_table": "evaluation",
     "coverage_table": "coverage",
     "SufficientStatistics": "streaming",
-    "OnMembers": "comparison", "compare": "comparison", "dependence": "member_dependence",
+    "OnMembers": "comparison", "compare": "comparison",
+    "dependence": "member_dependence", "dependence_words": "dependence_text",
     "fit": "inference",
     "ladder": "rungs", "ladder_effects": "rungs", "ladder_words": "rungs",
     "loo": "leave_one_out", "loo_table": "loo_comparison",
     "add": "prediction", "draw": "prediction", "predict": "prediction", "score": "prediction",
-    "read_fit": "files",
+    "read_fit": "files", "write_fit": "files",
+    "summary": "description",
 }  # fmt: skip
 # Files whose names are used as they stand: be.plots.weights, be.datasets.oznet.
 _FILES = (
@@ -53,6 +55,7 @@ __all__ = [
     "cross_fit",
     "default_estimators",
     "dependence",
+    "dependence_words",
     "draw",
     "fit",
     "ladder",
@@ -66,15 +69,19 @@ __all__ = [
     "read_fit",
     "score",
     "score_table",
+    "summary",
+    "write_fit",
 ]
 
 if TYPE_CHECKING:
     from bayesens.comparison import OnMembers, compare
     from bayesens.coverage import coverage_table
+    from bayesens.dependence_text import dependence_words
+    from bayesens.description import summary
     from bayesens.ensemble import Ensemble
     from bayesens.estimators import default_estimators
     from bayesens.evaluation import paired_differences, product_table, score_table
-    from bayesens.files import read_fit
+    from bayesens.files import read_fit, write_fit
     from bayesens.inference import fit
     from bayesens.leave_one_out import loo
     from bayesens.loo_comparison import loo_table
@@ -101,4 +108,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_FILES})
+    return sorted({*__all__, *_FILES, "__version__"})

@@ -27,6 +27,13 @@ from bayesens.threads import share_out
 
 __all__ = ["BARE", "INNER", "KERNEL", "ONCE", "address_of", "beyond", "call_at", "compiled_beside", "over_draws"]
 
+# Compiled functions call each other by address, and Python's have none.
+if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise OSError(
+        "NUMBA_DISABLE_JIT is set, and bayesens computes densities in compiled code alone: unset it (del "
+        "os.environ['NUMBA_DISABLE_JIT']) and start Python again"
+    )
+
 BARE = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 KERNEL = numba.njit(cache=True, nogil=True)  # called from Python
 # A division by zero gives infinity, as in numpy: C cannot raise what Python would, and what calls refuses what is not finite.

@@ -93,11 +93,20 @@ def _plain(debug: bool) -> Iterator[None]:
             raise typer.Exit(130) from None
         except BrokenPipeError:  # `bayesens describe fit.nc | head` is no mistake
             raise
+        except MemoryError as error:
+            say(_out_of_memory(error), "Error:", "red")
+            raise typer.Exit(1) from None
         except REFUSALS as error:
             # A plain KeyError prints its text in quotes.
             text = error.args[0] if type(error) is KeyError and error.args else error
             say(str(text) or type(error).__name__, "Error:", "red")
             raise typer.Exit(1) from error
+
+
+def _out_of_memory(error: MemoryError) -> str:
+    """One line: numpy says how much was wanted, Python nothing."""
+    what = f" ({str(error).rstrip('.')})" if str(error) else ""
+    return f"memory ran out{what}; take fewer rows or --draws, or a machine with more of it"
 
 
 class _Commands(TyperGroup):
@@ -233,8 +242,8 @@ def predict(
     given |= missing_in(missing) | conversion_in(scale, offset)
     rows = _new_rows(tree, table, given, decimal=decimal, long=long)
 
+    from bayesens.fit_summary import prediction_table
     from bayesens.prediction import predict as run
-    from bayesens.summary import prediction_table
 
     prediction = run(tree, rows, quantiles=levels)
     write_table(prediction if out.suffix in (".nc", ".zarr") else prediction_table(prediction, rows), out)
@@ -281,8 +290,8 @@ def score(
             f"--by {by} needs {by} labels, and no column of {table} is known to hold them; name it: --{by}"
         )
 
+    from bayesens.fit_summary import mean_scores
     from bayesens.prediction import score as run
-    from bayesens.summary import mean_scores
 
     means = mean_scores(run(tree, rows, levels=asked), by=by)
     if out is not None:
@@ -303,13 +312,11 @@ def describe(fit: FitPath) -> None:
 
     tree = read_fit(fit)
 
-    from bayesens.summary import facts, parameter_tables
+    from bayesens.description import summary
 
     console = new_console()
-    console.print(f"{fit}\n" + "\n".join(f"  {name:<10} {text}" for name, text in facts(tree).items()), soft_wrap=True)
-    for title, frame in parameter_tables(tree).items():
-        console.print()
-        show(console, title, frame)
+    console.print(str(fit), soft_wrap=True)
+    summary(tree).print(console)
 
 
 @app.command()

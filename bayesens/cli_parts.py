@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bayesens.console import new_console, show
+
 __all__ = [
     "METHOD",
     "MODELS",
@@ -43,9 +45,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import Console
-
     from bayesens.ensemble import Ensemble
 
 MODELS = {
@@ -236,28 +235,3 @@ def say_codes(ensemble: Ensemble) -> None:
 
     if ensemble.codes:
         say(f"Read as missing: {missing_words(ensemble.codes)}")
-
-
-# -------------------------------------------------------------------------------------------------------------- output
-def new_console() -> Console:
-    """Where tables are printed."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 140  # a pipe has no width of its own, and 80 would cut tables
-    return console
-
-
-def show(console: Console, title: str, frame: pd.DataFrame) -> None:
-    """A table in the terminal, its title on a line of its own: a narrow table would wrap it."""
-    from rich.table import Table
-
-    grid = Table()
-    for i, name in enumerate(map(str, frame)):
-        head = {"crps": "CRPS", "rmse": "RMSE"}.get(name, name.replace("_", " "))
-        grid.add_column(head, justify="left" if i == 0 and name != "rows" else "right", no_wrap=i == 0)
-    for row in frame.itertuples(index=False):
-        grid.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
-    console.print(title, style="bold", soft_wrap=True)
-    console.print(grid)

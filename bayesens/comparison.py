@@ -18,6 +18,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from bayesens.arguments import models_by_name
+from bayesens.arithmetic import plain_arithmetic
 from bayesens.atomic import file_name
 from bayesens.bands import band_limits, threshold_crps
 from bayesens.checks import check_known, warn
@@ -49,7 +51,7 @@ FAILURES = (ValueError, KeyError, RuntimeError, ArithmeticError, np.linalg.LinAl
 
 
 def compare(
-    models: Mapping[str, Any],
+    models: Mapping[str, Any] | Sequence[Any],
     data: Ensemble | Members,
     *,
     estimand: str,
@@ -76,8 +78,9 @@ def compare(
 
     Parameters
     ----------
-    models : mapping of str to model
+    models : mapping of str to model, or sequence of models
         Such as ``{"BMA": be.BMA(), "HBM": be.HBM()}``; `OnMembers` gives a model some of the members only.
+        Models of a list, of different kinds, are named by their kinds.
     data : Ensemble or Members
         Members that are trained are given as `Members`: they are cross-fitted within the training rows of every fold, and
         the rows held out are predicted by fits to all training rows. An ensemble is taken as it is: its members must not
@@ -186,8 +189,9 @@ class HeldOut:
     apart: dict[str, xr.Dataset] = field(default_factory=dict)
 
 
+@plain_arithmetic
 def held_out(
-    models: Mapping[str, Any],
+    models: Mapping[str, Any] | Sequence[Any],
     data: Ensemble | Members,
     *,
     estimand: str,
@@ -231,6 +235,7 @@ def held_out(
     ------
     ValueError, MemberError
     """
+    models = models_by_name(models, data)
     source = _source(data)
     for model in models.values():
         _check_model(source.table, model)
@@ -246,7 +251,7 @@ def held_out(
     parts = splits(estimand, folds=folds, blocks=blocks, gap=gap, random_seed=random_seed, **source.columns())
     limits = band_limits(source.observations(), band)
     run = _Run(
-        source, parts, dict(models) | dressed, estimand, limits, Steps(Path(cache) if cache is not None else None, versions()),
+        source, parts, models | dressed, estimand, limits, Steps(Path(cache) if cache is not None else None, versions()),
         methods={name: method if isinstance(method, str) else method.get(name, "auto") for name in models}
         | dict.fromkeys(dressed, "em"),
         cut=None if below is None else checked_column(below, len(source.table), "below"),

@@ -13,6 +13,8 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from bayesens import models
+from bayesens.arguments import check_fit_call
+from bayesens.arithmetic import plain_arithmetic
 from bayesens.checks import warn
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
@@ -48,6 +50,7 @@ RHAT, ESS = 1.01, 400.0
 DIVERGING = 0.002
 
 
+@plain_arithmetic
 def fit(
     model: Any,
     ensemble: Ensemble | SufficientStatistics,
@@ -133,6 +136,11 @@ def fit(
     members' ``weight``. Where there are several of standing (a thousandth of the evidence, or 8 below the best log density)
     there are also their ``share`` of the draws and ``sample_stats["mode"]``, the number of the one that each draw belongs to.
 
+    ArviZ takes the tree as it is: `arviz.summary`, `arviz.loo`, `arviz.plot_forest`. What checks predictions against the
+    observations, such as `arviz.loo_pit`, `arviz.plot_loo_pit` and `arviz.plot_ppc_dist`, needs draws of every row beside:
+    ``be.add(tree, ensemble, "posterior_predictive")`` returns the tree with them. A fit by EM has one draw, and nothing for
+    `arviz.loo`.
+
     Examples
     --------
     >>> import pandas as pd
@@ -143,6 +151,7 @@ def fit(
     >>> round(float(tree["posterior"]["sigma"].squeeze()), 3)
     0.616
     """
+    check_fit_call(model, ensemble)
     _check_arguments(method, select, draws, tune, chains, target_accept)
     powers = _checked_powers(method, likelihood_power, prior_power, log_likelihood)
     begin = time.perf_counter()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from bayesens.arguments import check_fitted_call
+from bayesens.arithmetic import plain_arithmetic
 from bayesens.checks import warn
 from bayesens.ensemble import Ensemble
 from bayesens.inference import check_given, check_training_rows, history_of, model_of, on_model_scale, training_mixture
@@ -41,6 +43,7 @@ class _Fitted:
         return training_mixture(self.model, posterior, rows, self.history)
 
 
+@plain_arithmetic
 def loo(
     tree: xr.DataTree,
     ensemble: Ensemble,
@@ -120,6 +123,7 @@ def loo(
     >>> bool(abs(result.elpd - float(result.elpd_i.sum())) < 1e-9), 1.0 < result.p < 3.0  # a mean and a variance
     (True, True)
     """
+    check_fitted_call("loo", tree, ensemble)
     check_given(ensemble, model)
     fitted = _fitted(tree, ensemble, model)
     _check_arguments(memory, subsample, len(fitted.index))

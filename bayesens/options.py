@@ -5,13 +5,44 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayesens.priors import Prior
 
-__all__ = ["check_options", "options_from_json", "options_to_json"]
+__all__ = ["ModelValue", "check_options", "options_from_json", "options_to_json"]
+
+# What other libraries have as methods of a model, and how it is written here; {} is the model.
+_CALLS = {
+    "fit": "be.fit({}, ensemble)",
+    "compare": "be.compare({{'{name}': {}}}, ensemble, ...)",
+} | {
+    name: f"fit = be.fit({{}}, ensemble), and then be.{name}(fit, ensemble)"
+    for name in ("predict", "score", "draw", "loo", "add")
+}  # fmt: skip
+
+
+class ModelValue:
+    """A model is a value: what is done with it are functions, and a method that it lacks says which one.
+
+    Examples
+    --------
+    >>> from bayesens.models import BMA
+    >>> BMA().fit
+    Traceback (most recent call last):
+    ...
+    AttributeError: BMA is a value and has no method 'fit'; write be.fit(be.BMA(), ensemble)
+    """
+
+    if not TYPE_CHECKING:  # or no misspelt attribute would be found
+
+        def __getattr__(self, name: str) -> Any:
+            kind = type(self).__name__
+            if name not in _CALLS:
+                raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=self)
+            call = _CALLS[name].format(f"be.{kind}()", name=kind)
+            raise AttributeError(f"{kind} is a value and has no method {name!r}; write {call}")
 
 
 def check_options(model: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import wraps
 from typing import Any
@@ -70,6 +72,21 @@ def in_processes(
     for name, result in parallel(delayed(_named)(*call) for call in calls):
         finished(name)
         yield name, result
+
+
+_OF_PARENTS: list[Any] = []  # kept, as the end of one would write into pipes that the parent reads
+
+
+def _forget_processes() -> None:
+    """Leave the processes of joblib to the parent: one that is forked off would wait for answers that the parent gets."""
+    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if loky is not None and getattr(loky, "_executor", None) is not None:
+        _OF_PARENTS.append(loky._executor)
+        loky._executor = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_processes)
 
 
 def _named(name: Hashable, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Hashable, Any]:

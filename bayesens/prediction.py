@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 
 from bayesens import scores
+from bayesens.arguments import check_fitted_call
+from bayesens.arithmetic import plain_arithmetic
 from bayesens.checks import warn
 from bayesens.columns import listed
 from bayesens.distributions import Distribution, NormalMixture, transformed
@@ -49,6 +51,7 @@ class _Prepared:
     mixture: Any
 
 
+@plain_arithmetic
 def predict(
     tree: xr.DataTree, new: Ensemble, *, quantiles: Sequence[float] = QUANTILES, model: Any = None
 ) -> xr.Dataset:
@@ -89,6 +92,7 @@ def predict(
     >>> be.predict(tree, ens, quantiles=[0.5])["quantile_value"].values.ravel().round(6).tolist()
     [1.0, 2.0, 3.0, 4.0, 5.0]
     """
+    check_fitted_call("predict", tree, new)
     levels = _levels(quantiles, "quantiles")
     prepared = _prepare(tree, new, model)
     of_rows: dict[str, _OfRows] = {"quantile": lambda matched, _: matched.quantile(levels)}
@@ -108,6 +112,7 @@ def predict(
     return out
 
 
+@plain_arithmetic
 def score(
     tree: xr.DataTree, new: Ensemble, *, levels: Sequence[float] = (0.5, 0.9), random_seed: int = 0, model: Any = None
 ) -> xr.Dataset:
@@ -153,6 +158,7 @@ def score(
     >>> be.score(tree, ens)["error"].values.tolist()
     [-0.5, 0.5, -0.5, -0.5, 1.0]
     """
+    check_fitted_call("score", tree, new)
     asked = _levels(levels, "levels")
     check_given(new, model)
     column = new.columns.get("observation", "observation")
@@ -195,6 +201,7 @@ def score(
     return out
 
 
+@plain_arithmetic
 def draw(
     tree: xr.DataTree, new: Ensemble, *, size: int = 1000, random_seed: int | None = None, model: Any = None
 ) -> xr.DataArray:
@@ -229,6 +236,7 @@ def draw(
     >>> be.draw(tree, ens, size=3, random_seed=1).shape
     (3, 5)
     """
+    check_fitted_call("draw", tree, new)
     if size < 1 or int(size) != size:
         raise ValueError(f"size must be a whole number of at least 1; got {size!r}.")
     prepared = _prepare(tree, new, model)
@@ -240,6 +248,7 @@ def draw(
     )
 
 
+@plain_arithmetic
 def distribution(
     tree: xr.DataTree, new: Ensemble, *, rows: np.ndarray | None = None, model: Any = None
 ) -> Distribution:
@@ -286,6 +295,7 @@ def distribution(
     return transformed(prepared.mixture.matched(), prepared.model.transform)
 
 
+@plain_arithmetic
 def add(
     tree: xr.DataTree, ensemble: Ensemble, group: str, *, random_seed: int | None = None, model: Any = None
 ) -> xr.DataTree:
@@ -325,6 +335,7 @@ def add(
     >>> be.add(tree, ens, "posterior_predictive", random_seed=1)["posterior_predictive"]["y"].dims
     ('chain', 'draw', 'obs')
     """
+    check_fitted_call("add", tree, ensemble)
     known = ("log_likelihood", "posterior_predictive")
     if group not in known:
         raise ValueError(f"group is one of {', '.join(map(repr, known))}; got {group!r}.")

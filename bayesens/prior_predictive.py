@@ -91,7 +91,10 @@ def prior_predictive(
     rng = np.random.default_rng(random_seed)
     resolved = model.resolve(ensemble)
     data = resolved.prepare(ensemble) if hasattr(resolved, "prepare") else ensemble
-    prior = prior_draws(resolved.build(data), draws=draws, random_seed=int(rng.integers(2**31)))
+    from bayesens.target import lean
+
+    with lean():
+        prior = prior_draws(resolved.build(data), draws=draws, random_seed=int(rng.integers(2**31)))
     y = ensemble.require_observation()[ensemble.observed]
     rows = ensemble.select(rows=_typical(ensemble))
     prior, mixture = _law(resolved, prior, data, rows, rng)

@@ -21,6 +21,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter, validate_data
 
 from bayesens import inference, prediction
+from bayesens.arguments import check_fit_call
 from bayesens.checks import member_names, warn
 from bayesens.collinear import constant
 from bayesens.columns import listed
@@ -55,7 +56,7 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
 
     Parameters
     ----------
-    estimators : list of (str, regressor), optional
+    estimators : list of (str, regressor), or dict of str to regressor, optional
         Members; ``"drop"`` in place of one leaves it out. Those whose ``fit`` takes ``groups`` are given the stations.
         None: `default_estimators`.
     model : BMA, HBM, ..., optional
@@ -104,7 +105,7 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
 
     def __init__(
         self,
-        estimators: list[tuple[str, Any]] | None = None,
+        estimators: list[tuple[str, Any]] | dict[str, Any] | None = None,
         model: Any = None,
         *,
         method: str = "auto",
@@ -125,16 +126,30 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, those of members as ``name`` and ``name__parameter``."""
-        return self._get_params("estimators", deep=deep)
+        if not isinstance(self.estimators, dict):
+            return self._get_params("estimators", deep=deep)
+        found = super(_BaseComposition, self).get_params(deep=deep)
+        for name, one in self.estimators.items() if deep else ():
+            found[name] = one
+            if hasattr(one, "get_params"):
+                found |= {f"{name}__{key}": value for key, value in one.get_params(deep=True).items()}
+        return found
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters: ``set_params(rf__max_depth=3)``, or ``set_params(rf="drop")``."""
+        if "estimators" in params:
+            self.estimators = params.pop("estimators")
+        if isinstance(self.estimators, dict):
+            replaced = {name: params.pop(name) for name in self.estimators if name in params}
+            self.estimators = (
+                self.estimators | replaced
+            )  # a new one: the caller's, and that of a clone, stay as they are
         self._set_params("estimators", **params)
         return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        given = [] if self.estimators is None else [one for _, one in self.estimators if one != "drop"]
+        given = [one for _, one in self._pairs() if one != "drop"]
         # The default members fill gaps themselves.
         tags.input_tags.allow_nan = all(get_tags(one).input_tags.allow_nan for one in given)
         tags.non_deterministic = self.random_state is None and self.method != "em"
@@ -186,12 +201,34 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         return self
 
     def _model(self) -> Any:
-        return BMA() if self.model is None else self.model
+        model = BMA() if self.model is None else self.model
+        check_fit_call(model, None, "be.EnsembleRegressor(estimators, model={})")
+        return model
+
+    def _pairs(self) -> list[tuple[str, Any]]:
+        """Names and regressors, of a list or a dict; none of the default members, which are made when they are fitted."""
+        given = self.estimators
+        if given is None:
+            return []
+        pairs = list(given.items()) if isinstance(given, dict) else given
+        wanted = "wanted names with regressors: estimators={'mlr': LinearRegression()}, or a list [('mlr', LinearRegression())]"
+        if not isinstance(pairs, list | tuple):
+            raise TypeError(f"estimators is of type {type(given).__name__}; {wanted}")
+        for i, pair in enumerate(pairs):
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise TypeError(f"estimators holds {_shortly(pair)} at place {i}, which is no pair of a name and a regressor; "
+                                f"{wanted}")  # fmt: skip
+            name, one = pair
+            if isinstance(one, type) or (one != "drop" and not hasattr(one, "fit")):
+                raise TypeError(
+                    f"estimators holds {_shortly(one)} under the name {name!r} in place of a regressor; {wanted}"
+                )
+        return [(name, one) for name, one in pairs]
 
     def _members(self) -> dict[str, Any]:
         if self.estimators is None:
             return default_estimators()
-        kept = [(name, one) for name, one in self.estimators if one != "drop"]
+        kept = [(name, one) for name, one in self._pairs() if one != "drop"]
         names = member_names([name for name, _ in kept]) if kept else []
         if not names:
             raise ValueError(
@@ -370,6 +407,11 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
 
 
 # Parts ---------------------------------------------------------------------------------------------------------------
+
+
+def _shortly(given: Any) -> str:
+    """What was given in place of a regressor."""
+    return f"the class {given.__name__}" if isinstance(given, type) else f"{given!r:.60}"
 
 
 def _is_frame(X: Any) -> bool:

@@ -42,6 +42,7 @@ from bayesens.comparison import HeldOut, held_out, versions
 from bayesens.correlations import covariate_correlations, inflation_factors
 from bayesens.ensemble import Ensemble
 from bayesens.files import write_fit, write_table
+from bayesens.fit_summary import prediction_table
 from bayesens.importance import permutation_importance
 from bayesens.inference import fit
 from bayesens.member_fits import FittedMembers
@@ -55,7 +56,6 @@ from bayesens.study_file import Study, read_study
 from bayesens.study_maps import check_grid, study_maps
 from bayesens.study_results import StudyResults
 from bayesens.study_sensitivity import study_sensitivity
-from bayesens.summary import prediction_table
 from bayesens.thresholds import threshold_at, thresholds
 
 __all__ = ["Finished", "begin_folder", "run_study"]

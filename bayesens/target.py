@@ -7,6 +7,7 @@ same structure: data, centre and scales are shared variables, so that a fit of a
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 import weakref
@@ -215,8 +216,12 @@ class _Pool:
     """Graphs that nobody uses, by structure; the oldest go first."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self.kept: OrderedDict[Any, _Graph] = OrderedDict()
+        self.unlock()
+
+    def unlock(self) -> None:
+        """Make a new lock; one that this thread may hold already, as the collector gives graphs back at any moment."""
+        self.lock = threading.RLock()
 
     def take(self, structure: Any) -> _Graph | None:
         with self.lock:
@@ -230,6 +235,9 @@ class _Pool:
 
 
 _POOL = _Pool()
+# A lock that another thread holds at a fork is never released in the process that is forked off.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_POOL.unlock)
 
 
 class _Graph:
@@ -331,11 +339,13 @@ def _piece(x: Any, end: int, size: int, shape: tuple[int, ...]) -> Any:
 
 @contextmanager
 def lean() -> Iterator[None]:
-    """Build and compile graphs without notes on where each operation was written, which multiply as graphs are rewritten.
+    """Build and compile graphs in double precision, without notes on where each operation was written.
 
-    It also leaves out PyTensor's remark that it found no BLAS for its C compiler, which nothing here uses.
+    The densities take double precision whatever PyTensor's ``floatX`` says. Notes multiply as graphs are rewritten. It also
+    leaves out PyTensor's remark that it found no BLAS for its C compiler, which nothing here uses.
     """
-    with warnings.catch_warnings(), pytensor.config.change_flags(traceback__limit=0, traceback__compile_limit=0):
+    flags = {"floatX": "float64", "traceback__limit": 0, "traceback__compile_limit": 0}
+    with warnings.catch_warnings(), pytensor.config.change_flags(**flags):
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
         yield
 

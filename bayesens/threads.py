@@ -18,6 +18,11 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(CORES, thread_name_prefix="bayesens")
 
 
+# A process that is forked off has the pool but none of its threads, and what is given to it would wait for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 def share_out(run: Callable[[slice], Any], size: int, parts: int = CORES) -> list[Any]:
     """Call a function that releases the interpreter's lock on parts of a range, side by side.
 

@@ -19,7 +19,7 @@ from bayesens.likelihoods.em import Optimum, least_squares
 from bayesens.likelihoods.own_correction import CorrectedTable
 from bayesens.models.bma import BMA
 from bayesens.models.corrected import Data
-from bayesens.options import check_options
+from bayesens.options import ModelValue, check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior
 from bayesens.rows import codes, effect_variance, flat, level_rows, prediction_rows, training_rows
@@ -125,7 +125,7 @@ class SingleMember(BMA):
 
 
 @dataclass(frozen=True)
-class Climatology:
+class Climatology(ModelValue):
     """The distribution of the observations themselves, of each group and site if asked.
 
     Parameters

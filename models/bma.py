@@ -331,9 +331,7 @@ class BMA(CorrectedMembers):
             return self._group_weight(cluster)
         size = np.bincount(cluster)
         if self.weights == "equal" or len(size) == 1:
-            equal = pt.as_tensor(np.full(len(cluster), 1.0 / len(cluster)))
-            if self.weights != "equal":
-                equal = pm.Deterministic("weight", equal, dims="member")
+            equal = pm.Deterministic("weight", pt.as_tensor(np.full(len(cluster), 1.0 / len(cluster))), dims="member")
             return equal, pt.log(equal)
         prior = self.weight_prior
         if prior.family == "Dirichlet" and isinstance(concentration := dict(prior.parameters)["a"], float):

@@ -16,6 +16,7 @@ from bayesens.checks import warn
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.own_correction import CorrectedTable, Recipe, corrected_table, drawn_correction, history
 from bayesens.likelihoods.widths import DEFAULT
+from bayesens.options import ModelValue
 from bayesens.priors import Prior, log_density
 from bayesens.row_checks import check_ties, warn_memorised, warn_outliers
 from bayesens.rows import Rows, flat, prediction_rows, training_rows
@@ -34,7 +35,7 @@ MAX_EFFECTS = 20_000_000  # draws of effects, 160 MB: what a fit stores
 Data = Ensemble | CorrectedTable
 
 
-class CorrectedMembers:
+class CorrectedMembers(ModelValue):
     """Methods of a model whose members are corrected first; its fields are the options that are named here."""
 
     correction: str | None

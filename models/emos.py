@@ -39,7 +39,7 @@ from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.em import Optimum
 from bayesens.likelihoods.widths import Widths, width_names
 from bayesens.models.joint_pool import log_below_zero
-from bayesens.options import check_options
+from bayesens.options import ModelValue, check_options
 from bayesens.predictive import MEMORY, SD_BINS, SPREAD_FOR_BINS, Block, Moments, PosteriorMixture
 from bayesens.priors import Prior
 from bayesens.row_checks import resolution
@@ -79,7 +79,7 @@ CACHE = 4e6  # bytes of arrays at a time, which come and go faster if they stay 
 
 
 @dataclass(frozen=True)
-class EMOS:
+class EMOS(ModelValue):
     """Normal distribution with a regression mean and a variance that is linear in the variance of the members.
 
     Training rows must have all members; rows to predict that lack some have no prediction.

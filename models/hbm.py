@@ -54,7 +54,7 @@ from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.known_sites import KnownSites, Line, regression
 from bayesens.member_series import given_members, inside, left_open, new_sites, root
-from bayesens.options import check_options
+from bayesens.options import ModelValue, check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior
 from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows, training_rows
@@ -97,7 +97,7 @@ _PRESETS = {
 
 
 @dataclass(frozen=True)
-class HBM:
+class HBM(ModelValue):
     """Hierarchical Bayesian model with source-bias random effects and dependent errors.
 
     Parameters

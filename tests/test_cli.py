@@ -653,3 +653,25 @@ def test_sensitivity_to_priors(folder):
     )
     assert "Quantities that are sensitive to priors" in said.stdout
     assert "What the priors imply before the data" in said.stdout
+
+
+class TestMemory:
+    """Where memory runs out, one line says so."""
+
+    @pytest.mark.parametrize(
+        ("error", "text"),
+        [
+            (MemoryError("Unable to allocate 7.3 TiB for an array"), r"memory ran out \(Unable to allocate 7.3 TiB"),
+            (MemoryError(), "memory ran out; take fewer rows or --draws"),
+        ],
+    )
+    def test_one_line(self, folder, monkeypatch, error, text):
+        def full(*_, **__):
+            raise error
+
+        monkeypatch.setattr("bayesens.prediction.predict", full)
+        done = run("predict", folder / "bma.nc", folder / "train.csv", "--out", folder / "never.csv", code=1)
+        assert re.search(text, done.stderr)
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert "Traceback" not in done.output
+        assert not (folder / "never.csv").exists()

@@ -20,6 +20,7 @@ import bayesens as be
 from bayesens.bands import band_limits, in_band, select_band, threshold_crps
 from bayesens.distributions import LogNormalMixture, NormalMixture, SquaredNormalMixture
 from bayesens.evaluation import _shrunk, paired_differences, product_table, score_table
+from bayesens.fit_summary import mean_scores
 from bayesens.prediction import distribution
 from bayesens.resample import (
     Clusters,
@@ -33,7 +34,6 @@ from bayesens.resample import (
 )
 from bayesens.scored_rows import add_threshold_crps, common_rows, season
 from bayesens.skill import _weighted_median, skill
-from bayesens.summary import mean_scores
 
 
 def table(seed=0, *, stations=8, days=40, networks=3):

@@ -34,6 +34,7 @@ PUBLIC = [
     "cross_fit",
     "default_estimators",
     "dependence",
+    "dependence_words",
     "draw",
     "fit",
     "ladder",
@@ -47,6 +48,8 @@ PUBLIC = [
     "read_fit",
     "score",
     "score_table",
+    "summary",
+    "write_fit",
 ]
 NUMERICAL = ("numpy", "pandas", "scipy", "xarray", "matplotlib", "arviz", "numba", "pytensor", "pymc")
 SAMPLING = ("pytensor", "pymc", "nutpie")

@@ -11,9 +11,9 @@ import pytest
 from scipy.special import gammaln
 
 import bayesens as be
+from bayesens.fit_summary import facts, parameter_tables
 from bayesens.laplace import find_modes
 from bayesens.optima import Peak, _chains, apart, find_peaks, nearest, nuts_from, of_standing, sample_around
-from bayesens.summary import facts, parameter_tables
 from bayesens.target import compile_target
 
 MEANS = np.array([[-4.0, 1.0], [4.0, -1.0]])

@@ -11,8 +11,8 @@ import xarray as xr
 
 from bayesens.atomic import file_name
 from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
+from bayesens.fit_summary import facts
 from bayesens.study_results import StudyResults
-from bayesens.summary import facts
 
 __all__ = ["posterior", "posterior_table"]
 

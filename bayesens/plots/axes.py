@@ -182,14 +182,22 @@ def quantile_rows(prediction: xr.Dataset | xr.DataArray) -> xr.DataArray:
 
     Raises
     ------
+    TypeError
+        What is no prediction.
     ValueError
         No quantiles, or not one dimension beside them.
     """
+    if not isinstance(prediction, xr.Dataset | xr.DataArray):
+        kind = "fit" if isinstance(prediction, xr.DataTree) else type(prediction).__name__
+        raise TypeError(f"got a {kind}; wanted a prediction: be.predict(fit, ensemble)")
     if isinstance(prediction, xr.Dataset):
         found = [v for v in prediction.data_vars.values() if "quantile" in v.dims]
         if not found:
             raise ValueError("the prediction has no quantiles; predict with quantiles=(0.05, 0.25, 0.5, 0.75, 0.95)")
         prediction = found[0]
+    if "model" in prediction.dims and "quantile" in prediction.dims:
+        name = str(prediction["model"].values[0])
+        raise ValueError(f"the prediction holds several models; select one: rows.sel(model={name!r})")
     if "quantile" not in prediction.dims or prediction.ndim != 2:
         raise ValueError(
             f"quantiles have dimensions {prediction.dims}; select one station, so that one stands beside 'quantile'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,10 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from bayesens.checks import check_known
+from bayesens.coverage import coverage_table
+from bayesens.ensemble import Ensemble
 from bayesens.plots.axes import COLOR, INK, bare_axes, look, quantile_rows, with_legend
+from bayesens.plots.given import by_name, check_table, dataset_of, is_rows, numbers_of, one_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,17 +22,22 @@ if TYPE_CHECKING:
 __all__ = ["coverage", "coverage_by_class", "pit", "quantile_reliability", "reliability"]
 
 
-def pit(values: ArrayLike, *, bins: int = 10, level: float = 0.95, ax: Axes | None = None) -> Axes:
+def pit(
+    values: ArrayLike | xr.Dataset, *, bins: int = 10, level: float = 0.95, model: str = "", ax: Axes | None = None
+) -> Axes:
     """Histogram of the probability integral transform, with the band that a calibrated forecast keeps to.
 
     Parameters
     ----------
-    values : array
-        PIT values in [0, 1]; NaN is left out.
+    values : array or Dataset
+        PIT values in [0, 1]; NaN is left out. Of a Dataset, such as the scores of `bayesens.score` or the rows of
+        `bayesens.compare`, its ``pit``.
     bins : int, optional
         Number of bins.
     level : float, optional
         Probability of the band, binomial in each bin: it takes rows as independent.
+    model : str, optional
+        Of the rows of several models, the one that is drawn.
     ax : Axes, optional
         Where to draw.
 
@@ -39,8 +47,10 @@ def pit(values: ArrayLike, *, bins: int = 10, level: float = 0.95, ax: Axes | No
 
     Raises
     ------
+    TypeError, KeyError
+        What has no PIT values, an unknown model.
     ValueError
-        If there is no value, or one outside [0, 1].
+        If there is no value, or one outside [0, 1]; rows of several models and no name.
 
     Examples
     --------
@@ -50,7 +60,11 @@ def pit(values: ArrayLike, *, bins: int = 10, level: float = 0.95, ax: Axes | No
     """
     from scipy.stats import binom
 
-    u = np.asarray(values, float).ravel()
+    if is_rows(values):
+        values = one_model(values, model)
+    if isinstance(values, xr.Dataset):
+        values = dataset_of(values, "pit", "be.score(fit, ensemble)")["pit"]
+    u = numbers_of(values, "PIT values, or what be.score(fit, ensemble) returns").ravel()
     u = u[~np.isnan(u)]
     if not len(u) or u.min() < 0 or u.max() > 1:
         span = f"from {u.min():.3g} to {u.max():.3g}" if len(u) else "none"
@@ -72,8 +86,8 @@ def pit(values: ArrayLike, *, bins: int = 10, level: float = 0.95, ax: Axes | No
 
 
 def coverage(
-    nominal: ArrayLike,
-    observed: ArrayLike | Mapping[str, ArrayLike],
+    nominal: ArrayLike | xr.Dataset | Mapping[str, xr.Dataset],
+    observed: ArrayLike | Mapping[str, ArrayLike] | None = None,
     *,
     n: int | None = None,
     level: float = 0.95,
@@ -84,9 +98,10 @@ def coverage(
 
     Parameters
     ----------
-    nominal : array (level)
-        Nominal coverage, as fractions.
-    observed : array (level) or mapping of str to array (level)
+    nominal : array (level) or Dataset, or mapping of str to Dataset
+        Nominal coverage, as fractions. A Dataset holds both: the scores of `bayesens.score`, a mapping of names to scores, or
+        the rows of `bayesens.compare`.
+    observed : array (level) or mapping of str to array (level), optional
         Observed coverage, as fractions; a mapping draws several models under its names.
     n : int, optional
         Number of observations: draws the binomial band of a calibrated forecast, which takes rows as independent.
@@ -104,6 +119,8 @@ def coverage(
 
     Raises
     ------
+    TypeError
+        Nominal coverage without the observed one, what is no scores.
     ValueError
         If a series and ``nominal`` differ in length.
 
@@ -113,6 +130,8 @@ def coverage(
     >>> [entry.get_text() for entry in ax.get_legend().get_texts()]
     ['BMA', 'HBM', 'calibrated', '95 % band, n = 100']
     """
+    if observed is None:
+        nominal, observed = _covered(nominal)
     x = np.asarray(nominal, float)
     series = {
         k: np.asarray(v, float) for k, v in (observed if isinstance(observed, Mapping) else {"": observed}).items()
@@ -150,16 +169,38 @@ def _about_zero(ax: Axes, least: float) -> Axes:
     return ax
 
 
+def _covered(given: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Levels, and the share of rows inside the interval of each, by model."""
+    if is_rows(given):
+        dataset_of(given, "covered", "be.compare(models, ensemble, ...)")
+        given = {
+            str(name): given.sel(model=name)
+            for name in given["model"].values
+            if given["covered"].sel(model=name).notnull().any()
+        }
+    elif isinstance(given, xr.DataArray) or not isinstance(given, Mapping | xr.DataTree):
+        raise TypeError(
+            "got nominal coverage alone; give the observed one too, or what be.score(fit, ensemble) returns"
+        )
+    made_by = "be.score(fit, ensemble)"
+    each = {name: dataset_of(one, "covered", made_by)["covered"].mean("obs") for name, one in by_name(given).items()}
+    levels = {name: tuple(share["level"].values.tolist()) for name, share in each.items()}
+    if len(set(levels.values())) > 1:
+        raise ValueError(f"the scores have different levels, {levels}; score all models with the same levels=")
+    return np.array(next(iter(levels.values()))), {name: share.values for name, share in each.items()}
+
+
 def coverage_by_class(
-    table: pd.DataFrame, *, by: str, model: str = "", difference: bool = False, ax: Axes | None = None
+    table: pd.DataFrame | xr.Dataset, *, by: str, model: str = "", difference: bool = False, ax: Axes | None = None
 ) -> Axes:
     """Share of observations inside the intervals of one model, class by class, with a line at what each level promises.
 
     Parameters
     ----------
-    table : DataFrame
-        From `bayesens.coverage_table`: ``model``, ``by``, ``group``, ``level``, ``coverage``, and optionally
-        ``coverage_low`` and ``coverage_high``. Classes are drawn in the order of the table, one line a level.
+    table : DataFrame or Dataset
+        The rows of `bayesens.compare`, or from `bayesens.coverage_table`: ``model``, ``by``, ``group``, ``level``,
+        ``coverage``, and optionally ``coverage_low`` and ``coverage_high``. Classes are drawn in the order of the
+        table, one line a level.
     by : str
         Whose classes: "predicted", "season" or a label.
     model : str, optional
@@ -176,6 +217,8 @@ def coverage_by_class(
 
     Raises
     ------
+    TypeError
+        What is no such table and no rows.
     KeyError
         If the table lacks a column, the classes or the model.
     ValueError
@@ -188,7 +231,9 @@ def coverage_by_class(
     >>> [text.get_text() for text in ax.get_xticklabels()], ax.lines[1].get_ydata().tolist()
     (['DJF', 'JJA'], [95.0, 80.0])
     """
-    check_known(["model", "by", "group", "level", "coverage"], table.columns, kind="column", where="the table")
+    if is_rows(table):
+        table = coverage_table(table, by=by)
+    check_table(table, ["model", "by", "group", "level", "coverage"], "be.coverage_table(rows)")
     check_known([by], [name for name in table["by"].unique() if name], kind="classes by", where="the table")
     lines = table[table["by"] == by]
     if model:
@@ -248,8 +293,8 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     Raises
     ------
-    KeyError
-        If the table lacks a column.
+    TypeError, KeyError
+        What is no such table, or lacks a column.
 
     Examples
     --------
@@ -257,6 +302,9 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     >>> reliability(table).get_xlabel()
     'Forecast probability'
     """
+    check_table(
+        table, ["forecast", "frequency", "n", "low", "high"], "be.binary_scores.reliability(probability, event)"
+    )
     ax = bare_axes(ax, (3.4, 3.4))
     x, y = (table[name].to_numpy(float) for name in ("forecast", "frequency"))
     share, edges = np.histogram(x, np.linspace(0, 1, 21), weights=table["n"].to_numpy(float))
@@ -274,7 +322,7 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def quantile_reliability(
     prediction: xr.Dataset | xr.DataArray | Mapping[str, xr.Dataset | xr.DataArray],
-    observation: ArrayLike,
+    observation: ArrayLike | Ensemble | None = None,
     *,
     site: ArrayLike | None = None,
     ax: Axes | None = None,
@@ -285,9 +333,10 @@ def quantile_reliability(
     ----------
     prediction : Dataset or DataArray, or mapping of str to these
         Quantiles with a coordinate ``quantile`` and one more dimension (row), as in `intervals`; a mapping draws several
-        models under its names.
-    observation : array (row)
-        In the units of the prediction. Rows without an observation or without quantiles are left out.
+        models under its names. The rows of `bayesens.compare` hold several models, with observations and stations.
+    observation : array (row) or Ensemble, optional
+        In the units of the prediction. Rows without an observation or without quantiles are left out. An ensemble of the same
+        rows has the stations as well.
     site : array (row), optional
         Stations: bars from the first to the third quartile of the shares of single stations.
     ax : Axes, optional
@@ -299,6 +348,8 @@ def quantile_reliability(
 
     Raises
     ------
+    TypeError
+        No observations.
     ValueError
         Lengths that do not fit, no quantiles, no row with both.
 
@@ -309,8 +360,20 @@ def quantile_reliability(
     >>> ax.lines[0].get_ydata().tolist()
     [25.0, 50.0, 75.0]
     """
-    several = isinstance(prediction, Mapping) and not isinstance(prediction, xr.Dataset)
-    series: Mapping[str, xr.Dataset | xr.DataArray] = prediction if several else {"": prediction}  # type: ignore[assignment,dict-item]
+    if is_rows(prediction):
+        rows = dataset_of(prediction, "quantile_value", "be.compare(models, ensemble, ...)")
+        observation, site = (
+            rows["observation"].values,
+            rows["site"].values if "site" in rows.coords and site is None else site,
+        )
+        drawn = rows["quantile_value"].dropna("model", how="all")
+        series = {str(name): drawn.sel(model=name) for name in drawn["model"].values}
+    else:
+        series = by_name(prediction)
+    if isinstance(observation, Ensemble):
+        observation, site = observation.require_observation(), observation.labels("site") if site is None else site
+    if observation is None:
+        raise TypeError("observation is missing; give the ensemble of the predicted rows, or their observations")
     y = np.asarray(observation, float)
     shares = {label: _shares(quantile_rows(one), y, site, label) for label, one in series.items()}
     ax = bare_axes(ax, (3.6, 3.4))

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.plots.axes import bare_axes, labelled, look, name_rows, with_legend
+from bayesens.plots.given import check_result
 from bayesens.plots.matrices import correlations
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def dependence(result: xr.Dataset, *, group: str = "all", axes: Sequence[Axes] |
 
     Raises
     ------
+    TypeError
+        What is no such Dataset.
     ValueError
         A group that the result does not have, other than three axes, or no correlation.
 
@@ -49,6 +52,7 @@ def dependence(result: xr.Dataset, *, group: str = "all", axes: Sequence[Axes] |
     >>> [text.get_text() for text in dependence(found)[0].texts]
     ['−0.87']
     """
+    check_result(result, ["group", "error_correlation", "k_eff"], "be.dependence(ensemble)")
     known = result["group"].values.tolist()
     if group not in known:
         raise ValueError(f"the result has no group {group!r}; wanted one of {known}")

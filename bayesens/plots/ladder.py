@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
-from bayesens.checks import check_known
 from bayesens.plots.axes import bare_axes, look, name_rows, with_legend
+from bayesens.plots.given import by_name, check_table, is_rows
+from bayesens.rungs import ladder_effects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +22,7 @@ EQUIVALENT = 1.0  # percent on either side of zero: nobody would change a model 
 
 
 def ladder(
-    effects: pd.DataFrame | Mapping[str, pd.DataFrame],
+    effects: pd.DataFrame | xr.Dataset | Mapping[str, pd.DataFrame | xr.Dataset],
     *,
     equivalent: float = EQUIVALENT,
     label: str = "Change of the CRPS",
@@ -30,8 +32,9 @@ def ladder(
 
     Parameters
     ----------
-    effects : DataFrame or mapping of str to DataFrame
-        From `bayesens.ladder_effects`. A mapping draws several side by side, such as one for each estimand, under its names.
+    effects : DataFrame or Dataset, or mapping of str to these
+        From `bayesens.ladder_effects`, or the rows of `bayesens.compare` that it takes, with ``random_seed=1``. A
+        mapping draws several side by side, such as one for each estimand, under its names.
     equivalent : float
         Percent on either side of zero that the grey band shows.
     label : str
@@ -46,8 +49,8 @@ def ladder(
 
     Raises
     ------
-    KeyError
-        If a table lacks a column.
+    TypeError, KeyError
+        What is no table of effects and no rows, or a table that lacks a column.
 
     Examples
     --------
@@ -56,10 +59,11 @@ def ladder(
     >>> [text.get_text() for text in ladder(table).get_yticklabels()]
     ['mixture: BMA → Linear pool']
     """
-    tables = {"": effects} if isinstance(effects, pd.DataFrame) else dict(effects)
+    given = {"": effects} if isinstance(effects, pd.DataFrame) else by_name(effects)
+    tables = {name: ladder_effects(one, random_seed=1) if is_rows(one) else one for name, one in given.items()}
     for table in tables.values():
-        check_known(["effect", "before", "after", "difference", "low", "high", "unit"], table.columns, kind="column",
-                    where="the table of effects")  # fmt: skip
+        check_table(table, ["effect", "before", "after", "difference", "low", "high", "unit"], "be.ladder_effects(rows)",
+                    "the table of effects")  # fmt: skip
     names = list(dict.fromkeys(name for table in tables.values() for name in _names(table)))
     ax = bare_axes(ax, (6.6, 1.0 + (0.22 + 0.16 * len(tables)) * len(names)))
     ax.axvspan(-equivalent, equivalent, color="0.88", lw=0, zorder=0, label=f"within {equivalent:g} %")

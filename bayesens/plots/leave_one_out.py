@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.checks import check_known
 from bayesens.plots.axes import COLOR, INK, bare_axes, name_rows, with_legend
+from bayesens.plots.given import check_fit, check_table
 
 if TYPE_CHECKING:
     from arviz_plots import PlotCollection
@@ -48,6 +48,8 @@ def loo_pit(tree: xr.DataTree, *, coverage: bool = False, level: float = 0.95, *
 
     Raises
     ------
+    TypeError
+        What is no fit.
     ValueError
         If the fit lacks a group, or the level is not inside (0, 1).
 
@@ -71,6 +73,7 @@ def loo_pit(tree: xr.DataTree, *, coverage: bool = False, level: float = 0.95, *
     from arviz_plots import plot_ecdf_pit
     from arviz_stats import loo_pit as arviz_loo_pit
 
+    check_fit(tree)
     if (power := float(tree.attrs.get("likelihood_power", 1.0))) != 1.0:
         raise ValueError(
             f"LOO-PIT takes rows out of a posterior at a power of one, and this one was made with likelihood_power={power:g}; "
@@ -120,8 +123,8 @@ def loo_differences(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     Raises
     ------
-    KeyError
-        If the table lacks a column.
+    TypeError, KeyError
+        What is no such table, or lacks a column.
 
     Examples
     --------
@@ -132,7 +135,7 @@ def loo_differences(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ['rows independent', '30 sites independent']
     """  # fmt: skip
     needed = ["model", "difference", "difference_se", "difference_se_clustered", "clustered_by"]
-    check_known(needed, table.columns, kind="column", where="the table")
+    check_table(table, needed, "be.loo_table({'BMA': fit, ...}, ensemble)")
     value, y = table["difference"].to_numpy(float), np.arange(len(table))
     ax = bare_axes(ax, (5.0, 1.1 + 0.36 * len(table)))
     ax.axvline(0, color="0.5", lw=0.8, zorder=1)

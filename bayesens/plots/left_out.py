@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.checks import check_known
 from bayesens.plots.axes import COLOR, bare_axes, labelled, look, name_rows, with_legend
+from bayesens.plots.given import check_result, check_table
 from bayesens.plots.tables import NAMES
 from bayesens.reduction_curves import power_law, reduction_table
 
@@ -38,8 +38,8 @@ def left_out(table: pd.DataFrame, *, equivalent: float = 1.0, ax: Axes | None = 
 
     Raises
     ------
-    KeyError
-        If the table lacks a column.
+    TypeError, KeyError
+        What is no such table, or lacks a column.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def left_out(table: pd.DataFrame, *, equivalent: float = 1.0, ax: Axes | None = 
     ('CRPS, change when left out [%]', ['rf (r = .70)'])
     """  # fmt: skip
     needed = ["left_out", "metric", "unit", "difference", "low", "high", "error_correlation"]
-    check_known(needed, table.columns, kind="column", where="the table")
+    check_table(table, needed, "be.sensitivity.members_left_out(...)")
     ax = bare_axes(ax, (5.0, 1.0 + 0.34 * len(table)))
     percent = "percent" in set(table["unit"])
     if percent:
@@ -97,8 +97,8 @@ def shapley(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     Raises
     ------
-    KeyError
-        If the table lacks a column.
+    TypeError, KeyError
+        What is no such table, or lacks a column.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def shapley(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ('CRPS, fall when a member joins [m³ m⁻³]', ['rf', 'mlr'])
     """
     needed = ["member", "value", "low", "high", "alone", "last", "metric", "units"]
-    check_known(needed, table.columns, kind="column", where="the table")
+    check_table(table, needed, "be.sensitivity.shapley(...)")
     ax = bare_axes(ax, (5.0, 1.2 + 0.36 * len(table)))
     name_rows(ax, [str(name) for name in table["member"]])
     y = np.arange(len(table))
@@ -158,8 +158,8 @@ def learning_curve(
 
     Raises
     ------
-    KeyError
-        If the table lacks a column.
+    TypeError, KeyError
+        What is no such table, or lacks a column.
     ValueError
         If groups were removed in place of shares.
 
@@ -177,6 +177,7 @@ def learning_curve(
     ('Stations learnt from', 'CRPS [m³ m⁻³]')
     """
     if isinstance(result, xr.Dataset):
+        check_result(result, ["n_stations"], "be.sensitivity.fewer_stations(...)")
         units = units or str(result.attrs["units"])
         table = reduction_table(result, metric=metric, level=level, random_seed=random_seed)
         enough = len(np.unique(result["n_stations"].values)) > 3 and table["unit"].iloc[0] == "percent"
@@ -185,7 +186,7 @@ def learning_curve(
     else:
         table = result
     needed = ["model", "removed", "n_stations", "metric", "score", "low", "high", "unit"]
-    check_known(needed, table.columns, kind="column", where="the table")
+    check_table(table, needed, "be.sensitivity.fewer_stations(...)")
     if not pd.api.types.is_numeric_dtype(table["removed"]):
         raise ValueError("groups were removed, and there is no curve; wanted the result of by='station'")
     ax = bare_axes(ax, (5.0, 3.4))

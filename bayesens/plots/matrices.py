@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesens.plots.axes import INK, bare_axes
+from bayesens.plots.given import posterior_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ __all__ = ["correlations"]
 
 
 def correlations(
-    matrix: pd.DataFrame | xr.DataArray,
+    matrix: pd.DataFrame | xr.DataArray | xr.DataTree | xr.Dataset,
     *,
     low: pd.DataFrame | xr.DataArray | None = None,
     high: pd.DataFrame | xr.DataArray | None = None,
@@ -27,9 +28,10 @@ def correlations(
 
     Parameters
     ----------
-    matrix : DataFrame (name, name) or DataArray (name, name_)
-        Symmetric, within -1 and 1. NaN is left blank; a name that has no correlation at all is left out, and named below.
-    low, high : as `matrix`, optional
+    matrix : DataFrame (name, name), DataArray (name, name_), or DataTree
+        Of a fit of HBM, the posterior median of ``error_corr`` with its 90 % interval. A table is symmetric, within -1
+        and 1. NaN is left blank; a name that has no correlation at all is left out, and named below.
+    low, high : DataFrame or DataArray, optional
         Ends of intervals, in small print below the numbers.
     ax : Axes, optional
         Where to draw.
@@ -50,6 +52,9 @@ def correlations(
     >>> [text.get_text() for text in correlations(matrix).texts]
     ['0.80']
     """
+    if not isinstance(matrix, pd.DataFrame | xr.DataArray):
+        middle, *ends_of_fit = _of_fit(matrix)
+        matrix, low, high = (middle, *ends_of_fit) if low is None and high is None else (middle, low, high)
     if (low is None) != (high is None):
         raise ValueError("an interval has two ends; give both low and high, or neither")
     table = _square(matrix)
@@ -83,6 +88,19 @@ def correlations(
     if not kept.all():
         ax.set_xlabel(f"No correlation: {', '.join(str(name) for name in table.index[~kept])}", fontsize=8, loc="right")
     return ax
+
+
+def _of_fit(given: xr.DataTree | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Median and 90 % interval of the correlation of errors that a fit implies."""
+    posterior = posterior_of(given)
+    if "error_corr" not in posterior:
+        raise ValueError(
+            f"the posterior has no 'error_corr', only {list(posterior.data_vars)}; wanted a fit of HBM, or a matrix such as "
+            "be.dependence(ensemble)['error_correlation'].sel(group='all', part='total')"
+        )
+    draws = posterior["error_corr"].transpose("chain", "draw", "member", "member_")
+    low, middle, high = (draws.quantile(q, ("chain", "draw")) for q in (0.05, 0.5, 0.95))
+    return middle, low, high
 
 
 def _short(value: float) -> str:

@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from bayesens.plots.axes import forest, labelled
+from bayesens.plots.given import by_name, posterior_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["biases", "source_biases", "weights"]
 
+Posterior = xr.DataTree | xr.Dataset
 
-def weights(posterior: xr.DataTree | xr.Dataset | Mapping[str, xr.Dataset], *, ax: Axes | None = None) -> Axes:
+
+def weights(posterior: Posterior | Mapping[str, Posterior], *, ax: Axes | None = None) -> Axes:
     """Forest of the posterior weight by member: median, 50 % interval (thick) and 90 % interval (thin).
 
     Parameters
     ----------
-    posterior : DataTree, Dataset, or mapping of str to Dataset
-        A fit, or its posterior with ``weight (chain, draw, member)``; where there is none, ``linear_weight``, which may be
-        negative. A mapping draws several models side by side under its names.
+    posterior : DataTree or Dataset, or mapping of str to these
+        A fit, a fitted `EnsembleRegressor`, or a posterior with ``weight (chain, draw, member)``; where there is none,
+        ``linear_weight``, which may be negative. A mapping draws several models side by side under its names.
     ax : Axes, optional
         Where to draw.
 
@@ -32,6 +35,8 @@ def weights(posterior: xr.DataTree | xr.Dataset | Mapping[str, xr.Dataset], *, a
 
     Raises
     ------
+    TypeError
+        What is no fit and no posterior.
     ValueError
         If a posterior has neither variable, or members with dimensions other than chain and draw.
 
@@ -46,6 +51,7 @@ def weights(posterior: xr.DataTree | xr.Dataset | Mapping[str, xr.Dataset], *, a
     """
     series = {}
     for label, draws in _named(posterior).items():
+        _check_weights(draws, label)
         linear = "weight" not in draws
         series[f"{label} (linear weight)" if linear and label else label] = _draws(
             draws, "linear_weight" if linear else "weight"
@@ -53,14 +59,15 @@ def weights(posterior: xr.DataTree | xr.Dataset | Mapping[str, xr.Dataset], *, a
     return forest(series, "Weight", ax)
 
 
-def biases(posterior: xr.Dataset | Mapping[str, xr.Dataset], *, units: str = "", ax: Axes | None = None) -> Axes:
+def biases(posterior: Posterior | Mapping[str, Posterior], *, units: str = "", ax: Axes | None = None) -> Axes:
     """Forest of the posterior bias by member: median, 50 % interval (thick) and 90 % interval (thin).
 
     Parameters
     ----------
-    posterior : Dataset or mapping of str to Dataset
-        ``bias (chain, draw, member)``, member minus observation. A mapping draws several models side by side, or
-        several groups: ``{g: Dataset({"bias": post.bias + post.bias_group.sel(group=g)}) for g in ...}``.
+    posterior : DataTree or Dataset, or mapping of str to these
+        A fit, or a posterior with ``bias (chain, draw, member)``, member minus observation. A mapping draws several
+        models side by side, or several groups: ``{g: Dataset({"bias": post.bias + post.bias_group.sel(group=g)}) for g
+        in ...}``.
     units : str, optional
         Units of the bias; without them those in ``posterior["bias"].attrs``.
     ax : Axes, optional
@@ -72,6 +79,8 @@ def biases(posterior: xr.Dataset | Mapping[str, xr.Dataset], *, units: str = "",
 
     Raises
     ------
+    TypeError
+        What is no fit and no posterior.
     ValueError
         If a posterior has no ``bias``, or one with dimensions other than chain, draw and member.
 
@@ -88,13 +97,14 @@ def biases(posterior: xr.Dataset | Mapping[str, xr.Dataset], *, units: str = "",
     return forest(series, labelled("Bias, member minus observation", units), ax)
 
 
-def source_biases(posterior: xr.Dataset, *, units: str = "", ax: Axes | None = None) -> Axes:
+def source_biases(posterior: Posterior, *, units: str = "", ax: Axes | None = None) -> Axes:
     """Forest of the bias of every member in every group: median, 50 % interval (thick) and 90 % interval (thin).
 
     Parameters
     ----------
-    posterior : Dataset
-        Of HBM: ``bias (chain, draw, member)`` and ``bias_group (chain, draw, group, member)``, member minus observation.
+    posterior : DataTree or Dataset
+        A fit of HBM, or its posterior: ``bias (chain, draw, member)`` and ``bias_group (chain, draw, group, member)``,
+        member minus observation.
     units : str, optional
         Of the biases; without them those in ``posterior["bias"].attrs``.
     ax : Axes, optional
@@ -106,6 +116,8 @@ def source_biases(posterior: xr.Dataset, *, units: str = "", ax: Axes | None = N
 
     Raises
     ------
+    TypeError
+        What is no fit and no posterior.
     ValueError
         If the posterior has no biases of groups.
 
@@ -119,25 +131,37 @@ def source_biases(posterior: xr.Dataset, *, units: str = "", ax: Axes | None = N
     >>> [text.get_text() for text in source_biases(posterior).get_legend().get_texts()]
     ['a', 'b', 'c']
     """
+    posterior = posterior_of(posterior)
     if "bias_group" not in posterior:
-        raise ValueError(f"the posterior has no 'bias_group', only {list(posterior.data_vars)}; fit HBM with groups")
+        raise ValueError(
+            f"the posterior has no 'bias_group', only {list(posterior.data_vars)}; wanted a fit of HBM with groups"
+        )
     shifted = posterior["bias"] + posterior["bias_group"]
     units = units or str(posterior["bias"].attrs.get("units", ""))
     groups = {str(name): shifted.sel(group=name, drop=True) for name in posterior["group"].values}
     return biases({name: xr.Dataset({"bias": draws}) for name, draws in groups.items()}, units=units, ax=ax)
 
 
-def _named(posterior: Any) -> Mapping[str, Any]:
-    """One posterior as a mapping without a name; a Dataset is itself a mapping, of its variables."""
-    if isinstance(posterior, xr.DataTree) and "posterior" in posterior.children:
-        posterior = posterior["posterior"]  # a whole fit
-    return {"": posterior} if isinstance(posterior, xr.Dataset | xr.DataTree) else posterior
+def _named(posterior: Any) -> dict[str, xr.Dataset]:
+    """Posteriors by name."""
+    found = by_name(posterior)
+    return {name: posterior_of(one, f" under the name {name!r}" if name else "") for name, one in found.items()}
+
+
+def _check_weights(posterior: xr.Dataset, label: str) -> None:
+    if not {"weight", "linear_weight"} & {*posterior.data_vars}:
+        raise ValueError(
+            f"the posterior{f' of {label!r}' if label else ''} has neither 'weight' nor 'linear_weight', only "
+            f"{list(posterior.data_vars)}; wanted a model that weights its members, such as BMA"
+        )
 
 
 def _draws(posterior: xr.Dataset, name: str) -> xr.DataArray:
     """Return a variable with its dimensions in the order chain, draw, member."""
     if name not in posterior:
-        raise ValueError(f"the posterior has no {name!r}, only {list(posterior.data_vars)}; is it a fit's posterior?")
+        raise ValueError(
+            f"the posterior has no {name!r}, only {list(posterior.data_vars)}; wanted a fit whose model has it"
+        )
     if set(posterior[name].dims) != {"chain", "draw", "member"}:
         raise ValueError(f"{name!r} has dimensions {posterior[name].dims}; select down to chain, draw and member")
     return posterior[name].transpose("chain", "draw", "member")

@@ -23,6 +23,7 @@ from bayesens.plots.axes import (
     quantile_rows,
     with_legend,
 )
+from bayesens.plots.given import numbers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["event_probability", "intervals", "intervals_by_station"]
 
 MANY = 150  # observations in a panel
+PANELS = 12  # stations of a figure, where none are named
 
 
 def intervals(
     prediction: xr.Dataset | xr.DataArray,
-    observation: ArrayLike | None = None,
+    observation: ArrayLike | Ensemble | None = None,
     time: ArrayLike | None = None,
     *,
     label: str = "Prediction",
@@ -51,8 +53,8 @@ def intervals(
     prediction : Dataset or DataArray
         Quantiles with a coordinate ``quantile`` and one more dimension (row); of a Dataset, the variable that has a
         ``quantile`` dimension. Every pair of levels p and 1 - p makes a band, and 0.5 the line.
-    observation : array (row), optional
-        Observations [units of the prediction]; NaN leaves a gap.
+    observation : array (row) or Ensemble, optional
+        Observations [units of the prediction]; NaN leaves a gap. An ensemble of the same rows has the times as well.
     time : array (row), optional
         Times; without them the coordinate ``time`` of the prediction, or the row's number.
     label : str, optional
@@ -81,6 +83,8 @@ def intervals(
     ('Soil moisture [m³ m⁻³]', ['median', '90 % interval', 'observation'])
     """
     quantile = quantile_rows(prediction)
+    if isinstance(observation, Ensemble):
+        observation, time = _observed(observation, quantile, time)
     if time is None:
         time = quantile["time"].to_numpy() if "time" in quantile.coords else np.arange(len(quantile))
     time = np.asarray(time)
@@ -115,10 +119,27 @@ def intervals(
     return with_legend(ax)
 
 
+def _observed(ensemble: Ensemble, quantile: xr.DataArray, time: ArrayLike | None) -> tuple[Any, ArrayLike | None]:
+    """Observations and times of the rows of a prediction; of one station, as those of several would lie over each other."""
+    if len(quantile) != ensemble.n_obs:
+        raise ValueError(
+            f"the prediction has {len(quantile)} rows and the ensemble {ensemble.n_obs}; wanted the same rows"
+        )
+    site = ensemble.labels("site")
+    if site is not None and len(stations := np.unique(site)) > 1:
+        raise ValueError(
+            f"the ensemble has {len(stations)} stations, and one panel shows one; draw them by "
+            "be.plots.intervals_by_station(prediction, ensemble)"
+        )
+    if time is None and "time" in ensemble.dataset.coords:
+        time = ensemble.dataset["time"].to_numpy()
+    return ensemble.observation, time
+
+
 def intervals_by_station(
     prediction: xr.Dataset | xr.DataArray,
     ensemble: Ensemble,
-    stations: Sequence[str],
+    stations: Sequence[str] | None = None,
     *,
     columns: int = 1,
     label: str = "Prediction",
@@ -132,8 +153,8 @@ def intervals_by_station(
         Of the rows of `ensemble`; quantiles as in `intervals`.
     ensemble : Ensemble
         With sites and times; its observations are drawn where it has any.
-    stations : sequence of str
-        Sites, from the first panel to the last.
+    stations : sequence of str, optional
+        Sites, from the first panel to the last; None takes all, up to 12.
     columns : int, optional
         Panels side by side.
     label : str, optional
@@ -168,6 +189,8 @@ def intervals_by_station(
         raise ValueError(
             f"the prediction has {len(quantile)} rows and the ensemble {ensemble.n_obs}; wanted the same rows"
         )
+    if stations is None:
+        stations = _few(ensemble.levels("site"))
     if isinstance(stations, str) or not len(stations):
         raise ValueError(f"stations is {stations!r}; wanted a list of one station or more")
     check_known(stations, ensemble.levels("site"), kind="station", where="the ensemble")
@@ -201,6 +224,15 @@ def intervals_by_station(
     return panels[: len(stations)]
 
 
+def _few(stations: Sequence[str]) -> list[str]:
+    if len(stations) > PANELS:
+        raise ValueError(
+            f"the ensemble has {len(stations)} stations, and a figure shows up to {PANELS} unless they are named; name some: "
+            f"stations={[str(name) for name in stations[:2]]}"
+        )
+    return [str(name) for name in stations]
+
+
 def event_probability(
     probability: ArrayLike | xr.DataArray,
     event: ArrayLike | None = None,
@@ -230,6 +262,8 @@ def event_probability(
 
     Raises
     ------
+    TypeError
+        What holds no probabilities.
     ValueError
         Numbers outside [0, 1] or none at all, events that are neither 0 nor 1, lengths that do not fit.
 
@@ -241,7 +275,8 @@ def event_probability(
     """
     if time is None and isinstance(probability, xr.DataArray) and "time" in probability.coords:
         time = probability["time"].to_numpy()
-    p = np.asarray(probability, float)
+    wanted = "probabilities, as be.thresholds.probability_below gives them, or rows['probability_below'].sel(model=...)"
+    p = numbers_of(probability, wanted)
     time = np.arange(p.size) if time is None else np.asarray(time)
     happened = np.full(p.shape, np.nan) if event is None else np.asarray(event, float)
     if p.ndim != 1 or p.shape != happened.shape or p.shape != time.shape:

@@ -11,8 +11,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.checks import check_known
 from bayesens.plots.axes import COLOR, INK, bare_axes, name_rows, with_legend
+from bayesens.plots.given import check_fit, check_result, check_table
 
 if TYPE_CHECKING:
     from arviz_plots import PlotCollection
@@ -59,7 +59,7 @@ def tornado(table: pd.DataFrame, *, effect: str = "crps_change", ax: Axes | None
     >>> ax.get_xlabel(), [text.get_text() for text in ax.get_yticklabels()]
     ('Change of the CRPS held out [%]', ['b', 'a'])
     """
-    check_known(["option", "value", effect], table.columns, kind="column", where="the table")
+    check_table(table, ["option", "value", effect], "be.sensitivity.grid_table(be.sensitivity.prior_grid(...))")
     if table["option"].str.contains(", ").any():
         raise ValueError("the table holds combinations of options; draw a grid that was made with full=False")
     base, others = float(table[effect].iloc[0]), table.iloc[1:].dropna(subset=[effect])
@@ -135,6 +135,7 @@ def power_scaled(tree: xr.DataTree, *, var_names: Sequence[str] | None = None, *
     -----
     The dashed lines are two Monte Carlo standard errors about the unscaled value: changes within them are none.
     """
+    check_fit(tree)
     from arviz_plots import plot_psense_quantities
 
     from bayesens.power_scaling import scaled_draws
@@ -159,13 +160,13 @@ def power_scaled(tree: xr.DataTree, *, var_names: Sequence[str] | None = None, *
     return plot_psense_quantities(made, var_names=names, **kwargs)
 
 
-def power_sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def power_sensitivity(table: pd.DataFrame | xr.DataTree, *, ax: Axes | None = None) -> Axes:
     """Sensitivity of every quantity to the priors and to the likelihood, with the threshold.
 
     Parameters
     ----------
-    table : DataFrame
-        From `bayesens.power_scaling.power_scaling`.
+    table : DataFrame or DataTree
+        From `bayesens.sensitivity.power_scaling`, or the fit that it takes.
     ax : Axes, optional
         Where to draw.
 
@@ -173,13 +174,22 @@ def power_sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     -------
     Axes
 
+    Raises
+    ------
+    TypeError, KeyError
+        What is no such table and no fit, or a table that lacks a column.
+
     Examples
     --------
     >>> table = pd.DataFrame({"variable": ["weight[rf]"], "prior": [0.02], "likelihood": [0.1], "diagnosis": ["-"]})
     >>> [text.get_text() for text in power_sensitivity(table).get_yticklabels()]
     ['weight[rf]']
     """
-    check_known(["variable", "prior", "likelihood"], table.columns, kind="column", where="the table")
+    if isinstance(table, xr.DataTree):
+        from bayesens.power_scaling import power_scaling
+
+        table = power_scaling(table)
+    check_table(table, ["variable", "prior", "likelihood"], "be.sensitivity.power_scaling(fit)")
     y = np.arange(len(table), dtype=float)
     ax = bare_axes(ax, (5.0, 0.9 + 0.27 * len(table)))
     threshold = float(table.attrs.get("threshold", 0.05))
@@ -209,6 +219,8 @@ def prior_implied(result: xr.Dataset, *, axes: Sequence[Axes] | None = None) -> 
 
     Raises
     ------
+    TypeError
+        What is no such Dataset.
     ValueError
         Other than three axes.
 
@@ -218,6 +230,7 @@ def prior_implied(result: xr.Dataset, *, axes: Sequence[Axes] | None = None) -> 
     >>> [ax.get_xlabel() for ax in prior_implied(result)][1]
     'sd of p(y | f) / sd of the observations'
     """
+    check_result(result, ["relative_sd", "relative_width"], "be.sensitivity.prior_predictive(model, ensemble)")
     if axes is None:
         import matplotlib.pyplot as plt
 

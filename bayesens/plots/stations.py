@@ -10,7 +10,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.checks import check_known
+from bayesens.ensemble import Ensemble
 from bayesens.plots.axes import COLOR, INK, axes_width, bare_axes, labelled, look, raised, with_legend
+from bayesens.plots.given import check_table
 from bayesens.sphere import check_places
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
 
 
 def stations(
-    table: pd.DataFrame,
+    table: pd.DataFrame | Ensemble,
     *,
     group: str | None = None,
     value: str | None = None,
@@ -38,8 +40,8 @@ def stations(
 
     Parameters
     ----------
-    table : DataFrame
-        One line a station; degrees in the columns `lon` and `lat`.
+    table : DataFrame or Ensemble
+        One line a station; degrees in the columns `lon` and `lat`. Of an ensemble, the places of its sites, with their groups.
     group : str, optional
         Column of labels; stations without one are "no group".
     value : str, optional
@@ -64,10 +66,10 @@ def stations(
 
     Raises
     ------
-    KeyError
-        If the table lacks a column.
+    TypeError, KeyError
+        What is no table and no ensemble, or a table that lacks a column.
     ValueError
-        No stations, places off the globe, or a background without these coordinates.
+        An ensemble without sites or places, no stations, places off the globe, or a background without these coordinates.
 
     Examples
     --------
@@ -75,6 +77,10 @@ def stations(
     >>> [text.get_text() for text in stations(table, group="net").get_legend().get_texts()]
     ['a (2)', 'b (1)']
     """
+    if isinstance(table, Ensemble):
+        table, lon, lat = _sites(table), "lon", "lat"
+        group = "group" if group is None and "group" in table else group
+    check_table(table, [], "a file of stations, read by pandas,")
     named = [name for name in (lon, lat, group, value) if name is not None]
     check_known(named, table.columns, kind="column", where="the table")
     if not len(table):
@@ -119,6 +125,19 @@ def stations(
     ax.ticklabel_format(useOffset=False)
     ax.set(xlabel="Longitude [°]", ylabel="Latitude [°]")
     return with_legend(ax)
+
+
+def _sites(ensemble: Ensemble) -> pd.DataFrame:
+    """One line a site: its label, place and group."""
+    coords = ensemble.dataset.coords
+    if lacking := [role for role in ("site", "lon", "lat") if role not in coords]:
+        raise ValueError(
+            f"the ensemble has no {' and no '.join(lacking)}; name the columns in Ensemble.from_frame: "
+            + ", ".join(f"{role}=..." for role in lacking)
+        )
+    roles = [role for role in ("site", "lon", "lat", "group") if role in coords]
+    frame = pd.DataFrame({role: coords[role].values for role in roles})
+    return frame.drop_duplicates("site", ignore_index=True)
 
 
 def _groups(table: pd.DataFrame, group: str | None) -> tuple[NDArray[np.intp], list[str]]:
@@ -175,6 +194,8 @@ def representativeness(components: Any, *, error: float | None = None, units: st
 
     Raises
     ------
+    TypeError
+        What are no components.
     ValueError
         An error that is not positive.
 
@@ -187,6 +208,11 @@ def representativeness(components: Any, *, error: float | None = None, units: st
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['90 % interval', 'one time', 'lasting part']
     """
+    if not hasattr(components, "stations_needed"):
+        raise TypeError(
+            f"got {type(components).__name__} in place of components of variance; wanted what "
+            "be.representativeness.variance_components(table, ...) returns"
+        )
     needed = None if error is None else components.stations_needed(error).iloc[0]
     most = COUNTS[-1] if needed is None else max(COUNTS[-1], int(1.3 * needed["stations"]))
     further = np.unique(np.geomspace(COUNTS[-1], most, 6).astype(int))[1:]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from bayesens.checks import check_known
+from bayesens.evaluation import paired_differences, score_table
 from bayesens.plots.axes import COLOR, INK, axes_width, bare_axes, labelled, look, name_rows, with_legend
+from bayesens.plots.given import by_name, check_table, dataset_of, is_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,14 +31,21 @@ AIM = {"bias": 0.0, "coverage90": 0.9}
 
 
 def scores(
-    table: pd.DataFrame, *, score: str = "crps", label: str = "Mean CRPS", units: str = "", ax: Axes | None = None
+    table: pd.DataFrame | xr.Dataset | Mapping[str, xr.Dataset],
+    *,
+    score: str = "crps",
+    label: str = "",
+    units: str = "",
+    ax: Axes | None = None,
 ) -> Axes:
     """Dot plot of a mean score by model, with its interval where the table has one; the lowest is marked by a line.
 
     Parameters
     ----------
-    table : DataFrame
-        One row per model, drawn from top to bottom; a column of the score, and optionally ``lower`` and ``upper``.
+    table : DataFrame or Dataset, or mapping of str to Dataset
+        One row per model, drawn from top to bottom: the rows of `bayesens.compare`, scores of `bayesens.score` by the names of
+        their models, or a table with a column of the score, optionally with ``lower`` and ``upper``, and with the models in
+        its index or, as `bayesens.score_table` has them, in a column.
     score : str, optional
         Column to draw; lower is better.
     label : str, optional
@@ -50,8 +61,12 @@ def scores(
 
     Raises
     ------
+    TypeError
+        What is no table, no rows and no scores.
     KeyError
         If the table has no such column.
+    ValueError
+        Several lines of a model.
 
     Examples
     --------
@@ -60,6 +75,7 @@ def scores(
     >>> ax.get_xlabel(), [tick.get_text() for tick in ax.get_yticklabels()]
     ('Mean CRPS [m³ m⁻³]', ['HBM', 'equal weights'])
     """
+    table = _one_line_a_model(table, score)
     check_known([score], table.columns, kind="column", where="the table")
     value, y = table[score].to_numpy(float), np.arange(len(table))
     ax = bare_axes(ax, (4.6, 0.8 + 0.32 * len(table)))
@@ -68,12 +84,37 @@ def scores(
     ax.plot(value, y, "o", color=COLOR[0], ms=6, mec="white", mew=0.6, zorder=3)
     ax.axvline(float(np.nanmin(value)), color="0.5", lw=0.8, ls=(0, (4, 3)), zorder=1)
     ax.locator_params(axis="x", nbins=5)  # small numbers have long labels
-    ax.set_xlabel(labelled(label, units))
+    ax.set_xlabel(labelled(label or f"Mean {NAMES.get(score, score)}", units))
     return name_rows(ax, [str(name) for name in table.index])
 
 
+def _one_line_a_model(given: pd.DataFrame | xr.Dataset | Mapping[str, xr.Dataset], score: str) -> pd.DataFrame:
+    """A table with the models in its index."""
+    if is_rows(given):
+        given = score_table(given)
+    elif not isinstance(given, pd.DataFrame):
+        each = {name: dataset_of(one, "crps", "be.score(fit, ensemble)") for name, one in by_name(given).items()}
+        return pd.DataFrame({name: _means(one) for name, one in each.items()}).T
+    if "model" not in given:
+        return given
+    lines = given[given["group"].astype(str) == SUMMARY[0]] if "group" in given else given
+    if (twice := lines["model"].duplicated()).any():
+        name = lines["model"][twice].iloc[0]
+        raise ValueError(f"the table has several lines of the model {name!r}; select one estimand, or one line a model")
+    ends = {f"{score}_low": "lower", f"{score}_high": "upper"}
+    return lines.set_index("model").rename(columns=ends)
+
+
+def _means(scored: xr.Dataset) -> dict[str, float]:
+    """Mean scores of the rows that one model was scored on."""
+    out = {str(name): float(values.mean()) for name, values in scored.data_vars.items() if values.dims == ("obs",)}
+    if "error" in scored:
+        out |= {"rmse": float(np.sqrt((scored["error"] ** 2).mean())), "bias": out["error"]}
+    return out
+
+
 def scores_by_group(
-    table: pd.DataFrame,
+    table: pd.DataFrame | xr.Dataset,
     *,
     score: str = "crps",
     by: str = "",
@@ -85,14 +126,16 @@ def scores_by_group(
 
     Parameters
     ----------
-    table : DataFrame
-        From `bayesens.score_table` with ``by``: ``model``, ``group``, the score, and optionally its ``..._low`` and
-        ``..._high``, and ``stations``, whose number stands beside the name of the group. Groups and models are drawn in the
-        order of the table; "all" (all rows) and "macro" (mean over groups) stand below a line.
+    table : DataFrame or Dataset
+        The rows of `bayesens.compare`, or of `bayesens.score_table` with ``by``: ``model``, ``group``, the score, and
+        optionally its ``..._low`` and ``..._high``, and ``stations``, whose number stands beside the name of the group.
+        Groups and models are drawn in the order of the table; "all" (all rows) and "macro" (mean over groups) stand
+        below a line.
     score : str, optional
         Column to draw.
     by : str, optional
-        Of a table with groups by several labels, the label whose groups are drawn.
+        Of rows, the label that makes the groups; None takes "group". Of a table with groups by several labels, the label
+        whose groups are drawn.
     label : str, optional
         Of the axis.
     units : str, optional
@@ -118,7 +161,9 @@ def scores_by_group(
     >>> ax.get_xlabel(), [tick.get_text() for tick in ax.get_yticklabels()]
     ('CRPS [m³ m⁻³]', ['a', 'b', 'all'])
     """
-    check_known(["model", "group", score, *(["by"] if by else [])], table.columns, kind="column", where="the table")
+    if is_rows(table):
+        table, by = score_table(table, by=by or "group"), ""
+    check_table(table, ["model", "group", score, *(["by"] if by else [])], "be.score_table(rows, by=...)")
     if by:
         table = table[(table["by"] == by) | (table["group"] == SUMMARY[0])]
         if set(table["group"]) <= {SUMMARY[0]}:
@@ -151,18 +196,28 @@ def scores_by_group(
     return with_legend(name_rows(ax, [f"{name} ({n})" if (n := count.get(name, 0)) else name for name in groups]))
 
 
-def differences(table: pd.DataFrame, *, metric: str = "crps", equivalent: float = 1.0, ax: Axes | None = None) -> Axes:
+def differences(
+    table: pd.DataFrame | xr.Dataset,
+    *,
+    metric: str = "crps",
+    equivalent: float = 1.0,
+    reference: str = "",
+    ax: Axes | None = None,
+) -> Axes:
     """Forest of differences of a score from a reference in percent, with the region of practical equivalence.
 
     Parameters
     ----------
-    table : DataFrame
-        From `bayesens.paired_differences`: ``model``, ``reference``, ``estimand``, ``metric``, ``difference``, ``low``,
-        ``high``, ``unit``, and perhaps ``group``; one line a row of the figure, from top to bottom.
+    table : DataFrame or Dataset
+        The rows of `bayesens.compare`, or from `bayesens.paired_differences`: ``model``, ``reference``, ``estimand``,
+        ``metric``, ``difference``, ``low``, ``high``, ``unit``, and perhaps ``group``; one line a row of the figure,
+        from top to bottom.
     metric : str, optional
         Which metric, if the table has several.
     equivalent : float, optional
         Half the width of the region [percent] within which two models are equal for practical purposes.
+    reference : str, optional
+        Of rows, the model that the others are held against, with ``random_seed=1``; None takes the first.
     ax : Axes, optional
         Where to draw.
 
@@ -172,6 +227,8 @@ def differences(table: pd.DataFrame, *, metric: str = "crps", equivalent: float 
 
     Raises
     ------
+    TypeError, KeyError
+        What is no such table and no rows, a table that lacks a column, rows that lack the reference.
     ValueError
         If the table has no difference of that metric in percent.
 
@@ -183,6 +240,10 @@ def differences(table: pd.DataFrame, *, metric: str = "crps", equivalent: float 
     >>> ax.get_xlabel(), [text.get_text() for text in ax.get_yticklabels()]
     ('CRPS against BMA [%], lower is better', ['HBM'])
     """  # fmt: skip
+    if is_rows(table):
+        table = paired_differences(table, reference or str(table["model"].values[0]), random_seed=1)
+    needed = ["model", "reference", "metric", "unit", "difference", "low", "high"]
+    check_table(table, needed, "be.paired_differences(rows, reference)")
     lines = table[(table["metric"] == metric) & (table["unit"] == "percent")]
     if not len(lines):
         raise ValueError(
@@ -237,7 +298,7 @@ def importance(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ['rain', 'dem']
     """  # fmt: skip
     needed = ["member", "covariate", "percent", "loss", "rise_sd_fold"]
-    check_known(needed, table.columns, kind="column", where="the table")
+    check_table(table, needed, "be.importance.permutation_importance(...)")
     mean = table.groupby("covariate", sort=False)["percent"].mean().sort_values(ascending=False)
     names, members = [str(name) for name in mean.index], list(dict.fromkeys(table["member"]))
     ax = bare_axes(ax, (5.4, 0.9 + (0.14 + 0.07 * len(members)) * len(names)))
@@ -282,6 +343,7 @@ def band_curve(table: pd.DataFrame, *, statistic: str = "Moran's I", ax: Axes | 
     >>> [text.get_text() for text in band_curve(table).get_xticklabels()]
     ['0-50 %', '50-100 %']
     """
+    check_table(table, [], "be.spatial.map_table(...)")
     known = list(dict.fromkeys(table.index.get_level_values(0)))
     check_known([statistic], known, kind="statistic", where="the table")
     value = table.loc[statistic]

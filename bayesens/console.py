@@ -1,0 +1,37 @@
+"""Tables in a terminal, and as plain text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+__all__ = ["WIDE", "new_console", "show"]
+
+WIDE = 140  # letters of a line where there is no terminal: 80 would cut tables
+
+
+def new_console(**options: Any) -> Console:
+    """Where tables are printed; options are those of rich."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, **options)
+    if not console.is_terminal:
+        console.width = WIDE  # a pipe has no width of its own
+    return console
+
+
+def show(console: Console, title: str, frame: pd.DataFrame) -> None:
+    """A table in the terminal, its title on a line of its own: a narrow table would wrap it."""
+    from rich.table import Table
+
+    grid = Table()
+    for i, name in enumerate(map(str, frame)):
+        head = {"crps": "CRPS", "rmse": "RMSE"}.get(name, name.replace("_", " "))
+        grid.add_column(head, justify="left" if i == 0 and name != "rows" else "right", no_wrap=i == 0)
+    for row in frame.itertuples(index=False):
+        grid.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    console.print(title, style="bold", soft_wrap=True)
+    console.print(grid)
