@@ -191,8 +191,6 @@ def _alike(pair: _Pair, scale: float, offset: float) -> bool:
 
 def _differs(pair: _Pair) -> bool:
     """Whether medians are more than ten times off, and spreads too, or spreads alone, and it is not the errors that are."""
-    if _one_level(pair):
-        return False
     ratio, spreads = abs(pair.ratio_of_medians), _spreads_differ(pair)
     if np.isnan(ratio):
         return pair.ratio_of_spreads > FACTOR and pair.correlation > LINKED

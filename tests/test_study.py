@@ -101,7 +101,7 @@ def test_the_table_of_scores_has_its_columns_and_the_numbers_of_the_library(smal
     folder, done = small
     scores = pd.read_csv(folder / "out" / "tables" / "scores.csv")
     assert list(scores)[: len(COLUMNS)] == COLUMNS
-    assert set(scores["model"]) == {"BMA", "Equal weights", "Coarse input"}
+    assert set(scores["model"]) == {"BMA", "Equal weights", "Coarse input", "Coarse input, corrected"}
     assert {"all", "net1", "net2", "net3", "DJF", "macro"} <= set(scores["group"])
     frame = pd.read_csv(folder / "t.csv", parse_dates=["date"])
     ensemble = be.Ensemble.from_frame(frame, members=["rf", "xgb"], observation="sm", site="station", group="network",
@@ -123,7 +123,8 @@ def test_coverage_by_class_is_that_of_the_library_and_stands_in_the_report(small
     ensemble = be.Ensemble.from_frame(frame, members=["rf", "xgb"], observation="sm", site="station", group="network",
                                       time="date", units="m3 m-3")  # fmt: skip
     models = {"BMA": be.BMA(sigma="shared"), "Equal weights": be.EqualWeights()}
-    rows = be.compare(models, ensemble, estimand="site", folds=3, method="em", random_seed=1, progressbar=False)
+    rows = be.compare(models, ensemble, estimand="site", folds=3, method="em", random_seed=1, progressbar=False,
+                      products={"Coarse input": frame["mlr"]})  # fmt: skip
     page = (folder / "out" / "report.html").read_text(encoding="utf-8").replace("\u00a0", " ")
     assert "Coverage by predicted value and season" in page
     for by in ("predicted", "season"):
@@ -208,7 +209,8 @@ def test_a_member_that_fails_is_named_and_finished_steps_are_kept(tmp_path, monk
     with pytest.raises(MemberError, match=r"'mlr'.* fold 3 of 5.*singular"):
         run(tmp_path, text)
     kept = sorted(path.name[:-20] for path in (tmp_path / "out" / ".steps").iterdir())
-    assert kept == ["site-1-bma", "site-1-equal_weights", "site-1-members-test", "site-1-members-train"]
+    models = ["bma", "coarse_input_corrected", "equal_weights"]
+    assert kept == [f"site-1-{name}" for name in (*models, "members-test", "members-train")]
     monkeypatch.undo()
     done = run(tmp_path, text)
     assert done.scores.query("group == 'all' and model == 'BMA'")["n"].tolist() == [int(frame["sm"].notna().sum())]
@@ -222,7 +224,7 @@ def test_a_model_that_fails_is_reported_and_the_others_go_on(tmp_path):
     )
     with pytest.warns(UserWarning, match="Lost failed and is left out: fold 1 of 3"):
         done = run(tmp_path, text)
-    assert set(done.scores["model"]) == {"BMA", "Equal weights", "Coarse input"}
+    assert set(done.scores["model"]) == {"BMA", "Equal weights", "Coarse input", "Coarse input, corrected"}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Lost" in page
     assert "fits/lost.nc" not in done.files
