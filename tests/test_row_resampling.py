@@ -180,7 +180,9 @@ def test_one_gauge_is_resampled_over_blocks_of_time(site):
     wanted = student_t.interval(0.9, 9, mean.mean(), mean.std() / np.sqrt(10))
     assert_allclose(table.loc["bias", ["low", "high"]].astype(float), wanted)
     assert set(table["interval"]) == {"t with 9 degrees of freedom, 10 blocks of 30 days"}
-    assert crps(rows_of(gauge(1200, **site), "time"), replicates=50)["interval"] == "bootstrap over 40 blocks of 30 days"
+    assert (
+        crps(rows_of(gauge(1200, **site), "time"), replicates=50)["interval"] == "bootstrap over 40 blocks of 30 days"
+    )
     few = crps(rows_of(gauge(100, **site), "time"))
     assert few[["interval", "verdict"]].tolist() == ["none: 4 blocks of 30 days", "no interval"]
     assert why_none(few["interval"]) == "4 blocks of 30 days are too few: an interval takes five or more"

@@ -229,6 +229,14 @@ def test_blanks_at_the_ends_of_labels(tmp_path):
     assert found["site"].tolist() == ["S1", "S1", "S2"]
 
 
+def test_labels_of_a_frame_that_differ_in_blanks():
+    frame = pd.DataFrame({"rf": [1.0, 2.0, 3.0], "site": ["S1", "S1 ", "S2"]})
+    with pytest.warns(
+        UserWarning, match=r"'site' has labels that differ in blanks at their ends alone \('S1'\); they count"
+    ):
+        assert len(Ensemble.from_frame(frame, members=["rf"], site="site").levels("site")) == 3
+
+
 # Rows that sum up
 
 
