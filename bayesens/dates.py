@@ -193,6 +193,7 @@ def from_numbers(values: NDArray[Any], form: str, name: object) -> Days:
             )
         out[~missing] = _from_digits(known.astype(np.int64), len(form))[0]
         return out
+    unit: Any
     unit, origin, shift = _count_of(form)
     counted: Any = known - shift if shift else known
     try:

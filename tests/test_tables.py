@@ -156,6 +156,7 @@ def test_a_file_without_a_header(tmp_path):
     assert "its first line holds numbers alone (0.1, 2.5e-3" in refused(
         write(tmp_path, "0.1,2.5e-3\n0.2,0.1\n")
     ).replace("'", "")
+    assert read(write(tmp_path, "0,1,2\n0.1,0.2,0.3\n")).columns.tolist() == ["0", "1", "2"]
     path = shared_data("modelavg", "discharge_data.txt")
     assert "put a line of names above it" in refused(path)
 
