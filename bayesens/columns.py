@@ -5,6 +5,7 @@ Every message says what came (the column and how many rows), what was wanted, an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from bayesens.calendars import standard_times
-from bayesens.dates import check_format, from_numbers, from_text, likely_form, number_form, written
+from bayesens.dates import check_format, from_numbers, from_text, in_pandas, likely_form, number_form, warn, written
 
 __all__ = ["check_text", "coded_labels", "labels", "listed", "numbers", "times", "where_in"]
 
@@ -181,6 +182,12 @@ def coded_labels(column: pd.Series) -> tuple[NDArray[np.str_], NDArray[np.int64]
     names = [_label(value) for value in unique]
     for name in names:
         check_text(name, column.name)
+    if len(counts := Counter(name.strip() for name in names)) < len(names):
+        both = [name for name, count in counts.items() if count > 1]
+        warn(
+            f"column {column.name!r} has labels that differ in blanks at their ends alone ({listed(both)}); they count as "
+            f"different ones: cut the blanks if they are one (in pandas: frame[{column.name!r}].str.strip())"
+        )
     kind = KINDS.get(types.infer_dtype(np.asarray(unique, dtype=object), skipna=True), "")
     # A missing value has code -1: the last entry.
     return np.array([*names, ""], dtype=np.str_), np.where(codes < 0, len(names), codes), kind
@@ -273,7 +280,8 @@ def _dates_in(values: NDArray[Any], name: object) -> NDArray[Any]:
         first, last = (written(from_numbers(np.array([end]), form, name)[0]) for end in (low, high))
         raise ValueError(
             f"column {name!r} ({len(values)} rows) has numbers from {low:.15g} to {high:.15g}; if they are dates ({first} to "
-            f"{last} as {form!r}), say time_format={form!r} (--time-format {form}), if plain numbers, time_format='number'"
+            f"{last} as {form!r}), say time_format={form!r} (--time-format {form}; {in_pandas(form, name)}), if plain numbers, "
+            "time_format='number'"
         )
     return values
 

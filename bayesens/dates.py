@@ -17,7 +17,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "check_format", "from_numbers", "from_text", "likely_form", "number_form", "written"]
+__all__ = [
+    "FORMATS",
+    "check_format",
+    "from_numbers",
+    "from_text",
+    "in_pandas",
+    "likely_form",
+    "number_form",
+    "warn",
+    "written",
+]
 
 Days = NDArray[np.datetime64]
 # Numbers by their count of digits, and what the digits after the year are.
@@ -135,6 +145,18 @@ def likely_form(values: NDArray[Any], name: object) -> str:
     return next((form for form, (a, b) in SERIAL_RANGES.items() if called and a <= low and high <= b), "")
 
 
+def in_pandas(form: str, name: object) -> str:
+    """How the user makes dates of such numbers.
+
+    Examples
+    --------
+    >>> in_pandas("excel", "date")
+    "in pandas: pd.to_datetime(frame['date'] - 25569, unit='D')"
+    """
+    unit, _, shift = _count_of(form)
+    return f"in pandas: pd.to_datetime(frame[{name!r}]{f' - {shift:.15g}' if shift else ''}, unit={unit!r})"
+
+
 def from_numbers(values: NDArray[Any], form: str, name: object) -> Days:
     """Turn numbers into times; NaN becomes NaT.
 
@@ -171,6 +193,7 @@ def from_numbers(values: NDArray[Any], form: str, name: object) -> Days:
             )
         out[~missing] = _from_digits(known.astype(np.int64), len(form))[0]
         return out
+    unit: Any
     unit, origin, shift = _count_of(form)
     counted: Any = known - shift if shift else known
     try:
@@ -280,7 +303,7 @@ def from_text(column: pd.Series) -> pd.Series | None:
             )
     if "%b" not in form and "%B" not in form:  # a month's name leaves no doubt
         others_too = f"; {others[0][0]!r} gives the same days" if others else ", the one format that fits"
-        _warn(
+        warn(
             f"column {column.name!r} ({len(column)} rows) is read as {form!r}{others_too} ({texts.iloc[-1]!r} is "
             f"{written(first.iloc[-1])}); confirm it by time_format={form!r} (--time-format)"
         )
@@ -361,6 +384,6 @@ def check_format(form: object) -> str:
     )
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
     """Warn at the first caller outside this package."""
     warnings.warn(message, UserWarning, skip_file_prefixes=(str(Path(__file__).parent) + os.sep,))

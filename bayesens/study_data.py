@@ -275,9 +275,10 @@ def _with_sums(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cut(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    keep = np.ones(len(frame), dtype=bool)
+    keep, data = np.ones(len(frame), dtype=bool), study.data
     for column, values in study.data.drop.items():
-        found = frame[column].isin(values)
+        given = times(pd.Series(values), data.time_format) if column == data.time else values
+        found = frame[column].isin(given)
         if not found.any():
             raise ValueError(f"data.drop: no row has {column} = {listed(values)}; correct the values, or leave it out")
         keep &= ~found.to_numpy()

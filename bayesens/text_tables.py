@@ -193,7 +193,8 @@ def check_header(names: Sequence[str]) -> None:
         raise BadTable(
             f"its header names {listed(twice)} more than once (columns {places}); wanted one of each: rename or drop the others"
         )
-    if all(re.fullmatch(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?", name) for name in names):
+    counted = list(names) == [str(place) for place in range(len(names))]  # what pandas calls columns without names
+    if not counted and all(re.fullmatch(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?", name) for name in names):
         raise BadTable(
             f"its first line holds numbers alone ({listed(names)}); wanted a header: put a line of names above it"
         )

@@ -331,7 +331,7 @@ BAD_FITS = {
         ["zeros.csv", "--transform", "log", "--observation", "rf", "--members", "sm,svr"],
         "'sm' has 2 of 140 values not above 0, .*: rows 3, 5 ",
     ),
-    "another kind of file": (["train.xlsx"], "suffix '.xlsx'; wanted one of '.csv'"),
+    "another kind of file": (["train.xls"], "suffix '.xls'; wanted one of '.csv'"),
     "no such option": (["train.csv", "--option", "sigm=shared"], "BMA has no option 'sigm'; did you mean 'sigma'"),
     "no value": (["train.csv", "--option", "sigma"], "wanted NAME=VALUE with an option of BMA"),
     "wrong kind": (
@@ -378,7 +378,7 @@ def bad(folder):
     }
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
-    (folder / "train.xlsx").write_bytes(b"PK")
+    (folder / "train.xls").write_bytes(b"PK")
     return folder
 
 

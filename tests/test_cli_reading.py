@@ -77,7 +77,9 @@ def test_dates_in_another_format(frame, weights, tmp_path, pattern, said):
     frame.assign(date=serial if pattern == "excel" else days.dt.strftime(pattern)).to_csv(path, index=False)
     np.testing.assert_allclose(fitted(path, *COLUMNS, "--time-format", said), weights, rtol=1e-9)
     if pattern == "excel":
-        assert "(--time-format excel)" in refused("fit", path, *COLUMNS, "--method", "em", "--out", tmp_path / "f.nc")
+        assert "(--time-format excel; in pandas:" in refused(
+            "fit", path, *COLUMNS, "--method", "em", "--out", tmp_path / "f.nc"
+        )
     out = run(
         "compare",
         path,
@@ -177,6 +179,16 @@ def test_a_study_reads_dates(frame, tmp_path):
         np.testing.assert_array_equal(found.source.dataset["time"].values, days.to_numpy())
     with pytest.raises(ValueError, match="say time_format='epoch'"):
         study(tmp_path)
+
+
+def test_a_study_drops_days_by_their_dates(frame, tmp_path):
+    days = pd.to_datetime(frame["date"])
+    last = str(days.max().date())
+    for value in (days.dt.strftime("%Y-%m-%d"), days.dt.strftime("%Y%m%d")):
+        frame.assign(date=value).to_csv(tmp_path / "t.csv", index=False)
+        for written in (last, last.replace("-", "")):
+            kept = study(tmp_path, f'drop = {{date = ["{written}"]}}').source.dataset["time"].values
+            assert kept.max() < np.datetime64(last)
 
 
 def test_a_study_keeps_a_site_called_na(frame, tmp_path):

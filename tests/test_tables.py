@@ -156,6 +156,7 @@ def test_a_file_without_a_header(tmp_path):
     assert "its first line holds numbers alone (0.1, 2.5e-3" in refused(
         write(tmp_path, "0.1,2.5e-3\n0.2,0.1\n")
     ).replace("'", "")
+    assert read(write(tmp_path, "0,1,2\n0.1,0.2,0.3\n")).columns.tolist() == ["0", "1", "2"]
     path = shared_data("modelavg", "discharge_data.txt")
     assert "put a line of names above it" in refused(path)
 
@@ -227,6 +228,14 @@ def test_blanks_at_the_ends_of_labels(tmp_path):
     ):
         found = read_table(write(tmp_path, 'site,rf\nS1,1\n"S1 ",2\nS2,3\n'), text=["site"])
     assert found["site"].tolist() == ["S1", "S1", "S2"]
+
+
+def test_labels_of_a_frame_that_differ_in_blanks():
+    frame = pd.DataFrame({"rf": [1.0, 2.0, 3.0], "site": ["S1", "S1 ", "S2"]})
+    with pytest.warns(
+        UserWarning, match=r"'site' has labels that differ in blanks at their ends alone \('S1'\); they count"
+    ):
+        assert len(Ensemble.from_frame(frame, members=["rf"], site="site").levels("site")) == 3
 
 
 # Rows that sum up
