@@ -28,7 +28,7 @@ from bayesens.threads import share_out
 __all__ = ["BARE", "INNER", "KERNEL", "ONCE", "address_of", "beyond", "call_at", "compiled_beside", "over_draws"]
 
 # Compiled functions call each other by address, and Python's have none.
-if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+if numba.config.DISABLE_JIT:
     raise OSError(
         "NUMBA_DISABLE_JIT is set, and bayesens computes densities in compiled code alone: unset it (del "
         "os.environ['NUMBA_DISABLE_JIT']) and start Python again"

@@ -79,7 +79,7 @@ _OF_PARENTS: list[Any] = []  # kept, as the end of one would write into pipes th
 
 def _forget_processes() -> None:
     """Leave the processes of joblib to the parent: one that is forked off would wait for answers that the parent gets."""
-    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    loky: Any = sys.modules.get("joblib.externals.loky.reusable_executor")
     if loky is not None and getattr(loky, "_executor", None) is not None:
         _OF_PARENTS.append(loky._executor)
         loky._executor = None

@@ -207,7 +207,7 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
 
     def _pairs(self) -> list[tuple[str, Any]]:
         """Names and regressors, of a list or a dict; none of the default members, which are made when they are fitted."""
-        given = self.estimators
+        given: Any = self.estimators
         if given is None:
             return []
         pairs = list(given.items()) if isinstance(given, dict) else given

@@ -187,8 +187,9 @@ def quantile_rows(prediction: xr.Dataset | xr.DataArray) -> xr.DataArray:
     ValueError
         No quantiles, or not one dimension beside them.
     """
-    if not isinstance(prediction, xr.Dataset | xr.DataArray):
-        kind = "fit" if isinstance(prediction, xr.DataTree) else type(prediction).__name__
+    given: object = prediction
+    if not isinstance(given, xr.Dataset | xr.DataArray):
+        kind = "fit" if isinstance(given, xr.DataTree) else type(given).__name__
         raise TypeError(f"got a {kind}; wanted a prediction: be.predict(fit, ensemble)")
     if isinstance(prediction, xr.Dataset):
         found = [v for v in prediction.data_vars.values() if "quantile" in v.dims]

@@ -233,7 +233,7 @@ def coverage_by_class(
     """
     if is_rows(table):
         table = coverage_table(table, by=by)
-    check_table(table, ["model", "by", "group", "level", "coverage"], "be.coverage_table(rows)")
+    table = check_table(table, ["model", "by", "group", "level", "coverage"], "be.coverage_table(rows)")
     check_known([by], [name for name in table["by"].unique() if name], kind="classes by", where="the table")
     lines = table[table["by"] == by]
     if model:
@@ -362,16 +362,15 @@ def quantile_reliability(
     """
     if is_rows(prediction):
         rows = dataset_of(prediction, "quantile_value", "be.compare(models, ensemble, ...)")
-        observation, site = (
-            rows["observation"].values,
-            rows["site"].values if "site" in rows.coords and site is None else site,
-        )
+        observation = rows["observation"].values
+        site = rows["site"].values if "site" in rows.coords and site is None else site
         drawn = rows["quantile_value"].dropna("model", how="all")
         series = {str(name): drawn.sel(model=name) for name in drawn["model"].values}
     else:
         series = by_name(prediction)
     if isinstance(observation, Ensemble):
-        observation, site = observation.require_observation(), observation.labels("site") if site is None else site
+        site = observation.labels("site") if site is None else site
+        observation = observation.require_observation()
     if observation is None:
         raise TypeError("observation is missing; give the ensemble of the predicted rows, or their observations")
     y = np.asarray(observation, float)

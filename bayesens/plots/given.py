@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -59,7 +59,7 @@ def by_name(given: Any) -> dict[str, Any]:
     return {str(name): one for name, one in given.items()} if several else {"": given}
 
 
-def is_rows(given: Any) -> bool:
+def is_rows(given: Any) -> TypeGuard[xr.Dataset]:
     """Whether it is the rows that `compare` and `common_rows` return."""
     return isinstance(given, xr.Dataset) and {"model", "obs"} <= set(given.dims) and "crps" in given
 
@@ -81,8 +81,13 @@ def one_model(rows: xr.Dataset, model: str) -> xr.Dataset:
     return rows.sel(model=model or names[0])
 
 
-def check_table(table: Any, columns: Sequence[str], made_by: str, where: str = "the table") -> None:
+def check_table(table: Any, columns: Sequence[str], made_by: str, where: str = "the table") -> pd.DataFrame:
     """Refuse what is no table of these columns, and say what makes one.
+
+    Returns
+    -------
+    DataFrame
+        The table.
 
     Raises
     ------
@@ -101,6 +106,7 @@ def check_table(table: Any, columns: Sequence[str], made_by: str, where: str = "
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"got {_what(table)}; wanted the table that {made_by} returns")
     check_known(columns, table.columns, kind="column", where=where)
+    return table
 
 
 def check_result(result: Any, names: Sequence[Hashable], made_by: str) -> None:

@@ -224,7 +224,7 @@ def intervals_by_station(
     return panels[: len(stations)]
 
 
-def _few(stations: Sequence[str]) -> list[str]:
+def _few(stations: NDArray[np.str_]) -> list[str]:
     if len(stations) > PANELS:
         raise ValueError(
             f"the ensemble has {len(stations)} stations, and a figure shows up to {PANELS} unless they are named; name some: "

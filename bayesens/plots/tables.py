@@ -163,7 +163,7 @@ def scores_by_group(
     """
     if is_rows(table):
         table, by = score_table(table, by=by or "group"), ""
-    check_table(table, ["model", "group", score, *(["by"] if by else [])], "be.score_table(rows, by=...)")
+    table = check_table(table, ["model", "group", score, *(["by"] if by else [])], "be.score_table(rows, by=...)")
     if by:
         table = table[(table["by"] == by) | (table["group"] == SUMMARY[0])]
         if set(table["group"]) <= {SUMMARY[0]}:
@@ -243,7 +243,7 @@ def differences(
     if is_rows(table):
         table = paired_differences(table, reference or str(table["model"].values[0]), random_seed=1)
     needed = ["model", "reference", "metric", "unit", "difference", "low", "high"]
-    check_table(table, needed, "be.paired_differences(rows, reference)")
+    table = check_table(table, needed, "be.paired_differences(rows, reference)")
     lines = table[(table["metric"] == metric) & (table["unit"] == "percent")]
     if not len(lines):
         raise ValueError(
