@@ -302,7 +302,7 @@ def test_several_labels_and_seasons():
     frame = table()
     rows = point_rows(frame, labels={"season": season(frame["date"])})
     got = score_table(rows, by=["group", "season"], replicates=20, random_seed=1).query("model == 'good'")
-    assert got["group"].tolist() == ["all", "n0", "n1", "n2", "macro", "DJF", "JJA", "MAM", "macro"]
+    assert got["group"].tolist() == ["all", "n0", "n1", "n2", "macro", "DJF", "MAM", "JJA", "macro"]
     assert got["by"].tolist() == [""] + ["group"] * 4 + ["season"] * 4
 
 

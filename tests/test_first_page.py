@@ -224,6 +224,17 @@ def test_a_long_series_is_drawn_where_it_has_most_observations(days):
         assert np.isfinite(y[rows]).all()
 
 
+def test_a_long_series_of_single_seasons_is_drawn_for_one_year():
+    days = pd.date_range("2003-07-01", periods=70).append(
+        [pd.date_range(f"{y}-07-01", periods=120) for y in range(2004, 2010)]
+    )
+    frame = pd.DataFrame({"a": np.linspace(0, 1, len(days)), "y": 1.0, "s": "one", "t": days})
+    ensemble = be.Ensemble.from_frame(frame, members=["a"], observation="y", site="s", time="t")
+    one = SimpleNamespace(estimand="site", held={"site": SimpleNamespace(members=ensemble)})
+    assert len(days) > MOST
+    assert days[_window(one, "one")][[0, -1]].astype(str).tolist() == ["2004-07-01", "2004-10-28"]
+
+
 def test_labels_of_pit_panels_do_not_meet(study):
     _, folder, _ = study
     svg = (folder / "figures" / "pit.svg").read_text(encoding="utf-8")

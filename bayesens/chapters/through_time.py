@@ -15,7 +15,7 @@ from bayesens.study_results import StudyResults
 
 __all__ = ["chosen_stations", "through_time"]
 
-MOST, WINDOW = 550, 365  # rows of a panel beyond which nobody can read it, and how many are shown in their place
+MOST, WINDOW = 550, 365  # rows of a panel beyond which nobody can read it; days, and rows at most, shown in their place
 
 
 def chosen_stations(results: StudyResults) -> list[str]:
@@ -81,13 +81,17 @@ def _of_station(results: StudyResults, station: str) -> tuple[np.ndarray, np.nda
 
 
 def _window(results: StudyResults, station: str) -> np.ndarray:
-    """Rows that are drawn: of a long series the window of so many rows that has most observations, the first of equals."""
-    rows, _ = _of_station(results, station)
+    """Rows that are drawn: of a long series the year, or so many rows, with most observations, the first of equals."""
+    rows, time = _of_station(results, station)
     if len(rows) <= MOST:
         return rows
+    first = np.arange(len(rows))
+    last = np.minimum(first + WINDOW, len(rows))
+    if np.issubdtype(time.dtype, np.datetime64):  # of a series of single seasons so many rows would span years
+        last = np.minimum(last, np.searchsorted(time, time + np.timedelta64(WINDOW, "D")))
     seen = np.cumsum(np.r_[0, results.held[results.estimand].members.observed[rows]])
-    first = int(np.argmax(seen[WINDOW:] - seen[:-WINDOW]))
-    return rows[first : first + WINDOW]
+    best = int(np.argmax(seen[last] - seen[first]))
+    return rows[first[best] : last[best]]
 
 
 def _said(results: StudyResults, station: str, drawn: np.ndarray) -> str:
@@ -97,7 +101,7 @@ def _said(results: StudyResults, station: str, drawn: np.ndarray) -> str:
         return ""
     shown = results.held[results.estimand].members.dataset["time"].values[drawn[[0, -1]]]
     first, last, begin, end = (_day(each) for each in (*shown, time[0], time[-1]))
-    return f"; of the series from {begin} to {end} the {len(drawn)} rows with most observations, {first} to {last}"
+    return f"; of the series from {begin} to {end} the part with most observations, {first} to {last}"
 
 
 def _day(time: Any) -> str:
