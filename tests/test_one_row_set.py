@@ -231,3 +231,15 @@ def test_a_best_member_by_em_beside_a_posterior_is_said_wherever_the_two_are_com
     assert clause in done.findings[1]
     assert page.count(clause) == 2  # on the first page and among the scores
     assert "a difference between the two kinds is one of the method, too" in page
+
+
+def test_em_is_a_rung_of_its_own_where_it_is_asked_for():
+    frame = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [1.5, 2.5, 3.0], "y": [1.5, 2.0, 3.0], "site": ["s", "t", "u"]})
+    ensemble = be.Ensemble.from_frame(frame, members=["a"], observation="y", site="site")
+    rows = be.common_rows({}, ensemble, estimand="site", products={"BMA": frame["a"], "BMA by EM": frame["b"]})
+    line = be.ladder_effects(rows, replicates=10).iloc[0]
+    assert (line["effect"], line["before"], line["after"]) == ("method", "BMA", "BMA by EM")
+    assert "BMA by EM" not in be.ladder()
+    text = STUDY + "[ladder]\nem = true\n"
+    assert study_from_text(text).ladder.em
+    assert not study_from_text(text.replace("em = true\n", "")).ladder.em
