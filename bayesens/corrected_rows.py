@@ -62,7 +62,7 @@ def predicted_rows(
     -------
     CorrectedMixture
     """
-    levels = [level for level in ("site", "group") if level in posterior.coords]
+    levels = [level for level in ("site", "group") if getattr(recipe, level) is not None]
     placed = _placed(recipe, history, ensemble, rows, posterior, levels)
     draw = {
         str(n): flat(posterior[n]) for n in posterior.data_vars if not str(n).endswith(("offset_site", "offset_group"))
@@ -106,7 +106,7 @@ def training_rows_of(
     -------
     CorrectedMixture
     """
-    levels = [level for level in ("site", "group") if level in posterior.coords]
+    levels = [level for level in ("site", "group") if getattr(recipe, level) is not None]
     placed = _placed(recipe, history, ensemble, rows, posterior, levels)
     fit = placed.offset + np.einsum("rkc,kc->rk", placed.design, history["point"].values)
     spread = np.einsum("rkc,kcd->rkd", placed.design, history["root"].values)

@@ -377,3 +377,18 @@ def test_intervals_cover_at_known_and_new_sites_and_not_with_residuals_of_the_fi
 
     monkeypatch.setattr(Correction, "left_out", in_sample)
     assert coverage(1)[0] < 0.865
+
+
+def test_weights_by_group_without_effects_of_groups():
+    """The groups of the weights are no places of the corrections."""
+    rng = np.random.default_rng(3)
+    n, group = 160, np.repeat(["a", "b", "c", "d"], 40)
+    y = rng.normal(size=n)
+    frame = pd.DataFrame({"m1": y + 0.3 * rng.normal(size=n), "m2": y + 0.6 * rng.normal(size=n), "y": y, "g": group})
+    ensemble = be.Ensemble.from_frame(frame, members=["m1", "m2"], observation="y", group="g")
+    for bias in ("none", "linear"):
+        model = be.BMA(weights="group", scale=(), bias=bias, group=False)
+        fit = be.fit(model, ensemble, method="laplace", random_seed=1, progressbar=False)
+        assert np.isfinite(be.score(fit, ensemble)["crps"]).all()
+        new = be.Ensemble.from_frame(frame.assign(g="new"), members=["m1", "m2"], observation="y", group="g")
+        assert np.isfinite(be.score(fit, new)["crps"]).all()
