@@ -28,11 +28,16 @@ NONE = "none"  # all values are true: nothing is looked for
 OTHERS = "*"  # in a mapping: all columns that it does not name
 MEASURED, COVARIATE, LON, LAT = "measured", "covariate", "lon", "lat"
 
-NINES = [10.0**k - 1.0 for k in range(3, 9)] + [999.9, 9999.9, 99999.9, 999.99, 9999.99]
+NINES = [10.0**k - 1.0 for k in range(3, 8)] + [999.9, 9999.9, 99999.9, 999.99, 9999.99]
 FILLS = [1e15, 1e20, 1e30, 1e34, 1e35, 1e36, 9.969209968386869e36, 3.4028234663852886e38, 1.7976931348623157e308]
+WRITTEN = [9.96921e36, 3.40282e38, 3.4028235e38, 3.402823e38, 1.79769e308, 1.797693e308]  # the same with fewer digits
 WHOLE = [32767.0, 2147483647.0, 9223372036854775807.0]
 NEGATIVE = [99.0, 99.9, 99.99, 7777.0, 8888.0, 6999.0, 32768.0, 2147483648.0]
-KNOWN = np.unique(np.array([*NINES, *FILLS, *WHOLE, 65535.0, *(-v for v in [*NINES, *FILLS, *WHOLE, *NEGATIVE])]))
+BOTH = [*NINES, *FILLS, *WRITTEN, *WHOLE]
+KNOWN = np.unique(np.array([*BOTH, 65535.0, *(-v for v in [*BOTH, *NEGATIVE])]))
+with np.errstate(over="ignore"):
+    ROUNDED = KNOWN.astype(np.float32).astype(np.float64)  # as a file of single precision has them
+SPELLED = np.unique(np.concatenate([KNOWN, ROUNDED[np.isfinite(ROUNDED)]]))
 SINGLE = 1e-7  # relative: what single precision leaves of a number
 SMALLEST = 98.0  # no known code is nearer to zero
 
@@ -252,9 +257,7 @@ def _different(values: Array, kind: str) -> _Column:
     unique, count = np.unique(values[~np.isnan(values)], return_counts=True)
     known = np.zeros(len(unique), dtype=bool)
     large = np.abs(unique) >= PLACE.get(kind, SMALLEST)
-    near = np.clip(np.searchsorted(KNOWN, unique[large]), 1, len(KNOWN) - 1)
-    gap = np.minimum(np.abs(unique[large] - KNOWN[near - 1]), np.abs(unique[large] - KNOWN[near]))
-    known[large] = gap <= SINGLE * np.abs(unique[large])
+    known[large] = np.isin(unique[large], SPELLED)
     return _Column(kind, len(values), unique, count, known)
 
 

@@ -159,10 +159,11 @@ def test_integers_and_single_precision():
     np.random.default_rng(0).standard_t(1, 2000), np.random.default_rng(0).pareto(0.7, 2000),
     np.r_[np.random.default_rng(0).normal(size=300), 1e6],
     np.arange(0.0, 20_000.0, 7.0), np.arange(-12_000.0, 12_000.0), np.array([-99.0]) + np.arange(300.0),
+    -1e8 + np.random.default_rng(0).normal(size=60), 1e7 + np.random.default_rng(0).normal(size=60),
     np.array([5.0]), np.array([9999.0, 9500.0, 10200.0]), np.array([999.0]),
 ])  # fmt: skip
 def test_values_that_are_none(values):
-    assert not refused(a=values, b=values + 0.25)
+    assert not refused(a=values, b=1.5 * values)
 
 
 def test_places_and_covariates():
