@@ -73,10 +73,11 @@ print("FOUND", json.dumps(found), flush=True)
 """
 
 
-def rows(seed=0, n=120):
+def rows(seed=0, n=120, far=0.0):
     rng = np.random.default_rng(seed)
     y = rng.normal(size=n)
     frame = pd.DataFrame({"rf": y + 0.3 * rng.normal(size=n), "svr": 0.2 + y + 0.6 * rng.normal(size=n), "sm": y})
+    frame.loc[0, "sm"] += far
     frame["site"] = np.arange(n) // 20
     return be.Ensemble.from_frame(frame, members=["rf", "svr"], observation="sm", site="site")
 
@@ -163,7 +164,7 @@ def test_without_compilation_the_command_line_says_the_same(tmp_path):
 def everything(model, method):
     """Numbers of all that is done with a fit."""
     tree = be.fit(model, rows(), method=method, random_seed=1, draws=100, progressbar=False)
-    new = rows(2)
+    new = rows(2, far=100.0)  # a row so far out that its density underflows, as it should
     found = [be.predict(tree, new)["quantile_value"].values.sum(), be.score(tree, new)["log_score"].values.sum()]
     found += [be.draw(tree, new, size=10, random_seed=1).values.sum()]
     found += [be.add(tree, rows(), "posterior_predictive", random_seed=1)["posterior_predictive"]["y"].values.sum()]
