@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,18 +42,25 @@ from bayesens.cli_parts import (
     numbers_in,
     say,
     show,
+    talk,
+    tell,
     those_given,
+    watched,
 )
+from bayesens.cli_words import plain_words
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
     from bayesens.ensemble import Ensemble
 
 __all__ = ["app", "main"]
 
+QUIET = ("-q", "--quiet")
 REFUSALS = (ValueError, KeyError, TypeError, IndexError, OSError)
 # What these warn of is for programmers; what a fit is worth, bayesens says itself.
+RESUMES = "finished steps are kept; the same command goes on where it stopped."
 OTHERS = r"(pytensor|pymc|nutpie|numba|arviz\w*|xarray|pandas|numpy|matplotlib)\b"
 
 
@@ -73,25 +79,31 @@ def _plain(debug: bool) -> Iterator[None]:
         def show(message: Warning | str, *_: Any, **__: Any) -> None:
             if (text := str(message)) not in shown:
                 shown.add(text)
-                say(text, "Warning:", "yellow")
+                say(plain_words(text, study=talk.study), "Warning:", "yellow")
 
         warnings.showwarning = show
         try:
             yield
         except KeyboardInterrupt:
-            say("no output was written.", "Interrupted:", "red")
+            say(talk.interrupted, "Interrupted:", "red")
             raise typer.Exit(130) from None
         except BrokenPipeError:  # `bayesens describe fit.nc | head` is no mistake
             raise
         except REFUSALS as error:
             # A plain KeyError prints its text in quotes.
             text = error.args[0] if type(error) is KeyError and error.args else error
-            say(str(text) or type(error).__name__, "Error:", "red")
+            say(plain_words(str(text), study=talk.study) or type(error).__name__, "Error:", "red")
             raise typer.Exit(1) from error
 
 
 class _Commands(TyperGroup):
     """All commands inside the one place that turns exceptions into messages."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take -q wherever it stands: behind the command as well as before it."""
+        end = args.index("--") if "--" in args else len(args)
+        rest = [word for word in args[:end] if word not in QUIET]
+        return list(super().parse_args(ctx, [*(["--quiet"] if len(rest) < end else []), *rest, *args[end:]]))
 
     def invoke(self, ctx: Any) -> Any:
         with _plain(bool(ctx.params.get("debug"))):
@@ -101,7 +113,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     help="Turn the predictions of several models into one calibrated predictive distribution.",
-    epilog="Start with: bayesens demo",
+    epilog="Start with: bayesens demo. --quiet (-q) may also stand behind a command.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help answers in 0.15 s; a help page drawn by rich in 0.45 s
     add_completion=False,
@@ -129,8 +141,12 @@ def _options(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="BAYESENS_DEBUG", help="Show tracebacks and every warning.")
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress and no confirmations; results, warnings and errors remain."),
+    ] = False,
 ) -> None:
-    pass
+    talk.reset(quiet=quiet)
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -177,11 +193,11 @@ def fit(
     say(f"Fitting {MODELS[model]} to {int(ensemble.observed.sum())} observed rows, method {method}{steps} ...")
     tree = run(
         chosen, ensemble, method=method, draws=draws, tune=tune, chains=chains, random_seed=seed,
-        progressbar=progress and sys.stderr.isatty(),
+        progressbar=watched(progress),
     )  # fmt: skip
     write_fit(tree, out)
     ran = f"{MODELS[model]} by {tree.attrs['method']} in {tree.attrs['seconds']:.1f} s"
-    typer.echo(f"{out}: {ran}; see it by: bayesens describe {out}")
+    tell(f"{out}: {ran}; see it by: bayesens describe {out}")
 
 
 @app.command()
@@ -196,24 +212,27 @@ def predict(
     lon: Lon = None,
     lat: Lat = None,
     units: Units = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an output that is there already.")] = False,
 ) -> None:
-    """Predict mean, sd and quantiles for each row.
+    """Predict mean, sd and quantiles for each row, beside the columns of the input.
 
     Columns have the names that they had in the fit, unless options say otherwise.
     """
     from bayesens.files import read_fit, write_table
 
     check_out(out, [fit, table])
+    if out.exists() and not force:
+        raise FileExistsError(f"--out {out} is there already; name another file, or write over it: --force")
     levels = numbers_in(quantiles, "--quantiles")
     tree = read_fit(fit)
-    rows = _new_rows(tree, table, those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units))
+    rows, read = _new_rows(tree, table, those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units))
 
+    from bayesens.cli_predict import with_input
     from bayesens.prediction import predict as run
-    from bayesens.summary import prediction_table
 
     prediction = run(tree, rows, quantiles=levels)
-    write_table(prediction if out.suffix in (".nc", ".zarr") else prediction_table(prediction, rows), out)
-    typer.echo(f"{out}: {len(rows)} rows predicted by {tree.attrs['bayesens_model']}")
+    write_table(with_input(prediction, rows, read, dataset=out.suffix in (".nc", ".zarr")), out)
+    tell(f"{out}: {len(rows)} rows predicted by {tree.attrs['bayesens_model']}")
 
 
 @app.command()
@@ -230,8 +249,8 @@ def score(
 ) -> None:
     """Score a fit where there are observations.
 
-    The rows should be ones that the fit has not seen. Columns have the names that they had in the fit, unless options
-    say otherwise.
+    The rows should be ones that the fit has not seen; a warning says so where they are not. Columns have the names that
+    they had in the fit, unless options say otherwise.
     """
     from bayesens.files import read_fit, write_table
 
@@ -240,14 +259,19 @@ def score(
     asked = numbers_in(levels, "--levels")
     tree = read_fit(fit)
     given = those_given(observation=observation, site=site, group=group, units=units)
-    rows = _new_rows(tree, table, given, observed=True)
+    rows, _ = _new_rows(tree, table, given, observed=True)
     if by is not None and rows.labels(by) is None:
         raise ValueError(
             f"--by {by} needs {by} labels, and no column of {table} is known to hold them; name it: --{by}"
         )
 
+    from bayesens.checks import warn
+    from bayesens.cli_predict import seen_words
     from bayesens.prediction import score as run
     from bayesens.summary import mean_scores
+
+    if seen := seen_words(tree, rows):
+        warn(seen)
 
     means = mean_scores(run(tree, rows, levels=asked), by=by)
     if out is not None:
@@ -255,7 +279,7 @@ def score(
     units = f", in {tree.attrs['units']}" if tree.attrs["units"] else ""
     show(new_console(), f"{tree.attrs['bayesens_model']}: mean scores{units}", means)
     if out is not None:
-        typer.echo(f"{out}: this table")
+        tell(f"{out}: this table")
 
 
 @app.command()
@@ -290,7 +314,8 @@ def demo(
     """
     from bayesens.demo import run_demo
 
-    _show_study(run_demo(out, name=name, random_seed=seed, say=say))
+    talk.study, talk.interrupted = True, RESUMES
+    _show_study(run_demo(out, name=name, random_seed=seed, say=say, progressbar=watched(True)))
 
 
 @app.command()
@@ -305,15 +330,17 @@ def init(
     lat: Lat = None,
     members: Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")] = None,
 ) -> None:
-    """Write a commented study file for a table.
+    """Write a commented study file for a table, and show what each column was taken for.
 
     Columns that are not named are guessed from their names and values: check them before `bayesens run`.
     """
     import xarray as xr
 
     from bayesens.atomic import write_atomically
+    from bayesens.cli_roles import held_out_words, show_roles
     from bayesens.files import read_table
     from bayesens.study_template import study_template
+    from bayesens.table_roles import column_roles
 
     if out.exists():
         raise FileExistsError(f"{out} is there already; name another file: --out")
@@ -326,7 +353,10 @@ def init(
     text = study_template(frame, place, given=given)
     with write_atomically(out) as aside:
         aside.write_text(text, encoding="utf-8")
-    typer.echo(f"{out}: check the columns, then: bayesens run {out} --out results")
+    found = column_roles(frame, given=given)
+    show_roles(new_console(), f"{table}: {len(frame)} rows", found)
+    say(held_out_words(found))
+    tell(f"{out}: check the columns, then: bayesens run {out} --out results")
 
 
 @app.command()
@@ -341,8 +371,22 @@ def run(
     """
     from bayesens.study import run_study
 
-    done = run_study(study, out, say=say, progressbar=None if progress else False)
-    _show_study(done)
+    talk.study, talk.interrupted = True, RESUMES
+    _show_study(run_study(study, out, say=say, progressbar=watched(progress)))
+
+
+@app.command()
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="Which shell.")],
+) -> None:
+    """Print a script that completes commands and options in a shell.
+
+    Example: bayesens completion bash > ~/.bayesens-completion; then source that file in ~/.bashrc. fish: into
+    ~/.config/fish/completions/bayesens.fish
+    """
+    from bayesens.cli_completion import completion_script
+
+    typer.echo(completion_script(typer.main.get_command(app), shell))
 
 
 for command in (compare, dependence, sensitivity):
@@ -352,14 +396,18 @@ for command in (compare, dependence, sensitivity):
 def _show_study(done: Any) -> None:
     wanted = ["model", "estimand", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]
     table = done.scores.loc[done.scores["group"] == "all", wanted]
+    if not table["stations"].any():
+        table = table.drop(columns="stations")
     show(new_console(), "Scores on rows held out", table)
     for text in done.findings:
         typer.echo(f"- {text}")
     typer.echo(f"{done.folder / 'report.html'}: the report")
 
 
-def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed: bool = False) -> Ensemble:
-    """Rows to predict or score, under the column names of the fit unless others are given."""
+def _new_rows(
+    tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed: bool = False
+) -> tuple[Ensemble, pd.DataFrame | xr.Dataset]:
+    """Rows to predict or score, under the column names of the fit unless others are given, and the table they come from."""
     import xarray as xr
 
     from bayesens.checks import check_known, warn
@@ -400,4 +448,4 @@ def _new_rows(tree: xr.DataTree, path: Path, given: dict[str, Any], *, observed:
         check_known(beside, there | own, kind="covariate of the fit", where=str(path))
         given["covariates"] = beside
     make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame
-    return make(data, members=found, **given)
+    return make(data, members=found, **given), data

@@ -46,6 +46,7 @@ from bayesens.member_fits import FittedMembers
 from bayesens.members import Members, cross_fit
 from bayesens.options import options_to_json
 from bayesens.rungs import ladder
+from bayesens.splits import usual_estimand
 from bayesens.steps import Steps
 from bayesens.study_data import StudyData, study_data, study_models
 from bayesens.study_file import Study, read_study
@@ -212,7 +213,9 @@ def _ladder(
     """Rows held out as the rungs of the ladder predict them, by estimand."""
     if study.ladder is None:
         return {}
-    rungs = ladder(group=study.data.group is not None, transform=study.ladder.transform)
+    rungs = ladder(
+        group=study.data.group is not None, site=study.data.site is not None, transform=study.ladder.transform
+    )
     out: dict[str, xr.Dataset] = {}
     for estimand in study.ladder.estimands or study.evaluation.estimands:
         say(f"Climbing the ladder of {len(rungs)} models on rows held out: {estimand} ...")
@@ -284,15 +287,18 @@ def _whole(study: Study, table: StudyData, steps: Steps, say: Callable[[str], No
     if not isinstance(table.source, Members):
         return table.source
     members, folds, seed = table.source, study.members.folds, study.study.random_seed
-    say(f"Training {listed(members.estimators)} out of {folds} folds of stations ...")
+    scheme = usual_estimand(site=study.data.site is not None, time=study.data.time is not None)
+    of = {"site": "stations", "time": "times", "row": "rows"}[scheme]
+    say(f"Training {listed(members.estimators)} out of {folds} folds of {of} ...")
 
     def make() -> xr.Dataset:
-        made = cross_fit(members, folds=folds, random_seed=seed, n_jobs=study.study.jobs, progressbar=shown)
+        made = cross_fit(
+            members, folds=folds, scheme=scheme, random_seed=seed, n_jobs=study.study.jobs, progressbar=shown
+        )
         return made.dataset
 
-    return Ensemble.from_dataset(
-        steps.dataset("members", {"members": members.digest, "folds": folds, "seed": seed}, make)
-    )
+    key = {"members": members.digest, "folds": folds, "seed": seed} | ({} if scheme == "site" else {"scheme": scheme})
+    return Ensemble.from_dataset(steps.dataset("members", key, make))
 
 
 def _fits(

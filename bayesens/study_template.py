@@ -8,38 +8,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bayesens.columns import listed
+from bayesens.splits import usual_estimand
 from bayesens.study_file import Study
+from bayesens.table_roles import column_roles
 
 __all__ = ["study_template"]
 
-USUAL = {
-    "observation": (
-        "observation",
-        "observed",
-        "obs",
-        "insitu_sm",
-        "insitu",
-        "in_situ",
-        "sm",
-        "discharge",
-        "flow",
-        "truth",
-        "y",
-    ),
-    "site": ("site", "station", "gauge", "location", "stn", "sitename", "station_id", "site_id"),
-    "group": ("group", "network", "cluster", "basin", "subregion", "region"),
-    "time": ("time", "date", "datetime", "day", "timestamp"),
-    "lon": ("lon", "longitude", "long"),
-    "lat": ("lat", "latitude"),
-}
-NEEDED = ("observation", "site")
 MODELS = """\
 # One table for each model; any option or prior of the model may stand here as well, such as
 # level_prior = {family = "Normal", mu = 0, sigma = 5}. The first one is the reference of comparisons.
@@ -85,12 +65,13 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
     -------
     str
         TOML. Columns that look like predictions of the observation (of its size, correlated with it) are taken for members;
-        without any, four members are trained on the other columns of numbers.
+        without any, four members are trained on the other columns of numbers. Rows are held out by site; where the table has none
+        by time, and without times one by one.
 
     Raises
     ------
     ValueError
-        No column looks like the observation or the site, or one that is given is not there.
+        No column looks like the observation, or one that is given is not there.
 
     Examples
     --------
@@ -99,14 +80,13 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
     >>> [line for line in text.splitlines() if line.startswith(("table", "observation", "site", "columns"))]
     ['table = "t.csv"', 'observation = "sm"', 'site = "station"', 'columns = ["rf"]']
     """
-    roles = _roles(frame, dict(given or {}))
-    members = list((given or {}).get("members") or _members(frame, roles))
-    rest = [str(name) for name in frame.select_dtypes("number") if name not in {*roles.values(), *members}]
+    found = column_roles(frame, given=given)
+    roles, members, rest = found.roles, list(found.members), list(found.covariates)
     values: dict[str, dict[str, Any]] = {
         "study": {"title": f"Combining predictions of {roles['observation']}"},
         "data": {"table": str(table)} | roles,
         "members": {"columns": members} if members else {"train": ["rf", "mlr", "svr", "xgb"], "covariates": rest},
-        "evaluation": {"estimands": ["site"]},
+        "evaluation": {"estimands": [usual_estimand(site="site" in roles, time="time" in roles)]},
     }
     if not members and not rest:
         raise ValueError(
@@ -122,38 +102,6 @@ def study_template(frame: pd.DataFrame, table: str | Path, *, given: Mapping[str
         elif name != "folder":
             lines += [*_part(name, field, values.get(name, {})), ""]
     return "\n".join(lines)
-
-
-def _roles(frame: pd.DataFrame, given: dict[str, Any]) -> dict[str, str]:
-    have = {str(name).lower(): str(name) for name in frame.columns}
-    roles: dict[str, str] = {}
-    for role, usual in USUAL.items():
-        asked = given.get(role)
-        if asked is not None and asked not in frame.columns:
-            raise ValueError(f"the table has no column {asked!r}; it has {listed(map(str, frame.columns), limit=40)}")
-        found = asked or next((have[name] for name in usual if name in have and have[name] not in roles.values()), None)
-        if found is None and role in NEEDED:
-            raise ValueError(f"no column looks like the {role}; name it: --{role}. The table has "
-                             f"{listed(map(str, frame.columns), limit=40)}")  # fmt: skip
-        if found is not None:
-            roles[role] = found
-    return roles
-
-
-def _members(frame: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
-    """Columns of the size of the observation, and correlated with it."""
-    y = pd.to_numeric(frame[roles["observation"]], errors="coerce")
-    found = []
-    for name in frame.select_dtypes("number"):
-        if name in roles.values():
-            continue
-        both = pd.DataFrame({"y": y, "f": frame[name]}).dropna()
-        y_, f = both["y"].to_numpy(float), both["f"].to_numpy(float)
-        if len(both) > 2 and min(y_.std(), f.std()) > 0:
-            alike = abs(f.mean() - y_.mean()) < 1.5 * y_.std() and 0.1 < f.std() / y_.std() < 5
-            if alike and np.corrcoef(y_, f)[0, 1] > 0.3:
-                found.append(str(name))
-    return found
 
 
 def _part(name: str, field: FieldInfo, values: Mapping[str, Any]) -> Iterator[str]:

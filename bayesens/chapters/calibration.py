@@ -27,16 +27,18 @@ def calibration(results: StudyResults) -> Chapter:
     table = levels_table(results)
     rows = results.held[results.estimand].rows
     names = [name for name in results.models if name in rows["model"].values]
+    sited = results.study.data.site is not None
     parts: list[Any] = [
         "If a model is calibrated, its 90 % intervals hold nine observations in ten, and its probability integral "
-        "transforms (PIT) are spread evenly. The middle half of stations beside it shows how far this holds at one station.",
+        "transforms (PIT) are spread evenly."
+        + (" The middle half of stations beside it shows how far this holds at one station." if sited else ""),
         Sheet("calibration", table, "Coverage and mean width of central intervals on rows held out.",
-              "q25 and q75: quartiles over stations of their own coverage.",
+              "q25 and q75: quartiles over stations of their own coverage." if sited else "",
               shown=_shown(table, results.estimand), digits=3, heads=1),
         Drawing("coverage", lambda: _coverage(table, results.estimand), "Share of observations inside central intervals, "
                 "against the share that was promised.", "Observed coverage against nominal coverage, by model."),
         Drawing("pit", lambda: _pit(rows, names), "Probability integral transforms on rows held out, flat where calibrated. "
-                "The band takes rows as independent, and rows of one station are not.",
+                "The band takes rows as independent" + (", and rows of one station are not." if sited else "."),
                 f"Histograms of the PIT of {', '.join(names)}.", wide=True),
     ]  # fmt: skip
     parts.append(Remark(" ".join(_words(table, results.estimand)[:2])))
@@ -53,7 +55,7 @@ def levels_table(results: StudyResults) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``model``, ``estimand``, ``level``, ``coverage``, ``q25``, ``q75``, ``width``.
+        ``model``, ``estimand``, ``level``, ``coverage``, ``q25``, ``q75`` (NaN without stations), ``width``.
     """
     lines = []
     for estimand, held in results.held.items():
@@ -62,7 +64,7 @@ def levels_table(results: StudyResults) -> pd.DataFrame:
             seen = one["covered"].notnull().values.all(axis=0)
             for level in one["level"].values:
                 inside = pd.Series(one["covered"].sel(level=level).values[seen])
-                by_site = inside.groupby(site[seen] if site is not None else np.zeros(len(inside))).mean()
+                by_site = pd.Series(dtype=float) if site is None else inside.groupby(site[seen]).mean()
                 lines.append({"model": model, "estimand": estimand, "level": float(level), "coverage": inside.mean(),
                               "q25": by_site.quantile(0.25), "q75": by_site.quantile(0.75),
                               "width": float(one["width"].sel(level=level).mean())})  # fmt: skip
@@ -79,9 +81,9 @@ def _shown(table: pd.DataFrame, estimand: str) -> pd.DataFrame:
 
 def _words(table: pd.DataFrame, estimand: str) -> list[str]:
     lines = table[(table["estimand"] == estimand) & np.isclose(table["level"], 0.9)]
-    return [f"The 90 % intervals of {line['model']} hold {100 * line['coverage']:.1f} % of the observations; at the middle "
-            f"half of stations {100 * line['q25']:.0f} to {100 * line['q75']:.0f} "
-            f"%." for line in lines.to_dict("records")]  # fmt: skip
+    return [f"The 90 % intervals of {line['model']} hold {100 * line['coverage']:.1f} % of the observations"
+            + (f"; at the middle half of stations {100 * line['q25']:.0f} to {100 * line['q75']:.0f} %."
+               if np.isfinite(line["q25"]) else ".") for line in lines.to_dict("records")]  # fmt: skip
 
 
 def _coverage(table: pd.DataFrame, estimand: str) -> Any:

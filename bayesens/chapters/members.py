@@ -36,9 +36,11 @@ def members(results: StudyResults) -> Chapter:
     table = score_table(rows, by=results.data.by, **options(results))
     pooled = table.loc[table["group"] == "all", ["model", "n", "stations", "rmse", "ubrmse", "mae", "bias", "r", "r_temporal",
                                                  "r_spatial"]].rename(columns={"model": "member"})  # fmt: skip
+    pooled = pooled if results.study.data.site else pooled.drop(columns="stations")
     parts: list[Any] = [
         Sheet("members", table, f"The members as they are, before any combination ({ESTIMANDS[results.estimand]}).",
-              "r_temporal is the median over stations of the correlation over time, r_spatial that of station means.",
+              "r_temporal is the median over stations of the correlation over time, r_spatial that of station means."
+              if results.study.data.site else "",
               shown=pooled.dropna(axis=1, how="all"), digits=3),
     ]  # fmt: skip
     if held.n_members > 1:

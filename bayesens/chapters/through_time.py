@@ -16,6 +16,9 @@ from bayesens.study_results import StudyResults
 __all__ = ["chosen_stations", "through_time"]
 
 
+WHOLE = ""  # stands for all rows of a table without stations
+
+
 def chosen_stations(results: StudyResults) -> list[str]:
     """Stations asked for; otherwise those that the reference predicts best, middling and worst.
 
@@ -26,8 +29,11 @@ def chosen_stations(results: StudyResults) -> list[str]:
     Returns
     -------
     list of str
+        One empty name for all rows where the table has no stations.
     """
     asked = list(results.study.report.stations)
+    if results.study.data.site is None:
+        return [WHOLE]
     held = results.held[results.estimand]
     if asked:
         check_known(asked, held.members.levels("site"), kind="station", where="the table (report.stations)")
@@ -52,15 +58,16 @@ def through_time(results: StudyResults) -> Chapter:
     stations = chosen_stations(results)
     names = [name for name in results.models if name in results.held[results.estimand].predictions]
     shown = names[:2]
-    how = "" if results.study.report.stations else (
+    how = "" if results.study.report.stations or stations == [WHOLE] else (
         f" The stations are those that {results.reference} predicts best, middling and worst: they were not picked for "
         f"their looks."
     )  # fmt: skip
     parts: list[Any] = [f"Each station was held out while these models were fitted.{how}" if results.estimand == "site" else
                         f"The rows were held out while these models were fitted.{how}"]  # fmt: skip
-    parts += [Drawing(f"through_time_{file_name(station)}", partial(_drawn, results, station, shown),
-                      f"{', '.join(shown)} at {station}: median, 50 and 90 % intervals, and observations.",
-                      f"Predictive intervals through time at station {station}.", wide=True)
+    parts += [Drawing(f"through_time_{file_name(station or 'all')}", partial(_drawn, results, station, shown),
+                      f"{', '.join(shown)}{f' at {station}' if station else ''}: median, 50 and 90 % intervals, and "
+                      "observations.",
+                      f"Predictive intervals through time{f' at station {station}' if station else ''}.", wide=True)
               for station in stations]  # fmt: skip
     return Chapter("Through time", tuple(parts), "time")
 
@@ -69,7 +76,8 @@ def _drawn(results: StudyResults, station: str, names: list[str]) -> Any:
     from bayesens import plots
 
     held = results.held[results.estimand]
-    rows = np.flatnonzero(held.members.labels("site") == station)
+    site = held.members.labels("site")
+    rows = np.arange(len(held.members)) if site is None else np.flatnonzero(site == station)
     time = pd.Series(held.members.dataset["time"].values[rows])
     order = rows[np.argsort(time.to_numpy(), kind="stable")]
     made, axes = figure(7.2, 1.9 * len(names), len(names), 1, sharex=True, sharey=True, squeeze=False)
