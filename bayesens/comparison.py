@@ -521,7 +521,8 @@ class _Job:
                        random_seed=self.seed, warm=self.warm, log_likelihood=False, progressbar=False)  # fmt: skip
             out = predict(tree, test, quantiles=QUANTILES)
             if test.observed.any():
-                out = out.assign(self._scores(tree, test).reindex(obs=out["obs"].values).data_vars)
+                scores = self._scores(tree, test).drop_vars("interval_score")  # no table has it, and rows are many
+                out = out.assign(scores.reindex(obs=out["obs"].values).data_vars)
             if self.below is not None:
                 out["probability_below"] = "obs", probability_below(distribution(tree, test), self.below).values
         news = {str(one.message) for one in caught if issubclass(one.category, UserWarning)}

@@ -87,8 +87,8 @@ def column_roles(frame: pd.DataFrame, *, given: Mapping[str, Any] | None = None)
     >>> found.roles, found.members
     ({'observation': 'obs'}, ('rf',))
     >>> found.table[["column", "role", "range", "why"]].values.tolist()
-    [['obs', 'observation', '0.1 to 0.4', 'by its name'], ['rf', 'member', '0.1 to 0.3', 'like the observation'],
-    ['dem', '-', '7 to 9', 'mean 31 sd away']]
+    [['obs', 'observation', '0.1 to 0.4', 'by its name'], ['rf', 'member', '0.1 to 0.3', 'like the observation'], ['dem', '-',
+    '7 to 9', 'mean 62 sd away']]
     """
     asked = dict(given or {})
     for name in [*(asked.get(role) for role in USUAL), *(asked.get("members") or ())]:
