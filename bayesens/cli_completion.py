@@ -5,7 +5,7 @@ They hold every word, so that the Tab key starts no Python. Where a path or free
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 __all__ = ["SHELLS", "completion_script"]
 
@@ -17,7 +17,8 @@ def completion_script(commands: Any, shell: str, *, program: str = "bayesens") -
 
     Parameters
     ----------
-    commands : click.Group
+    commands : group of commands
+        As ``typer.main.get_command`` makes it.
     shell : {"bash", "zsh", "fish"}
     program : str
 
@@ -27,11 +28,13 @@ def completion_script(commands: Any, shell: str, *, program: str = "bayesens") -
 
     Examples
     --------
-    >>> import click
-    >>> group = click.Group("tool", commands={"go": click.Command("go", params=[click.Option(["--far"])])})
-    >>> print(completion_script(group, "fish", program="tool"))
+    >>> import typer
+    >>> app = typer.Typer(add_completion=False)
+    >>> for name in ("go", "stay"):
+    ...     _ = app.command(name)(lambda far: None)
+    >>> print(completion_script(typer.main.get_command(app), "fish", program="tool"))
     complete -c tool -f -n __fish_use_subcommand -a go
-    complete -c tool -n '__fish_seen_subcommand_from go' -l far -r
+    complete -c tool -f -n __fish_use_subcommand -a stay
     """
     found = {name: _options(command) for name, command in commands.commands.items() if not command.hidden}
     return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](program, found)
@@ -41,7 +44,7 @@ def _options(command: Any) -> dict[str, tuple[bool, list[str]]]:
     """Long options of a command: whether a value follows, and which values there are."""
     out: dict[str, tuple[bool, list[str]]] = {"--help": (False, [])}
     for param in command.params:
-        values = [str(value) for value in getattr(param.type, "choices", ())]
+        values = _values(param)
         if param.param_type_name == "argument":
             out[""] = (True, values)  # what stands alone; files unless there are values
             continue
@@ -49,6 +52,19 @@ def _options(command: Any) -> dict[str, tuple[bool, list[str]]]:
             if name.startswith("--"):
                 out[name] = (not param.is_flag, values)
     return out
+
+
+def _values(param: Any) -> list[str]:
+    """The words that a parameter is one of, if it is: by the types of click, or by the annotation that typer keeps."""
+    if choices := getattr(getattr(param, "type", None), "choices", ()):
+        return [str(value) for value in choices]
+    kinds = [getattr(getattr(param, "type_descriptor", None), "annotation", None)]
+    while kinds:
+        kind = kinds.pop()
+        if get_origin(kind) is Literal:
+            return [str(value) for value in get_args(kind)]
+        kinds += [one for one in get_args(kind) if get_origin(one) is not None]
+    return []
 
 
 def _bash(program: str, found: dict[str, dict[str, tuple[bool, list[str]]]]) -> str:

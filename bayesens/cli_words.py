@@ -138,6 +138,8 @@ def _argument(study: bool) -> Callable[[re.Match[str]], str]:
             return key or name if study else option or name
         if study:
             return f"{key or name} = {_toml(value)}"
+        if value.startswith("["):  # names, which a comma separates
+            value = value[1:-1].replace("'", "").replace(", ", ",")
         return f"{option} {_bare(value)}" if option else f"{name} {_bare(value)}"
 
     return said

@@ -52,7 +52,8 @@ def test_y_beside_x_is_a_place_where_it_has_one_value_a_site():
 def test_every_column_has_a_line_with_its_reason():
     frame, y = table()
     frame = frame.assign(obs=np.where(np.arange(60) < 6, np.nan, y), far=1e3 + y, flat=2.0,
-                         noise=np.cos(np.arange(60.0)) + 10, empty=np.nan, note="dry", wet=y > 10, other_obs=y + 1, tiny=10 + y / 1e3, station=["s"] * 60)  # fmt: skip
+                         noise=np.cos(np.arange(60.0)) + 10, empty=np.nan, note="dry", wet=y > 10,
+                         other_obs=y + 1, tiny=10 + y / 1e3, station=["s"] * 60)  # fmt: skip
     found = column_roles(frame)
     lines = found.table.set_index("column")
     assert list(lines.index) == list(frame.columns)
@@ -63,7 +64,8 @@ def test_every_column_has_a_line_with_its_reason():
     assert lines.at["obs", "missing"] == pytest.approx(10)
     assert lines.at["model1", "r"] == pytest.approx(np.corrcoef(frame["model1"][6:], y[6:])[0, 1])
     for name, why in {"far": "sd away", "flat": "constant", "noise": "r not above 0.3", "empty": "empty",
-                      "note": "text", "wet": "true or false", "other_obs": "like the observation's name", "tiny": "sd 0.001"}.items():  # fmt: skip
+                      "note": "text", "wet": "true or false", "other_obs": "like the observation's name",
+                      "tiny": "sd 0.001"}.items():  # fmt: skip
         assert why in lines.at[name, "why"], name
 
 
