@@ -149,9 +149,9 @@ def _cases(frame: pd.DataFrame, keys: Sequence[str]) -> tuple[NDArray[np.intp], 
         raise ValueError(
             f"{missing} of {len(frame)} rows lack one of {listed(keys)}, so their case is not known; drop those rows"
         )
-    case = frame.groupby(list(keys), sort=False, observed=True).ngroup().to_numpy(dtype=np.intp)
-    first = np.unique(case, return_index=True)[1]
-    return case, first
+    case = frame.groupby(list(keys), sort=False, observed=True).ngroup().to_numpy()
+    _, first = np.unique(case, return_index=True)
+    return case.astype(np.intp), first.astype(np.intp)
 
 
 def _prediction(

@@ -104,7 +104,9 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         widths = (part["q95"] - part["q05"]).to_numpy()
         size = widths if (widths > 0).any() else part["q50"].to_numpy() / 10.0  # a point estimate: three digits
         digits = _digits(size)
-        parts.append(part.assign(value=[_with_ends(*each, digits) for each in part[["q50", "q05", "q95"]].to_numpy()]))
+        parts.append(
+            part.assign(value=[_with_ends(*each, digits=digits) for each in part[["q50", "q05", "q95"]].to_numpy()])
+        )
     wide = pd.concat(parts).pivot(index=["model", "parameter"], columns="member", values="value")
     order = lines[["model", "parameter"]].drop_duplicates()
     return wide.loc[list(order.itertuples(index=False, name=None)), lines["member"].unique()].fillna("").reset_index()
@@ -116,7 +118,7 @@ def _digits(sizes: np.ndarray) -> int:
     return int(np.clip(1 - np.floor(np.log10(size)), 0, 8))
 
 
-def _with_ends(middle: float, low: float, high: float, digits: int) -> str:
+def _with_ends(middle: float, low: float, high: float, *, digits: int) -> str:
     text = f"{middle:z.{digits}f}" + ("" if low == high else f" ({low:z.{digits}f} to {high:z.{digits}f})")
     return text.replace("-", "\N{MINUS SIGN}")
 
