@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["check_writable", "file_name", "full_suffix", "move", "remove", "write_atomically"]
+__all__ = ["check_writable", "file_name", "full_suffix", "link", "move", "remove", "write_atomically"]
 
 
 def file_name(name: str) -> str:
@@ -34,6 +34,25 @@ def full_suffix(path: Path) -> str:
     """
     inner = Path(path.stem).suffix if path.suffix.lower() == ".gz" else ""
     return inner + path.suffix
+
+
+def link(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Give a file a second name, so that it takes its place on the disk once; a copy where the file system has no links.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     one, other = Path(folder, "one"), Path(folder, "other")
+    ...     _ = one.write_text("kept")
+    ...     link(one, other)
+    ...     other.read_text()
+    'kept'
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,19 +51,26 @@ from bayesens.cli_parts import (
     say,
     say_codes,
     show,
+    talk,
+    tell,
     those_given,
+    watched,
 )
+from bayesens.cli_words import plain_words
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
     from bayesens.ensemble import Ensemble
 
 __all__ = ["app", "main"]
 
+QUIET = ("-q", "--quiet")
 # An import that fails names the extra to install.
 REFUSALS = (ValueError, KeyError, TypeError, IndexError, OSError, ImportError)
 # What these warn of is for programmers; what a fit is worth, bayesens says itself.
+RESUMES = "finished steps are kept; the same command goes on where it stopped."
 OTHERS = r"(pytensor|pymc|nutpie|numba|arviz\w*|xarray|pandas|numpy|matplotlib)\b"
 
 
@@ -83,13 +89,13 @@ def _plain(debug: bool) -> Iterator[None]:
         def show(message: Warning | str, *_: Any, **__: Any) -> None:
             if (text := str(message)) not in shown:
                 shown.add(text)
-                say(text, "Warning:", "yellow")
+                say(plain_words(text, study=talk.study), "Warning:", "yellow")
 
         warnings.showwarning = show
         try:
             yield
         except KeyboardInterrupt:
-            say("no output was written.", "Interrupted:", "red")
+            say(talk.interrupted, "Interrupted:", "red")
             raise typer.Exit(130) from None
         except BrokenPipeError:  # `bayesens describe fit.nc | head` is no mistake
             raise
@@ -99,7 +105,7 @@ def _plain(debug: bool) -> Iterator[None]:
         except REFUSALS as error:
             # A plain KeyError prints its text in quotes.
             text = error.args[0] if type(error) is KeyError and error.args else error
-            say(str(text) or type(error).__name__, "Error:", "red")
+            say(plain_words(str(text), study=talk.study) or type(error).__name__, "Error:", "red")
             raise typer.Exit(1) from error
 
 
@@ -112,6 +118,12 @@ def _out_of_memory(error: MemoryError) -> str:
 class _Commands(TyperGroup):
     """All commands inside the one place that turns exceptions into messages."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take -q wherever it stands: behind the command as well as before it."""
+        end = args.index("--") if "--" in args else len(args)
+        rest = [word for word in args[:end] if word not in QUIET]
+        return list(super().parse_args(ctx, [*(["--quiet"] if len(rest) < end else []), *rest, *args[end:]]))
+
     def invoke(self, ctx: Any) -> Any:
         with _plain(bool(ctx.params.get("debug"))):
             return super().invoke(ctx)
@@ -120,7 +132,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     help="Turn the predictions of several models into one calibrated predictive distribution.",
-    epilog="Start with: bayesens demo",
+    epilog="Start with: bayesens demo. --quiet (-q) may also stand behind a command.",
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help answers in 0.15 s; a help page drawn by rich in 0.45 s
     add_completion=False,
@@ -148,8 +160,12 @@ def _options(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="BAYESENS_DEBUG", help="Show tracebacks and every warning.")
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="No progress and no confirmations; results, warnings and errors remain."),
+    ] = False,
 ) -> None:
-    pass
+    talk.reset(quiet=quiet)
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -203,11 +219,11 @@ def fit(
     say(f"Fitting {MODELS[model]} to {int(ensemble.observed.sum())} observed rows, method {method}{steps} ...")
     tree = run(
         chosen, ensemble, method=method, draws=draws, tune=tune, chains=chains, random_seed=seed,
-        progressbar=progress and sys.stderr.isatty(),
+        progressbar=watched(progress),
     )  # fmt: skip
     write_fit(tree, out)
     ran = f"{MODELS[model]} by {tree.attrs['method']} in {tree.attrs['seconds']:.1f} s"
-    typer.echo(f"{out}: {ran}; see it by: bayesens describe {out}")
+    tell(f"{out}: {ran}; see it by: bayesens describe {out}")
 
 
 @app.command()
@@ -228,26 +244,29 @@ def predict(
     missing: Missing = None,
     scale: Scale = None,
     offset: Offset = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an output that is there already.")] = False,
 ) -> None:
-    """Predict mean, sd and quantiles for each row.
+    """Predict mean, sd and quantiles for each row, beside the columns of the input.
 
     Columns have the names that they had in the fit, unless options say otherwise.
     """
     from bayesens.files import read_fit, write_table
 
     check_out(out, [fit, table])
+    if out.exists() and not force:
+        raise FileExistsError(f"--out {out} is there already; name another file, or write over it: --force")
     levels = numbers_in(quantiles, "--quantiles")
     tree = read_fit(fit)
     given = those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units, time_format=time_format)
     given |= missing_in(missing) | conversion_in(scale, offset)
-    rows = _new_rows(tree, table, given, decimal=decimal, long=long)
+    rows, read = _new_rows(tree, table, given, decimal=decimal, long=long)
 
-    from bayesens.fit_summary import prediction_table
+    from bayesens.cli_predict import with_input
     from bayesens.prediction import predict as run
 
     prediction = run(tree, rows, quantiles=levels)
-    write_table(prediction if out.suffix in (".nc", ".zarr") else prediction_table(prediction, rows), out)
-    typer.echo(f"{out}: {len(rows)} rows predicted by {tree.attrs['bayesens_model']}")
+    write_table(with_input(prediction, rows, read, dataset=out.suffix in (".nc", ".zarr")), out)
+    tell(f"{out}: {len(rows)} rows predicted by {tree.attrs['bayesens_model']}")
 
 
 @app.command()
@@ -271,8 +290,8 @@ def score(
 ) -> None:
     """Score a fit where there are observations.
 
-    The rows should be ones that the fit has not seen. Columns have the names that they had in the fit, unless options
-    say otherwise.
+    The rows should be ones that the fit has not seen; a warning says so where they are not. Columns have the names that
+    they had in the fit, unless options say otherwise.
     """
     from bayesens.files import read_fit, write_table
 
@@ -284,14 +303,19 @@ def score(
         observation=observation, site=site, group=group, time=time, units=units, time_format=time_format
     )
     given |= missing_in(missing) | conversion_in(scale, offset)
-    rows = _new_rows(tree, table, given, observed=True, decimal=decimal, long=long)
+    rows, _ = _new_rows(tree, table, given, observed=True, decimal=decimal, long=long)
     if by is not None and rows.labels(by) is None:
         raise ValueError(
             f"--by {by} needs {by} labels, and no column of {table} is known to hold them; name it: --{by}"
         )
 
+    from bayesens.checks import warn
+    from bayesens.cli_predict import seen_words
     from bayesens.fit_summary import mean_scores
     from bayesens.prediction import score as run
+
+    if seen := seen_words(tree, rows):
+        warn(seen)
 
     means = mean_scores(run(tree, rows, levels=asked), by=by)
     if out is not None:
@@ -299,7 +323,7 @@ def score(
     units = f", in {tree.attrs['units']}" if tree.attrs["units"] else ""
     show(new_console(), f"{tree.attrs['bayesens_model']}: mean scores{units}", means)
     if out is not None:
-        typer.echo(f"{out}: this table")
+        tell(f"{out}: this table")
 
 
 @app.command()
@@ -332,7 +356,8 @@ def demo(
     """
     from bayesens.demo import run_demo
 
-    _show_study(run_demo(out, name=name, random_seed=seed, say=say))
+    talk.study, talk.interrupted = True, RESUMES
+    _show_study(run_demo(out, name=name, random_seed=seed, say=say, progressbar=watched(True)))
 
 
 @app.command()
@@ -351,13 +376,14 @@ def init(
     long: Long = None,
     missing: Missing = None,
 ) -> None:
-    """Write a commented study file for a table.
+    """Write a commented study file for a table, and show what each column was taken for.
 
     Columns that are not named are guessed from their names and values: check them before `bayesens run`.
     """
     from bayesens.atomic import write_atomically
+    from bayesens.cli_roles import held_out_words, show_roles
     from bayesens.files import read_table
-    from bayesens.study_template import study_template
+    from bayesens.study_template import study_roles, study_template
     from bayesens.tables import as_table
 
     if out.exists():
@@ -368,10 +394,13 @@ def init(
     given |= those_given(time_format=time_format, decimal=decimal, long=long)
     frame = as_table(read_table(table, decimal=decimal))
     place = os.path.relpath(table.absolute(), out.absolute().parent)
+    found = study_roles(frame, given=given, **missing_in(missing))
     text = study_template(frame, place, given=given, **missing_in(missing))
     with write_atomically(out) as aside:
         aside.write_text(text, encoding="utf-8")
-    typer.echo(f"{out}: check the columns, then: bayesens run {out} --out results")
+    show_roles(new_console(), f"{table}: {len(frame)} rows", found)
+    say(held_out_words(found))
+    tell(f"{out}: check the columns, then: bayesens run {out} --out results")
 
 
 @app.command()
@@ -386,8 +415,22 @@ def run(
     """
     from bayesens.study import run_study
 
-    done = run_study(study, out, say=say, progressbar=None if progress else False)
-    _show_study(done)
+    talk.study, talk.interrupted = True, RESUMES
+    _show_study(run_study(study, out, say=say, progressbar=watched(progress)))
+
+
+@app.command()
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="Which shell.")],
+) -> None:
+    """Print a script that completes commands and options in a shell.
+
+    Example: bayesens completion bash > ~/.bayesens-completion; then source that file in ~/.bashrc. fish: into
+    ~/.config/fish/completions/bayesens.fish
+    """
+    from bayesens.cli_completion import completion_script
+
+    typer.echo(completion_script(typer.main.get_command(app), shell))
 
 
 for command in (compare, dependence, sensitivity):
@@ -397,6 +440,8 @@ for command in (compare, dependence, sensitivity):
 def _show_study(done: Any) -> None:
     wanted = ["model", "estimand", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]
     table = done.scores.loc[done.scores["group"] == "all", wanted]
+    if not table["stations"].any():
+        table = table.drop(columns="stations")
     show(new_console(), "Scores on rows held out", table)
     for text in done.findings:
         typer.echo(f"- {text}")
@@ -411,8 +456,8 @@ def _new_rows(
     observed: bool = False,
     decimal: str | None = None,
     long: str | None = None,
-) -> Ensemble:
-    """Rows to predict or score, under the column names of the fit unless others are given."""
+) -> tuple[Ensemble, pd.DataFrame | xr.Dataset]:
+    """Rows to predict or score, under the column names of the fit unless others are given, and the table they come from."""
     import xarray as xr
 
     from bayesens.checks import check_known, warn
@@ -459,7 +504,7 @@ def _new_rows(
     make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame
     rows: Ensemble = make(data, members=found, **given)
     say_codes(rows)
-    return rows
+    return rows, data
 
 
 def _wide(path: Path, data: Any, long: str, keys: list[str | None]) -> Any:

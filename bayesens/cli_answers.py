@@ -34,6 +34,9 @@ from bayesens.cli_parts import (
     numbers_in,
     say,
     show,
+    talk,
+    tell,
+    watched,
 )
 
 if TYPE_CHECKING:
@@ -49,8 +52,11 @@ FIGURES = (".png", ".svg", ".pdf")
 Observation = Annotated[str, typer.Option(help="Column of observations; rows without one are left out.")]
 Members = Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")]
 Estimand = Annotated[
-    Literal["time", "site", "site-time", "group"],
-    typer.Option(help="What is new in the rows held out: times at known sites, sites, both (a map), or groups."),
+    Literal["time", "site", "site-time", "group", "row"] | None,
+    typer.Option(
+        help="What is new in the rows held out: times at known sites, sites, both (a map), groups, or row (one by one). "
+        "Left out: site; without --site time; without --time row."
+    ),
 ]
 Folds = Annotated[int | None, typer.Option(help="Left out: 5, or one for each group.")]
 Transform = Annotated[
@@ -91,7 +97,7 @@ def compare(
         ),
     ] = False,
     transform: Transform = None,
-    estimand: Estimand = "site",
+    estimand: Estimand = None,
     folds: Folds = None,
     method: Method = "auto",
     draws: Draws = 1000,
@@ -112,24 +118,25 @@ def compare(
     for path, suffixes in ((out, TABLES), (rows, (".nc",)), (figure, FIGURES)):
         if path is not None:
             check_out(path, [table], suffixes)
+    _goes_on(cache)
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
                              units=units, time_format=time_format, decimal=decimal, long=long,
                              missing=missing, scale=scale, offset=offset)  # fmt: skip
-    import sys
-
     from bayesens.comparison import compare as run
     from bayesens.evaluation import score_table
     from bayesens.files import write_table
     from bayesens.fold_news import ALL_CONVERGED
 
+    new = estimand or _usual(ensemble)
     chosen = _rungs(ensemble, transform) if ladder else _models(models, transform)
-    found = run(chosen, ensemble, estimand=estimand, folds=folds, method=method, draws=draws, random_seed=seed, workers=workers,
-                cache=cache, progressbar=progress and sys.stderr.isatty())  # fmt: skip
+    found = run(chosen, ensemble, estimand=new, folds=folds, method=method, draws=draws, random_seed=seed, workers=workers,
+                cache=cache, progressbar=watched(progress))  # fmt: skip
     console = new_console()
     shown = ["model", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]
     scores = score_table(found)
+    shown = shown if ensemble.labels("site") is not None else [name for name in shown if name != "stations"]
     shown += ["not_converged"] if (scores["not_converged"] != ALL_CONVERGED).any() else []
-    show(console, f"Scores on rows held out ({estimand})", scores[shown])
+    show(console, f"Scores on rows held out ({new})", scores[shown])
     differences = _effects(found, seed) if ladder else _differences(found, seed)
     show(console, "What each change does" if ladder else f"Against {found['model'].values[0]}", _short(differences))
     if ladder:
@@ -139,11 +146,24 @@ def compare(
     for path, what in ((out, differences), (rows, found)):
         if path is not None:
             write_table(what, path)
-            typer.echo(f"{path}: written")
+            tell(f"{path}: written")
     if figure is not None:
         from bayesens import plots
 
         _drawn(plots.ladder(differences) if ladder else plots.differences(differences), figure)
+
+
+def _goes_on(cache: Path | None) -> None:
+    """With a cache an interrupted command is not lost."""
+    if cache is not None:
+        talk.interrupted = f"finished folds are kept in {cache}; the same command goes on where it stopped."
+
+
+def _usual(ensemble: Ensemble) -> str:
+    """The estimand of a table that does not ask for one."""
+    from bayesens.splits import usual_estimand
+
+    return usual_estimand(site=ensemble.labels("site") is not None, time="time" in ensemble.dataset.coords)
 
 
 def _models(text: str, transform: str | None) -> dict[str, Any]:
@@ -230,7 +250,7 @@ def dependence(
         from bayesens.files import write_table
 
         write_table(whole, out)
-        typer.echo(f"{out}: {len(whole)} numbers")
+        tell(f"{out}: {len(whole)} numbers")
     if figure is not None:
         from bayesens import plots
 
@@ -266,7 +286,7 @@ def sensitivity(
         ),
     ] = "members,priors,weights",
     shares: Annotated[str, typer.Option(help="Of the stations to remove, separated by commas.")] = "0.1,0.2,0.3,0.4",
-    estimand: Estimand = "site",
+    estimand: Estimand = None,
     folds: Folds = None,
     method: Method = "auto",
     draws: Draws = 1000,
@@ -282,6 +302,7 @@ def sensitivity(
     """
     from bayesens.checks import check_known
 
+    _goes_on(cache)
     asked, removed = tuple(dict.fromkeys(names_in(what))), numbers_in(shares, "--shares")
     check_known(asked, PARTS, kind="part", where="--what")
     chosen = model_from_words(MODELS[model], transform, option or [])
@@ -290,15 +311,14 @@ def sensitivity(
     ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time,
                              covariates=covariates, units=units, time_format=time_format, decimal=decimal, long=long,
                              missing=missing, scale=scale, offset=offset)  # fmt: skip
-    import sys
-
     from bayesens.cli_sensitivity import answers
     from bayesens.files import write_table
 
-    shown = progress and sys.stderr.isatty()
+    shown = watched(progress)
+    new = estimand or _usual(ensemble)
     console = new_console()
     found = answers(
-        chosen, ensemble, asked, shares=removed, estimand=estimand, folds=folds, method=method, draws=draws, random_seed=seed,
+        chosen, ensemble, asked, shares=removed, estimand=new, folds=folds, method=method, draws=draws, random_seed=seed,
         workers=workers, cache=cache, progressbar=shown,
     )  # fmt: skip
     for answer in found:
@@ -308,7 +328,7 @@ def sensitivity(
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             write_table(answer.frame, out / f"{answer.name}.csv")
-            typer.echo(f"{out / answer.name}.csv: written")
+            tell(f"{out / answer.name}.csv: written")
 
 
 def _drawn(ax: Any, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -41,7 +43,10 @@ __all__ = [
     "say",
     "say_codes",
     "show",
+    "talk",
+    "tell",
     "those_given",
+    "watched",
 ]
 
 if TYPE_CHECKING:
@@ -108,8 +113,47 @@ OPTION = (
 METHOD = "auto takes Laplace where it can be trusted, and NUTS elsewhere; em gives point estimates."
 
 
+@dataclass
+class _Talk:
+    """How the command that runs now speaks.
+
+    Attributes
+    ----------
+    quiet : bool
+        No progress and no confirmations; results, warnings and errors remain.
+    study : bool
+        Messages name keys of the study file, and not options.
+    interrupted : str
+        What is said of the work when it is interrupted.
+    """
+
+    quiet: bool = False
+    study: bool = False
+    interrupted: str = ""
+
+    def reset(self, *, quiet: bool = False) -> None:
+        """Begin a command."""
+        self.quiet, self.study, self.interrupted = quiet, False, "no output was written."
+
+
+talk = _Talk()
+
+
+def watched(progress: bool) -> bool:
+    """Whether progress is drawn: in a terminal, unless it is not wanted."""
+    return progress and not talk.quiet and sys.stderr.isatty()
+
+
+def tell(text: str) -> None:
+    """One line on the standard output that confirms what was done."""
+    if not talk.quiet:
+        typer.echo(text)
+
+
 def say(text: str, head: str = "", color: str | None = None) -> None:
-    """One line on the standard error."""
+    """One line on the standard error: a warning or an error with its head, or how the work goes on."""
+    if talk.quiet and not head:
+        return
     if head:
         typer.secho(f"{head} ", err=True, fg=color, bold=True, nl=False)
     typer.echo(text, err=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bayesens.ensemble import Ensemble
@@ -96,6 +97,18 @@ def answers(model: Any, ensemble: Ensemble, asked: Sequence[str], *, shares: Seq
         yield Answer("priors_imply", "What the priors imply before the data", table, table, prior_words(implied))
     if "weights" in asked:
         way = "em" if hasattr(model, "em") else "optimum"
-        drawn = clustered_weights(model, ensemble, method=way, random_seed=random_seed, progressbar=progressbar)
+        cluster, _ = _clusters(ensemble)
+        drawn = clustered_weights(model, ensemble, cluster=cluster, method=way, random_seed=random_seed,
+                                  progressbar=progressbar)  # fmt: skip
         table = weights_table(tree, drawn)
-        yield Answer("weights", "Weights: how sure the posterior is, and how sure stations let one be", table, table)
+        yield Answer("weights", f"Weights: how sure the posterior is, and how sure {_clusters(ensemble)[1]} let one be", table,
+                     table)  # fmt: skip
+
+
+def _clusters(ensemble: Ensemble) -> tuple[Any, str]:
+    """What hangs together in a table: stations, else blocks of time, else nothing but the row."""
+    if ensemble.labels("site") is not None:
+        return "site", "stations"
+    if "time" in ensemble.dataset.coords:
+        return "time", "blocks of time"
+    return np.arange(len(ensemble)), "rows"

@@ -34,7 +34,7 @@ from bayesens.options import options_to_json
 from bayesens.parallel import as_in_a_process, in_processes
 from bayesens.prediction import distribution, predict, score
 from bayesens.scored_rows import common_rows
-from bayesens.splits import ESTIMANDS, Split, splits
+from bayesens.splits import ESTIMANDS, ROW, Split, hang_together, splits
 from bayesens.steps import Steps
 from bayesens.thresholds import probability_below
 from bayesens.unit_checks import unit_words, warn_units
@@ -85,8 +85,9 @@ def compare(
         Members that are trained are given as `Members`: they are cross-fitted within the training rows of every fold, and
         the rows held out are predicted by fits to all training rows. An ensemble is taken as it is: its members must not
         have seen the observations.
-    estimand : {"time", "site", "site-time", "group"}
-        What is new in the rows held out: times at known sites, sites, both (what a map is), or groups.
+    estimand : {"time", "site", "site-time", "group", "row"}
+        What is new in the rows held out: times at known sites, sites, both (what a map is), or groups. ``"row"`` deals rows out
+        one by one, for tables whose rows are cases of their own; where they hang together its scores are too optimistic.
     folds : int, optional
         None: 5, or one for each group.
     blocks : int
@@ -111,7 +112,8 @@ def compare(
     labels : mapping of name to array_like (obs), optional
         Further labels to make groups by.
     inner_folds : int
-        Of the cross-fitting within the training rows; by sites, or by times where the estimand is ``"time"``.
+        Of the cross-fitting within the training rows; by sites, or by times or rows where the estimand is ``"time"`` or
+        ``"row"``.
     random_seed : int, optional
         The same seed gives the same folds, members and draws.
     n_jobs : int
@@ -145,7 +147,8 @@ def compare(
     -----
     UserWarning
         For models that failed in a fold: they are left out, and the others go on. Once for all fits that have not converged,
-        with their models and folds, and once for members that look as if they had seen the rows.
+        with their models and folds, and once for members that look as if they had seen the rows. Of the estimand ``"row"``, what
+        its scores do not show.
 
     Examples
     --------
@@ -249,13 +252,16 @@ def held_out(
     if workers != int(workers) or workers < 1:
         raise ValueError(f"workers is the number of processes, 1 for this one alone; got {workers!r}")
     parts = splits(estimand, folds=folds, blocks=blocks, gap=gap, random_seed=random_seed, **source.columns())
+    if estimand == ROW:
+        columns = source.columns()
+        warn(hang_together(site=columns["site"], time=columns["time"], rows=int(columns["observed"].sum())))
     limits = band_limits(source.observations(), band)
     run = _Run(
         source, parts, models | dressed, estimand, limits, Steps(Path(cache) if cache is not None else None, versions()),
         methods={name: method if isinstance(method, str) else method.get(name, "auto") for name in models}
         | dict.fromkeys(dressed, "em"),
         cut=None if below is None else checked_column(below, len(source.table), "below"),
-        inner={"folds": inner_folds, "scheme": "time" if estimand == "time" else "site"},
+        inner={"folds": inner_folds, "scheme": estimand if estimand in ("time", ROW) else "site"},
         seeds=[_seed(random_seed, estimand, k) for k in range(len(parts))], draws=draws, power=likelihood_power, n_jobs=n_jobs,
         part=f"{file_name(part)}-" if part else "",
     )  # fmt: skip
@@ -665,7 +671,8 @@ class _Job:
                        random_seed=self.seed, warm=self.warm, log_likelihood=False, progressbar=False)  # fmt: skip
             out = predict(tree, test, quantiles=QUANTILES)
             if test.observed.any():
-                out = out.assign(self._scores(tree, test).reindex(obs=out["obs"].values).data_vars)
+                scores = self._scores(tree, test).drop_vars("interval_score")  # no table has it, and rows are many
+                out = out.assign(scores.reindex(obs=out["obs"].values).data_vars)
             if self.below is not None:
                 out["probability_below"] = "obs", probability_below(distribution(tree, test), self.below).values
         news = {str(one.message) for one in caught if issubclass(one.category, UserWarning)}

@@ -30,7 +30,8 @@ class Rows:
     X : pandas.DataFrame (obs, covariate), float64
     y : numpy.ndarray (obs)
         NaN where there is no observation.
-    site, group, time, lon, lat, region : numpy.ndarray (obs), or None where not given (`site` always is)
+    site, group, time, lon, lat, region : numpy.ndarray (obs), or None where not given
+        Without stations every row is one: `site` then numbers the rows, and `columns` has none.
     membership : pandas.DataFrame (obs, region) or None
     products : dict of str to numpy.ndarray (obs)
     columns : dict of role to the user's own name
@@ -70,7 +71,7 @@ class Rows:
         values = {"observation": self.y} | {role: getattr(self, role) for role in ROLES}
         taken, roles, table = set(members), {}, {}
         for role, column in values.items():
-            if column is not None:
+            if column is not None and role in self.columns:
                 name = next(name for name in (self.columns[role], role, f"{role}_") if name not in taken)
                 taken.add(name)
                 roles[role], table[name] = name, column[rows]
@@ -155,8 +156,6 @@ def check_rows(
     wanted = {"observation": y, **roles, "by": None if soft is not None else by}
     said = {"observation": "y"}
     found = {role: taken(X, value, said.get(role, role)) for role, value in wanted.items() if value is not None}
-    if "site" not in found:
-        raise TypeError("site is not given; wanted the station of every row: site='station', or an array")
     product = _products(X, products)
     used = {value for value in wanted.values() if isinstance(value, str)} | (
         {*product} if not _is_frame(products) else set()
@@ -171,16 +170,18 @@ def check_rows(
     table = pd.DataFrame(
         np.column_stack(list(inputs.values())) if inputs else np.empty((len(X), 0)), columns=list(inputs)
     )
-    site, region = labelled["site"], labelled["by"]
-    assert site is not None
+    # Without stations every row is one of its own, so that folds of stations are folds of rows.
+    sited, site = labelled["site"], np.arange(len(X)).astype(np.str_)
+    site, region = site if sited is None else sited, labelled["by"]
     membership = None if soft is None else check_membership(soft, X, "by")
     if membership is not None:
         region = membership.columns.to_numpy(dtype=np.str_)[membership.to_numpy().argmax(axis=1)]
     _check_observed(observed, columns["observation"])
-    _check_sites(found["site"], site, labelled["group"], time, place, columns)
+    if sited is not None:
+        _check_sites(found["site"], site, labelled["group"], time, place, columns)
     _check_covariates(table, np.isfinite(observed), region if region is not None else labelled["group"],
                       "region" if region is not None else "group")  # fmt: skip
-    order = _order(site, time, observed, table)
+    order = _order(np.zeros(len(X)) if sited is None else site, time, observed, table)
     bare = table.isna().to_numpy().all(axis=1)
     return Rows(table, observed, site, labelled["group"], time, place["lon"], place["lat"], region, membership, product,
                 columns, units, order, bare)  # fmt: skip

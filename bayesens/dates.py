@@ -196,9 +196,10 @@ def from_numbers(values: NDArray[Any], form: str, name: object) -> Days:
     unit: Any
     unit, origin, shift = _count_of(form)
     counted: Any = known - shift if shift else known
+    kind: Any = unit
     try:
         # Whole numbers stay whole: nanoseconds since 1970 have more digits than a float.
-        out[~missing] = pd.to_datetime(counted, unit=unit, origin=origin).as_unit("ns").to_numpy()
+        out[~missing] = pd.to_datetime(counted, unit=kind, origin=origin).as_unit("ns").to_numpy()
     except (ValueError, OverflowError) as error:
         raise ValueError(
             f"column {name!r} has numbers from {_plain(known.min())} to {_plain(known.max())}, which as {form!r} lie outside "

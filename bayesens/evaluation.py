@@ -46,7 +46,8 @@ def score_table(
         Labels of the rows to make groups by: "group", "site", or one that was given.
     replicates : int
         Of the bootstrap over stations and time blocks, for an interval of every metric; 0 for none, 2000 to publish. Rows
-        whose estimand is "group" are resampled by whole groups in place of stations.
+        whose estimand is "group" are resampled by whole groups in place of stations; those of the estimand "row" that have
+        neither stations nor times one by one (beyond 1,000 in so many parts made at random).
     block : float, optional
         Length of a time block: days, or units of numeric times; longer than errors remember. None, or rows without times:
         stations alone are resampled, as if the times were the only ones of interest.

@@ -141,9 +141,16 @@ def facts(tree: xr.DataTree) -> dict[str, str]:
         "method": _method(attrs),
         "converged": _converged(tree),
         "optima": _several(tree),
+        "left out": _left_out(attrs),
         "seconds": f"{attrs['seconds']:.1f}",
     }
     return {name: text for name, text in lines.items() if text}
+
+
+def _left_out(attrs: Mapping[Any, Any]) -> str:
+    """A note on log likelihoods that a large fit does not hold; nothing else is lost by it."""
+    said = str(attrs.get("no_log_likelihood", ""))
+    return f"log likelihoods of the rows: {said[0].lower()}{said[1:].partition('. ')[0].rstrip('.')}" if said else ""
 
 
 def _changed(name: str, options: dict[str, Any]) -> str:

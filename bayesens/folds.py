@@ -1,4 +1,4 @@
-"""Folds of rows for cross-fitting: whole sites, or blocks of time."""
+"""Folds of rows: whole sites, blocks of time, or rows one by one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.columns import listed
 
-__all__ = ["custom_folds", "given_labels", "near", "row_folds", "site_folds", "time_folds"]
+__all__ = ["custom_folds", "given_labels", "near", "plain_folds", "row_folds", "site_folds", "time_folds"]
 
 
 def site_folds(
@@ -126,6 +126,43 @@ def time_folds(time: ArrayLike, *, folds: int = 5, weight: ArrayLike | None = No
     return block[np.clip(np.searchsorted(heavy, np.arange(len(unique)), side="right") - 1, 0, None)][position]
 
 
+def plain_folds(weight: ArrayLike, *, folds: int = 5, random_seed: int | None = None) -> NDArray[np.int64]:
+    """Deal rows into folds at random, one by one, whatever they have in common.
+
+    Parameters
+    ----------
+    weight : array_like (obs)
+        Above zero in rows that count, such as those with an observation; these and the others are dealt evenly.
+    folds : int
+        At least 2, at most the number of rows that count.
+    random_seed : int, optional
+        Other seeds give other folds. None: one deal, always the same.
+
+    Returns
+    -------
+    numpy.ndarray (obs), int
+        0 to folds - 1.
+
+    Raises
+    ------
+    ValueError
+        Fewer rows that count than folds, or fewer than two folds.
+
+    Examples
+    --------
+    >>> fold = plain_folds([1, 1, 1, 1, 0], folds=2, random_seed=1)
+    >>> sorted(fold[:4].tolist()), fold.tolist() == plain_folds([1, 1, 1, 1, 0], folds=2, random_seed=1).tolist()
+    ([0, 0, 1, 1], True)
+    """
+    counts = np.asarray(weight, dtype=np.float64) > 0
+    _check_number(folds, int(counts.sum()), "rows with observations")
+    rng = np.random.default_rng(0 if random_seed is None else random_seed)
+    fold = np.empty(len(counts), dtype=np.int64)
+    for some in (counts, ~counts):
+        fold[rng.permutation(np.flatnonzero(some))] = np.arange(int(some.sum())) % folds
+    return fold
+
+
 def given_labels(fold: ArrayLike, n_rows: int) -> NDArray[Any]:
     """Return the user's own fold labels as an array, refusing another length and missing ones."""
     given = np.asarray(fold)
@@ -173,10 +210,12 @@ def row_folds(
         raise ValueError(f"gap={gap!r} goes with scheme='time' only; leave it out")
     if not isinstance(scheme, str):
         return custom_folds(scheme), "given"
+    if scheme == "row":
+        return plain_folds(weight, folds=folds, random_seed=random_seed), "by row"
     if scheme == "site":
         return site_folds(site, folds=folds, weight=weight, group=group, random_seed=random_seed), "by site"
     if scheme != "time":
-        raise ValueError(f"scheme is {scheme!r}; wanted 'site', 'time' or an array of fold labels")
+        raise ValueError(f"scheme is {scheme!r}; wanted 'site', 'time', 'row' or an array of fold labels")
     if time is None or pd.isna(time).any():
         raise ValueError("scheme='time' needs a time in every row; pass time=..., or drop the rows without")
     return time_folds(time, folds=folds, weight=weight), "by time"

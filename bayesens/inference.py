@@ -103,8 +103,8 @@ def fit(
         A fit of the same kind of model to similar rows, such as another fold, or what `optimum` gives of it: the search for
         the optimum begins there, without other starts. The posterior that is sampled is the same.
     log_likelihood : bool, optional
-        Store log p(y_i | f_i, draw). None stores it up to 2e7 values. Not possible for statistics, which have no rows, and
-        with ``likelihood_power``.
+        Store log p(y_i | f_i, draw). None stores it up to 2e7 values; beyond, ``attrs["no_log_likelihood"]`` says so. Not
+        possible for statistics, which have no rows, and with ``likelihood_power``.
     allow_insample : bool
         Take members that were trained on these very rows (`Members.insample`). Weights then go to the member that
         memorises best, and intervals are too short: for demonstrations only.
@@ -185,7 +185,13 @@ def fit(
         groups |= _data_groups(resolved, ensemble)
     tree = xr.DataTree.from_dict(dict(groups))
     tree.attrs = _describe(resolved, ensemble) | {"method_asked": method, "random_seed": _text(random_seed)} | attrs
-    return _with_log_likelihood(tree, resolved, ensemble, log_likelihood) if isinstance(ensemble, Ensemble) else tree
+    if isinstance(ensemble, Ensemble):
+        return _with_log_likelihood(tree, resolved, ensemble, log_likelihood)
+    if log_likelihood is None:
+        tree.attrs["no_log_likelihood"] = (
+            f"Sufficient statistics no longer hold the {ensemble.n_observed} rows. Use be.score on an Ensemble of some rows."
+        )
+    return tree
 
 
 def _prepared(model: Any, ensemble: Any) -> Any:
@@ -207,9 +213,6 @@ def _check_data(model: Any, data: Any, log_likelihood: bool | None) -> None:
     elif log_likelihood:
         raise ValueError("log_likelihood=True needs the rows, and sufficient statistics no longer hold them; leave it out, "
                          "and score an Ensemble of some rows with be.score.")  # fmt: skip
-    elif log_likelihood is None:
-        warn(f"log_likelihood is left out: sufficient statistics no longer hold the {data.n_observed} rows. Use be.score on "
-             "an Ensemble of some rows; log_likelihood=False turns this message off.")  # fmt: skip
 
 
 def _check_origin(data: Any, allow_insample: bool) -> None:
@@ -526,8 +529,9 @@ def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, want
     posterior = tree["posterior"].to_dataset()
     size = posterior.sizes["chain"] * posterior.sizes["draw"] * int(ensemble.observed.sum())
     if wanted is None and size > MAX_LOG_LIKELIHOOD:
-        warn(f"log_likelihood is left out: it would hold {size:.3g} values. be.loo(tree, ensemble) does "
-             "without it; be.add(tree, ensemble, 'log_likelihood') gives it to you.")  # fmt: skip
+        # Nothing is lost, so this is a note in the fit and no warning.
+        tree.attrs["no_log_likelihood"] = (f"It would hold {size:.3g} values. be.loo(tree, ensemble) does without it; "
+                                           "be.add(tree, ensemble, 'log_likelihood') gives it to you.")  # fmt: skip
         return tree
     tree["log_likelihood"] = xr.DataTree(log_likelihood_of(model, posterior, ensemble, history_of(tree)).to_dataset())
     return tree

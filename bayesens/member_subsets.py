@@ -80,7 +80,7 @@ def members_left_out(
         Such as ``be.BMA()``.
     data : Ensemble or Members
         As in `compare`; trained members are trained once a fold for all.
-    estimand : {"time", "site", "site-time", "group"}
+    estimand : {"time", "site", "site-time", "group", "row"}
     by : {"member", "cluster"} or sequence of sequences of str
         One member at a time; clusters of members whose errors are nearly one (``cluster`` of `dependence`, of members as the
         folds predict them); or the members to leave out together.
@@ -320,7 +320,7 @@ def shapley(
     model : model
     data : Ensemble or Members
         Two to eight members. Trained members are trained once a fold for all subsets.
-    estimand : {"time", "site", "site-time", "group"}
+    estimand : {"time", "site", "site-time", "group", "row"}
     metric : {"crps", "log_score", "mae", "rmse", "twcrps"}
         All of them are lower the better.
     replicates, block, level

@@ -41,8 +41,9 @@ class Members:
     y : array_like (obs) or str
         Observations, NaN where there is none.
     site, group, time, lon, lat : array_like (obs) or str, optional
-        Station (needed), network, time, degrees. A name takes a column out of `X`, which then is no covariate; pass
-        the values, ``lon=X["lon"]``, to keep it as one too.
+        Station, network, time, degrees. A name takes a column out of `X`, which then is no covariate; pass
+        the values, ``lon=X["lon"]``, to keep it as one too. ``site=None`` says that every row is a case of its own, so that
+        folds of stations are folds of rows; rows that hang together make their scores too optimistic.
     by : array_like (obs), str or pandas.DataFrame (obs, region), optional
         One fit for each region. A table gives soft memberships that sum to one in every row.
     blend : float, optional
@@ -101,7 +102,7 @@ class Members:
         X: pd.DataFrame,
         y: ArrayLike | str,
         *,
-        site: ArrayLike | str,
+        site: ArrayLike | str | None,
         group: ArrayLike | str | None = None,
         time: ArrayLike | str | None = None,
         by: ArrayLike | str | pd.DataFrame | None = None,
@@ -128,9 +129,10 @@ class Members:
 
     def __repr__(self) -> str:
         rows, n_covariates = self.rows, self.rows.X.shape[1]
+        stations = f" of {len(np.unique(rows.site))} stations" if "site" in rows.columns else ""
         return (
-            f"<Members: {', '.join(self.names)}; {len(rows)} rows ({int(np.isfinite(rows.y).sum())} observed) of "
-            f"{len(np.unique(rows.site))} stations, {n_covariates} covariate{'s' * (n_covariates != 1)}>"
+            f"<Members: {', '.join(self.names)}; {len(rows)} rows ({int(np.isfinite(rows.y).sum())} observed)"
+            f"{stations}, {n_covariates} covariate{'s' * (n_covariates != 1)}>"
         )
 
     @property
@@ -379,9 +381,10 @@ def cross_fit(
         As in `Members`.
     folds : int
         Number of folds.
-    scheme : {"site", "time"} or array_like (obs)
+    scheme : {"site", "time", "row"} or array_like (obs)
         ``"site"``: whole stations, folds of about equally many observed rows, every group spread over the folds.
-        ``"time"``: contiguous blocks of time. An array holds your own fold labels.
+        ``"time"``: contiguous blocks of time. ``"row"``: rows one by one, whatever they have in common. An array holds your
+        own fold labels.
     gap : timedelta, str or float, optional
         With ``"time"``: training rows within this distance of the block that is held out are left out.
     random_seed : int, optional

@@ -77,7 +77,7 @@ def prior_grid(
     grid : mapping of option to sequence of value, optional
         Such as ``{"weight_prior": [Prior("Dirichlet", a=a) for a in (0.1, 0.5, 2, 10)]}``; any option of the model. None
         takes `usual_grid`.
-    estimand : {"time", "site", "site-time", "group"}, optional
+    estimand : {"time", "site", "site-time", "group", "row"}, optional
         Of the rows held out, as in `compare`. None: the posterior alone, without scores.
     against : model, optional
         Another model, such as `HBM()` beside `BMA()`, whose difference from the first is followed through the grid.

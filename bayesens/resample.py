@@ -215,11 +215,15 @@ class Clusters:
         Blocks alone are resampled: there is one station or none.
     enough : int
         How many of each the percentiles of the bootstrap take; a t interval serves fewer.
+    rows : int
+        How many rows are shared out to the stations where these are but parts of the table, made at random; 0: they are not.
 
     Examples
     --------
     >>> Clusters(3, kinds=("group", "time block")).how, Clusters(1, 40, only_blocks=True).how
     ('none: 3 groups', 'bootstrap over 40 time blocks')
+    >>> Clusters(1000, kinds=("random part", "time block"), rows=20_000).how
+    'bootstrap over 1000 random parts of 20000 rows'
     """
 
     stations: int
@@ -227,6 +231,7 @@ class Clusters:
     kinds: tuple[str, str] = ("station", "time block")
     only_blocks: bool = False
     enough: int = ENOUGH
+    rows: int = 0
 
     @property
     def least(self) -> int:
@@ -238,7 +243,7 @@ class Clusters:
     @property
     def said(self) -> str:
         """How many stations, or what stands in their place, with their name."""
-        return _counted(self.stations, self.kinds[0])
+        return _counted(self.stations, self.kinds[0]) + (f" of {self.rows} rows" if self.rows else "")
 
     @property
     def how(self) -> str:

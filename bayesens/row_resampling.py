@@ -1,4 +1,4 @@
-"""Which clusters of rows are drawn anew for an interval: stations, whole groups, and blocks of time.
+"""Which clusters of rows are drawn anew for an interval: stations, whole groups, blocks of time, or single rows.
 
 The estimand decides. Rows held out by group are drawn by group: what is new in them is the group, and its stations share
 whatever is particular to it, so that stations drawn one by one would make any chance difference of three groups look sure.
@@ -29,7 +29,10 @@ __all__ = ["Resampling", "resampling"]
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
-STATION, GROUP, BLOCK = "station", "group", "time block"
+STATION, GROUP, BLOCK, ROW, PART = "station", "group", "time block", "row", "random part"
+# Rows one by one are drawn in random parts of the table beyond so many: the variance of the bootstrap is the same, known to
+# sqrt(2 / 1000) = 4.5 %, and memory does not grow with the table.
+MOST_ROWS = 1000
 # Groups are few, and nothing makes their percentiles longer: of 25 groups they called equal members clearly different in 13 %
 # of 400 simulations where 10 % was promised, and t intervals in 11 %. Of 100 the two are alike.
 MANY_GROUPS = 100
@@ -46,7 +49,7 @@ class Resampling:
         Numbers of every row's station and time block, from 0 without gaps.
     cluster : int array (station)
         What every station is drawn with: itself, or its group.
-    kind : {"station", "group"}
+    kind : {"station", "group", "row", "random part"}
         What a cluster is.
     has_site : bool
         Whether the stations are given; otherwise there is one, or one for each group.
@@ -86,11 +89,11 @@ class Resampling:
 
     def clusters(self, where: NDArray[np.intp] | slice = slice(None)) -> Clusters:
         """What an interval over these rows rests on."""
-        number = len(np.unique(self.cluster[self.station[where]])) if self.has_site or self.kind == GROUP else 0
+        number = len(np.unique(self.cluster[self.station[where]])) if self.has_site or self.kind != STATION else 0
         enough = MANY_GROUPS if self.kind == GROUP else ENOUGH
-        return Clusters(
-            number, len(np.unique(self.block[where])), (self.kind, self.block_kind), self.only_blocks, enough
-        )
+        rows = len(self.station[where]) if self.kind == PART else 0
+        kinds = (self.kind, self.block_kind)
+        return Clusters(number, len(np.unique(self.block[where])), kinds, self.only_blocks, enough, rows)
 
     def stations(self, where: NDArray[np.intp] | slice = slice(None)) -> int:
         """How many stations have these rows; 0 where they are not given."""
@@ -131,7 +134,8 @@ def resampling(rows: xr.Dataset, *, replicates: int, block: float | None) -> Res
     -------
     Resampling
         Groups and blocks of time where the estimand is "group"; blocks of time alone where there is one station or none and
-        the estimand asks for no new place; stations and blocks of time elsewhere.
+        the estimand asks for no new place; rows one by one where the estimand is "row" and there are neither stations nor
+        times; stations and blocks of time elsewhere.
 
     Raises
     ------
@@ -145,6 +149,9 @@ def resampling(rows: xr.Dataset, *, replicates: int, block: float | None) -> Res
     >>> rows = xr.Dataset(coords=labels, attrs={"estimand": "group"})
     >>> resampling(rows, replicates=10, block=None).clusters().how
     'none: 2 groups'
+    >>> plain = xr.Dataset({"crps": ("obs", np.ones(40))}, attrs={"estimand": "row"})
+    >>> resampling(plain, replicates=10, block=None).clusters().how
+    'bootstrap over 40 rows'
     """
     if replicates < 0 or int(replicates) != replicates:
         raise ValueError(f"replicates is a whole number, 0 for no intervals; got {replicates!r}")
@@ -161,12 +168,29 @@ def resampling(rows: xr.Dataset, *, replicates: int, block: float | None) -> Res
         return _by_group(made, rows)
     if timed and made.stations() < 2 and estimand not in NEW_PLACES:
         return replace(made, only_blocks=True)
+    if estimand == ROW and made.stations() < 2:
+        return _by_row(made)
     if replicates and not has_site:
         raise ValueError(
             "intervals resample stations, and these rows have none; give the ensemble site=..., or replicates=0"
-            + ("" if estimand in NEW_PLACES else ". Blocks of time serve as well: time=..., and a length for block")
+            + (
+                ""
+                if estimand in NEW_PLACES
+                else ". Blocks of time serve as well: time=..., and a length for block. Rows that are "
+                "cases of their own have the estimand 'row'"
+            )
         )
     return made
+
+
+def _by_row(made: Resampling) -> Resampling:
+    """Rows are drawn one by one, or in parts of the table that are made at random."""
+    size = len(made.station)
+    if size <= MOST_ROWS:
+        part, kind = np.arange(size), ROW
+    else:
+        part, kind = np.random.default_rng(0).permutation(size) % MOST_ROWS, PART
+    return replace(made, station=part, cluster=np.arange(min(size, MOST_ROWS)), kind=kind, has_site=False)
 
 
 def _labels(rows: xr.Dataset, name: str, word: str) -> NDArray[np.str_] | None:

@@ -1,4 +1,4 @@
-"""Which rows to hold out, by what is new in them: times, sites, both, or whole groups."""
+"""Which rows to hold out, by what is new in them: times, sites, both, whole groups, or nothing but the row."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from bayesens.checks import check_known
 from bayesens.columns import listed
-from bayesens.folds import near, site_folds, time_folds
+from bayesens.folds import near, plain_folds, site_folds, time_folds
 
-__all__ = ["ESTIMANDS", "Split", "splits"]
+__all__ = ["ESTIMANDS", "ROW", "Split", "hang_together", "splits", "usual_estimand"]
+
+ROW = "row"
 
 ESTIMANDS = {
     "time": "known sites at new times",
     "site": "new sites at times that were seen",
     "site-time": "new sites at new times",
     "group": "sites of a new group",
+    ROW: "new rows like those that were seen",
 }
 
 
@@ -55,9 +58,10 @@ def splits(
 
     Parameters
     ----------
-    estimand : {"time", "site", "site-time", "group"}
+    estimand : {"time", "site", "site-time", "group", "row"}
         What is new in the rows held out: contiguous blocks of time; whole sites, spread over the groups; sites and blocks
-        of time together, every pair once, each time without the rows that share either; whole groups.
+        of time together, every pair once, each time without the rows that share either; whole groups; nothing but the row:
+        rows are dealt out one by one, for tables without sites and times.
     site, group, time : numpy.ndarray (obs) or None
     observed : numpy.ndarray (obs), bool
         Folds have about equally many of these rows.
@@ -68,7 +72,7 @@ def splits(
     gap : timedelta, str or float, optional
         Of ``"time"`` and ``"site-time"``: rows so close to the block that is held out are not learnt from.
     random_seed : int, optional
-        Of the deal of sites; None: the even deal.
+        Of the deal of sites, or of rows; None: one deal, always the same.
 
     Returns
     -------
@@ -97,7 +101,10 @@ def splits(
     if gap is not None and "time" not in estimand:
         raise ValueError(f"gap={gap!r} goes with the estimands 'time' and 'site-time'; leave it out for {estimand!r}")
     weight = observed.astype(np.float64)
-    if estimand == "group":
+    if estimand == ROW:
+        fold = plain_folds(weight, folds=folds or 5, random_seed=random_seed)
+        made = [(fold == k, fold != k) for k in range(fold.max() + 1)]
+    elif estimand == "group":
         fold = _group_folds(group, folds, weight, random_seed)  # type: ignore[arg-type]
         made = [(fold == k, fold != k) for k in range(fold.max() + 1)]
     elif estimand == "time":
@@ -117,6 +124,47 @@ def splits(
             raise ValueError(f"{part.name} of the estimand {estimand!r} leaves no observed row to learn from; wanted fewer "
                              "blocks, a shorter gap, or rows of more sites and times")  # fmt: skip
     return parts
+
+
+def usual_estimand(*, site: bool, time: bool) -> str:
+    """Return the estimand of a table that does not ask for one: new sites, else new times, else new rows.
+
+    Examples
+    --------
+    >>> usual_estimand(site=True, time=True), usual_estimand(site=False, time=True), usual_estimand(site=False, time=False)
+    ('site', 'time', 'row')
+    """
+    return "site" if site else "time" if time else ROW
+
+
+def hang_together(*, site: NDArray[np.str_] | None, time: NDArray[Any] | None, rows: int) -> str:
+    """Say what scores of rows that were held out one by one do not show.
+
+    Parameters
+    ----------
+    site, time : numpy.ndarray (obs) or None
+    rows : int
+        How many are scored.
+
+    Returns
+    -------
+    str
+        One sentence, which names the labels that the table has.
+
+    Examples
+    --------
+    >>> print(hang_together(site=None, time=None, rows=40))
+    The estimand 'row' holds out 40 rows one by one: scores are too optimistic where rows hang together (one place, neighbouring
+    days, copies); if a column says so, name it as site, group or time, and take the estimand 'site', 'group' or 'time'.
+    """
+    head = f"The estimand 'row' holds out {rows} rows one by one: scores are too optimistic"
+    sites = 0 if site is None else len(set(site.tolist()) - {""})
+    if 0 < sites < rows or time is not None:
+        of, asked = (f"one of {sites} sites", "site") if 0 < sites < rows else ("neighbouring times", "time")
+        return (f"{head} where rows of {of} share their errors; take the estimand {asked!r}, unless new rows will come from the "
+                f"same {asked}s.")  # fmt: skip
+    return (f"{head} where rows hang together (one place, neighbouring days, copies); if a column says so, name it as site, "
+            "group or time, and take the estimand 'site', 'group' or 'time'.")  # fmt: skip
 
 
 def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:

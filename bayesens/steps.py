@@ -17,6 +17,9 @@ from bayesens.files import read_fit, read_table, write_fit, write_table
 
 __all__ = ["Steps"]
 
+PACKED = {"zlib": True, "complevel": 4, "shuffle": True}
+LEAST_PACKED = 4096  # bytes of a variable from which packing saves more than its own bookkeeping
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -73,6 +76,11 @@ class Steps:
         """Return the fit of a step, as `dataset` does."""
         return self._step(name, key, make, read_fit, write_fit)
 
+    def file(self, name: str, key: Mapping[str, Any], suffix: str = ".nc") -> Path | None:
+        """Return the file that a step is kept in; None where nothing is kept."""
+        path = None if self.folder is None else self.folder / f"{name}-{self._hash(key)}{suffix}"
+        return path if path is not None and path.exists() else None
+
     def place(self, name: str, key: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
         """Return the folder of a step that writes its result itself.
 
@@ -115,7 +123,7 @@ class Steps:
                 remove(path)
         result = make()
         self.folder.mkdir(parents=True, exist_ok=True)
-        write(result, path)
+        write(_packed(result), path)
         self._forget(name, path, suffix)
         return result
 
@@ -129,3 +137,21 @@ class Steps:
     def _hash(self, key: Mapping[str, Any]) -> str:
         text = json.dumps({"version": self.version} | dict(key), sort_keys=True)
         return sha256(text.encode()).hexdigest()[:16]
+
+
+def _packed(result: Any) -> Any:
+    """The same dataset or fit, to be written compressed without loss; a table of Parquet is that already."""
+    if isinstance(result, xr.DataTree):
+        made = result.copy()
+        for node in made.subtree:
+            node.dataset = _packed(node.to_dataset(inherit=False))
+        return made
+    if not isinstance(result, xr.Dataset):
+        return result
+    out = result.copy()
+    for variable in out.variables.values():
+        if variable.dtype.kind in "fiub" and variable.nbytes >= LEAST_PACKED:
+            variable.encoding = {
+                name: value for name, value in variable.encoding.items() if name == "_FillValue"
+            } | PACKED
+    return out

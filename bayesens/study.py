@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens import __version__
-from bayesens.atomic import check_writable, file_name, move, remove, write_atomically
+from bayesens.atomic import check_writable, file_name, link, move, remove, write_atomically
 from bayesens.chapters import Chapter
 from bayesens.chapters.assumptions import assumptions
 from bayesens.chapters.calibration import calibration
@@ -50,6 +50,7 @@ from bayesens.members import Members, cross_fit
 from bayesens.missing_codes import missing_words
 from bayesens.options import options_to_json
 from bayesens.rungs import EM_RUNG, ladder
+from bayesens.splits import usual_estimand
 from bayesens.steps import Steps
 from bayesens.study_data import StudyData, study_data, study_models
 from bayesens.study_file import Study, read_study
@@ -187,7 +188,7 @@ def _results(
             **_folds(study, table, estimand, steps, shown),
         )  # fmt: skip
     ensemble = _whole(study, table, steps, say, shown)
-    fits, warned = _fits(models, held, methods, ensemble, steps, seed, asked.draws, say)
+    fits, kept, warned = _fits(models, held, methods, ensemble, steps, seed, asked.draws, say)
     more: dict[str, Any] = {"drought_threshold": below, "ladder": _ladder(study, table, steps, say, shown)}
     if study.importance is not None:
         say("Shuffling covariates at stations held out ...")
@@ -201,7 +202,9 @@ def _results(
         folds = ensemble.dataset["fold"].values if "fold" in ensemble.dataset else None
         final = None if members is None else FittedMembers.load(members)
         more["maps"] = study_maps(study, table, fits, final, folds, more.get("importance"))
-    return StudyResults(study, table, models, held, ensemble, fits, warned, final_members=members, **more)
+    return StudyResults(
+        study, table, models, held, ensemble, fits, warned, kept_fits=kept, final_members=members, **more
+    )
 
 
 def _folds(study: Study, table: StudyData, estimand: str, steps: Steps, shown: bool) -> dict[str, Any]:
@@ -219,7 +222,9 @@ def _ladder(
     """Rows held out as the rungs of the ladder predict them, by estimand."""
     if study.ladder is None:
         return {}
-    rungs = ladder(group=study.data.group is not None, transform=study.ladder.transform)
+    rungs = ladder(
+        group=study.data.group is not None, site=study.data.site is not None, transform=study.ladder.transform
+    )
     methods = dict.fromkeys(rungs, study.evaluation.method)
     if study.ladder.em:
         rungs[EM_RUNG], methods[EM_RUNG] = rungs["BMA"], "em"
@@ -296,23 +301,26 @@ def _whole(study: Study, table: StudyData, steps: Steps, say: Callable[[str], No
     if not isinstance(table.source, Members):
         return table.source
     members, folds, seed = table.source, study.members.folds, study.study.random_seed
-    say(f"Training {listed(members.estimators)} out of {folds} folds of stations ...")
+    scheme = usual_estimand(site=study.data.site is not None, time=study.data.time is not None)
+    of = {"site": "stations", "time": "times", "row": "rows"}[scheme]
+    say(f"Training {listed(members.estimators)} out of {folds} folds of {of} ...")
 
     def make() -> xr.Dataset:
-        made = cross_fit(members, folds=folds, random_seed=seed, n_jobs=study.study.jobs, progressbar=shown)
+        made = cross_fit(
+            members, folds=folds, scheme=scheme, random_seed=seed, n_jobs=study.study.jobs, progressbar=shown
+        )
         return made.dataset
 
-    return Ensemble.from_dataset(
-        steps.dataset("members", {"members": members.digest, "folds": folds, "seed": seed}, make)
-    )
+    key = {"members": members.digest, "folds": folds, "seed": seed} | ({} if scheme == "site" else {"scheme": scheme})
+    return Ensemble.from_dataset(steps.dataset("members", key, make))
 
 
 def _fits(
     models: Mapping[str, Any], held: Mapping[str, HeldOut], methods: Mapping[str, str], ensemble: Ensemble, steps: Steps,
     seed: int, draws: int, say: Callable[[str], None],
-) -> tuple[dict[str, xr.DataTree], dict[str, list[str]]]:  # fmt: skip
-    """Every model fitted to all rows, and what the fits warned of."""
-    fits, warned = {}, {}
+) -> tuple[dict[str, xr.DataTree], dict[str, Path | None], dict[str, list[str]]]:  # fmt: skip
+    """Every model fitted to all rows, the files that keep the fits, and what the fits warned of."""
+    fits, warned, kept = {}, {}, {}
     for name, model in models.items():
         if any(name not in one.predictions for one in held.values()):
             continue  # it failed in a fold, and stands in no table
@@ -331,8 +339,9 @@ def _fits(
             return tree
 
         fits[name] = steps.fit(f"fit-{file_name(name)}", key, make)
+        kept[name] = steps.file(f"fit-{file_name(name)}", key)
         warned[name] = json.loads(fits[name].attrs["warned"])
-    return fits, {name: texts for name, texts in warned.items() if texts}
+    return fits, kept, {name: texts for name, texts in warned.items() if texts}
 
 
 # ------------------------------------------------------------------------------------------------------------- the files
@@ -349,7 +358,11 @@ def _written(results: StudyResults, folder: Path, say: Callable[[str], None]) ->
         (folder / sub).mkdir(exist_ok=True)
     for name, tree in results.fits.items():
         files.append(f"fits/{file_name(name)}.nc")
-        write_fit(tree, folder / files[-1])
+        if (kept := results.kept_fits.get(name)) is None:
+            write_fit(tree, folder / files[-1])
+        else:
+            with write_atomically(folder / files[-1]) as aside:
+                link(kept, aside)
     if results.final_members is not None:
         files += _copied(results.final_members, folder / "members")
     if results.maps is not None:
@@ -428,7 +441,7 @@ def _drawn(drawing: Any, folder: Path) -> list[str]:
 def _copied(source: Path, target: Path) -> list[str]:
     aside = target.with_name(f".{target.name}")
     remove(aside)
-    shutil.copytree(source, aside)
+    shutil.copytree(source, aside, copy_function=link)
     move(aside, target)
     return [f"{target.name}/{path.name}" for path in sorted(target.iterdir())]
 

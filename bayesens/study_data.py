@@ -34,6 +34,8 @@ FAMILY = {
     "single": "SingleMember", "climatology": "Climatology",
 }  # fmt: skip
 
+_SERIES = "series of the row"  # a column of this name is put beside those of the table for a moment
+
 
 @dataclass(frozen=True, eq=False)
 class StudyData:
@@ -88,7 +90,8 @@ def study_data(study: Study) -> StudyData:
     frame = _cut(study, _with_sums(study, frame))
     data, wanted = study.data, study.members
     roles = {role: getattr(data, role) for role in ("site", "group", "time", "lon", "lat")}
-    given = {role: frame[name] for role, name in roles.items() if name is not None}
+    given: dict[str, Any] = {role: frame[name] for role, name in roles.items() if name is not None}
+    given.setdefault("site", None)
     sums = [f"{name}_{days}d" for name, spans in wanted.sums.items() for days in spans]
     # Tables of predictions pass the same door: a station in two places is wrong there as well.
     members = Members(
@@ -260,18 +263,19 @@ def _with_sums(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """Add sums over the days before, from all rows of the table: those before the start of the study count as well."""
     if not study.members.sums:
         return frame
-    site, time = study.data.site, str(study.data.time)
+    time = str(study.data.time)
     day = pd.Series(times(frame[time]), index=frame.index)
-    if absent := max(int(day.isna().sum()), int(frame[site].isna().sum())):
+    site = pd.Series("", index=frame.index) if study.data.site is None else frame[study.data.site]  # one series without
+    if absent := max(int(day.isna().sum()), int(site.isna().sum())):
         raise ValueError(
             f"members.sums needs a time and a station in every row; {absent} rows have none: complete or drop them"
         )
-    table = frame.assign(**{time: day}).sort_values([site, time], kind="stable")
+    table = frame.assign(**{time: day, _SERIES: site}).sort_values([_SERIES, time], kind="stable")
     for name, spans in study.members.sums.items():
         for days in spans:
-            rolled = table.set_index(time).groupby(site, sort=False)[name].rolling(f"{days}D", min_periods=1).sum()
+            rolled = table.set_index(time).groupby(_SERIES, sort=False)[name].rolling(f"{days}D", min_periods=1).sum()
             table[f"{name}_{days}d"] = rolled.to_numpy()
-    return table.sort_index()
+    return table.drop(columns=_SERIES).sort_index()
 
 
 def _cut(study: Study, frame: pd.DataFrame) -> pd.DataFrame:

@@ -13,11 +13,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from bayesens.atomic import file_name
+from bayesens.splits import usual_estimand
 
 __all__ = ["Study", "read_study", "study_from_text"]
 
 Label = Literal["rf", "mlr", "svr", "xgb"]
-Estimand = Literal["time", "site", "site-time", "group"]
+Estimand = Literal["time", "site", "site-time", "group", "row"]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 # TOML arrays are lists, and one value is easily written without its brackets.
@@ -43,7 +44,7 @@ class About(Part):
 
 
 class Data(Part):
-    """The table of observations, one row a station and time, and which column is what."""
+    """The table of observations, one row a case (such as a station and time), and which column is what."""
 
     table: Path | None = Field(
         None, description="Path from this file: .csv, .tsv or .txt (also .gz), .xlsx, .parquet, .nc or .zarr."
@@ -52,7 +53,7 @@ class Data(Part):
         None, description="In place of a table: example data of bayesens."
     )
     observation: str = Field(description="Column of observations; empty where nothing was measured.")
-    site: str = Field(description="Column of station labels.")
+    site: str | None = Field(None, description="Column of station labels; left out where rows have no place.")
     group: str | None = Field(None, description="Column of networks, basins or clusters of stations.")
     time: str | None = Field(None, description="Column of times.")
     lon: str | None = Field(None, description="Column of longitudes [degrees], for the map of stations.")
@@ -150,7 +151,10 @@ class Evaluation(Part):
     """How the models are scored on rows that they have not seen."""
 
     estimands: tuple[Estimand, ...] = Field(
-        ("site",), min_length=1, description="What is new in the rows held out: time, site, site-time, group."
+        ("site",),
+        min_length=1,
+        description="What is new in the rows held out: time, site, site-time, group, or row (one by one). Left out: site; "
+        "without data.site time; without data.time row.",
     )
     folds: Annotated[int, Field(ge=2)] | None = Field(None, description="Left out: 5, or one for each group.")
     blocks: Annotated[int, Field(ge=2)] = Field(2, description="Blocks of time of the estimand site-time.")
@@ -166,7 +170,11 @@ class Evaluation(Part):
     )
     reference: str | None = Field(None, description="Model that the others are compared with; left out: the first one.")
     method: Literal["auto", "nuts", "laplace", "em"] = Field("auto", description="Of inference, for every model alike.")
-    replicates: int = Field(2000, ge=0, description="Of the bootstrap over stations and blocks of time.")
+    replicates: int = Field(
+        2000,
+        ge=0,
+        description="Of the bootstrap over stations and blocks of time, or over rows where there are neither.",
+    )
     block: float | None = Field(30.0, gt=0, description="Days of a block of time of the bootstrap.")
     draws: Positive = Field(1000, description="Draws of each of four chains.")
 
@@ -276,6 +284,18 @@ class Study(Part):
     report: Report = Field(default_factory=Report)
     folder: Path = Field(Path(), exclude=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_estimand(cls, values: Any) -> Any:
+        """An estimand that the table allows, where the file asks for none."""
+        if not isinstance(values, dict) or not isinstance(data := values.get("data"), dict):
+            return values
+        asked = values.get("evaluation", {})
+        if not isinstance(asked, dict) or "estimands" in asked:
+            return values
+        usual = usual_estimand(site=data.get("site") is not None, time=data.get("time") is not None)
+        return values | {"evaluation": asked | {"estimands": [usual]}}
+
     @property
     def methods(self) -> dict[str, str]:
         """Method of inference of every model: that of the evaluation, where a model names none of its own."""
@@ -291,8 +311,9 @@ class Study(Part):
         needs = {"time": self.data.time, "site": self.data.site, "group": self.data.group}
         asked = self.ladder.estimands if self.ladder is not None else ()
         for key, estimand in [("evaluation", e) for e in self.evaluation.estimands] + [("ladder", e) for e in asked]:
-            if lacking := [part for part in estimand.split("-") if needs[part] is None]:
+            if lacking := [part for part in estimand.split("-") if part != "row" and needs[part] is None]:
                 raise ValueError(f"{key}.estimands has {estimand!r}, which needs data.{lacking[0]}: name the column")
+        self._check_sites()
         if self.sensitivity is not None and (unknown := set(self.sensitivity.models) - set(self.models)):
             raise ValueError(
                 f"sensitivity.models has {', '.join(sorted(unknown))}; wanted names of {', '.join(self.models)}"
@@ -320,6 +341,21 @@ class Study(Part):
         if both := set(self.models) & set(self.products):
             raise ValueError(f"{', '.join(sorted(both))} is a model and a product; give one another name")
         return self
+
+    def _check_sites(self) -> None:
+        """Refuse parts that are about stations where the table has none."""
+        if self.data.site is not None:
+            return
+        about_stations = {
+            "drought": self.drought is not None, "representativeness": self.representativeness is not None,
+            "sensitivity.stations": self.sensitivity is not None and bool(self.sensitivity.stations),
+            "report.stations": bool(self.report.stations), "members.blend": self.members.blend is not None,
+            "importance.within = 'site'": self.importance is not None and self.importance.within == "site",
+            "evaluation.by = 'site'": "site" in self.evaluation.by,
+            "evaluation.band_by = 'climatology'": self.evaluation.band_by == "climatology",
+        }  # fmt: skip
+        if asked := [name for name, there in about_stations.items() if there]:
+            raise ValueError(f"{', '.join(asked)} needs data.site: name the column of station labels, or leave it out")
 
 
 def read_study(path: str | Path) -> Study:

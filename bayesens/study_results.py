@@ -41,6 +41,8 @@ class StudyResults:
         Of every model, to all rows.
     warned : dict of name to list of str
         What these fits warned of.
+    kept_fits : dict of name to Path
+        Files that these fits are kept in, for the folder of fits to name as well.
     final_members : Path, optional
         Folder of the members fitted to all rows, where some are trained.
     importance : DataFrame, optional
@@ -64,6 +66,7 @@ class StudyResults:
     ensemble: Ensemble
     fits: Mapping[str, xr.DataTree]
     warned: Mapping[str, list[str]]
+    kept_fits: Mapping[str, Path | None] = field(default_factory=dict)
     final_members: Path | None = None
     importance: pd.DataFrame | None = None
     correlations: pd.DataFrame | None = None

@@ -145,7 +145,8 @@ def _weights(
     has = {"weight", "linear_weight"} & set(tree["posterior"].data_vars)
     if not hasattr(model, "em") or effects or not has or int(tree.attrs["point_estimate"]) or ensemble.n_members < 2:
         return None
-    if len(set(ensemble.labels("site")[ensemble.observed].tolist())) < 5:  # type: ignore[index]
+    site = ensemble.labels("site")
+    if site is None or len(set(site[ensemble.observed].tolist())) < 5:
         return None
     say(f"Drawing stations anew for the weights of {name} ...")
     seed = study.study.random_seed

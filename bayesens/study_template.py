@@ -17,31 +17,12 @@ from pydantic_core import PydanticUndefined
 from bayesens.columns import listed, numbers, times
 from bayesens.long_tables import long_columns, model_and_value, widened
 from bayesens.missing_codes import Missing, check_codes, clear_codes
+from bayesens.splits import usual_estimand
 from bayesens.study_file import Study
+from bayesens.table_roles import TableRoles, column_roles
 
-__all__ = ["study_template"]
+__all__ = ["study_roles", "study_template"]
 
-USUAL = {
-    "observation": (
-        "observation",
-        "observed",
-        "obs",
-        "insitu_sm",
-        "insitu",
-        "in_situ",
-        "sm",
-        "discharge",
-        "flow",
-        "truth",
-        "y",
-    ),
-    "site": ("site", "station", "gauge", "location", "stn", "sitename", "station_id", "site_id"),
-    "group": ("group", "network", "cluster", "basin", "subregion", "region"),
-    "time": ("time", "date", "datetime", "day", "timestamp"),
-    "lon": ("lon", "longitude", "long"),
-    "lat": ("lat", "latitude"),
-}
-NEEDED = ("observation", "site")
 MODELS = """\
 # One table for each model; any option or prior of the model may stand here as well, such as
 # level_prior = {family = "Normal", mu = 0, sigma = 5}. The first one is the reference of comparisons.
@@ -83,7 +64,6 @@ def study_template(
     given : mapping, optional
         Columns that need no guess: ``observation``, ``site``, ``group``, ``time``, ``lon``, ``lat``, and ``members``, a list; and
         how the table is read: ``time_format``, ``decimal``, ``long``.
-        Columns that need no guess: ``observation``, ``site``, ``group``, ``time``, ``lon``, ``lat``, and ``members``, a list.
     missing : optional
         Codes for missing values, as in `Ensemble.from_frame`; they go into the file.
 
@@ -91,15 +71,14 @@ def study_template(
     -------
     str
         TOML. Columns that look like predictions of the observation (of its size, correlated with it) are taken for members;
-        without any, four members are trained on the other columns of numbers.
+        without any, four members are trained on the other columns of numbers. Rows are held out by site; where the table has none
+        by time, and without times one by one.
 
     Raises
     ------
     ValueError
-        No column looks like the observation or the site, or one that is given is not there; a long table, where ``long`` is
-        not given; times that have two readings.
-        No column looks like the observation or the site, one that is given is not there, or values look like codes for missing
-        ones.
+        No column looks like the observation, or one that is given is not there; a long table, where ``long`` is not given;
+        times that have two readings; values that look like codes for missing ones.
 
     Examples
     --------
@@ -109,12 +88,8 @@ def study_template(
     ['table = "t.csv"', 'observation = "sm"', 'site = "station"', 'columns = ["rf"]']
     """
     reading = {key: given[key] for key in ("decimal", "time_format", "long") if given and key in given}
-    frame, models = _one_row_a_case(frame, given or {})
-    roles = _roles(frame, dict(given or {}))
-    _check_times(frame, roles, reading.get("time_format"))
-    frame = _without_codes(frame, roles, missing)
-    members = models or list((given or {}).get("members") or _members(frame, roles))
-    rest = [str(name) for name in frame.select_dtypes("number") if name not in {*roles.values(), *members}]
+    found = study_roles(frame, given=given, missing=missing)
+    roles, members, rest = found.roles, list(found.members), list(found.covariates)
     values: dict[str, dict[str, Any]] = {
         "study": {"title": f"Combining predictions of {roles['observation']}"},
         "data": {"table": str(table)}
@@ -122,7 +97,7 @@ def study_template(
         | reading
         | ({} if missing is None else {"missing": _plain_codes(missing)}),
         "members": {"columns": members} if members else {"train": ["rf", "mlr", "svr", "xgb"], "covariates": rest},
-        "evaluation": {"estimands": ["site"]},
+        "evaluation": {"estimands": [usual_estimand(site="site" in roles, time="time" in roles)]},
     }
     if not members and not rest:
         raise ValueError(
@@ -140,6 +115,40 @@ def study_template(
     return "\n".join(lines)
 
 
+def study_roles(frame: pd.DataFrame, *, given: Mapping[str, Any] | None = None, missing: Missing = None) -> TableRoles:
+    """Guess what each column is in the table as a study sees it: long made wide, codes for missing values set to NaN.
+
+    Parameters
+    ----------
+    frame, given, missing
+        As in `study_template`.
+
+    Returns
+    -------
+    TableRoles
+
+    Raises
+    ------
+    ValueError
+        As in `study_template`.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"sm": [0.1, 0.2, 0.4, 0.3], "rf": [0.1, 0.25, 0.3, -99.0]})
+    >>> study_roles(frame, missing=-99).members
+    ('rf',)
+    """
+    asked = dict(given or {})
+    frame, models = _one_row_a_case(frame, asked)
+    if models and not asked.get("members"):
+        asked["members"] = models
+    # A code in a member would hide that it is one, so codes go before members are looked for; roles have names.
+    roles = column_roles(frame, given=asked).roles
+    if "time" in roles:  # ask now for a format that the study would ask for
+        times(frame[roles["time"]], asked.get("time_format"))
+    return column_roles(_without_codes(frame, roles, missing), given=asked)
+
+
 def _one_row_a_case(frame: pd.DataFrame, given: Mapping[str, Any]) -> tuple[pd.DataFrame, list[str]]:
     """A long table made wide, and its models; another table as it is."""
     if given.get("long") is None:
@@ -151,21 +160,13 @@ def _one_row_a_case(frame: pd.DataFrame, given: Mapping[str, Any]) -> tuple[pd.D
             )
         return frame, []
     model, value = model_and_value(given["long"])
-    roles = _roles(frame.drop(columns=[name for name in (model, value) if name in frame]), dict(given))
-    wide, names = widened(
-        frame, model=model, value=value, by=[roles[role] for role in ("site", "time") if role in roles]
-    )
-    return wide, [name for name in names if name in (given.get("members") or names)]
-
-
-def _check_times(frame: pd.DataFrame, roles: Mapping[str, str], time_format: str | None) -> None:
-    """Ask now for a format that the study would ask for."""
-    if "time" in roles:
-        times(frame[roles["time"]], time_format)
+    rest = frame.drop(columns=[name for name in (model, value) if name in frame])
+    roles = column_roles(rest, given={**given, "members": None}).roles
+    return widened(frame, model=model, value=value, by=[roles[role] for role in ("site", "time") if role in roles])
 
 
 def _without_codes(frame: pd.DataFrame, roles: Mapping[str, str], missing: Missing) -> pd.DataFrame:
-    """The table as a study will see it: a code in a member would hide that it is one."""
+    """The table as a study will see it."""
     role_of = {name: role for role, name in roles.items()}
     names = [
         str(name) for name in frame.select_dtypes("number") if role_of.get(str(name)) not in ("site", "group", "time")
@@ -183,38 +184,6 @@ def _plain_codes(missing: Any) -> Any:
         every = {name: _plain_codes(codes) for name, codes in missing.items()}
         return every["*"] if set(every) == {"*"} else every
     return missing if isinstance(missing, str) else (np.atleast_1d(missing).tolist() or "none")
-
-
-def _roles(frame: pd.DataFrame, given: dict[str, Any]) -> dict[str, str]:
-    have = {str(name).lower(): str(name) for name in frame.columns}
-    roles: dict[str, str] = {}
-    for role, usual in USUAL.items():
-        asked = given.get(role)
-        if asked is not None and asked not in frame.columns:
-            raise ValueError(f"the table has no column {asked!r}; it has {listed(map(str, frame.columns), limit=40)}")
-        found = asked or next((have[name] for name in usual if name in have and have[name] not in roles.values()), None)
-        if found is None and role in NEEDED:
-            raise ValueError(f"no column looks like the {role}; name it: --{role}. The table has "
-                             f"{listed(map(str, frame.columns), limit=40)}")  # fmt: skip
-        if found is not None:
-            roles[role] = found
-    return roles
-
-
-def _members(frame: pd.DataFrame, roles: Mapping[str, str]) -> list[str]:
-    """Columns of the size of the observation, and correlated with it."""
-    y = pd.to_numeric(frame[roles["observation"]], errors="coerce")
-    found = []
-    for name in frame.select_dtypes("number"):
-        if name in roles.values():
-            continue
-        both = pd.DataFrame({"y": y, "f": frame[name]}).dropna()
-        y_, f = both["y"].to_numpy(float), both["f"].to_numpy(float)
-        if len(both) > 2 and min(y_.std(), f.std()) > 0:
-            alike = abs(f.mean() - y_.mean()) < 1.5 * y_.std() and 0.1 < f.std() / y_.std() < 5
-            if alike and np.corrcoef(y_, f)[0, 1] > 0.3:
-                found.append(str(name))
-    return found
 
 
 def _part(name: str, field: FieldInfo, values: Mapping[str, Any]) -> Iterator[str]:

@@ -106,7 +106,7 @@ def test_fit_predict_and_score_in_new_processes_equal_the_library(folder, tmp_pa
     assert all(word in done.stdout for word in ("40 rows predicted by BMA", "CRPS", "By member: point estimate"))
     table = pd.read_csv(tmp_path / "p.csv")
     assert table.columns.tolist() == [
-        "station", "network", "date", "mean", "sd", "sd_within", "sd_between", "sd_parameter", "q05", "q50", "q97.5",
+        *pd.read_csv(folder / "new.csv").columns, "mean", "sd", "sd_within", "sd_between", "sd_parameter", "q05", "q50", "q97.5",
     ]  # fmt: skip
     roles = {"observation": "sm", "site": "station", "group": "network", "time": "date"}
     members = ["rf", "mlr", "svr", "xgb"]
@@ -290,7 +290,10 @@ BAD_FITS = {
         ["train.csv", "--members", "rf,rf,svr"],
         "'rf' more than once; wanted each name once: 'rf', 'svr'",
     ),
-    "no members": (["train.csv", "--members", ","], "members is empty; wanted at least one column name"),
+    "no members": (
+        ["train.csv", "--members", ","],
+        "members is empty; wanted at least one column name: --members rf,mlr,...",
+    ),
     "text": (
         ["text.csv"],
         r"column 'rf' \(140 rows\) .*'dry' and the like stand in 1 of 140 rows \(first: row 3; counted from 0\); correct",
@@ -350,7 +353,7 @@ BAD_FITS = {
     "unknown choice": (["train.csv", "--option", "sigma=shard"], "is one of 'member', 'shared'; got 'shard'"),
     "effects by EM": (
         ["train.csv", "--option", "correction=joint", "--option", "site=true", "--option", "group=false"],
-        "method='em' has no site effects",
+        "--method em has no site effects in a joint fit; use --method auto or nuts, or --option correction=own",
     ),
     "HBM by EM": (["train.csv", "--model", "hbm"], "HBM has no fit by EM"),
     "negative draws": (["train.csv", "--method", "nuts", "--draws", "-5"], "draws must be a whole number"),
@@ -536,8 +539,8 @@ def test_an_interrupt_while_a_file_is_written_leaves_nothing_behind(folder, tmp_
     monkeypatch.setattr(pd.DataFrame, "to_csv", lambda _, aside, **__: interrupted(aside))
     for name, command in (
         ("fit.nc", ["fit", folder / "train.csv", *COLUMNS, "--method", "em"]),
-        ("p.csv", ["predict", folder / "bma.nc", folder / "new.csv"]),
-        ("p.nc", ["predict", folder / "bma.nc", folder / "new.csv"]),
+        ("p.csv", ["predict", "--force", folder / "bma.nc", folder / "new.csv"]),
+        ("p.nc", ["predict", "--force", folder / "bma.nc", folder / "new.csv"]),
         ("s.csv", ["score", folder / "bma.nc", folder / "new.csv"]),
     ):
         (tmp_path / name).write_text("old")

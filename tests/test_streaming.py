@@ -486,10 +486,9 @@ def both():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The normal approximation")
         memory = be.fit(model, whole, **options)
-        with pytest.warns(
-            UserWarning, match=r"log_likelihood is left out: sufficient statistics no longer hold the 564"
-        ):
-            stream = be.fit(model, parts, **options)
+        warnings.filterwarnings("error", ".*log_likelihood")
+        stream = be.fit(model, parts, **options)
+    assert "Sufficient statistics no longer hold the 564 rows" in stream.attrs["no_log_likelihood"]
     return model, whole, parts, memory, stream
 
 

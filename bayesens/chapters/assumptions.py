@@ -59,11 +59,9 @@ def assumptions(results: StudyResults) -> Chapter:
     study = results.study
     lines = [f"{name} ({type(model).__name__}) {WORDS[type(model).__name__]}" for name, model in results.models.items()]
     parts: list[Any] = list(lines)
-    blocks = study.data.time and study.evaluation.block
     parts.append(
-        "Intervals of scores resample stations" + (f" and blocks of {study.evaluation.block:g} days" if blocks else "")
-        + ", not rows: rows of one station and of one month share their errors. With fewer than 20 stations or blocks they are t "
-        "intervals from leaving out one at a time; with fewer than five there are none."
+        _resampled(results) + " With fewer than 20 of either they are t intervals from leaving out one at a time; with fewer "
+        "than five there are none."
         + (" Rows of groups that were held out are resampled by whole groups." if "group" in results.held else "")
     )  # fmt: skip
     parts.append("Observations are taken as the truth: the error of the sensors, and of a point standing for a cell, is "
@@ -87,6 +85,20 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
     """Priors as a paper writes them: Normal(mu 0, sigma 3)."""
     text = table["prior"].str.replace(r'Prior\("(\w+)"(?:, )?', r"\1(", regex=True).str.replace("=", " ")
     return table.assign(prior=text.str.replace(r"(\d)\.0(?=\D)", r"\1", regex=True))
+
+
+def _resampled(results: StudyResults) -> str:
+    """What intervals of scores rest on."""
+    data, block = results.study.data, results.study.evaluation.block
+    blocks = f"blocks of {block:g} days" if data.time and block else ""
+    if data.site:
+        said = f"stations and {blocks}" if blocks else "stations"
+        return (f"Intervals of scores resample {said}, not rows: rows of one "
+                "station and of one month share their errors.")  # fmt: skip
+    if blocks:
+        return f"Intervals of scores resample {blocks}, not rows: rows of one month share their errors."
+    return ("Intervals of scores resample rows one by one, for the table names neither stations nor times: they are too short "
+            "where rows hang together.")  # fmt: skip
 
 
 def priors_table(results: StudyResults) -> pd.DataFrame:

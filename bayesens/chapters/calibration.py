@@ -29,11 +29,13 @@ def calibration(results: StudyResults) -> Chapter:
     table = levels_table(results)
     rows = results.held[results.estimand].rows
     names = [name for name in results.models if name in rows["model"].values]
+    sited = results.study.data.site is not None
     parts: list[Any] = [
         f"If a model is calibrated, its 90 % intervals hold nine observations in ten, and its probability integral "
         f"transforms (PIT, "
         "the probability that it gave to values below the observation) are spread evenly. Here are the same rows as in all "
-        f"chapters, {results.said_rows()}. The quartiles of stations show how far this holds at one station.",
+        f"chapters, {results.said_rows()}."
+        + (" The quartiles of stations show how far this holds at one station." if sited else ""),
         *(finding(text) if (text := _words(table, results)) else []),
         Drawing("coverage", lambda: _coverage(table, results.estimand), "Share of observations inside central "
                                                                         "intervals, less the "
@@ -41,11 +43,11 @@ def calibration(results: StudyResults) -> Chapter:
                 "Observed minus nominal coverage, by model and level."),
         Drawing("pit", lambda: _pit(rows, names), "Probability integral transforms on rows held out: flat where calibrated, "
                 "heaped at both ends where intervals are too narrow, in the middle where they are too wide. The band "
-                "takes rows as "
-                "independent, and rows of one station are not.",
+                "takes rows as independent" + (", and rows of one station are not." if sited else "."),
                 f"Histograms of the PIT of {', '.join(names)}.", wide=True),
-        Sheet("calibration", table, "Coverage and mean width of central intervals on rows held out.",
-              f"Of {results.said_rows()}. q25 and q75 in the file: quartiles over stations of their own coverage.",
+        Sheet("calibration", table if sited else table.drop(columns=["q25", "q75"]),
+              "Coverage and mean width of central intervals on rows held out.", f"Of {results.said_rows()}."
+              + (" q25 and q75 in the file: quartiles over stations of their own coverage." if sited else ""),
               shown=_shown(table, results.estimand, f"[{results.units}]" if results.units else ""),
               digits={"inside intervals of [%]": 1}, heads=1),
     ]  # fmt: skip
@@ -62,7 +64,7 @@ def levels_table(results: StudyResults) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``model``, ``estimand``, ``level``, ``n`` rows, ``coverage``, ``q25``, ``q75``, ``width``.
+        ``model``, ``estimand``, ``level``, ``n`` rows, ``coverage``, ``q25``, ``q75`` (NaN without stations), ``width``.
     """
     lines = []
     for estimand, held in results.held.items():
@@ -72,7 +74,7 @@ def levels_table(results: StudyResults) -> pd.DataFrame:
             one = held.predictions[str(model)].sel(obs=where)
             for level in one["level"].values:
                 inside = pd.Series(one["covered"].sel(level=level).values)
-                by_site = inside.groupby(site[where] if site is not None else np.zeros(len(inside))).mean()
+                by_site = pd.Series(dtype=float) if site is None else inside.groupby(site[where]).mean()
                 lines.append({"model": str(model), "estimand": estimand, "level": float(level), "n": len(where),
                               "coverage": inside.mean(), "q25": by_site.quantile(0.25), "q75": by_site.quantile(0.75),
                               "width": float(one["width"].sel(level=level).mean())})  # fmt: skip
@@ -92,9 +94,9 @@ def _words(table: pd.DataFrame, results: StudyResults) -> str:
     """The model of the headline: over all rows, and at the middle half of stations."""
     one = results.headline or table["model"].iloc[0]
     lines = table[(table["estimand"] == results.estimand) & np.isclose(table["level"], 0.9) & (table["model"] == one)]
-    return "".join(f"The 90 % intervals of {line['model']} hold {100 * line['coverage']:.1f} % of {line['n']:,} "
-                   f"observations, and "
-                   f"{100 * line['q25']:.0f} to {100 * line['q75']:.0f} % at the middle half of stations."
+    return "".join(f"The 90 % intervals of {line['model']} hold {100 * line['coverage']:.1f} % of {line['n']:,} observations"
+                   + (f", and {100 * line['q25']:.0f} to {100 * line['q75']:.0f} % at the middle half of stations."
+                      if np.isfinite(line["q25"]) else ".")
                    for line in lines.to_dict("records"))  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The data of a study: stations, networks, years, and what was left out."""
+"""The data of a study: stations (or rows, where there are none), networks, years, and what was left out."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import pandas as pd
 from bayesens.chapters.chapter import Chapter, Drawing, Sheet, figure
 from bayesens.ensemble import Ensemble
 from bayesens.missing_codes import missing_words
-from bayesens.splits import ESTIMANDS
+from bayesens.splits import ESTIMANDS, usual_estimand
 from bayesens.study_results import StudyResults
 
-__all__ = ["data", "data_line"]
+__all__ = ["data", "data_line", "unseen"]
 
 
 def data_line(results: StudyResults) -> str:
     """The data in one line."""
     ensemble = results.ensemble
-    text = f"{ensemble.n_observed:,} observations at {len(ensemble.levels('site'))} stations"
+    text = f"{ensemble.n_observed:,} observations"
+    if len(sites := ensemble.levels("site")):
+        text += f" at {len(sites)} stations"
     if len(groups := ensemble.levels("group")):
         text += f" in {len(groups)} groups"
     first, last = _span(ensemble)
@@ -45,15 +47,20 @@ def data(results: StudyResults) -> Chapter:
     parts.append(f"{data_line(results)}. {_scored(results)}" + (
         f"The members {', '.join(trained)} were trained on {len(results.study.members.covariates)} columns"
         + (" and sums over the days before" if results.study.members.sums else "")
-        + "; every prediction of theirs that a model was fitted to, or scored on, comes from fits that had not seen that station."
+        + "; every prediction of theirs that a model was fitted to, or scored on, comes from fits that had not seen that "
+        + f"{unseen(results)}."
         if trained else "The members' predictions were made elsewhere, and are taken to have been made without these "
                         "observations."
     ))  # fmt: skip
     if results.data.codes:
         parts.append(f"Read as missing: {missing_words(results.data.codes)}.")
-    table = _stations(ensemble)
-    parts.append(Sheet("stations", table, "Stations and observations by group.", shown=_by_group(table), digits=3))
-    if {"lon", "lat"} <= set(ensemble.dataset.coords):
+    sited = ensemble.labels("site") is not None
+    table = _stations(ensemble) if sited else _rows(ensemble)
+    if sited:
+        parts.append(Sheet("stations", table, "Stations and observations by group.", shown=_by_group(table), digits=3))
+    else:
+        parts.append(Sheet("rows", table, "Rows and observations by group; the table has no stations.", digits=3))
+    if sited and {"lon", "lat"} <= set(ensemble.dataset.coords):
         parts.append(_map(table, len(table)))
     return Chapter("Data", tuple(parts), "data")
 
@@ -69,6 +76,14 @@ def _scored(results: StudyResults) -> str:
     else:
         text = "Scored are " + "; ".join(f"{n:,} of them ({words})" for words, n in count.items())
     return f"{text}: the others have no member, or a prediction of no model. "
+
+
+def unseen(results: StudyResults) -> str:
+    """What members that are trained have not seen of a row that they predict: its station, its time, or the row itself."""
+    data = results.study.data
+    return {"site": "station", "time": "block of time", "row": "row"}[
+        usual_estimand(site=data.site is not None, time=data.time is not None)
+    ]
 
 
 def _span(ensemble: Ensemble) -> tuple[str, str]:
@@ -87,6 +102,17 @@ def _stations(ensemble: Ensemble) -> pd.DataFrame:
     kept = [name for name in ("group", "lon", "lat") if name in columns]
     described = grouped["observation"].agg(n="count", mean="mean", sd="std")
     return pd.concat([grouped[kept].first(), described], axis=1).reset_index()
+
+
+def _rows(ensemble: Ensemble) -> pd.DataFrame:
+    """One line a group, and one for all: rows, observations, their mean and sd."""
+    frame = pd.DataFrame(
+        {"group": ensemble.labels("group"), "observation": ensemble.observation}, index=range(len(ensemble))
+    )
+    parts = [(str(name), part) for name, part in frame.groupby("group")] + [("all", frame)]
+    lines = [{"group": name, "rows": len(part), "observations": int(part["observation"].count()),
+              "mean": part["observation"].mean(), "sd": part["observation"].std()} for name, part in parts]  # fmt: skip
+    return pd.DataFrame(lines)
 
 
 def _by_group(table: pd.DataFrame) -> pd.DataFrame:

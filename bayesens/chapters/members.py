@@ -22,7 +22,7 @@ __all__ = ["members", "members_table"]
 
 HEADS = {"model": "member", "n": "rows", "stations": "stations", "rmse": "RMSE", "ubrmse": "ubRMSE", "mae": "MAE",
          "bias": "bias", "r": "r", "r_temporal": "r over time", "r_spatial": "r over stations"}  # fmt: skip
-
+OF_STATIONS = ("stations", "r_temporal", "r_spatial")
 
 EACH = ", each member in the rows that it has: numbers of members that lack rows are not of the same rows"
 
@@ -38,14 +38,16 @@ def members(results: StudyResults) -> Chapter:
     -------
     Chapter
     """
-    table = members_table(results)
+    table, sited = members_table(results), results.study.data.site is not None
     n = results.held[results.estimand].rows.sizes["obs"]
-    pooled = table.loc[table["group"] == "all", list(HEADS)].rename(columns=HEADS)
+    heads = [name for name in HEADS if sited or name not in OF_STATIONS]
+    pooled = table.loc[table["group"] == "all", heads].rename(columns=HEADS)
     fewer = (pooled["rows"] < n).any()
     parts: list[Any] = [
         Sheet("members", table, f"The members as they are, before any combination ({ESTIMANDS[results.estimand]}).",
-              f"Of {results.said_rows()}{EACH if fewer else ''}. ubRMSE is the RMSE without the bias; r over time the median "
-              "over stations of the correlation over time, r over stations the correlation of their means.",
+              f"Of {results.said_rows()}{EACH if fewer else ''}. ubRMSE is the RMSE without the bias"
+              + ("; r over time the median over stations of the correlation over time, r over stations the correlation of their "
+                 "means." if sited else "."),
               shown=pooled.dropna(axis=1, how="all"), digits=None),
     ]  # fmt: skip
     if results.held[results.estimand].members.n_members > 1:

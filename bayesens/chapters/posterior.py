@@ -120,7 +120,7 @@ def _digits(sizes: np.ndarray) -> int:
     return int(np.clip(1 - np.floor(np.log10(size)), 0, 8))
 
 
-def _with_ends(middle: float, low: float, high: float, digits: int) -> str:
+def _with_ends(middle: float, low: float, high: float, *, digits: int) -> str:
     text = f"{middle:z.{digits}f}" + ("" if low == high else f" ({low:z.{digits}f} to {high:z.{digits}f})")
     return text.replace("-", "\N{MINUS SIGN}")
 

@@ -30,7 +30,7 @@ def scale(results: StudyResults) -> Chapter:
     """
     asked, columns = results.study.representativeness, results.study.data
     assert asked is not None
-    found = variance_components(results.data.frame, value=columns.observation, station=columns.site, time=str(columns.time),
+    found = variance_components(results.data.frame, value=columns.observation, station=str(columns.site), time=str(columns.time),
                                 cell=asked.cell)  # fmt: skip
     table = found.table.rename_axis("component").reset_index()
     curve = found.upscaled(COUNTS).reset_index()

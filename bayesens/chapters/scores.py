@@ -20,10 +20,10 @@ from bayesens.evaluation import paired_differences, product_table, score_table
 from bayesens.fold_news import ALL_CONVERGED, without_convergence
 from bayesens.models import Climatology
 from bayesens.scored_rows import common_rows
-from bayesens.splits import ESTIMANDS
+from bayesens.splits import ESTIMANDS, ROW, hang_together
 from bayesens.study_results import StudyResults
 
-__all__ = ["all_differences", "all_scores", "scores", "verdicts"]
+__all__ = ["all_differences", "all_scores", "drawn", "scores", "verdicts"]
 
 # What the report shows, under which name; the file has more.
 SHOWN = {"crps": "CRPS", "log_score": "log score", "rmse": "RMSE", "bias": "bias", "r": "r", "coverage90": INSIDE,
@@ -103,8 +103,7 @@ def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame
         f"All scores rest on one set of rows, {results.said_rows()}: those that have an observation and a member or more. Every "
         "model was fitted without the rows that it is scored on, fold after fold. CRPS, log score, RMSE and MAE are better the "
         "lower they are; 90 % intervals should hold 90 % of the observations; of two models whose intervals do, the one with the "
-        "narrower intervals knows more. Intervals of scores come from resampling whole stations"
-        + (" and blocks of time" if results.study.data.time else "") + _by_groups(results),
+        f"narrower intervals knows more. Intervals of scores come from resampling {drawn(results)}" + _by_groups(results),
         Sheet("scores", table, f"Scores on rows held out, all rows together{_in_units(results)}.", _note(results),
               shown=_pooled(results, table), digits=_digits(table), heads=1 if len(results.held) == 1 else 2, first=True,
               highlight={"CRPS": "min", "log score": "min", "RMSE": "min"}),
@@ -112,7 +111,7 @@ def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame
     if said := verdicts(results, differences):
         parts.append(Points(tuple(text[0].upper() + text[1:] for text in said)))
     parts += _apart(results, table)
-    parts += [Remark(text, "caution") for text in _unsure(results)]
+    parts += [Remark(text, "caution") for text in (*_hanging(results), *_unsure(results))]
     parts += [Remark(text, "caution") for text in (_unequal_effects(results), _unequal_methods(results)) if text]
     if len(differences):
         parts.append(Sheet("differences", differences, "Differences from the reference.", shown=pd.DataFrame()))
@@ -159,6 +158,21 @@ def _by_groups(results: StudyResults) -> str:
             "what is particular to it. Fewer than five groups give no interval.")  # fmt: skip
 
 
+def drawn(results: StudyResults) -> str:
+    """What intervals resample."""
+    data = results.study.data
+    said = [text for text, there in (("whole stations", data.site), ("blocks of time", data.time)) if there]
+    return " and ".join(said) or "rows one by one, as if each were a case of its own"
+
+
+def _hanging(results: StudyResults) -> Iterator[str]:
+    """What scores of rows that were held out one by one do not show."""
+    if ROW in results.held:
+        members = results.held[ROW].members
+        time = members.dataset["time"].values if "time" in members.dataset.coords else None
+        yield hang_together(site=members.labels("site"), time=time, rows=members.n_observed)
+
+
 def _unsure(results: StudyResults) -> Iterator[str]:
     """A sentence for each estimand in which fits have not converged."""
     for estimand, held in results.held.items():
@@ -170,6 +184,8 @@ def _unsure(results: StudyResults) -> Iterator[str]:
 
 def _unequal_effects(results: StudyResults) -> str:
     """Warn where one model knows the sites and another does not: what differs then is not how members are combined."""
+    if results.study.data.site is None:
+        return ""
     known = [name for name in ("time", "site-time") if name in results.held]
     knows = {name: bool(getattr(results.models[name], "site", False) or type(results.models[name]).__name__ == "HBM")
              for name in results.models}  # fmt: skip

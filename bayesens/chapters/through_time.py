@@ -16,6 +16,7 @@ from bayesens.study_results import StudyResults
 __all__ = ["chosen_stations", "through_time"]
 
 MOST, WINDOW = 550, 365  # rows of a panel beyond which nobody can read it; days, and rows at most, shown in their place
+WHOLE = ""  # stands for all rows of a table without stations
 
 
 def chosen_stations(results: StudyResults) -> list[str]:
@@ -28,8 +29,11 @@ def chosen_stations(results: StudyResults) -> list[str]:
     Returns
     -------
     list of str
+        One empty name for all rows where the table has no stations.
     """
     asked = list(results.study.report.stations)
+    if results.study.data.site is None:
+        return [WHOLE]
     held = results.held[results.estimand]
     if asked:
         check_known(asked, held.members.levels("site"), kind="station", where="the table (report.stations)")
@@ -54,27 +58,28 @@ def through_time(results: StudyResults) -> Chapter:
     stations = chosen_stations(results)
     names = [name for name in results.models if name in results.held[results.estimand].predictions]
     shown = names[:2]
-    how = "" if results.study.report.stations else (
+    how = "" if results.study.report.stations or stations == [WHOLE] else (
         f" The stations are those that {results.reference} predicts best, middling and worst: they were not picked for "
         f"their looks."
     )  # fmt: skip
     parts: list[Any] = [f"Each station was held out while these models were fitted.{how}" if results.estimand == "site" else
                         f"The rows were held out while these models were fitted.{how}"]  # fmt: skip
     for station in stations:
-        order = _window(results, station)
+        order, at = _window(results, station), f" at {station}" if station else ""
         parts.append(Drawing(
-            f"through_time_{file_name(station)}", partial(_drawn, results, order, shown),
-            f"{' and '.join(shown)} at {station}: median, 50 and 90 % intervals, and "
+            f"through_time_{file_name(station or 'all')}", partial(_drawn, results, order, shown),
+            f"{' and '.join(shown)}{at}: median, 50 and 90 % intervals, and "
             f"observations{_said(results, station, order)}.",
-            f"Predictive intervals through time at station {station}.", wide=True,
+            f"Predictive intervals through time{f' at station {station}' if station else ''}.", wide=True,
         ))  # fmt: skip
     return Chapter("Through time", tuple(parts), "time")
 
 
 def _of_station(results: StudyResults, station: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a station in the order of time, and their times."""
+    """Rows of a station, or of a table without stations, in the order of time, and their times."""
     members = results.held[results.estimand].members
-    rows = np.flatnonzero(members.labels("site") == station)
+    site = members.labels("site")
+    rows = np.arange(len(members)) if site is None else np.flatnonzero(site == station)
     time = members.dataset["time"].values[rows]
     order = np.argsort(time, kind="stable")
     return rows[order], time[order]
