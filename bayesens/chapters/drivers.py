@@ -31,9 +31,9 @@ def drivers(results: StudyResults) -> Chapter:
     mean = importance.groupby("covariate", sort=False)["percent"].mean().sort_values(ascending=False)
     held = "stations" if results.study.data.site else "rows"
     parts: list[Any] = [
-        f"Each covariate was shuffled among {'the rows of stations' if held == 'stations' else 'the rows'} held out, and the rise "
-        "of the squared error was noted. It is the "
-        "importance to these members, not to nature: where two covariates tell the same, each seems to matter less than both.",
+        f"Each covariate was shuffled among {'the rows of ' if held == 'stations' else ''}{held} held out, and the rise "
+        "of the squared error was noted. It is the importance to these members, not to nature: where two covariates tell the "
+        "same, each seems to matter less than both.",
         Remark(f"Shuffling {mean.index[0]} costs most: the squared error of the members rises by {mean.iloc[0]:.0f} % on "
                f"average; {mean.index[-1]} costs least ({mean.iloc[-1]:+.0f} %)."),
         Sheet("importance", importance, "Rise of the squared error when a covariate is shuffled, in percent, by member.",
