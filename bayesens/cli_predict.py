@@ -11,8 +11,8 @@ import xarray as xr
 from bayesens.checks import warn
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
+from bayesens.fit_summary import prediction_table
 from bayesens.inference import check_training_rows
-from bayesens.summary import prediction_table
 
 __all__ = ["seen_words", "with_input"]
 
@@ -121,6 +121,8 @@ def seen_words(tree: xr.DataTree, rows: Ensemble) -> str:
 def _seen(tree: xr.DataTree, rows: Ensemble) -> tuple[int, int]:
     """How many observed rows are rows of the fit, and how many there are."""
     of = rows.n_observed
+    if not of:
+        return 0, 0
     if "observed_data" not in tree.children or "constant_data" not in tree.children:
         try:
             check_training_rows(tree, rows)

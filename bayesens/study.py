@@ -191,7 +191,7 @@ def _results(
     fits, kept, warned = _fits(models, held, methods, ensemble, steps, seed, asked.draws, say)
     more: dict[str, Any] = {"drought_threshold": below, "ladder": _ladder(study, table, steps, say, shown)}
     if study.importance is not None:
-        say("Shuffling covariates at stations held out ...")
+        say("Shuffling covariates in rows held out ...")
         more |= _drivers(study, table, steps, shown)
     if study.sensitivity is not None:
         way = _folds(study, table, asked.estimands[0], steps, shown)

@@ -343,7 +343,7 @@ BAD_FITS = {
     ),
     "word for a list": (
         ["train.csv", "--option", "bias_covariates=bmi"],
-        r'written as a list: bias_covariates=\["bmi"\]',
+        r'written as a list: --option bias_covariates=\["bmi"\]',
     ),
     "number for a word": (["train.csv", "--option", "sigma=1"], "wanted a value of kind str"),
     "no family": (
@@ -634,7 +634,7 @@ def test_dependence_says_it_in_words_and_numbers(folder, tmp_path):
     assert set(pd.read_csv(tmp_path / "d.csv")["measure"]) >= {"error_correlation", "k_eff", "vif"}
     assert (tmp_path / "d.svg").exists()
     alone = run("dependence", folder / "train.csv", "--members", "rf", "--observation", "sm", code=1)
-    assert "the ensemble has one member, 'rf'; dependence takes two or more" in alone.stderr
+    assert "the table has one member, 'rf'; dependence takes two or more" in alone.stderr
 
 
 def test_sensitivity_answers_what_was_asked(folder, tmp_path):

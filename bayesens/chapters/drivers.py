@@ -29,15 +29,17 @@ def drivers(results: StudyResults) -> Chapter:
     assert results.importance is not None
     importance = results.importance
     mean = importance.groupby("covariate", sort=False)["percent"].mean().sort_values(ascending=False)
+    held = "stations" if results.study.data.site else "rows"
     parts: list[Any] = [
-        "Each covariate was shuffled among the rows of stations held out, and the rise of the squared error was noted. It is the "
-        "importance to these members, not to nature: where two covariates tell the same, each seems to matter less than both.",
+        f"Each covariate was shuffled among {'the rows of ' if held == 'stations' else ''}{held} held out, and the rise "
+        "of the squared error was noted. It is the importance to these members, not to nature: where two covariates tell the "
+        "same, each seems to matter less than both.",
         Remark(f"Shuffling {mean.index[0]} costs most: the squared error of the members rises by {mean.iloc[0]:.0f} % on "
                f"average; {mean.index[-1]} costs least ({mean.iloc[-1]:+.0f} %)."),
         Sheet("importance", importance, "Rise of the squared error when a covariate is shuffled, in percent, by member.",
-              "The whole table has sds over shuffles and folds, and intervals over stations.",
+              f"The whole table has sds over shuffles and folds, and intervals over {held}.",
               shown=_by_member(importance), digits=1),
-        Drawing("importance", lambda: _importance(importance), "Permutation importance at stations held out: mean and standard "
+        Drawing("importance", lambda: _importance(importance), f"Permutation importance, {held} held out: mean and standard "
                 "deviation over folds.", "Importance of each covariate to each member."),
     ]  # fmt: skip
     if results.correlations is not None and len(results.correlations):

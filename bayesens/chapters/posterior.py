@@ -106,7 +106,9 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         digits = _digits(size)
         parts.append(
             part.assign(
-                value=[_with_ends(q50, q05, q95, digits) for q50, q05, q95 in part[["q50", "q05", "q95"]].to_numpy()]
+                value=[
+                    _with_ends(q50, q05, q95, digits=digits) for q50, q05, q95 in part[["q50", "q05", "q95"]].to_numpy()
+                ]
             )
         )
     wide = pd.concat(parts).pivot(index=["model", "parameter"], columns="member", values="value")
