@@ -56,10 +56,9 @@ def resolution(y: Array) -> float:
     >>> resolution(np.array([0.0, 0.0, 2.5, 1.1])), resolution(np.array([0.0, 0.0, 2.0**0.5, 3.0**0.5]))
     (0.1, 0.0)
     """
-    values, count = np.unique(y, return_counts=True)
-    gaps = np.diff(values)
+    gaps = np.diff(np.sort(y))
     apart = gaps > _noise(y)  # .1 + .2 and .3 are one value
-    totals = np.add.reduceat(count, np.flatnonzero(np.r_[True, apart]))
+    totals = np.diff(np.flatnonzero(np.r_[True, apart, True]))
     if np.count_nonzero(totals > 1) >= REPEATED:
         return float(gaps[apart].min())
     spread = float(np.std(y))
@@ -152,7 +151,8 @@ def tied(y: Array, corrected: Array, available: Flags) -> bool:
     """
     exact = max(EXACT * float(np.std(y)), _noise(y))
     columns = [(y[use], (y - corrected[:, k])[use]) for k, use in enumerate(available.T)]
-    found = [_tie(target, residual, exact, resolution(y)) for target, residual in columns if len(target)]
+    step = resolution(y)
+    found = [_tie(target, residual, exact, step) for target, residual in columns if len(target)]
     return any(tie.told or tie.spiked for tie in found)
 
 
@@ -242,15 +242,29 @@ def _noise(y: Array) -> float:
     return float(rounding(y[:, None])[0])
 
 
-def _largest(residual: Array, tolerance: float) -> tuple[NDArray[np.intp], float]:
-    """Rows of the largest set within ``tolerance`` of one value, and how many rows the sets beside it have on average."""
-    order = np.argsort(residual, kind="stable")
-    value, width = residual[order], 1.98 * tolerance  # of rounded values one step, not the two ends of it
+@dataclass(frozen=True)
+class _Set:
+    """The largest set of values within a tolerance of one: its ends, its size, and that of the sets beside it on average."""
+
+    low: float
+    high: float
+    size: int
+    beside: float
+
+    def rows(self, residual: Array) -> NDArray[np.intp]:
+        """Where the values of the set stand."""
+        return np.flatnonzero((residual >= self.low) & (residual <= self.high))
+
+
+def _largest(value: Array, tolerance: float) -> _Set:
+    """The largest set of sorted values within ``tolerance`` of one value."""
+    width = 1.98 * tolerance  # of rounded values one step, not the two ends of it
     last = np.searchsorted(value, value + width, side="right")
     first = int(np.argmax(last - np.arange(len(value))))
-    middle = 0.5 * (value[first] + value[last[first] - 1])
-    edges = np.searchsorted(value, middle + tolerance * np.array([-3.0, -1.0, 1.0, 3.0]))
-    return order[first : last[first]], 0.5 * float(edges[1] - edges[0] + edges[3] - edges[2])
+    low, high = float(value[first]), float(value[last[first] - 1])
+    edges = np.searchsorted(value, 0.5 * (low + high) + tolerance * np.array([-3.0, -1.0, 1.0, 3.0]))
+    beside = 0.5 * float(edges[1] - edges[0] + edges[3] - edges[2])
+    return _Set(low, high, int(last[first]) - first, beside)
 
 
 @dataclass(frozen=True)
@@ -268,25 +282,26 @@ def _tie(y: Array, residual: Array, exact: float, step: float) -> _Tie:
     n = len(y)
     if n < FEWEST:
         return _Tie()
-    certain = len(_largest(residual, exact)[0])
+    value = np.sort(residual)
+    certain = _largest(value, exact).size
     spiked = certain > max(2.0, 1e-3 * n)  # of many rows some pairs meet by chance
-    rows = _tied_rows(residual, exact, step)
+    rows = _tied_rows(residual, exact, step, value)
     if not len(rows):
         return _Tie(spiked=spiked)
     massed = bool(np.unique(y[rows], return_counts=True)[1].max() >= ONE_VALUE * len(rows))
     return _Tie(len(rows) / n, True, massed, certain > MOST * n and (massed or step == 0.0), spiked)
 
 
-def _tied_rows(residual: Array, exact: float, step: float) -> NDArray[np.intp]:
-    """Rows of the largest set of ties, if it is one to tell of.
+def _tied_rows(residual: Array, exact: float, step: float, value: Array | None = None) -> NDArray[np.intp]:
+    """Rows of the largest set of ties, if it is one to tell of; ``value`` are the residuals in order, where they are known.
 
     Errors that have a density and are rounded have up to twice as many rows in their middle as a step beside it, where they
     are as large as a step; three standard errors are for chance.
     """
-    rows, beside = _largest(residual, max(exact, 0.5 * step))
-    excess, error = len(rows) - 2.0 * beside, np.sqrt(len(rows) + 2.0 * beside)
+    found = _largest(np.sort(residual) if value is None else value, max(exact, 0.5 * step))
+    excess, error = found.size - 2.0 * found.beside, np.sqrt(found.size + 2.0 * found.beside)
     least = max(TOLD * len(residual), 3.0 * error if step > 0.0 else FEWEST - 1)
-    return rows if excess > least else rows[:0]
+    return found.rows(residual) if excess > least else np.zeros(0, dtype=np.intp)
 
 
 def _said(found: list[tuple[str, float]], massed: bool) -> str:

@@ -50,7 +50,7 @@ from bayesens.rungs import ladder
 from bayesens.steps import Steps
 from bayesens.study_data import StudyData, study_data, study_models
 from bayesens.study_file import Study, read_study
-from bayesens.study_maps import study_maps
+from bayesens.study_maps import check_grid, study_maps
 from bayesens.study_results import StudyResults
 from bayesens.study_sensitivity import study_sensitivity
 from bayesens.summary import prediction_table
@@ -119,6 +119,8 @@ def run_study(
     table, models = study_data(asked), study_models(asked)
     if table.codes:
         say(f"Read as missing: {missing_words(table.codes)}")
+    if asked.map is not None:
+        check_grid(asked, table, models)
     folder = begin_folder(out)
     results = _results(asked, table, models, Steps(folder / STEPS, versions()), say, shown)
     say("Writing tables, figures and the report ...")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from bayesens.applicability import applicability
 from bayesens.checks import check_known
 from bayesens.ensemble import Ensemble
 from bayesens.files import read_table
+from bayesens.likelihoods.widths import columns_asked
 from bayesens.member_fits import FittedMembers
 from bayesens.members import Members
 from bayesens.missing_codes import NONE
@@ -23,7 +24,7 @@ from bayesens.prediction import predict
 from bayesens.study_data import StudyData, plain_values
 from bayesens.study_file import Study
 
-__all__ = ["Maps", "study_maps"]
+__all__ = ["Maps", "check_grid", "study_maps"]
 
 QUANTILES = (0.05, 0.5, 0.95)
 
@@ -130,7 +131,26 @@ def _area(
     return area.grid(grid[list(rows.X)])
 
 
-def _grid(study: Study, table: StudyData) -> xr.Dataset:
+def check_grid(study: Study, table: StudyData, models: Mapping[str, Any]) -> None:
+    """Refuse a grid that the maps cannot be made from, before anything is computed.
+
+    Parameters
+    ----------
+    study : Study
+    table : StudyData
+    models : mapping of name to model
+
+    Raises
+    ------
+    OSError, ValueError
+        As `study_maps`, and a grid without the longitude or latitude that a model's biases or widths follow.
+    """
+    places = {"lon": study.data.lon, "lat": study.data.lat}
+    asked = [places[name] for model in models.values() for name in columns_asked(model) if name in places]
+    _grid(study, table, [name for name in asked if name is not None])
+
+
+def _grid(study: Study, table: StudyData, also: Sequence[str] = ()) -> xr.Dataset:
     """The variables that are needed, all on the same two dimensions."""
     asked = study.map
     assert asked is not None
@@ -138,14 +158,10 @@ def _grid(study: Study, table: StudyData) -> xr.Dataset:
     data = read_table(path)
     if not isinstance(data, xr.Dataset):
         raise ValueError(f"map.grid is the table {path}; wanted a grid: .nc or .zarr")
-    if isinstance(table.source, Members):
-        needed = list(table.source.rows.X.columns) + list(table.source.rows.products)
-        needed += [study.members.by] if study.members.by and not study.members.blend else []
-        needed += [str(study.data.lon), str(study.data.lat)] if study.members.blend else []
-    else:
-        needed = list(table.source.members)
+    needed = [*_of_members(study, table), *also]
     needed += [name for name in (asked.group, *asked.products, *study.data.covariates) if name is not None]
     check_known(needed, data.variables, kind="variable", where=f"the grid {asked.grid}")
+    needed += [name for name in (study.data.lon, study.data.lat) if name in data.variables]
     (grid,) = xr.broadcast(data[list(dict.fromkeys(needed))])
     if len(grid.sizes) != 2:
         raise ValueError(
@@ -166,6 +182,15 @@ def _plain(study: Study, table: StudyData, grid: xr.Dataset) -> xr.Dataset:
     plain_values(study, columns, kinds)
     shape = tuple(grid.sizes.values())
     return grid.assign({name: (grid[name].dims, v.reshape(shape), grid[name].attrs) for name, v in columns.items()})
+
+
+def _of_members(study: Study, table: StudyData) -> list[str]:
+    """Variables that the members are made of."""
+    if not isinstance(table.source, Members):
+        return list(table.source.members)
+    needed = list(table.source.rows.X.columns) + list(table.source.rows.products)
+    needed += [study.members.by] if study.members.by and not study.members.blend else []
+    return needed + ([str(study.data.lon), str(study.data.lat)] if study.members.blend else [])
 
 
 def _members(study: Study, table: StudyData, cells: pd.DataFrame, fitted: FittedMembers | None) -> pd.DataFrame:

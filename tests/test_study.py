@@ -455,6 +455,10 @@ def test_what_a_grid_or_a_part_lacks_is_named(whole, tmp_path):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     with pytest.raises(KeyError, match=r"no variable 'carse' in the grid grid.nc.*did you mean 'coarse'"):
         run(tmp_path, PARTS.replace('["coarse"]', '["carse"]').replace("[importance]\nrepeats = 2\n", ""))
+    assert not (tmp_path / "out").exists()  # before anything was computed
+    with pytest.raises(KeyError, match=r"no variable 'lat' in the grid grid.nc"):
+        run(tmp_path, PARTS.replace('method = "em"', 'method = "em"\nscale = ["mean", "lat"]').replace(
+            "[data]\n", '[data]\nlat = "lat"\nlon = "lon"\n', 1))  # fmt: skip
     with pytest.raises(ValueError, match=r"representativeness\.cell names 'cel'; did you mean 'cell'"):
         run(tmp_path, PARTS.replace('cell = "cell"', 'cell = "cel"'))
 

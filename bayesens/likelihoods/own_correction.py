@@ -305,7 +305,7 @@ def _fitted(lines: _Lines, prior: Coefficients, recipe: Recipe, site: np.ndarray
     Expectation-maximisation: a censored observation is replaced by its mean below the limit, and what is open of it is added to
     the squares. The posterior that comes with it takes these as if they had been seen, and is a little too sharp.
     """
-    hidden, at, n = censored[lines.row], site[lines.row], float(len(np.unique(lines.row)))
+    hidden, at, n = censored[lines.row], site[lines.row], float(np.count_nonzero(np.bincount(lines.row)))
     groups = int(site_group.max()) + 1
 
     def summed(y: np.ndarray, open_squares: float) -> Sums:
