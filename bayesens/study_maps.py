@@ -161,7 +161,7 @@ def _grid(study: Study, table: StudyData, also: Sequence[str] = ()) -> xr.Datase
     needed = [*_of_members(study, table), *also]
     needed += [name for name in (asked.group, *asked.products, *study.data.covariates) if name is not None]
     check_known(needed, data.variables, kind="variable", where=f"the grid {asked.grid}")
-    needed += [name for name in (study.data.lon, study.data.lat) if name in data.variables]
+    needed += [name for name in (study.data.lon, study.data.lat) if name is not None and name in data.variables]
     (grid,) = xr.broadcast(data[list(dict.fromkeys(needed))])
     if len(grid.sizes) != 2:
         raise ValueError(
