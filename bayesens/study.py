@@ -120,10 +120,10 @@ def run_study(
     shown = sys.stderr.isatty() if progressbar is None else progressbar
     _check_folder(Path(out))
     table, models = study_data(asked), study_models(asked)
-    if asked.map is not None:
-        check_grid(asked, table, models)
     if table.codes:
         say(f"Read as missing: {missing_words(table.codes)}")
+    if asked.map is not None:
+        check_grid(asked, table, models)
     folder = begin_folder(out)
     results = _results(asked, table, models, Steps(folder / STEPS, versions()), say, shown)
     say("Writing tables, figures and the report ...")

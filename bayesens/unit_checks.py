@@ -266,7 +266,8 @@ def _advice(values: Array, name: str, low: float, high: float) -> str:
     """A conversion that brings the values back into the range, or what else to look at."""
     wide = 0.5 * (high - low)
     ends = np.quantile(values, [0.05, 0.5, 0.95])
-    for scale, offset, _ in CONVERSIONS:
+    most_inside = low <= ends[1] <= high  # a few rows are wrong, and not the unit
+    for scale, offset, _ in () if most_inside else CONVERSIONS:
         moved = scale * ends + offset
         if low - wide <= moved[0] and moved[2] <= high + wide and low <= moved[1] <= high:
             return f"if it is in another unit here, convert it by {_call(name, scale, offset)}"
