@@ -121,6 +121,8 @@ def seen_words(tree: xr.DataTree, rows: Ensemble) -> str:
 def _seen(tree: xr.DataTree, rows: Ensemble) -> tuple[int, int]:
     """How many observed rows are rows of the fit, and how many there are."""
     of = rows.n_observed
+    if of == 0:
+        return 0, 0
     if "observed_data" not in tree.children or "constant_data" not in tree.children:
         try:
             check_training_rows(tree, rows)

@@ -334,7 +334,7 @@ BAD_FITS = {
         ["zeros.csv", "--transform", "log", "--observation", "rf", "--members", "sm,svr"],
         "'sm' has 2 of 140 values not above 0, .*: rows 3, 5 ",
     ),
-    "another kind of file": (["train.xlsx"], "suffix '.xlsx'; wanted one of '.csv'"),
+    "another kind of file": (["train.sav"], "suffix '.sav'; wanted one of '.csv'"),
     "no such option": (["train.csv", "--option", "sigm=shared"], "BMA has no option 'sigm'; did you mean 'sigma'"),
     "no value": (["train.csv", "--option", "sigma"], "wanted NAME=VALUE with an option of BMA"),
     "wrong kind": (
@@ -343,7 +343,7 @@ BAD_FITS = {
     ),
     "word for a list": (
         ["train.csv", "--option", "bias_covariates=bmi"],
-        r'written as a list: bias_covariates=\["bmi"\]',
+        r'written as a list: --option bias_covariates=\["bmi"\]',
     ),
     "number for a word": (["train.csv", "--option", "sigma=1"], "wanted a value of kind str"),
     "no family": (
@@ -381,7 +381,6 @@ def bad(folder):
     }
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
-    (folder / "train.xlsx").write_bytes(b"PK")
     return folder
 
 
