@@ -100,7 +100,7 @@ def test_few_rows_have_t_intervals_and_fewer_than_five_none():
 
 def test_stations_and_times_are_resampled_where_the_table_has_them():
     frame = plain(site=np.repeat(list("abcdefghij"), 12), day=np.tile(np.arange(12) * 40, 10))
-    for roles, how in (({"site": "site"}, "10 stations"), ({"time": "day"}, "12 time blocks")):
+    for roles, how in (({"site": "site"}, "10 stations"), ({"time": "day"}, "12 blocks of 30 time steps")):
         rows = common_rows({}, ensemble(frame, **roles), estimand="row", products={"A": frame["model1"]})
         assert resampling(rows, replicates=10, block=30).clusters().how.endswith(how)
 
@@ -185,7 +185,7 @@ def test_times_without_sites_are_held_out_in_blocks_and_drawn_through_time(tmp_p
     assert "Through time" in page
     scores = pd.read_csv(tmp_path / "out" / "tables" / "scores.csv")
     assert set(scores["estimand"]) == {"time"}
-    assert scores["interval"].str.match(r"bootstrap over \d+ time blocks").all()
+    assert scores["interval"].str.match(r"bootstrap over \d+ blocks of 30 days").all()
 
 
 def test_members_are_trained_on_rows_that_are_cases_of_their_own():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bayesens.chapters.chapter import Chapter, Points, Remark, Sheet
+from bayesens.chapters.scores import drawn
 from bayesens.study_results import StudyResults
 
 __all__ = ["glossary"]
@@ -24,9 +25,8 @@ TERMS = {
     "PIT": "probability integral transform: the probability that a prediction gave to values below the observation",
     "coverage": "share of observations inside the intervals",
     "held out": "kept from a model while it was fitted, and predicted afterwards",
-    "90 % interval": "of a prediction: holds the observation nine times in ten; of a score or a difference: what "
-                     "resampled stations "
-                     "and blocks of time leave open",
+    "90 % interval": "of a prediction: holds the observation nine times in ten; of a score or a difference: what is left open "
+                     "by resampling {drawn}",
     "not told apart": "the interval of the difference holds zero: these rows do not say which is better, nor that they are equal",
     "equal for practical purposes": "the whole interval of the difference lies within ±1 %",
 }  # fmt: skip
@@ -47,7 +47,9 @@ def glossary(results: StudyResults, chapters: Sequence[Chapter], findings: Seque
     Chapter
     """
     text = " ".join([*findings, *results.models, *(words for one in chapters for words in _words(one))]).lower()
-    found = [f"{term}: {meaning}." for term, meaning in TERMS.items() if term.lower() in text]
+    found = [
+        f"{term}: {meaning.format(drawn=drawn(results))}." for term, meaning in TERMS.items() if term.lower() in text
+    ]
     return Chapter("Glossary", (Points(tuple(item[0].upper() + item[1:] for item in found)),), "glossary")
 
 

@@ -257,6 +257,7 @@ def _by_group(results: StudyResults, table: pd.DataFrame) -> Iterator[Sheet]:
         wide = wide.dropna(how="all")[list(dict.fromkeys(mine["model"]))].reset_index()
         wide = wide.sort_values("group", key=lambda name: name.map(order.index), kind="stable", ignore_index=True)
         wide.columns.name = None
+        wide = wide if results.study.data.site else wide.drop(columns="stations")
         yield Sheet(f"scores_by_{file_name(by)}", mine, f"Mean CRPS by {by}{_in_units(results)} ({ESTIMANDS[results.estimand]}).",
                     "Of many groups one comes first by chance alone; macro is the mean over groups.",
                     shown=wide.rename(columns={"group": by, "n": "rows"}), digits=None, heads=3)  # fmt: skip
@@ -275,8 +276,9 @@ def _group_figures(results: StudyResults, table: pd.DataFrame) -> Iterator[Drawi
                 plots.scores_by_group(lines, by=by, label="Mean CRPS", units=results.units, ax=ax)
                 return made
 
-            yield Drawing(f"crps_by_{file_name(by)}", draw, f"CRPS by {by} (in brackets: stations), with 90 % "
-                          "intervals where there are stations and blocks of time enough"
+            of = " (in brackets: stations)" if results.study.data.site else ""
+            yield Drawing(f"crps_by_{file_name(by)}", draw, f"CRPS by {by}{of}, with 90 % intervals where there are clusters of "
+                          "rows enough"
                           + (", without climatology." if results.of_kind(Climatology) else "."),
                           f"Mean CRPS of the models by {by}.")  # fmt: skip
 
