@@ -356,7 +356,7 @@ def test_the_command_line_takes_them_and_finds_them_again(frame, tmp_path, suffi
     expected = predicted(read_fit(tmp_path / "fit.nc"), ensemble_of(new))
     assert_allclose(pd.read_csv(out)["mean"], expected["mean"], rtol=1e-9)
     new.drop(columns="elevation").to_csv(tmp_path / "bare.csv", index=False)
-    done = run(app, ["predict", str(tmp_path / "fit.nc"), str(tmp_path / "bare.csv"), "--out", str(out)])
+    done = run(app, ["predict", str(tmp_path / "fit.nc"), str(tmp_path / "bare.csv"), "--out", str(out), "--force"])
     assert done.exit_code == 1
     assert "no covariate of the fit 'elevation' in" in " ".join(done.stderr.split())
 

@@ -118,7 +118,7 @@ def test_one_width_covers_unevenly_where_scatter_grows_with_the_value_and_widths
 
 
 def test_products_have_no_intervals_and_stand_in_no_line(rows):
-    assert set(be.coverage_table(rows)["model"]) == set(MODELS)
+    assert set(be.coverage_table(rows)["model"]) == {*MODELS, "mean of a and b, corrected"}
     with pytest.raises(
         ValueError, match="'mean of a and b' are point predictions, which have no intervals; give rows of"
     ):

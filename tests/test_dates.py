@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bayesens.columns import times
@@ -100,6 +100,8 @@ def test_counts_and_years_stay_numbers(values, name):
 @given(st.integers(0, 99_000_000), st.integers(2, 5000), st.integers(1, 7))
 def test_no_count_is_taken_for_a_date(start, n, step):
     counted = start + step * np.arange(max(n, 40))
+    # 40 numbers and more that all are a year and a day of it, and follow each other so, are dates and no counts.
+    assume(not (((1800 <= counted // 1000) & (counted // 1000 <= 2200)) & (counted % 1000 >= 1) & (counted % 1000 <= 366)).all())
     assert number_form(counted, least=7) == ""
     assert read(counted, "step").dtype.kind == "i"
 
