@@ -633,7 +633,7 @@ def test_dependence_says_it_in_words_and_numbers(folder, tmp_path):
     assert set(pd.read_csv(tmp_path / "d.csv")["measure"]) >= {"error_correlation", "k_eff", "vif"}
     assert (tmp_path / "d.svg").exists()
     alone = run("dependence", folder / "train.csv", "--members", "rf", "--observation", "sm", code=1)
-    assert "the ensemble has one member, 'rf'; dependence takes two or more" in alone.stderr
+    assert "the table has one member, 'rf'; dependence takes two or more" in alone.stderr
 
 
 def test_sensitivity_answers_what_was_asked(folder, tmp_path):
