@@ -11,6 +11,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -157,6 +158,16 @@ def log_density(prior: Prior) -> Callable[[Any], Any]:
     >>> float(log_density(Prior("HalfNormal", sigma=1))(0.0).round(4))  # log of sqrt(2 / pi)
     -0.2258
     """
+    return partial(_log_density, prior)
+
+
+def _log_density(prior: Prior, x: Any) -> Any:
+    return _density_of(prior)(x)
+
+
+@cache
+def _density_of(prior: Prior) -> Callable[[Any], Any]:
+    """Made when it is first asked for: scipy.stats takes longer to load than the rest of a command that reads a fit."""
     from scipy import stats
 
     p: dict[str, Any] = dict(prior.parameters)

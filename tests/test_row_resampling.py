@@ -1,6 +1,7 @@
 """Clusters by estimand: groups for rows held out by group, blocks of time at one gauge; against t intervals of means by hand."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -106,7 +107,8 @@ def test_three_groups_give_no_interval_and_all_words_say_so():
         assert not line["clear"]
         assert line["verdict"] == "no interval: 3 groups are too few"
         assert line["interval"] == "none: 3 groups and 12 blocks of 30 days"
-    said = _verdict(line.to_dict())
+    study = SimpleNamespace(study=SimpleNamespace(methods={}), held={"group": SimpleNamespace(rows=rows)})
+    said = _verdict(study, line.to_dict())
     assert "without an interval (3 groups are too few: an interval takes five or more)" in said
     assert "do not say which of the two is better" in said
 
