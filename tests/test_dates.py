@@ -101,7 +101,11 @@ def test_counts_and_years_stay_numbers(values, name):
 def test_no_count_is_taken_for_a_date(start, n, step):
     counted = start + step * np.arange(max(n, 40))
     # 40 numbers and more that all are a year and a day of it, and follow each other so, are dates and no counts.
-    assume(not (((1800 <= counted // 1000) & (counted // 1000 <= 2200)) & (counted % 1000 >= 1) & (counted % 1000 <= 366)).all())
+    assume(
+        not (
+            ((counted // 1000 >= 1800) & (counted // 1000 <= 2200)) & (counted % 1000 >= 1) & (counted % 1000 <= 366)
+        ).all()
+    )
     assert number_form(counted, least=7) == ""
     assert read(counted, "step").dtype.kind == "i"
 

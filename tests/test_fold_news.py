@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,12 @@ def compared(ensemble, monkeypatch, news, models=None, **options):
     return rows, [str(one.message) for one in caught if one.category is UserWarning]
 
 
+def study_of(rows):
+    """What the report's chapters look at of a study's results."""
+    held = {"site": SimpleNamespace(rows=rows, apart={})}
+    return SimpleNamespace(held=held, study=SimpleNamespace(methods={}))
+
+
 def test_folds_that_did_not_converge_are_told_once_and_marked_everywhere(ensemble, monkeypatch):
     rows, heard = compared(ensemble, monkeypatch, {("BMA", 1): [CHAINS], ("BMA", 3): [CHAINS]})
     assert heard == [convergence_warning({"BMA": ["fold 1 of 3", "fold 3 of 3"]})]
@@ -60,9 +67,10 @@ def test_folds_that_did_not_converge_are_told_once_and_marked_everywhere(ensembl
     assert set(back["not_converged"]) == {"BMA in 2 of 3 folds"}
     scores = score_table(rows, replicates=20, random_seed=1)
     assert scores.set_index("model")["not_converged"].to_dict() == {"Equal weights": "none", "BMA": "2 of 3 folds"}
-    assert _pooled(scores)["not converged"].tolist() == ["none", "2 of 3 folds"]
+    study = study_of(rows)
+    assert _pooled(study, scores)["not converged"].tolist() == ["none", "2 of 3 folds"]
     line = table[table["metric"] == "crps"].iloc[0].to_dict()
-    assert _verdict(line).endswith(" Not converged: BMA in 2 of 3 folds.")
+    assert _verdict(study, line).endswith("(not converged: BMA in 2 of 3 folds).")
     effects = ladder_effects(rows, replicates=20, random_seed=1)
     assert effects["not_converged"].tolist() == ["BMA in 2 of 3 folds"]
     assert "Not converged: BMA in 2 of 3 folds. What is said of these rungs may change" in ladder_words(effects)
@@ -97,7 +105,7 @@ def test_a_comparison_that_converged_has_no_mark(ensemble, monkeypatch):
     table = paired_differences(rows, "Equal weights", replicates=20, random_seed=1)
     assert set(table["not_converged"]) == {"none"}
     assert not table["verdict"].str.contains("converged").any()
-    assert "not converged" not in _pooled(score_table(rows, replicates=20, random_seed=1))
+    assert "not converged" not in _pooled(study_of(rows), score_table(rows, replicates=20, random_seed=1))
 
 
 def test_a_model_that_is_not_in_the_rows_leaves_no_mark(ensemble, monkeypatch):
