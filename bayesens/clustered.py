@@ -491,7 +491,9 @@ def _scores(model: Any, posterior: xr.Dataset, rows: Ensemble, data: Any) -> Arr
     points = posterior.sizes["draw"]
     out = np.empty((len(rows), points // 2))
     many = max(PART // points, 1)
-    history = model.history(data) if getattr(model, "needs_history", False) else None
+    history = None
+    if getattr(model, "needs_history", False):  # rows are found at their sites by the labels of the corrections
+        history, posterior = model.history(data), posterior.assign_coords(model.coordinates(data))
     law = partial(model.training, history=history) if hasattr(model, "training") else model.predictive
     for begin in range(0, len(rows), many):
         some = rows.select(rows=slice(begin, begin + many))

@@ -399,3 +399,25 @@ def test_bad_input_says_what_to_do():
         quiet = {"progressbar": False} if function is clustered_weights else {}
         with pytest.raises(ValueError, match=text):
             function(model, one, **quiet, **options)
+
+
+def test_scores_of_rows_at_sites_add_up_to_the_derivative_of_the_likelihood():
+    """Each row at its own site: at another one its density, and so its score, would be another."""
+    from bayesens import clustered
+    from bayesens.laplace import curvature
+
+    rng = np.random.default_rng(5)
+    site = np.repeat(np.arange(12), 10)
+    y = rng.normal(size=120)
+    f = y[:, None] + 0.3 * rng.normal(size=(120, 2)) + rng.normal(size=(12, 2))[site]
+    frame = pd.DataFrame(f, columns=["a", "b"]).assign(y=y, site=site)
+    rows = be.Ensemble.from_frame(frame, members=["a", "b"], observation="y", site="site")
+    for model in (be.BMA(), be.LinearPool()):
+        resolved = model.resolve(rows)
+        target, modes, data = clustered._optima(resolved, rows, None, 1)
+        step = clustered.STEP * curvature(target, modes[0].x).T
+        both = np.concatenate([modes[0].x + step, modes[0].x - step])
+        loglik = target.logp_and_loglik(both)[1]
+        each = clustered._scores(resolved, target.expand(both[None])[0], rows, data)
+        expected = (loglik[: len(step)] - loglik[len(step) :]) / (2.0 * clustered.STEP)
+        np.testing.assert_allclose(each.sum(axis=0), expected, rtol=1e-4, atol=1e-4)
