@@ -229,3 +229,16 @@ def test_compare_on_the_command_line_needs_no_site(tmp_path):
     assert said.exit_code == 0, said.output
     assert "Scores on rows held out (row)" in said.stdout
     assert "stations" not in said.stdout
+
+
+def test_the_figure_of_weights_has_those_that_were_learnt():
+    from bayesens.chapters.posterior import _estimated
+
+    rng = np.random.default_rng(2)
+    y = rng.normal(size=80)
+    frame = pd.DataFrame({"a": y + 0.3 * rng.normal(size=80), "b": y + 0.4 * rng.normal(size=80), "y": y})
+    ensemble = be.Ensemble.from_frame(frame, members=["a", "b"], observation="y")
+    for model, learnt in ((be.BMA(), True), (be.EqualWeights(), False), (be.SingleMember(), False)):
+        fit = be.fit(model, ensemble, method="laplace", random_seed=1, progressbar=False)
+        assert "weight" in fit["posterior"]
+        assert _estimated(fit["posterior"].to_dataset()) == learnt

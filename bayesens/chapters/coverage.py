@@ -34,11 +34,12 @@ def coverage(results: StudyResults) -> Chapter:
     Chapter
     """
     held = {estimand: one.rows for estimand, one in results.held.items()}
+    seasons = any(has_seasons(rows) for rows in held.values())
     parts: list[Any] = [
         "Intervals may hold nine observations in ten over all rows, and too many of the low ones with too few of the high ones: "
         "so it is with one width for all rows where the spread grows with the value. Here every model is looked at in fifths "
         "of its own predicted mean"
-        + (", and in every season" if any(has_seasons(rows) for rows in held.values()) else "")
+        + (", and in every season" if seasons else "")
         + f". The rows are those of all chapters, {results.said_rows()}. Classes are made by what was predicted, not by "
         f"what was observed: rows chosen by their observation make even the "
         "true distribution look bad. Classes of fewer than 20 rows have no value.",
@@ -46,7 +47,7 @@ def coverage(results: StudyResults) -> Chapter:
     ]
     if results.ladder:
         parts += ["The same for the rungs of the ladder.", *_of_rows(results, results.ladder, "ladder_coverage_by")]
-    return Chapter("Coverage by predicted value and season", tuple(parts), "coverage-by-class")
+    return Chapter(f"Coverage by predicted value{' and season' if seasons else ''}", tuple(parts), "coverage-by-class")
 
 
 def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -> list[Any]:

@@ -231,7 +231,7 @@ def _trust(results: StudyResults, pooled: pd.DataFrame) -> str:
     if high < 0.9:
         return f"{text} {ends}: they are too narrow."
     if low > 0.9:
-        return f"{text} {ends}: they are wider than they promise."
+        return f"{text} {ends}: they are wider than they need be."
     if NEAR[0] <= low and high <= NEAR[1]:
         return f"{text} {ends}: on average over these rows they can be trusted."
     return f"{text} {ends}, which these rows do not tell apart from the 90 % that they promise."

@@ -32,7 +32,7 @@ def posterior(results: StudyResults) -> Chapter:
     """
     sampled = {name: tree["posterior"].to_dataset() for name, tree in results.fits.items()
                if not int(tree.attrs["point_estimate"])}  # fmt: skip
-    weighted = {name: one for name, one in sampled.items() if "weight" in one or "linear_weight" in one}
+    weighted = {name: one for name, one in sampled.items() if _estimated(one)}
     biased = {name: one for name, one in sampled.items() if "bias" in one}
     table = posterior_table(results.fits)
     parts: list[Any] = [
@@ -125,6 +125,12 @@ def _digits(sizes: np.ndarray) -> int:
 def _with_ends(middle: float, low: float, high: float, *, digits: int) -> str:
     text = f"{middle:z.{digits}f}" + ("" if low == high else f" ({low:z.{digits}f} to {high:z.{digits}f})")
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _estimated(draws: xr.Dataset) -> bool:
+    """Whether weights were learnt: those that a model fixes, equal ones or one of a single member, say nothing of the members."""
+    name = next((name for name in ("weight", "linear_weight") if name in draws), None)
+    return name is not None and bool((draws[name].std(("chain", "draw")) > 0.0).any())
 
 
 def _weights(weighted: Mapping[str, xr.Dataset]) -> Drawing:
