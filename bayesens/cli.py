@@ -7,11 +7,11 @@ exit status 1; a traceback only with ``--debug``.
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,44 +25,32 @@ from bayesens.cli_parts import (
     MODELS,
     OPTION,
     Covariates,
-    Decimal,
     FitPath,
     Group,
     Lat,
     Lon,
-    Long,
-    Missing,
     ModelName,
-    Offset,
-    Scale,
     Site,
     TablePath,
     Time,
-    TimeFormat,
     Units,
     check_out,
-    conversion_in,
-    ensemble_from,
-    missing_in,
     model_from_words,
     names_in,
     new_console,
     numbers_in,
     say,
-    say_codes,
     show,
     talk,
     tell,
     those_given,
     watched,
 )
+from bayesens.cli_reading import PLAIN, Reading, ensemble_from, reads_tables
 from bayesens.cli_words import plain_words
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
-
-    from bayesens.ensemble import Ensemble
+    pass
 
 __all__ = ["app", "main"]
 
@@ -170,6 +158,7 @@ def _options(
 
 # ------------------------------------------------------------------------------------------------------------ commands
 @app.command()
+@reads_tables
 def fit(
     table: TablePath,
     observation: Annotated[str, typer.Option(help="Column of observations; rows without one are left out.")],
@@ -182,12 +171,7 @@ def fit(
     lat: Lat = None,
     covariates: Covariates = None,
     units: Units = None,
-    time_format: TimeFormat = None,
-    decimal: Decimal = None,
-    long: Long = None,
-    missing: Missing = None,
-    scale: Scale = None,
-    offset: Offset = None,
+    reading: Reading = PLAIN,
     model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
     transform: Annotated[
         Literal["identity", "sqrt", "log"] | None, typer.Option(help="Of observations and members alike.")
@@ -209,9 +193,8 @@ def fit(
 
     check_out(out, [table], (".nc",))
     chosen = model_from_words(MODELS[model], transform, option or [])
-    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
-                             covariates=covariates, units=units, time_format=time_format, decimal=decimal, long=long,
-                             missing=missing, scale=scale, offset=offset)  # fmt: skip
+    ensemble = ensemble_from(table, members, reading, observation=observation, site=site, group=group, time=time, lon=lon,
+                             lat=lat, covariates=covariates, units=units)  # fmt: skip
 
     from bayesens.inference import fit as run
 
@@ -227,6 +210,7 @@ def fit(
 
 
 @app.command()
+@reads_tables
 def predict(
     fit: FitPath,
     table: TablePath,
@@ -238,12 +222,7 @@ def predict(
     lon: Lon = None,
     lat: Lat = None,
     units: Units = None,
-    time_format: TimeFormat = None,
-    decimal: Decimal = None,
-    long: Long = None,
-    missing: Missing = None,
-    scale: Scale = None,
-    offset: Offset = None,
+    reading: Reading = PLAIN,
     force: Annotated[bool, typer.Option("--force", help="Write over an output that is there already.")] = False,
 ) -> None:
     """Predict mean, sd and quantiles for each row, beside the columns of the input.
@@ -257,19 +236,20 @@ def predict(
         raise FileExistsError(f"--out {out} is there already; name another file, or write over it: --force")
     levels = numbers_in(quantiles, "--quantiles")
     tree = read_fit(fit)
-    given = those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units, time_format=time_format)
-    given |= missing_in(missing) | conversion_in(scale, offset)
-    rows, read = _new_rows(tree, table, given, decimal=decimal, long=long)
 
+    from bayesens.cli_new_rows import new_rows
     from bayesens.cli_predict import with_input
     from bayesens.prediction import predict as run
 
+    given = those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units)
+    rows, read = new_rows(tree, table, given, reading)
     prediction = run(tree, rows, quantiles=levels)
     write_table(with_input(prediction, rows, read, dataset=out.suffix in (".nc", ".zarr")), out)
     tell(f"{out}: {len(rows)} rows predicted by {tree.attrs['bayesens_model']}")
 
 
 @app.command()
+@reads_tables
 def score(
     fit: FitPath,
     table: TablePath,
@@ -281,12 +261,7 @@ def score(
     group: Group = None,
     time: Time = None,
     units: Units = None,
-    time_format: TimeFormat = None,
-    decimal: Decimal = None,
-    long: Long = None,
-    missing: Missing = None,
-    scale: Scale = None,
-    offset: Offset = None,
+    reading: Reading = PLAIN,
 ) -> None:
     """Score a fit where there are observations.
 
@@ -299,11 +274,11 @@ def score(
         check_out(out, [fit, table], (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
     asked = numbers_in(levels, "--levels")
     tree = read_fit(fit)
-    given = those_given(
-        observation=observation, site=site, group=group, time=time, units=units, time_format=time_format
-    )
-    given |= missing_in(missing) | conversion_in(scale, offset)
-    rows, _ = _new_rows(tree, table, given, observed=True, decimal=decimal, long=long)
+
+    from bayesens.cli_new_rows import new_rows
+
+    given = those_given(observation=observation, site=site, group=group, time=time, units=units)
+    rows, _ = new_rows(tree, table, given, reading, observed=True)
     if by is not None and rows.labels(by) is None:
         raise ValueError(
             f"--by {by} needs {by} labels, and no column of {table} is known to hold them; name it: --{by}"
@@ -361,6 +336,7 @@ def demo(
 
 
 @app.command()
+@partial(reads_tables, without=("scale", "offset"))
 def init(
     table: TablePath,
     out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.toml"),
@@ -371,10 +347,7 @@ def init(
     lon: Lon = None,
     lat: Lat = None,
     members: Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")] = None,
-    time_format: TimeFormat = None,
-    decimal: Decimal = None,
-    long: Long = None,
-    missing: Missing = None,
+    reading: Reading = PLAIN,
 ) -> None:
     """Write a commented study file for a table, and show what each column was taken for.
 
@@ -391,11 +364,11 @@ def init(
     given = those_given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
     if members is not None:
         given["members"] = names_in(members)
-    given |= those_given(time_format=time_format, decimal=decimal, long=long)
-    frame = as_table(read_table(table, decimal=decimal))
+    given |= those_given(time_format=reading.time_format, decimal=reading.decimal, long=reading.long)
+    frame = as_table(read_table(table, decimal=reading.decimal))
     place = os.path.relpath(table.absolute(), out.absolute().parent)
-    found = study_roles(frame, given=given, **missing_in(missing))
-    text = study_template(frame, place, given=given, **missing_in(missing))
+    found = study_roles(frame, given=given, **reading.codes)
+    text = study_template(frame, place, given=given, **reading.codes)
     with write_atomically(out) as aside:
         aside.write_text(text, encoding="utf-8")
     show_roles(new_console(), f"{table}: {len(frame)} rows", found)
@@ -446,85 +419,3 @@ def _show_study(done: Any) -> None:
     for text in done.findings:
         typer.echo(f"- {text}")
     typer.echo(f"{done.folder / 'report.html'}: the report")
-
-
-def _new_rows(
-    tree: xr.DataTree,
-    path: Path,
-    given: dict[str, Any],
-    *,
-    observed: bool = False,
-    decimal: str | None = None,
-    long: str | None = None,
-) -> tuple[Ensemble, pd.DataFrame | xr.Dataset]:
-    """Rows to predict or score, under the column names of the fit unless others are given, and the table they come from."""
-    import xarray as xr
-
-    from bayesens.checks import check_known, warn
-    from bayesens.columns import listed
-    from bayesens.ensemble import Ensemble
-    from bayesens.files import read_table
-    from bayesens.inference import model_of
-    from bayesens.likelihoods.widths import columns_asked
-
-    named: dict[str, str] = json.loads(tree.attrs["columns"])
-    members: list[str] = json.loads(tree.attrs["bayesens_members"])
-    if not observed:  # nothing wrong with the observations should keep anyone from predicting
-        named.pop("observation", None)
-    labels = [given.get(role, named.get(role)) for role in ("site", "group")]
-    data = read_table(path, text=[label for label in labels if label], decimal=decimal)
-    if long is not None:
-        data = _wide(path, data, long, [given.get(role, named.get(role)) for role in ("site", "time")])
-    there = {str(name) for name in (data.variables if isinstance(data, xr.Dataset) else data.columns)}
-    # The dataset of an ensemble names its variables by role, and is taken by these.
-    by_role = set(json.loads(data.attrs.get("bayesens_columns", "{}")))
-    for role in [role for role in named if role not in given and role not in by_role]:
-        column = named[role]
-        if column in there:
-            given[role] = column
-        elif role == "observation":
-            raise ValueError(f"{path} has no column {column!r}, the observation of the fit; name it: --observation")
-        elif role in ("site", "group"):
-            warn(
-                f"{path} has no column {column!r}, the {role} of the fit; if it is there by another name, use --{role}."
-            )
-    known = there
-    if isinstance(data, xr.Dataset) and "member" in data.coords:
-        known = {str(name) for name in data["member"].values}
-    if not (found := [name for name in members if name in known]):
-        raise ValueError(
-            f"{path} has none of the members of the fit, {listed(members)}; it has {listed(sorted(known))}"
-        )
-    if beside := [name for name in columns_asked(model_of(tree)) if name not in ("lon", "lat")]:
-        own = {str(name) for name in data["covariate_name"].values} if "covariate_name" in data else set()
-        check_known(beside, there | own, kind="covariate of the fit", where=str(path))
-        given["covariates"] = beside
-    if not by_role and "scale" not in given and "offset" not in given:
-        given |= _conversion_of(tree, [*found, given.get("observation")])
-    make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame
-    rows: Ensemble = make(data, members=found, **given)
-    say_codes(rows)
-    return rows, data
-
-
-def _wide(path: Path, data: Any, long: str, keys: list[str | None]) -> Any:
-    """A long table made wide, its cases told apart by the columns of site and time."""
-    import pandas as pd
-
-    from bayesens.long_tables import model_and_value, widened
-
-    if not isinstance(data, pd.DataFrame):
-        raise ValueError(f"--long got {long!r}, and {path} is a dataset; wanted a table: leave it out")
-    model, value = model_and_value(long)
-    return widened(data, model=model, value=value, by=[key for key in keys if key is not None and key in data])[0]
-
-
-def _conversion_of(tree: xr.DataTree, columns: list[str | None]) -> dict[str, dict[str, float]]:
-    """Scale and offset that the fit's table was read with: new tables come from where that came from."""
-    from bayesens.conversion import conversion_words
-
-    kept = {k: v for k, v in json.loads(tree.attrs.get("converted", "{}")).items() if k in columns}
-    if not kept:
-        return {}
-    say(f"As in the fit: {conversion_words(kept)}; for other units use --scale and --offset")
-    return {"scale": {k: a for k, (a, _) in kept.items()}, "offset": {k: b for k, (_, b) in kept.items()}}

@@ -12,22 +12,15 @@ from bayesens.cli_parts import (
     MODELS,
     OPTION,
     Covariates,
-    Decimal,
     Group,
     Lat,
     Lon,
-    Long,
-    Missing,
     ModelName,
-    Offset,
-    Scale,
     Site,
     TablePath,
     Time,
-    TimeFormat,
     Units,
     check_out,
-    ensemble_from,
     model_from_words,
     names_in,
     new_console,
@@ -38,6 +31,7 @@ from bayesens.cli_parts import (
     tell,
     watched,
 )
+from bayesens.cli_reading import PLAIN, Reading, ensemble_from, reads_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +65,7 @@ Progress = Annotated[bool, typer.Option(help="Show progress, in a terminal.")]
 Figure = Annotated[Path | None, typer.Option(help="Draw it: .png, .svg or .pdf.")]
 
 
+@reads_tables
 def compare(
     table: TablePath,
     observation: Observation,
@@ -81,12 +76,7 @@ def compare(
     lon: Lon = None,
     lat: Lat = None,
     units: Units = None,
-    time_format: TimeFormat = None,
-    decimal: Decimal = None,
-    long: Long = None,
-    missing: Missing = None,
-    scale: Scale = None,
-    offset: Offset = None,
+    reading: Reading = PLAIN,
     models: Annotated[
         str, typer.Option(help=f"Kinds, separated by commas, the first one the reference: {', '.join(MODELS)}.")
     ] = "bma,hbm,equal",
@@ -119,9 +109,8 @@ def compare(
         if path is not None:
             check_out(path, [table], suffixes)
     _goes_on(cache)
-    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, lon=lon, lat=lat,
-                             units=units, time_format=time_format, decimal=decimal, long=long,
-                             missing=missing, scale=scale, offset=offset)  # fmt: skip
+    ensemble = ensemble_from(table, members, reading, observation=observation, site=site, group=group, time=time, lon=lon,
+                             lat=lat, units=units)  # fmt: skip
     from bayesens.comparison import compare as run
     from bayesens.evaluation import score_table
     from bayesens.files import write_table
@@ -202,6 +191,7 @@ def _short(table: pd.DataFrame) -> pd.DataFrame:
     return table[[*heads, "difference", "low", "high", "unit", "p_better", "verdict"]]
 
 
+@reads_tables
 def dependence(
     table: TablePath,
     observation: Observation,
@@ -210,12 +200,7 @@ def dependence(
     group: Group = None,
     time: Time = None,
     units: Units = None,
-    time_format: TimeFormat = None,
-    decimal: Decimal = None,
-    long: Long = None,
-    missing: Missing = None,
-    scale: Scale = None,
-    offset: Offset = None,
+    reading: Reading = PLAIN,
     seed: Seed = 1,
     out: Annotated[Path | None, typer.Option(help="Write all of it as a table: .csv, .tsv or .parquet.")] = None,
     figure: Figure = None,
@@ -227,9 +212,8 @@ def dependence(
     for path, suffixes in ((out, TABLES), (figure, FIGURES)):
         if path is not None:
             check_out(path, [table], suffixes)
-    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time, units=units,
-                             time_format=time_format, decimal=decimal, long=long,
-                             missing=missing, scale=scale, offset=offset)  # fmt: skip
+    ensemble = ensemble_from(table, members, reading, observation=observation, site=site, group=group, time=time,
+                             units=units)  # fmt: skip
 
     from bayesens.dependence_text import dependence_table, dependence_words
     from bayesens.member_dependence import dependence as run
@@ -260,6 +244,7 @@ def dependence(
 PARTS = ("members", "clusters", "shapley", "stations", "priors", "weights")
 
 
+@reads_tables
 def sensitivity(
     table: TablePath,
     observation: Observation,
@@ -269,12 +254,7 @@ def sensitivity(
     time: Time = None,
     covariates: Covariates = None,
     units: Units = None,
-    time_format: TimeFormat = None,
-    decimal: Decimal = None,
-    long: Long = None,
-    missing: Missing = None,
-    scale: Scale = None,
-    offset: Offset = None,
+    reading: Reading = PLAIN,
     model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=OPTION)] = None,
     transform: Transform = None,
@@ -308,9 +288,8 @@ def sensitivity(
     chosen = model_from_words(MODELS[model], transform, option or [])
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"--out {out} is there already and not an empty folder; name a new one")
-    ensemble = ensemble_from(table, members, observation=observation, site=site, group=group, time=time,
-                             covariates=covariates, units=units, time_format=time_format, decimal=decimal, long=long,
-                             missing=missing, scale=scale, offset=offset)  # fmt: skip
+    ensemble = ensemble_from(table, members, reading, observation=observation, site=site, group=group, time=time,
+                             covariates=covariates, units=units)  # fmt: skip
     from bayesens.cli_sensitivity import answers
     from bayesens.files import write_table
 

@@ -17,31 +17,21 @@ __all__ = [
     "OPTION",
     "TABLE",
     "Covariates",
-    "Decimal",
     "FitPath",
     "Group",
     "Lat",
     "Lon",
-    "Long",
-    "Missing",
     "ModelName",
-    "Offset",
-    "Scale",
     "Site",
     "TablePath",
     "Time",
-    "TimeFormat",
     "Units",
     "check_out",
-    "conversion_in",
-    "ensemble_from",
-    "missing_in",
     "model_from_words",
     "names_in",
     "new_console",
     "numbers_in",
     "say",
-    "say_codes",
     "show",
     "talk",
     "tell",
@@ -50,7 +40,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from bayesens.ensemble import Ensemble
+    pass
 
 MODELS = {
     "bma": "BMA", "hbm": "HBM", "linear_pool": "LinearPool", "emos": "EMOS", "equal": "EqualWeights",
@@ -63,23 +53,6 @@ FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A file that `bayes
 Site = Annotated[str | None, typer.Option(help="Column of site labels (stations, gauges).")]
 Group = Annotated[str | None, typer.Option(help="Column of group labels (networks, basins).")]
 Time = Annotated[str | None, typer.Option(help="Column of times.")]
-TimeFormat = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FORMAT",
-        help="How times are written, where it is asked for: %d/%m/%Y, YYYYMMDD, epoch, excel, number (plain steps), ...",
-    ),
-]
-Decimal = Annotated[
-    Literal[".", ","] | None, typer.Option(help="How decimals are written in a text file; left out: points.")
-]
-Long = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL:VALUE",
-        help="Columns of a long table, one row a model and case: the models' names and their predictions.",
-    ),
-]
 Lon = Annotated[str | None, typer.Option(help="Column of longitudes.")]
 Lat = Annotated[str | None, typer.Option(help="Column of latitudes.")]
 Covariates = Annotated[
@@ -89,22 +62,6 @@ Covariates = Annotated[
     ),
 ]
 Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
-Missing = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="VALUE",
-        help="Code for missing values, such as -9999, or COLUMN=VALUE; repeat as needed. COLUMN=none, or none: all are true.",
-    ),
-]
-Scale = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="COLUMN=NUMBER", help="A column in another unit becomes value * scale + offset; repeat as needed."
-    ),
-]
-Offset = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN=NUMBER", help="See --scale, such as --offset era5=-273.15.")
-]
 ModelName = Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"]
 OPTION = (
     "Any option or prior of the model; repeat as needed. VALUE is a word or JSON: sigma=shared, errors=lkj, site=true, "
@@ -180,29 +137,6 @@ def numbers_in(text: str, option: str) -> list[float]:
         raise ValueError(f"{option} got {text!r}; wanted numbers separated by commas, such as .05,.5,.95") from None
 
 
-def missing_in(words: list[str] | None) -> dict[str, Any]:
-    """What --missing says, as the argument of an ensemble; nothing where it was not given."""
-    out: dict[str, Any] = {}
-    for text in words or []:
-        column, _, values = text.rpartition("=")
-        codes = out.setdefault(column or "*", [])
-        if values.strip().lower() != "none":
-            codes += numbers_in(values, "--missing")
-    return {} if not out else {"missing": out}
-
-
-def conversion_in(scale: list[str] | None, offset: list[str] | None) -> dict[str, dict[str, float]]:
-    """What --scale and --offset say, as arguments of an ensemble."""
-    out: dict[str, dict[str, float]] = {}
-    for option, words in (("scale", scale), ("offset", offset)):
-        for text in words or []:
-            column, sign, value = text.rpartition("=")
-            if not (sign and column):
-                raise ValueError(f"--{option} got {text!r}; wanted COLUMN=NUMBER, such as --{option} rf=0.01")
-            out.setdefault(option, {})[column] = numbers_in(value, f"--{option}")[0]
-    return out
-
-
 def check_out(out: Path, inputs: list[Path], suffixes: tuple[str, ...] = ()) -> None:
     """Refuse an output that could not be written, or that would replace an input, before the work."""
     from bayesens.atomic import check_writable, full_suffix
@@ -225,57 +159,3 @@ def model_from_words(name: str, transform: str | None, options: list[str]) -> An
     cls = getattr(models, name)
     values = dict(option_from_words(cls, text) for text in options)
     return cls(**values | those_given(transform=transform))
-
-
-def ensemble_from(
-    table: Path,
-    members: str | None,
-    covariates: str | None = None,
-    *,
-    decimal: str | None = None,
-    long: str | None = None,
-    missing: list[str] | None = None,
-    scale: list[str] | None = None,
-    offset: list[str] | None = None,
-    **columns: str | None,
-) -> Ensemble:
-    """Read a table with the columns that options name; a dataset may have a dimension of members."""
-    from bayesens.files import read_ensemble
-
-    named: dict[str, Any] = those_given(**columns) | missing_in(missing) | conversion_in(scale, offset)
-    if members is not None:
-        named["members"] = names_in(members)
-    elif table.suffix not in (".nc", ".zarr") and long is None:
-        raise ValueError("--members is missing; name the columns of predictions, such as --members rf,svr,xgb")
-    if covariates is not None:
-        named["covariates"] = names_in(covariates)
-    try:
-        ensemble = read_ensemble(table, decimal=decimal, long=long, **named)
-    except KeyError as error:
-        if hint := _comma_in_a_name(table, [*named.get("members", []), *named.get("covariates", [])], decimal):
-            raise ValueError(hint) from error
-        raise
-    say_codes(ensemble)
-    return ensemble
-
-
-def _comma_in_a_name(table: Path, names: list[str], decimal: str | None) -> str:
-    """Say how a column whose name has a comma is named, if that is why names were not found."""
-    from bayesens.files import read_table
-
-    columns = [str(name) for name in read_table(table, decimal=decimal)]
-    for column in (column for column in columns if "," in column):
-        if {part.strip() for part in column.split(",")} <= set(names) - set(columns):
-            return (
-                f"column {column!r} of {table} has a comma in its name; put it in double quotes among the others: "
-                f"--members '\"{column}\",...'"
-            )
-    return ""
-
-
-def say_codes(ensemble: Ensemble) -> None:
-    """Say which codes were read as missing, and how many."""
-    from bayesens.missing_codes import missing_words
-
-    if ensemble.codes:
-        say(f"Read as missing: {missing_words(ensemble.codes)}")
