@@ -28,22 +28,29 @@ from bayesens.ensemble import Ensemble
 from bayesens.fold_news import News, convergence_warning, not_converged, seen_members
 from bayesens.inference import check_given, fit, optimum
 from bayesens.members import Members
-from bayesens.missing_codes import NONE, Missing, check_codes, clear_codes
+from bayesens.missing_codes import Missing
 from bayesens.models import SingleMember
 from bayesens.options import options_to_json
 from bayesens.parallel import as_in_a_process, in_processes
 from bayesens.prediction import distribution, predict, score
+from bayesens.products import (
+    Dressed,
+    DressedHere,
+    checked_column,
+    checked_products,
+    dressed_products,
+    warn_other_units,
+    with_member,
+)
 from bayesens.scored_rows import common_rows
 from bayesens.splits import ESTIMANDS, ROW, Split, hang_together, splits
 from bayesens.steps import Steps
 from bayesens.thresholds import probability_below
-from bayesens.unit_checks import unit_words, warn_units
 
 __all__ = ["HeldOut", "OnMembers", "compare", "held_out", "versions"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
-CORRECTED = ", corrected"  # after the name of a product that has been corrected and dressed
 UNSEEN = "that the fit has not seen"  # what every fold is about, and no news
 PER_ROW = ("sd", "pit", "covered", "quantile_value", "twcrps", "probability_below")
 COORDS = ("site", "group", "time", "lon", "lat")
@@ -243,12 +250,8 @@ def held_out(
     for model in models.values():
         _check_model(source.table, model)
     points = checked_products(products or {}, source.table, missing)
-    dressed: dict[str, Any] = {f"{name}{CORRECTED}": _Dressed(name, values) for name, values in points.items()}
-    if both := sorted(set(models) & set(dressed)):
-        raise ValueError(
-            f"{listed(both)} is the name of a model, and compare gives it to a corrected product; rename the model"
-        )
-    _warn_units(source.table, points)
+    dressed = dressed_products(points, models)
+    warn_other_units(source.table, points)
     if workers != int(workers) or workers < 1:
         raise ValueError(f"workers is the number of processes, 1 for this one alone; got {workers!r}")
     parts = splits(estimand, folds=folds, blocks=blocks, gap=gap, random_seed=random_seed, **source.columns())
@@ -292,58 +295,6 @@ class OnMembers:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", tuple(self.members))  # a list is taken as well
-
-
-@dataclass(frozen=True, eq=False)
-class _Dressed:
-    """A product as the one member of a model, so that it is compared as the models are: corrected, and with an error."""
-
-    name: str
-    values: NDArray[np.float64]
-
-    def at(self, part: Split) -> _DressedHere:
-        return _DressedHere(self.name, self.values[part.train], self.values[part.test])
-
-
-@dataclass(frozen=True, eq=False)
-class _DressedHere:
-    """The same in the rows of one fold."""
-
-    name: str
-    train: NDArray[np.float64]
-    test: NDArray[np.float64]
-
-
-def _with_member(table: Ensemble, name: str, values: NDArray[np.float64]) -> Ensemble:
-    """The same rows with a product in place of the members."""
-    rest = table.dataset.drop_vars(["prediction", "member"])
-    units = table.dataset["prediction"].attrs.get("units")
-    prediction = ("obs", "member"), values[:, None], {"units": units} if units else {}
-    return Ensemble(rest.assign(prediction=prediction).assign_coords(member=np.array([name])))
-
-
-def checked_products(
-    products: Mapping[str, ArrayLike], table: Ensemble, missing: Missing
-) -> dict[str, NDArray[np.float64]]:
-    """Return products as numbers, one for each row, without codes for missing values."""
-    points = {name: np.array(values, dtype=np.float64) for name, values in products.items()}
-    for name, values in points.items():
-        checked_column(values, len(table), f"product {name!r}")
-    clear_codes(points, missing)
-    beside = {"the observation": table.require_observation()} if points else {}
-    check_codes(points | beside, dict.fromkeys([*points, *beside], "measured"),
-                (dict(missing) if isinstance(missing, Mapping) else dict.fromkeys(points, missing)) | dict.fromkeys(beside, NONE),
-                what="product")  # fmt: skip
-    return points
-
-
-def _warn_units(table: Ensemble, points: Mapping[str, NDArray[np.float64]]) -> None:
-    """Say once, before the folds, which members and products look as if they were in another unit."""
-    y, name = table.require_observation(), table.columns["observation"]
-    warn_units(table.prediction, y, table.members, name)
-    for product, values in points.items():
-        if text := unit_words(values, y, product, name, product=True):
-            warn(text)
 
 
 def _check_model(table: Ensemble, model: Any) -> None:
@@ -412,7 +363,7 @@ class _Run:
         """One model in one fold, begun where it ended in the first fold."""
         cut = None if self.cut is None else self.cut[self.parts[k].test]
         model = self.models[label]
-        if isinstance(model, _Dressed):
+        if isinstance(model, Dressed):
             model = model.at(self.parts[k])
         return _Job(model, self.methods[label], self.draws, self.power, self.seeds[k], self.limits, cut, self.steps,
                     f"{self.part}{self.estimand}-{k + 1}-{file_name(label)}", found.optimum(label))  # fmt: skip
@@ -633,8 +584,8 @@ class _Job:
         if isinstance(model, OnMembers):
             members = list(model.members)
             model, train, test = model.model, train.select(members=members), test.select(members=members)
-        elif isinstance(model, _DressedHere):
-            train, test = _with_member(train, model.name, model.train), _with_member(test, model.name, model.test)
+        elif isinstance(model, DressedHere):
+            train, test = with_member(train, model.name, model.train), with_member(test, model.name, model.test)
             model = SingleMember()
         key = {
             "model": type(model).__name__, "options": options_to_json(model), "method": self.method, "draws": self.draws,
@@ -696,14 +647,6 @@ def _takes_the_best(model: Any) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------------------------ tools
-def checked_column(values: ArrayLike, rows: int, name: str) -> NDArray[np.float64]:
-    """Return numbers, one for each row."""
-    column = np.asarray(values, dtype=np.float64)
-    if column.shape != (rows,):
-        raise ValueError(f"{name} has the shape {column.shape}; wanted one value for each of the {rows} rows")
-    return column
-
-
 def _placed(dataset: xr.Dataset, mask: NDArray[np.bool_]) -> xr.Dataset:
     """Rows numbered as in the whole table."""
     return dataset.assign_coords(obs=np.flatnonzero(mask))
