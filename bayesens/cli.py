@@ -364,8 +364,8 @@ def init(
     given = those_given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
     if members is not None:
         given["members"] = names_in(members)
-    given |= those_given(time_format=reading.time_format, decimal=reading.decimal, long=reading.long)
-    frame = as_table(read_table(table, decimal=reading.decimal))
+    given |= those_given(time_format=reading.time_format, long=reading.long) | reading.of_file
+    frame = as_table(read_table(table, **reading.of_file))
     place = os.path.relpath(table.absolute(), out.absolute().parent)
     found = study_roles(frame, given=given, **reading.codes)
     text = study_template(frame, place, given=given, **reading.codes)

@@ -33,7 +33,7 @@ def new_rows(
     if not observed:  # nothing wrong with the observations should keep anyone from predicting
         named.pop("observation", None)
     labels = [given.get(role, named.get(role)) for role in ("site", "group")]
-    data = read_table(path, text=[label for label in labels if label], decimal=reading.decimal)
+    data = read_table(path, text=[label for label in labels if label], **reading.of_file)
     if reading.long is not None:
         data = _wide(path, data, reading.long, [given.get(role, named.get(role)) for role in ("site", "time")])
     there = {str(name) for name in (data.variables if isinstance(data, xr.Dataset) else data.columns)}

@@ -28,6 +28,13 @@ TimeFormat = Annotated[
 Decimal = Annotated[
     Literal[".", ","] | None, typer.Option(help="How decimals are written in a text file; left out: points.")
 ]
+Separator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT", help="What stands between the cells of a text file; left out: looked for. tab: a tab."
+    ),
+]
+Sheet = Annotated[str | None, typer.Option(metavar="NAME", help="Sheet of an .xlsx table; left out: the first one.")]
 Long = Annotated[
     str | None,
     typer.Option(
@@ -59,6 +66,8 @@ class Reading:
 
     time_format: TimeFormat = None
     decimal: Decimal = None
+    separator: Separator = None
+    sheet: Sheet = None
     long: Long = None
     missing: Missing = None
     scale: Scale = None
@@ -68,6 +77,12 @@ class Reading:
     def of_columns(self) -> dict[str, Any]:
         """Those of values in the columns, as arguments of an ensemble; nothing where they were not given."""
         return those_given(time_format=self.time_format) | self.codes | _conversion_in(self.scale, self.offset)
+
+    @property
+    def of_file(self) -> dict[str, Any]:
+        """Those of the file itself, as `bayesens.tables.read_table` takes them; nothing where they were not given."""
+        separator = "\t" if self.separator in ("tab", "\\t") else self.separator
+        return those_given(decimal=self.decimal, separator=separator, sheet=self.sheet)
 
     @property
     def codes(self) -> dict[str, Any]:
@@ -126,20 +141,20 @@ def ensemble_from(
     if covariates is not None:
         named["covariates"] = names_in(covariates)
     try:
-        ensemble = read_ensemble(table, decimal=reading.decimal, long=reading.long, **named)
+        ensemble = read_ensemble(table, long=reading.long, **reading.of_file, **named)
     except KeyError as error:
-        if hint := _comma_in_a_name(table, [*named.get("members", []), *named.get("covariates", [])], reading.decimal):
+        if hint := _comma_in_a_name(table, [*named.get("members", []), *named.get("covariates", [])], reading):
             raise ValueError(hint) from error
         raise
     say_codes(ensemble)
     return ensemble
 
 
-def _comma_in_a_name(table: Path, names: list[str], decimal: str | None) -> str:
+def _comma_in_a_name(table: Path, names: list[str], reading: Reading) -> str:
     """Say how a column whose name has a comma is named, if that is why names were not found."""
     from bayesens.files import read_table
 
-    columns = [str(name) for name in read_table(table, decimal=decimal)]
+    columns = [str(name) for name in read_table(table, **reading.of_file)]
     for column in (column for column in columns if "," in column):
         if {part.strip() for part in column.split(",")} <= set(names) - set(columns):
             return (

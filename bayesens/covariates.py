@@ -12,10 +12,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.checks import check_groups, check_known, covariate_names, member_names, warn
 from bayesens.columns import labels, listed, numbers, times, where_in
-from bayesens.missing_codes import OTHERS, Missing, check_codes, clear_codes
+from bayesens.missing_codes import OTHERS, Counts, Missing, check_codes, clear_codes
 from bayesens.regions import Regions
 
-__all__ = ["Rows", "check_estimators", "check_kept", "check_names", "check_new", "check_rows", "numbers", "row_mask"]
+__all__ = [
+    "Rows",
+    "check_estimators",
+    "check_kept",
+    "check_names",
+    "check_new",
+    "check_rows",
+    "numbers",
+    "row_mask",
+    "without_codes",
+]
 
 ROLES = ("site", "group", "time", "lon", "lat")
 SAME_PLACE = 1e-4  # degrees, about 10 m: what rounding does to the coordinates of one station
@@ -126,6 +136,7 @@ def check_rows(
     products: Iterable[str] | pd.DataFrame | None,
     units: str,
     missing: Missing = None,
+    time_format: str | None = None,
 ) -> Rows:
     """Check a training table and take it apart.
 
@@ -136,8 +147,8 @@ def check_rows(
     roles : mapping of site, group, time, lon and lat to values, a column or None
     products : iterable of str or pandas.DataFrame, optional
     units : str
-    missing : optional
-        Codes for missing values, as in `Ensemble.from_frame`.
+    missing, time_format : optional
+        Codes for missing values and how times are written, as in `Ensemble.from_frame`.
 
     Raises
     ------
@@ -164,9 +175,12 @@ def check_rows(
     observed = numbers(found["observation"])
     labelled = {role: labels(found[role]) if role in found else None for role in ("site", "group", "by")}
     place = {role: numbers(found[role]) if role in found else None for role in ("lon", "lat")}
-    time = times(found["time"]) if "time" in found else None
+    time = times(found["time"], time_format) if "time" in found else None
     columns = {role: _name(found[role], role) for role in found}
-    _without_codes(inputs, {columns["observation"]: observed} | product, place, columns, missing)
+    coordinates = {role: {columns[role]: values} for role, values in place.items() if values is not None}
+    without_codes(
+        {"covariate": inputs, "measured": {columns["observation"]: observed} | product, **coordinates}, missing
+    )
     table = pd.DataFrame(
         np.column_stack(list(inputs.values())) if inputs else np.empty((len(X), 0)), columns=list(inputs)
     )
@@ -260,7 +274,7 @@ def check_new(
     X = X.set_axis([str(name) for name in X.columns], axis=1)
     check_known([*covariates, *products], X.columns, kind="column", where=f"X ({len(X)} rows)")
     inputs, product = ({name: numbers(X[name]) for name in names} for names in (covariates, products))
-    _without_codes(inputs, product, {}, {}, missing)
+    without_codes({"covariate": inputs, "measured": product}, missing)
     table = pd.DataFrame(inputs, index=X.index)
     return table, product, _regions_of_new(X, regions, region=region, membership=membership, lon=lon, lat=lat)
 
@@ -332,17 +346,27 @@ def _covariates(X: pd.DataFrame, *, needed: bool) -> dict[str, NDArray[np.float6
     return {str(name): numbers(X[name]) for name in X.columns}
 
 
-def _without_codes(
-    inputs: Mapping[str, NDArray[np.float64]],
-    measured: Mapping[str, NDArray[np.float64]],
-    place: Mapping[str, NDArray[np.float64] | None],
-    columns: Mapping[str, str],
-    missing: Missing,
-) -> None:
-    """Set codes that were named to NaN, in place, and refuse others; a column may be a covariate and a coordinate."""
-    tables = {"covariate": inputs, "measured": measured}
-    tables |= {role: {columns[role]: values} for role, values in place.items() if values is not None}
+def without_codes(tables: Mapping[str, Mapping[str, NDArray[np.float64]]], missing: Missing) -> Counts:
+    """Set codes that were named to NaN, in place, and refuse others; a column may be of two kinds.
+
+    Parameters
+    ----------
+    tables : mapping of {"covariate", "measured", "lon", "lat"} to mapping of name to array (row)
+        Changed.
+    missing : optional
+        As in `Ensemble.from_frame`.
+
+    Returns
+    -------
+    dict of column to dict of code to count
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        Columns that are not there, and values that look like codes.
+    """
     named = {name for each in tables.values() for name in each}
+    counts: Counts = {}
     if isinstance(missing, Mapping):
         check_known([name for name in missing if name != OTHERS], named, kind="column", where="X and y")
     for kind, each in tables.items():
@@ -351,8 +375,9 @@ def _without_codes(
             if isinstance(missing, Mapping)
             else missing
         )
-        clear_codes(each, own)
+        counts |= clear_codes(each, own)
         check_codes(each, dict.fromkeys(each, kind), own)
+    return counts
 
 
 def _check_observed(y: NDArray[np.float64], name: str) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bayesens.checks import covariate_names
-from bayesens.columns import listed
+from bayesens.columns import listed, numbers
+from bayesens.covariates import without_codes
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.widths import columns_asked
-from bayesens.missing_codes import NONE
+from bayesens.missing_codes import NONE, Missing, missing_words
 
-__all__ = ["check_columns", "ensemble_beside", "model_columns"]
+__all__ = ["check_columns", "ensemble_beside", "model_columns", "plain_features"]
 
 PLACES = ("lon", "lat")  # columns that an ensemble has as places, and not as covariates
 
@@ -78,6 +79,49 @@ def check_columns(asked: Sequence[str], X: Any, model: Any) -> None:
         came = f"X has {listed(X.columns)}" if table else f"X is {type(X).__name__} without names of columns"
         raise ValueError(f"{type(model).__name__} asks for the column {listed(lacking)}, and {came}; give a pandas.DataFrame "
                          "with it, to fit and to predict alike, or leave it out of the model")  # fmt: skip
+
+
+def plain_features(X: Any, missing: Missing, y: NDArray[np.float64] | None = None) -> Any:
+    """Features with the codes for missing values that were named set to NaN; others are refused, and so are those of a target.
+
+    Parameters
+    ----------
+    X : numpy.ndarray or pandas.DataFrame (row, feature)
+        Columns of an array are called x0, x1 and so on; those of text are passed over.
+    missing : optional
+        As in `Ensemble.from_frame`.
+    y : numpy.ndarray (row), optional
+        The target, called y.
+
+    Returns
+    -------
+    numpy.ndarray or pandas.DataFrame
+        `X` itself where it has no code.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+
+    Examples
+    --------
+    >>> plain_features(np.array([[0.5], [-9999.0], [0.7]]), -9999).ravel().tolist()
+    [0.5, nan, 0.7]
+    """
+    table = X.select_dtypes("number") if isinstance(X, pd.DataFrame) else pd.DataFrame(X).add_prefix("x")
+    inputs = {str(name): numbers(column) for name, column in table.items()}
+    if y is None and isinstance(missing, Mapping) and "y" not in inputs:
+        missing = {key: code for key, code in missing.items() if key != "y"}
+    found = without_codes({"covariate": inputs} | ({} if y is None else {"measured": {"y": y}}), missing)
+    if y is not None and np.isnan(y).any():
+        raise ValueError(
+            f"y is missing in {int(np.isnan(y).sum())} of {len(y)} rows ({missing_words({'y': found['y']})}); wanted a target in "
+            "every row: leave these rows out of X and y"
+        )
+    if not found:
+        return X
+    if not isinstance(X, pd.DataFrame):
+        return np.column_stack(list(inputs.values()))
+    return X.assign(**{str(name): inputs[str(name)] for name in table if str(name) in found})
 
 
 def ensemble_beside(members: pd.DataFrame, X: Any, asked: Sequence[str], **values: ArrayLike | None) -> Ensemble:

@@ -60,6 +60,8 @@ class Members:
         them: ``BMA(bias_covariates=("elevation",))``.
     missing : number, list of numbers, mapping of column to these, or "none", optional
         Codes for missing values in `X`, `y` and `products`, as in `Ensemble.from_frame`.
+    time_format : str, optional
+        How the times are written, as in `Ensemble.from_frame`.
 
     Attributes
     ----------
@@ -115,10 +117,13 @@ class Members:
         units: str | None = None,
         keep: Iterable[str] = (),
         missing: Missing = None,
+        time_format: str | None = None,
     ) -> None:
         checked = covariates.check_estimators(estimators)
         roles = {"site": site, "group": group, "time": time, "lon": lon, "lat": lat}
-        rows = covariates.check_rows(X, y, roles, by=by, products=products, units=units or "", missing=missing)
+        rows = covariates.check_rows(
+            X, y, roles, by=by, products=products, units=units or "", missing=missing, time_format=time_format
+        )
         names = covariates.check_names([*checked, *rows.products])
         kept = covariates.check_kept(keep, rows, names)
         if blend is not None:
@@ -364,6 +369,7 @@ def cross_fit(
     units: str | None = None,
     keep: Iterable[str] = (),
     missing: Missing = None,
+    time_format: str | None = None,
     folds: int = 5,
     scheme: str | ArrayLike = "site",
     gap: Any = None,
@@ -377,7 +383,7 @@ def cross_fit(
     ----------
     estimators : mapping of str to regressor, or Members
         With `Members` nothing of X, y and their columns is given.
-    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep, missing
+    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep, missing, time_format
         As in `Members`.
     folds : int
         Number of folds.
@@ -421,7 +427,7 @@ def cross_fit(
     'cross-fitted, 3 folds by site'
     """
     table = {"site": site, "group": group, "time": time, "by": by, "lon": lon, "lat": lat, "blend": blend,
-             "products": products, "units": units, "missing": missing}  # fmt: skip
+             "products": products, "units": units, "missing": missing, "time_format": time_format}  # fmt: skip
     if isinstance(estimators, Members):
         given = [name for name, value in ({"X": X, "y": y, "keep": keep or None} | table).items() if value is not None]
         if given:

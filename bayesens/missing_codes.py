@@ -283,9 +283,9 @@ def _outside(column: _Column, rest: Array) -> NDArray[np.bool_]:
     gap = np.maximum(low - v, v - high)
     counts_reach = (v > 0) & (v < (1e5 if column.kind == COVARIATE else 1e3))
     beyond = gap > np.where(counts_reach, HIGH_OUTSIDE, OUTSIDE) * spread
-    other_side = (
-        (v < 0) & (-v > SIDE * max(0.0, -low)) & (np.abs(v) >= (10 * SMALLEST if column.kind == COVARIATE else 0))
-    )
+    # Depths and temperatures reach -99: among covariates that is a code where no other value is below zero.
+    large = np.abs(v) >= (10 * SMALLEST if column.kind == COVARIATE and low < 0 else 0)
+    other_side = (v < 0) & (-v > SIDE * max(0.0, -low)) & large
     return (gap > 0) & (beyond | other_side)
 
 

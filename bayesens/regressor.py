@@ -27,7 +27,7 @@ from bayesens.collinear import constant
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.estimators import default_estimators, seeded
-from bayesens.feature_columns import check_columns, ensemble_beside, model_columns
+from bayesens.feature_columns import check_columns, ensemble_beside, model_columns, plain_features
 from bayesens.member_fits import run, seed_of
 from bayesens.models import BMA
 
@@ -67,6 +67,9 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         Folds that hold every row out once. A number: contiguous blocks of rows, or folds of whole stations with `groups`.
     draws : int
         Posterior draws kept in each of four chains.
+    missing : number, list of numbers, mapping of column to these, or "none", optional
+        Codes for missing values in `X`, as in `Ensemble.from_frame`: they become NaN, for members that can do with gaps. Columns
+        of an array are called ``"x0"``, ``"x1"`` and so on. None: values that look like codes are an error.
     n_jobs : int
         Threads of the members; the result does not depend on it.
     random_state : int, RandomState or None
@@ -111,6 +114,7 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         method: str = "auto",
         cv: Any = 5,
         draws: int = 1000,
+        missing: Any = None,
         n_jobs: int = 1,
         random_state: Any = None,
     ) -> None:
@@ -119,6 +123,7 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         self.method = method
         self.cv = cv
         self.draws = draws
+        self.missing = missing
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -174,8 +179,8 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         Raises
         ------
         ValueError, TypeError
-            Data that scikit-learn refuses, folds that do not hold every row out once, covariates of the model that are no
-            columns of `X`, and what `bayesens.fit` refuses.
+            Data that scikit-learn refuses, values that look like codes for missing ones, folds that do not hold every row out
+            once, covariates of the model that are no columns of `X`, and what `bayesens.fit` refuses.
 
         Warns
         -----
@@ -186,7 +191,8 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         asked = model_columns(self._model(), X, members)
         table, target = validate_data(self, X, y, dtype=_kind(X), ensure_all_finite=_finite(X), y_numeric=True,
                                       ensure_min_samples=2)  # fmt: skip
-        table, target = (X if _is_frame(X) else table), np.asarray(target, dtype=np.float64)
+        target = np.array(target, dtype=np.float64)
+        table = plain_features(X if _is_frame(X) else table, self.missing, target)
         self.covariates_ = asked
         site = None if groups is None else np.asarray(groups)
         check_consistent_length(target, site)
@@ -197,7 +203,7 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
                 for name, one in members.items()]  # fmt: skip
         self.estimators_ = run(jobs, "Fitting members", self.n_jobs, False)
         self.named_estimators_ = Bunch(**dict(zip(members, self.estimators_)))
-        self._fuse(pd.DataFrame(held_out, columns=list(members)), X, target, site, seed)
+        self._fuse(pd.DataFrame(held_out, columns=list(members)), table, target, site, seed)
         return self
 
     def _model(self) -> Any:
@@ -366,22 +372,22 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         -------
         numpy.ndarray (row, sample)
         """
-        members = self._member_predictions(X)
+        members, table = self._member_predictions(X)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         if self.fit_ is None:
             noise = np.random.default_rng(seed).standard_normal((len(members), n_samples))
             return self._plain_mean(members)[:, None] + self._sd * noise
         with _new_sites():
             drawn = prediction.draw(
-                self.fit_, self._new(members, X), size=n_samples, random_seed=seed, model=self.model
+                self.fit_, self._new(members, table), size=n_samples, random_seed=seed, model=self.model
             )
         return drawn.transpose("obs", "sample").to_numpy()
 
     def _predicted(self, X: ArrayLike, quantiles: Sequence[float]) -> xr.Dataset:
-        members = self._member_predictions(X)
+        members, table = self._member_predictions(X)
         if self.fit_ is not None:
             with _new_sites():
-                return prediction.predict(self.fit_, self._new(members, X), quantiles=quantiles, model=self.model)
+                return prediction.predict(self.fit_, self._new(members, table), quantiles=quantiles, model=self.model)
         levels = np.asarray(quantiles, dtype=np.float64)
         if levels.ndim != 1 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"quantiles is {quantiles!r}; wanted a list of levels between 0 and 1")
@@ -390,12 +396,13 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
                  "quantile_value": (("obs", "quantile"), mean[:, None] + self._sd * ndtri(levels))}  # fmt: skip
         return xr.Dataset(parts, {"quantile": levels})
 
-    def _member_predictions(self, X: ArrayLike) -> pd.DataFrame:
+    def _member_predictions(self, X: ArrayLike) -> tuple[pd.DataFrame, Any]:
+        """What the members predict, and the features without codes."""
         check_is_fitted(self, "estimators_")
         check_columns(self.covariates_, X, self._model())
         checked = validate_data(self, X, dtype=_kind(X), ensure_all_finite=_finite(X), reset=False)
-        table = X if _is_frame(X) else checked
-        return pd.DataFrame({name: one.predict(table) for name, one in self.named_estimators_.items()})
+        table = plain_features(X if _is_frame(X) else checked, self.missing)
+        return pd.DataFrame({name: one.predict(table) for name, one in self.named_estimators_.items()}), table
 
     def _new(self, members: pd.DataFrame, X: Any) -> Ensemble:
         assert self.fit_ is not None

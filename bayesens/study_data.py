@@ -160,7 +160,7 @@ def _read_file(study: Study, path: Path) -> pd.DataFrame:
     data = study.data
     text = [name for name in (data.site, data.group) if name]
     text += [model_and_value(data.long)[0]] if data.long is not None else []
-    found = read_table(path, text=text, decimal=data.decimal, sheet=data.sheet)
+    found = read_table(path, text=text, decimal=data.decimal, separator=data.separator, sheet=data.sheet)
     if data.long is not None and not isinstance(found, pd.DataFrame):
         raise ValueError(f"data.long is {data.long!r}, and {path} is a dataset; wanted a table: leave it out")
     frame = as_table(found, None if data.time_format is not None else data.time)

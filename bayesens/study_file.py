@@ -69,6 +69,9 @@ class Data(Part):
     decimal: Literal[".", ","] | None = Field(
         None, description="How decimals are written in a text file; left out: points."
     )
+    separator: str | None = Field(
+        None, description='What stands between the cells of a text file, such as ";"; left out: looked for.'
+    )
     sheet: str | None = Field(None, description="Of an .xlsx table; left out: the first one.")
     long: str | None = Field(
         None,

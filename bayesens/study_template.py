@@ -63,7 +63,7 @@ def study_template(
         As the file should name it.
     given : mapping, optional
         Columns that need no guess: ``observation``, ``site``, ``group``, ``time``, ``lon``, ``lat``, and ``members``, a list; and
-        how the table is read: ``time_format``, ``decimal``, ``long``.
+        how the table is read: ``time_format``, ``decimal``, ``separator``, ``sheet``, ``long``.
     missing : optional
         Codes for missing values, as in `Ensemble.from_frame`; they go into the file.
 
@@ -87,7 +87,9 @@ def study_template(
     >>> [line for line in text.splitlines() if line.startswith(("table", "observation", "site", "columns"))]
     ['table = "t.csv"', 'observation = "sm"', 'site = "station"', 'columns = ["rf"]']
     """
-    reading = {key: given[key] for key in ("decimal", "time_format", "long") if given and key in given}
+    reading = {
+        key: given[key] for key in ("decimal", "separator", "sheet", "time_format", "long") if given and key in given
+    }
     found = study_roles(frame, given=given, missing=missing)
     roles, members, rest = found.roles, list(found.members), list(found.covariates)
     values: dict[str, dict[str, Any]] = {

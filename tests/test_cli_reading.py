@@ -69,6 +69,30 @@ def test_decimal_commas(frame, weights, tmp_path):
     assert "CRPS" in run("score", tmp_path / "fit.nc", path, "--decimal", ",")
 
 
+def test_separators_that_are_named(frame, weights, tmp_path):
+    path = tmp_path / "t.csv"
+    for separator, option in ((":", ":"), ("\t", "tab")):
+        frame.to_csv(path, sep=separator, index=False)
+        np.testing.assert_allclose(fitted(path, *COLUMNS, "--separator", option), weights, rtol=1e-9)
+        assert "CRPS" in run("score", tmp_path / "fit.nc", path, "--separator", option)
+    frame.to_csv(path, sep=":", index=False)
+    run("init", path, "--separator", ":", "--out", tmp_path / "s.toml")
+    text = (tmp_path / "s.toml").read_text()
+    assert 'separator = ":"' in text
+    assert len(study_data(study_from_text(text, folder=tmp_path)).frame) == len(frame)
+
+
+def test_sheets_that_are_named(frame, weights, tmp_path):
+    path = tmp_path / "t.xlsx"
+    with pd.ExcelWriter(path) as book:
+        pd.DataFrame({"note": ["none"]}).to_excel(book, sheet_name="Read me", index=False)
+        frame.to_excel(book, sheet_name="Daily", index=False)
+    np.testing.assert_allclose(fitted(path, *COLUMNS, "--sheet", "Daily"), weights, rtol=1e-9)
+    assert "it has no sheet 'Dayly'; it has 'Read me', 'Daily'" in refused(
+        "fit", path, *COLUMNS, "--sheet", "Dayly", "--out", tmp_path / "f.nc"
+    )
+
+
 @pytest.mark.parametrize(("pattern", "said"), [("%d/%m/%Y", "%d/%m/%Y"), ("excel", "excel"), ("%Y%m%d", "YYYYMMDD")])
 def test_dates_in_another_format(frame, weights, tmp_path, pattern, said):
     days = pd.to_datetime(frame["date"])

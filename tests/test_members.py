@@ -624,3 +624,12 @@ def test_default_members_on_new_stations_of_oznet():
 def test_clone_of_defaults():
     for estimator in default_estimators(random_seed=2).values():
         assert repr(clone(estimator)) == repr(estimator)
+
+
+def test_times_in_a_format_that_is_named():
+    frame = table()
+    plain = members(frame)
+    counted = frame.assign(date=(pd.to_datetime(frame["date"]) - pd.Timestamp("1899-12-30")).dt.days)
+    with pytest.raises(ValueError, match="time_format"):
+        members(counted)
+    np.testing.assert_array_equal(members(counted, time_format="excel").rows.time, plain.rows.time)

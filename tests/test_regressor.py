@@ -315,3 +315,46 @@ def test_refusals():
 def test_import_is_light():
     code = "import sys, bayesens.regressor; sys.exit('pymc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Codes for missing values
+
+
+def with_codes():
+    X, y = table()
+    X[:20, 1] = -9999
+    return X, y
+
+
+def test_codes_in_features_are_refused_at_fit_and_predict():
+    X, y = with_codes()
+    with pytest.raises(ValueError, match=r"column 'x1' holds -9999 in 20 of 300 rows .* by missing=-9999"):
+        simple().fit(X, y)
+    model = simple().fit(X[20:], y[20:])
+    with pytest.raises(ValueError, match="column 'x1' holds -9999 in 1 of 1 rows"):
+        model.predict(X[:1])
+    assert np.isfinite(simple(missing="none").fit(X, y).predict(X)).all()
+
+
+def test_codes_that_are_named_are_gaps():
+    X, y = with_codes()
+    gaps = np.where(X == -9999, np.nan, X)
+    members = {"tree": DecisionTreeRegressor(max_depth=3, random_state=0)}
+    model = EnsembleRegressor(members, method="em", missing=-9999, random_state=0).fit(X, y)
+    other = EnsembleRegressor(members, method="em", random_state=0).fit(gaps, y)
+    np.testing.assert_array_equal(model.predict_interval(X), other.predict_interval(gaps))
+    frame = pd.DataFrame(X, columns=["rain", "dem"])
+    named = EnsembleRegressor(members, method="em", missing={"dem": -9999}, random_state=0).fit(frame, y)
+    np.testing.assert_array_equal(named.predict_interval(frame), other.predict_interval(gaps))
+    assert frame["dem"][0] == -9999  # the caller's table stays as it is
+
+
+def test_codes_in_the_target():
+    X, y = table()
+    y[:3] = -999
+    with pytest.raises(ValueError, match="column 'y' holds -999 in 3 of 300 rows"):
+        simple().fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"y is missing in 3 of 300 rows \(-999 in 3 rows of 'y'\); .* leave these rows out"
+    ):
+        simple(missing=-999).fit(X, y)
