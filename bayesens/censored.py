@@ -7,7 +7,7 @@ zero the probability of all of that. These functions let a fit by least squares 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_ndtr
+import scipy
 
 __all__ = ["censored_regression", "expected_below"]
 
@@ -84,7 +84,7 @@ def _olsen(
     """Log likelihood, gradient and Hessian at coefficients over sigma and one over sigma."""
     u = design @ theta
     low = u[below]
-    log_mass = log_ndtr(low)
+    log_mass = scipy.special.log_ndtr(low)
     hazard = np.exp(-0.5 * low**2 - 0.5 * LOG_2PI - log_mass)
     value = known * (np.log(theta[-1]) - 0.5 * LOG_2PI) - 0.5 * float(np.sum(u[~below] ** 2)) + float(log_mass.sum())
     slope, bend = -u, np.full(len(u), -1.0)
@@ -114,5 +114,5 @@ def expected_below(mean: np.ndarray, sigma: float, bound: float) -> tuple[np.nda
     ([-0.7979], [0.3634])
     """
     u = (bound - mean) / sigma
-    hazard = np.exp(-0.5 * u**2 - 0.5 * LOG_2PI - log_ndtr(u))
+    hazard = np.exp(-0.5 * u**2 - 0.5 * LOG_2PI - scipy.special.log_ndtr(u))
     return mean - sigma * hazard, np.maximum(sigma**2 * (1.0 - hazard * (u + hazard)), 0.0)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import erf, ndtr, ndtri, owens_t
 
 from bayesens.transforms import TRANSFORMS, Transform, transform
 
@@ -145,11 +145,11 @@ class Distribution:
     def cdf(self, y: ArrayLike) -> Array:
         """Return ``P(Y <= y)``."""
         # Weights sum to one up to rounding, and a probability above one would be NaN to whoever inverts it.
-        return np.minimum(np.einsum("...c,...c->...", self.weight, ndtr(self._standardised(y))), 1.0)
+        return np.minimum(np.einsum("...c,...c->...", self.weight, scipy.special.ndtr(self._standardised(y))), 1.0)
 
     def sf(self, y: ArrayLike) -> Array:
         """Return ``P(Y > y)``, exact in the upper tail too."""
-        return np.minimum(np.einsum("...c,...c->...", self.weight, ndtr(-self._standardised(y))), 1.0)
+        return np.minimum(np.einsum("...c,...c->...", self.weight, scipy.special.ndtr(-self._standardised(y))), 1.0)
 
     def mass_at_zero(self) -> Array:
         """Return ``P(Y = 0)``; 0 for a continuous distribution."""
@@ -201,7 +201,7 @@ class Distribution:
             raise ValueError(f"A quantile needs a probability inside (0, 1), or a list of them; got {p!r}.")
         left, inverse = np.unique(p, return_inverse=True)
         right = 1.0 - left
-        z = np.where(left <= 0.5, ndtri(left), -ndtri(right))
+        z = np.where(left <= 0.5, scipy.special.ndtri(left), -scipy.special.ndtri(right))
         # Writable copies: numba would compile the kernel once more for arrays that are read-only.
         flat = [np.array(x, order="C").reshape(-1, x.shape[-1]) for x in (self.weight, self.mu, self.sigma)]
         out = np.empty((flat[0].shape[0], left.size))
@@ -382,14 +382,16 @@ class LogNormalMixture(Distribution):
         mu, sigma, mean = one
         with np.errstate(divide="ignore"):
             t = (np.log(y) - mu) / sigma
-        return np.asarray(y * erf(t / ROOT_2) - mean * erf((t - sigma) / ROOT_2))
+        return np.asarray(y * scipy.special.erf(t / ROOT_2) - mean * scipy.special.erf((t - sigma) / ROOT_2))
 
     @staticmethod
     def _difference(one: Component, other: Component) -> Array:
         # E max(Y, Y') = E Y P(Z > Z') + E Y' P(Z' > Z), each P with its own Z moved up by its variance.
         (mu, s, mean), (nu, t, mean_) = one, other
         root = ROOT_2 * np.hypot(s, t)
-        return np.asarray(mean * erf((mu - nu + s**2) / root) + mean_ * erf((nu - mu + t**2) / root))
+        return np.asarray(
+            mean * scipy.special.erf((mu - nu + s**2) / root) + mean_ * scipy.special.erf((nu - mu + t**2) / root)
+        )
 
 
 class SquaredNormalMixture(Distribution):
@@ -458,7 +460,7 @@ class SquaredNormalMixture(Distribution):
     def _component_moments(self) -> tuple[Array, Array]:
         mu, s = self.mu, self.sigma
         z = mu / s
-        above, density = ndtr(z), _phi(z)
+        above, density = scipy.special.ndtr(z), _phi(z)
         mean = (mu**2 + s**2) * above + mu * s * density
         square = (mu**4 + 6 * mu**2 * s**2 + 3 * s**4) * above + (mu**3 * s + 5 * mu * s**3) * density
         # Beyond 9 sigma nothing is cut off, and the difference of the moments would lose digits.
@@ -467,7 +469,7 @@ class SquaredNormalMixture(Distribution):
     def _parts(self) -> Sequence[Array]:
         mu, s = super()._parts()
         mu = np.where(mu == 0.0, 1e-100 * s, mu)  # T(h, b / h) has a limit at h = 0, and the limit is what is wanted
-        density, below = _phi(mu / s), ndtr(-mu / s)
+        density, below = _phi(mu / s), scipy.special.ndtr(-mu / s)
         return mu, s, density, below, (mu**2 + s**2) * (1.0 - below) + mu * s * density
 
     @staticmethod
@@ -476,7 +478,7 @@ class SquaredNormalMixture(Distribution):
         mu, s, density, below, mean = one
         a = np.sqrt(y)
         t = (a - mu) / s
-        under = ndtr(t)
+        under = scipy.special.ndtr(t)
         inside = (mu**2 + s**2) * (under - below) - s * ((mu + a) * _phi(t) - mu * density)
         return np.asarray(mean - y + 2.0 * (y * under - inside))
 
@@ -488,15 +490,21 @@ class SquaredNormalMixture(Distribution):
         (mu, s, density, below, mean), (nu, t, density_, below_, mean_) = one, other
         z, v, root = mu / s, nu / t, np.hypot(s, t)
         h, q = (mu - nu) / root, (z * t + v * s) / root
-        above, neither = ndtr(h), below * below_
+        above, neither = scipy.special.ndtr(h), below * below_
         if one is other:
             first = 0.5 * (1.0 - neither)
         else:
             h = np.where(h == 0.0, 1e-100, h)
             with np.errstate(over="ignore"):
-                first = 0.5 * (1.0 - below + above - (z * h < 0.0)) - owens_t(z, -v / z) - owens_t(h, q / h)
+                first = (
+                    0.5 * (1.0 - below + above - (z * h < 0.0))
+                    - scipy.special.owens_t(z, -v / z)
+                    - scipy.special.owens_t(h, q / h)
+                )
         greatest = (mu**2 + s**2) * first + (nu**2 + t**2) * (1.0 - neither - first) + s * t * density * density_
-        greatest += mu * s * density * below_ + nu * t * density_ * below + (mu + nu) * root * _phi(h) * ndtr(q)
+        greatest += (
+            mu * s * density * below_ + nu * t * density_ * below + (mu + nu) * root * _phi(h) * scipy.special.ndtr(q)
+        )
         return np.asarray(2.0 * greatest - mean - mean_)
 
 
@@ -519,7 +527,7 @@ def _refuse(bad: NDArray[np.bool_], what: str) -> None:
 def _mean_modulus(mu: Array, sigma: Array) -> Array:
     """Return ``E|X|`` of a normal."""
     z = mu / sigma
-    return np.asarray(2.0 * sigma * _phi(z) + mu * erf(z / ROOT_2))
+    return np.asarray(2.0 * sigma * _phi(z) + mu * scipy.special.erf(z / ROOT_2))
 
 
 CLASSES: dict[str, type[Distribution]] = {

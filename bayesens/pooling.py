@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize
-from scipy.special import log_ndtr
+import scipy
 
 from bayesens.censored import censored_regression, expected_below
 from bayesens.rows import Rows
@@ -113,7 +112,7 @@ class Pool:
         rng = np.random.default_rng(seed)
         more = 0 if self.present.all() else starts
         found = [
-            optimize.minimize(
+            scipy.optimize.minimize(
                 self.half_log_square, point, jac=True, method="SLSQP", bounds=[(LEAST_WEIGHT, 1.0)] * k,
                 constraints={"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": np.ones_like},
                 options={"ftol": tolerance, "maxiter": 500},
@@ -203,4 +202,4 @@ def normal_loglik(residual: np.ndarray, sigma: float, low: np.ndarray) -> float:
     # Written out: scipy.stats would take longer to load than the rest of a command that reads a fit.
     with np.errstate(divide="ignore", invalid="ignore"):  # residuals that are all zero have no sigma
         normal = -0.5 * np.square(residual[~low] / sigma) - np.log(sigma) - 0.5 * np.log(2.0 * np.pi)
-    return float(normal.sum() + log_ndtr(residual[low] / sigma).sum())
+    return float(normal.sum() + scipy.special.log_ndtr(residual[low] / sigma).sum())

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from bayesens.distributions import NormalMixture
-from bayesens.kernels import log_densities, log_means
 from bayesens.threads import share_out
 
 __all__ = ["Block", "Moments", "PosteriorMixture", "joined", "row_classes", "stacked"]
@@ -187,6 +186,8 @@ class PosteriorMixture:
         memory : float
             Bytes that the arrays of all threads may take together; a row at a time is the least.
         """
+        from bayesens.kernels import log_densities  # loads numba: nothing that only reads a fit should
+
         below = np.zeros(len(z), dtype=bool) if below is None else below
         for block in self.blocks():
             with np.errstate(divide="ignore"):
@@ -240,6 +241,8 @@ class PosteriorMixture:
         -------
         array (row)
         """
+        from bayesens.kernels import log_means
+
         out = np.full(len(self.f), np.nan)
 
         def average(rows: np.ndarray, values: np.ndarray) -> None:

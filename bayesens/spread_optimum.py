@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize
-from scipy.special import log_ndtr
+import scipy
 
 from bayesens.pooling import normal_loglik, regression
 
@@ -79,7 +78,7 @@ class Profile:
         z = (self.y - self.design @ coefficient) / (self._root(share, slope) * np.sqrt(square))
         by_log_sd = z**2 - 1.0
         u = z[self.low]
-        by_log_sd[self.low] = -u * np.exp(-0.5 * u**2 - 0.5 * LOG_2PI - log_ndtr(u))
+        by_log_sd[self.low] = -u * np.exp(-0.5 * u**2 - 0.5 * LOG_2PI - scipy.special.log_ndtr(u))
         by_share = 0.5 * float(np.sum(by_log_sd * self.excess / (1.0 + share * self.excess)))
         # The variance is the best one, but where it is kept at the floor: there it moves with the share.
         if share > 0.0 and square * (1.0 - share) <= self.floor * share * (1.0 + 1e-12):
@@ -119,7 +118,7 @@ class Profile:
         values = [self.at(share, slope)[0] for share in SHARES]
         best = int(np.argmin(values))
         low, high = SHARES[max(best - 1, 0)], SHARES[min(best + 1, len(SHARES) - 1)]
-        result = optimize.minimize_scalar(lambda s: self.at(s, slope)[0], bounds=(low, high), method="bounded",
+        result = scipy.optimize.minimize_scalar(lambda s: self.at(s, slope)[0], bounds=(low, high), method="bounded",
                                           options={"xatol": tolerance})  # fmt: skip
         share = float(result.x) if result.fun < values[best] else float(SHARES[best])
         return share, len(SHARES) + int(result.nfev), bool(result.success)
@@ -135,7 +134,7 @@ class Profile:
             return value + _penalty(u[1:], mean, sd) / n, gradient
 
         bounds = [(0.0, LARGEST_SHARE), *[(mean - LONGEST, mean + LONGEST)] * len(slope)]
-        result = optimize.minimize(negative, np.append(share, slope), jac=True, method="L-BFGS-B", bounds=bounds,
+        result = scipy.optimize.minimize(negative, np.append(share, slope), jac=True, method="L-BFGS-B", bounds=bounds,
                                    options={"maxiter": 500, "ftol": 0.0, "gtol": 1e-10})  # fmt: skip
         left = np.clip(result.x - result.jac, *np.transpose(bounds)) - result.x
         value, found, square = self.at(result.x[0], result.x[1:])

@@ -31,8 +31,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import scipy
 import xarray as xr
-from scipy.special import log_ndtr
 
 from bayesens.checks import warn
 from bayesens.ensemble import Ensemble
@@ -449,7 +449,7 @@ class _SpreadMixture(PosteriorMixture):
                     values += np.log(2.0 * np.pi * variance)
                     values *= -0.5
                     if (low := below[some]).any():
-                        values[low] = log_ndtr(-mean[low] / np.sqrt(variance[low]))
+                        values[low] = scipy.special.log_ndtr(-mean[low] / np.sqrt(variance[low]))
                     visit(some, values)
 
                 share_out(show, len(rows))

@@ -34,7 +34,6 @@ import numpy as np
 import xarray as xr
 
 from bayesens.ensemble import Ensemble
-from bayesens.likelihoods.corrected_pool import PooledRows, PoolPenalty, best_pool
 from bayesens.likelihoods.em import Optimum
 from bayesens.likelihoods.own_correction import CorrectedTable, point_correction
 from bayesens.models import joint_pool
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     import pymc as pm
 
     from bayesens.corrected_predictive import CorrectedMixture
+    from bayesens.likelihoods.corrected_pool import PooledRows, PoolPenalty
 
 __all__ = ["LinearPool"]
 
@@ -332,6 +332,8 @@ class LinearPool(CorrectedMembers):
         """
         if self.correction == "joint":
             return joint_pool.em(self, self.prepare(data), starts=starts, seed=seed, tolerance=tolerance)
+        from bayesens.likelihoods.corrected_pool import best_pool  # loads numba: nothing that only reads a fit should
+
         table = self.prepare(data)
         model: LinearPool = table.model
         model.tell_of_other_priors(["weight_prior", "sigma_prior", *(["stretch_prior"] if model.bias == "linear" else []),
@@ -354,6 +356,8 @@ class LinearPool(CorrectedMembers):
 
     def penalty(self, table: CorrectedTable) -> PoolPenalty:
         """Log prior densities, for the optimum."""
+        from bayesens.likelihoods.corrected_pool import PoolPenalty
+
         assert self.sigma_scale is not None
         k, p = table.n_members, len(table.widths.names)
         a = self.known_prior("weight_prior")["a"]
@@ -422,6 +426,8 @@ def observe_rows(table: CorrectedTable, weight: Any, stretch: Any, sigma: Any, w
 
 def pooled_rows(table: CorrectedTable) -> PooledRows:
     """What the likelihood takes from the corrected members."""
+    from bayesens.likelihoods.corrected_pool import PooledRows
+
     return PooledRows.of(table.mixture, table.rows.y, table.model.center, standing(table))
 
 

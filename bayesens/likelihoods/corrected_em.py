@@ -8,13 +8,11 @@ does log(nu - 2) of t kernels, whose information is that of a t with known locat
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import optimize
-from scipy.special import polygamma
+import scipy
 
-from bayesens.likelihoods.corrected_mixture import CorrectedRows, by_parts
 from bayesens.likelihoods.em import (
     LEAP,
     PARTS,
@@ -27,6 +25,9 @@ from bayesens.likelihoods.em import (
     distinct,
     newton,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from bayesens.likelihoods.corrected_mixture import CorrectedRows
 
 __all__ = ["Penalty", "corrected_em", "corrected_em_starts"]
 
@@ -106,6 +107,8 @@ class WidthSteps(Steps):
 
         Responsibilities have the prior's counts with them, and presence their sum.
         """
+        from bayesens.likelihoods.corrected_mixture import by_parts  # loads numba: nothing that only reads a fit should
+
         k = self.members
         logs = 0.5 * np.log(scales)
         above = np.exp(logs[-1:] if self.student else logs[:0])
@@ -161,7 +164,7 @@ class WidthSteps(Steps):
     def tail_information(self, above: float) -> float:
         """Of log(nu - 2): that of the rows, were their kernels known, and the prior's."""
         nu = 2.0 + above
-        one = 0.25 * (polygamma(1, 0.5 * nu) - polygamma(1, 0.5 * (nu + 1.0)))
+        one = 0.25 * (scipy.special.polygamma(1, 0.5 * nu) - scipy.special.polygamma(1, 0.5 * (nu + 1.0)))
         one -= (nu + 5.0) / (2.0 * nu * (nu + 1.0) * (nu + 3.0))
         prior = 1e-8 * self.rows if self.penalty is None else self.penalty.tail[1] * above
         return float(self.rows * max(one, 0.0) * above**2 + prior)
@@ -197,7 +200,7 @@ class WidthSteps(Steps):
 
         size = clusters + sigmas + len(scales) - self.members
         options = {"maxiter": 200, "maxcor": 20, "ftol": 0.0, "gtol": 1e-9}
-        u = optimize.minimize(
+        u = scipy.optimize.minimize(
             negative, np.zeros(size), jac=True, method="L-BFGS-B", bounds=[(-LEAP, LEAP)] * size, options=options
         ).x
         return point(u + newton(lambda v: negative(v)[1], u) if size <= MOST_FOR_NEWTON else u)

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize
+import scipy
 
-from bayesens.likelihoods.mixture import em_pass
 from bayesens.threads import share_out
 
 __all__ = ["Optimum", "Steps", "climb", "distinct", "em", "em_starts", "least_squares", "newton"]
@@ -108,6 +107,8 @@ class Steps:
 
     def expect(self, weight: np.ndarray, variance: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
         """Log likelihood; and of each cluster the responsibilities, them times the squares, and how often it is there."""
+        from bayesens.likelihoods.mixture import em_pass  # loads numba: nothing that only reads a fit should
+
         k = len(weight)
         constant = np.log(np.maximum(weight, TINY)) - 0.5 * np.log(2.0 * np.pi * variance)
 
@@ -165,7 +166,9 @@ class Steps:
         size = clusters + (1 if self.shared else len(first))
         bounds = [(-LEAP, LEAP)] * size
         options = {"maxiter": 100, "maxcor": 20, "ftol": 0.0, "gtol": 1e-9}
-        u = optimize.minimize(negative, np.zeros(size), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+        u = scipy.optimize.minimize(
+            negative, np.zeros(size), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        ).x
         return point(u + newton(lambda u: negative(u)[1], u))
 
 

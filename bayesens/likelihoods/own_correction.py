@@ -8,18 +8,20 @@ lines together count as one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy
 import xarray as xr
-from scipy.special import log_ndtr
 
 from bayesens.ensemble import Ensemble
-from bayesens.likelihoods.corrected_mixture import CorrectedRows
 from bayesens.likelihoods.correction import Coefficients, Correction, LogPrior, Sums, correct, given_ratios, places
 from bayesens.likelihoods.widths import Widths, check_varies, column_of, width_names
 from bayesens.row_checks import evened
 from bayesens.rows import Rows, level_rows
+
+if TYPE_CHECKING:
+    from bayesens.likelihoods.corrected_mixture import CorrectedRows
 
 __all__ = ["CorrectedTable", "Family", "Recipe", "corrected_table", "drawn_correction", "history", "point_correction"]
 
@@ -150,7 +152,7 @@ class CorrectedTable:
 def hidden_mean(y: np.ndarray, mean: np.ndarray, sd: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and share of variance of a normal below a limit."""
     limit = (y - mean) / sd
-    hazard = np.exp(-0.5 * limit**2 - 0.5 * np.log(2.0 * np.pi) - log_ndtr(limit))
+    hazard = np.exp(-0.5 * limit**2 - 0.5 * np.log(2.0 * np.pi) - scipy.special.log_ndtr(limit))
     return mean - sd * hazard, np.maximum(1.0 - limit * hazard - hazard**2, 0.0)
 
 
@@ -206,6 +208,10 @@ def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, 
         corrected[lines.row, lines.member] = mean + lines.shift
         excess[lines.row, lines.member] = widened
         families.append(Family(members, lines.block_of, correction))
+    from bayesens.likelihoods.corrected_mixture import (
+        CorrectedRows,  # loads numba: nothing that only reads a fit should
+    )
+
     names = width_names(recipe.scale)
     positive = bool(np.all(rows.y >= 0.0))
     widths = Widths.of(names, corrected, rows.available, ensemble, rows.index, positive=positive)
