@@ -7,7 +7,7 @@ help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make the environment from the lock file, install the commit hooks
-	uv sync --locked
+	uv sync --locked --compile-bytecode
 	$(RUN) pre-commit install
 
 test:  ## unit tests and doctests (under 10 minutes on two cores)

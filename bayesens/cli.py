@@ -286,8 +286,8 @@ def score(
 
     from bayesens.checks import warn
     from bayesens.cli_predict import seen_words
-    from bayesens.fit_summary import mean_scores
     from bayesens.prediction import score as run
+    from bayesens.result_tables import mean_scores
 
     if seen := seen_words(tree, rows):
         warn(seen)
@@ -307,15 +307,12 @@ def describe(fit: FitPath) -> None:
 
     Model, options, data, what ran; weights, biases and other parameters with 90 % intervals.
     """
-    from bayesens.files import read_fit
+    from bayesens.description import summary_of_file
 
-    tree = read_fit(fit)
-
-    from bayesens.description import summary
-
+    told = summary_of_file(fit)
     console = new_console()
     console.print(str(fit), soft_wrap=True)
-    summary(tree).print(console)
+    told.print(console)
 
 
 @app.command()

@@ -11,8 +11,8 @@ import xarray as xr
 from bayesens.checks import warn
 from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
-from bayesens.fit_summary import prediction_table
 from bayesens.inference import check_training_rows
+from bayesens.result_tables import prediction_table
 
 __all__ = ["seen_words", "with_input"]
 

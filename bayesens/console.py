@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,15 +24,16 @@ def new_console(**options: Any) -> Console:
     return console
 
 
-def show(console: Console, title: str, frame: pd.DataFrame) -> None:
+def show(console: Console, title: str, frame: pd.DataFrame | Mapping[str, Sequence[Any]]) -> None:
     """A table in the terminal, its title on a line of its own: a narrow table would wrap it."""
     from rich.table import Table
 
     grid = Table()
-    for i, name in enumerate(map(str, frame)):
+    columns: dict[str, list[Any]] = {str(name): list(values) for name, values in frame.items()}
+    for i, name in enumerate(columns):
         head = {"crps": "CRPS", "rmse": "RMSE"}.get(name, name.replace("_", " "))
         grid.add_column(head, justify="left" if i == 0 and name != "rows" else "right", no_wrap=i == 0)
-    for row in frame.itertuples(index=False):
+    for row in zip(*columns.values(), strict=True):
         grid.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
     console.print(title, style="bold", soft_wrap=True)
     console.print(grid)

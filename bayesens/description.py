@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-import xarray as xr
-
-from bayesens.arguments import check_fitted_call
 from bayesens.console import new_console, show
-from bayesens.files import check_fit_tree
-from bayesens.fit_summary import facts, parameter_tables
+from bayesens.fit_contents import Contents, contents_of, read_contents
+from bayesens.fit_summary import Columns, facts, parameter_tables
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
     from rich.console import Console
 
-__all__ = ["FitSummary", "summary"]
+__all__ = ["FitSummary", "summary", "summary_of_file"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,19 +28,26 @@ class FitSummary:
     ----------
     facts : dict of str to str
         Model, options, data, what ran and whether it converged.
-    tables : dict of str to DataFrame
-        Posterior medians with 90 % intervals, as text, by the titles of the tables.
+    columns : dict of str to dict of str to list of str
+        Posterior medians with 90 % intervals, as text, by the titles of the tables and of their columns.
     """
 
     facts: dict[str, str]
-    tables: dict[str, pd.DataFrame]
+    columns: dict[str, Columns]
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The same as tables of pandas."""
+        import pandas as pd
+
+        return {title: pd.DataFrame(columns) for title, columns in self.columns.items()}
 
     def print(self, console: Console) -> None:
         """Print it to a console of rich."""
         console.print("\n".join(f"  {name:<10} {text}" for name, text in self.facts.items()), soft_wrap=True)
-        for title, frame in self.tables.items():
+        for title, columns in self.columns.items():
             console.print()
-            show(console, title, frame)
+            show(console, title, columns)
 
     def __str__(self) -> str:
         page = StringIO()
@@ -81,7 +87,7 @@ def summary(tree: xr.DataTree) -> FitSummary:
 
     Examples
     --------
-    >>> import bayesens as be
+    >>> import bayesens as be, pandas as pd
     >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [1.5, 1.5, 3.5, 4.5, 4.0]})
     >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y")
     >>> told = be.summary(be.fit(be.SingleMember(bias="none"), ens, method="em"))
@@ -90,6 +96,37 @@ def summary(tree: xr.DataTree) -> FitSummary:
     >>> print(str(told).splitlines()[2])
       data       5 observed rows
     """
+    from bayesens.arguments import check_fitted_call
+    from bayesens.files import check_fit_tree
+
     check_fitted_call("summary", tree)
     check_fit_tree(tree)
-    return FitSummary(facts(tree), parameter_tables(tree))
+    return _told(contents_of(tree))
+
+
+def summary_of_file(path: Path) -> FitSummary:
+    """Say what a fit in a file is, without loading what takes longer to load than to say it.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    FitSummary
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, ValueError
+        As in `bayesens.files.read_fit`.
+    """
+    contents = read_contents(path)
+    if contents is None:  # which is read in full, to say what is wrong with it
+        from bayesens.files import read_fit
+
+        return summary(read_fit(path))
+    return _told(contents)
+
+
+def _told(fit: Contents) -> FitSummary:
+    return FitSummary(facts(fit), parameter_tables(fit))

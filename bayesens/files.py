@@ -17,6 +17,7 @@ from pandas.api import types
 from bayesens.atomic import check_writable, write_atomically
 from bayesens.columns import labels, listed, times
 from bayesens.ensemble import Ensemble
+from bayesens.fit_contents import ATTRIBUTES, FORMAT
 from bayesens.long_tables import model_and_value
 from bayesens.tables import HDF5, TABLES, check_there, first_bytes, read_table, table_suffix, unreadable
 
@@ -32,12 +33,6 @@ __all__ = [
     "write_fit",
     "write_table",
 ]
-
-# The layout of a fit file. It grows when an older bayesens could no longer read what a newer one writes.
-FORMAT = 2
-
-# What predictions, scores and descriptions read at the root of a fit.
-ATTRIBUTES = ("bayesens_options", "bayesens_members", "columns", "units")
 
 # Reading -------------------------------------------------------------------------------------------------------------
 

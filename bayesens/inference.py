@@ -17,10 +17,11 @@ from bayesens.arguments import check_fit_call
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.checks import warn
 from bayesens.columns import listed
+from bayesens.convergence import DIVERGING, ESS, RHAT
 from bayesens.ensemble import Ensemble
 from bayesens.files import FORMAT, check_fit_tree
 from bayesens.likelihoods.em import Optimum
-from bayesens.options import options_from_json, options_to_json
+from bayesens.options import changed_words, options_from_json, options_to_json
 from bayesens.rows import flat
 from bayesens.sampling import sample
 from bayesens.streaming import SufficientStatistics
@@ -43,11 +44,6 @@ __all__ = [
 
 METHODS = ("auto", "nuts", "laplace", "em")
 MAX_LOG_LIKELIHOOD = 20_000_000  # values, 160 MB: what a fit stores without being asked
-RHAT, ESS = 1.01, 400.0
-# A transition that diverges is one that met a place too curved for its steps; some is said of a fit where R-hat and ESS fail.
-# Where these hold, a place that a share of .002 of the transitions misses moves a probability by about that: a fifth of
-# the Monte Carlo error of a tail of 5 % with an ESS of 400, sqrt(.05 * .95 / 400) = .011. The number is kept in any case.
-DIVERGING = 0.002
 
 
 @plain_arithmetic
@@ -484,11 +480,12 @@ def _fit_em(model: Any, ensemble: Any, *, starts: int, select: str) -> tuple[xr.
 def _describe(model: Any, ensemble: Ensemble | SufficientStatistics) -> dict[str, Any]:
     from bayesens import __version__
 
-    options = _json(options_to_json(model))
+    options, name = _json(options_to_json(model)), type(model).__name__
+    changed = changed_words(getattr(models, name, None), json.loads(options))
     return {
-        "bayesens_format": FORMAT, "bayesens_version": __version__, "bayesens_model": type(model).__name__,
-        "bayesens_options": options, "bayesens_members": _json(list(ensemble.members)),
-        "model_digest": sha256(f"{type(model).__name__}{options}".encode()).hexdigest(),
+        "bayesens_format": FORMAT, "bayesens_version": __version__, "bayesens_model": name,
+        "bayesens_options": options, "options_changed": changed, "bayesens_members": _json(list(ensemble.members)),
+        "model_digest": sha256(f"{name}{options}".encode()).hexdigest(),
         "data_digest": ensemble.digest, "units": ensemble.units, "point_estimate": 0,
         "n_obs": ensemble.n_observed, "columns": _json(ensemble.columns), "member_range": _json(_ranges(ensemble)),
         "converted": _json(ensemble.converted if isinstance(ensemble, Ensemble) else {}),

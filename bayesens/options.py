@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from bayesens.priors import Prior
 
-__all__ = ["ModelValue", "check_options", "options_from_json", "options_to_json"]
+__all__ = ["ModelValue", "changed_words", "check_options", "options_from_json", "options_to_json"]
 
 # What other libraries have as methods of a model, and how it is written here; {} is the model.
 _CALLS = {
@@ -153,3 +154,27 @@ def _value(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_value(v) for v in value)
     return value
+
+
+def changed_words(cls: type | None, options: dict[str, Any]) -> str:
+    """Say which options differ from a model's defaults, among them those that the data set.
+
+    Parameters
+    ----------
+    cls : type or None
+        The model; None for one that is not of this package, whose options are shown as they are.
+    options : dict of str to value
+        From `options_to_json`.
+
+    Examples
+    --------
+    >>> from bayesens.models import BMA
+    >>> changed_words(BMA, options_to_json(BMA(sigma="shared", center=0.25)))
+    "sigma='shared', center=0.25"
+    """
+    if cls is None:
+        return f"{json.dumps(options)} (a model of your own)"
+    fitted, default = options_from_json(cls, options), cls()
+    changed = {key: getattr(fitted, key) for key in options if getattr(fitted, key) != getattr(default, key)}
+    changed.pop("widths", None)  # how scale's columns are standardised: six numbers each
+    return ", ".join(f"{key}={v:.4g}" if isinstance(v, float) else f"{key}={v!r}" for key, v in changed.items())

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesens.checks import warn
+from bayesens.convergence import IMPORTANCE_ESS, PARETO_K
 
 if TYPE_CHECKING:
     from bayesens.optima import Peak
     from bayesens.target import Target
 
-__all__ = ["IMPORTANCE_ESS", "PARETO_K", "Sampled", "sample"]
+__all__ = ["Sampled", "sample"]
 
-PARETO_K, IMPORTANCE_ESS = 0.7, 400.0
 SLOW_RHAT, SLOW_ESS, LONGER = 1.01, 400.0, 5  # chains that mix more slowly are run so many times longer, and thinned
 
 

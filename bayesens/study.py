@@ -42,13 +42,13 @@ from bayesens.comparison import HeldOut, held_out, versions
 from bayesens.correlations import covariate_correlations, inflation_factors
 from bayesens.ensemble import Ensemble
 from bayesens.files import write_fit, write_table
-from bayesens.fit_summary import prediction_table
 from bayesens.importance import permutation_importance
 from bayesens.inference import fit
 from bayesens.member_fits import FittedMembers
 from bayesens.members import Members, cross_fit
 from bayesens.missing_codes import missing_words
 from bayesens.options import options_to_json
+from bayesens.result_tables import prediction_table
 from bayesens.rungs import EM_RUNG, ladder
 from bayesens.splits import usual_estimand
 from bayesens.steps import Steps

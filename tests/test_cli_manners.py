@@ -231,3 +231,15 @@ def test_reading_a_fit_loads_no_sampler_and_no_scikit_learn(folder, tmp_path):
         [sys.executable, "-c", code], input="\n".join(lines), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_description_loads_neither_pandas_nor_what_computes(folder):
+    code = "\n".join([
+        "import sys",
+        "from bayesens.cli import app",
+        f"app(['describe', '{folder}/fit.nc'], standalone_mode=False)",
+        "heavy = {'pandas', 'xarray', 'numba', 'dask', 'scipy.special', 'scipy.optimize'} & set(sys.modules)",
+        "assert not heavy, heavy",
+    ])  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import bayesens as be
 from bayesens.cli import app
+from bayesens.description import summary_of_file
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,24 @@ def test_the_text_is_what_the_command_prints(fit, tmp_path):
     assert printed.exit_code == 0
     assert printed.output == f"{path}\n{be.summary(be.read_fit(path))}\n"
     assert repr(be.summary(fit)) == str(be.summary(fit))
+
+
+def test_a_file_is_read_as_a_tree_is(fit, tmp_path):
+    """Also one that was written without its options in words, and what is no fit is told as `read_fit` tells it."""
+    path = tmp_path / "fit.nc"
+    be.write_fit(fit, path)
+    assert str(summary_of_file(path)) == str(be.summary(fit))
+    old = fit.copy()
+    old.attrs = {name: value for name, value in fit.attrs.items() if name != "options_changed"}
+    be.write_fit(old, path)
+    assert str(summary_of_file(path)) == str(be.summary(fit))
+    for attrs in ({}, {"bayesens_model": "HBM"}, old.attrs | {"bayesens_format": 3}):
+        old.attrs = attrs
+        old.to_netcdf(path, engine="h5netcdf")
+        with pytest.raises(ValueError, match=r"no bayesens fit|upgrade bayesens"):
+            summary_of_file(path)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        summary_of_file(tmp_path / "none.nc")
 
 
 def test_the_text_has_no_colours_where_a_terminal_would_have_them(fit, monkeypatch):

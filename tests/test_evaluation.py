@@ -20,7 +20,6 @@ import bayesens as be
 from bayesens.bands import band_limits, in_band, select_band, threshold_crps
 from bayesens.distributions import LogNormalMixture, NormalMixture, SquaredNormalMixture
 from bayesens.evaluation import _shrunk, paired_differences, product_table, score_table
-from bayesens.fit_summary import mean_scores
 from bayesens.prediction import distribution
 from bayesens.resample import (
     Clusters,
@@ -32,6 +31,7 @@ from bayesens.resample import (
     pigeonhole,
     time_blocks,
 )
+from bayesens.result_tables import mean_scores
 from bayesens.scored_rows import add_threshold_crps, common_rows, season
 from bayesens.skill import _weighted_median, skill
 

@@ -11,7 +11,6 @@ import pytest
 from scipy.special import gammaln
 
 import bayesens as be
-from bayesens.fit_summary import facts, parameter_tables
 from bayesens.laplace import find_modes
 from bayesens.optima import Peak, _chains, apart, find_peaks, nearest, nuts_from, of_standing, sample_around
 from bayesens.target import compile_target
@@ -212,13 +211,13 @@ def test_chains_that_do_not_join_two_optima_are_told_of_once():
     assert "shares of the draws 0.50, 0.50, which are those of the chains and no result" in str(caught[0].message)
     assert json.loads(tree.attrs["modes_apart"]) == [0, 1]
     assert be.predict(tree, MIRRORED)["mean"].values == pytest.approx([1.0, 1.0], abs=0.15)  # two chains at each
-    told = facts(tree)
+    told = be.summary(tree).facts
     assert (
         told["optima"]
         == "2 of standing; chains do NOT go from one to the other: the draws give each the share of its chains"
     )
     assert told["converged"].startswith("NO")
-    table = parameter_tables(tree)["Optima of the posterior"]
+    table = be.summary(tree).tables["Optima of the posterior"]
     assert table["share of the draws"].tolist() == ["0.500", "0.500"]
     assert table["weight a"].astype(float).tolist() == pytest.approx([0.138, 0.862], abs=0.03)
 
@@ -232,5 +231,5 @@ def test_a_fit_with_one_optimum_speaks_of_none():
     )
     assert json.loads(tree.attrs["modes"])[0]["evidence"] == pytest.approx(1.0, abs=1e-3)
     assert "mode" not in tree["sample_stats"]
-    assert "optima" not in facts(tree)
-    assert "Optima of the posterior" not in parameter_tables(tree)
+    assert "optima" not in be.summary(tree).facts
+    assert "Optima of the posterior" not in be.summary(tree).tables

@@ -11,6 +11,7 @@ import xarray as xr
 
 from bayesens.atomic import file_name
 from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
+from bayesens.fit_contents import contents_of
 from bayesens.fit_summary import facts
 from bayesens.study_results import StudyResults
 
@@ -192,7 +193,7 @@ def _source_biases(sampled: Mapping[str, xr.Dataset], units: str) -> Iterator[Dr
 def _convergence(results: StudyResults) -> Sheet:
     lines = []
     for name, tree in results.fits.items():
-        found = facts(tree)
+        found = facts(contents_of(tree))
         lines.append({"model": name, "method": found["method"], "converged": found["converged"], "seconds": found["seconds"],
                       "options": found.get("options", "")})  # fmt: skip
     return Sheet("convergence", pd.DataFrame(lines), "What ran, and whether it converged.")
