@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 import bayesens as be
 from bayesens.prediction import distribution
 
-FILE = Path(__file__).parent / "calibration" / "coverage.py"
+FILE = Path(__file__).parent / "calibration" / "interval_coverage.py"
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +65,11 @@ def test_the_rows_are_those_of_compare(coverage):
 
 
 @pytest.mark.skipif(
-    not FILE.with_name("coverage.json").exists(), reason="`make calibration` has not written its result"
+    not FILE.with_name("interval_coverage.json").exists(), reason="`make calibration` has not written its result"
 )
 def test_long_run_covers(coverage):
     """See the chances in coverage.py."""
-    result = json.loads(FILE.with_name("coverage.json").read_text())
+    result = json.loads(FILE.with_name("interval_coverage.json").read_text())
     assert result["simulations"] >= 200
     assert coverage.passes(result["model"])
     assert not coverage.passes(result["twin"])

@@ -21,7 +21,7 @@ The rule. Two comparisons of one table hang together, so that a share over 200 t
 82.5-97.5 %: a program that covers 90 % fails one of eight with a chance below .4 %. The broken twin takes every row for a station
 of its own and leaves times alone.
 
-`python tests/calibration/coverage.py --work FILE` keeps finished simulations in FILE and goes on from there, unless the
+`python tests/calibration/interval_coverage.py --work FILE` keeps finished simulations in FILE and goes on from there, unless the
 code has changed.
 """
 
@@ -66,8 +66,8 @@ ESTIMANDS = ("time", "site", "site-time")
 CASES = tuple((estimand, size) for size in SIZES for estimand in ESTIMANDS)
 Y_SD, STATION_SD, SPELL_SD, ERROR_SD = 1.5, 0.5, 0.4, np.array([0.6, 0.7, 0.8])
 SIMULATIONS, TWINS, REPLICATES, LEVEL, FOLDS = 200, 40, 500, 0.9, 4
-RESULT = Path(__file__).with_name("coverage.json")
-WORK = Path(__file__).parents[2] / ".cache" / "coverage.jsonl"
+RESULT = Path(__file__).with_name("interval_coverage.json")
+WORK = Path(__file__).parents[2] / ".cache" / "interval_coverage.jsonl"
 
 Effects = tuple[np.ndarray, np.ndarray]  # (station, member) and (spell, member)
 
