@@ -30,9 +30,15 @@ VALUE = r"""(\.\.\.|'[^']*'|"[^"]*"|\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\]|[\w.+-]
 MODEL = r"\b(BMA|HBM|EMOS|LinearPool|EqualWeights|SingleMember|Climatology)"
 BALANCED = r"(?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*"
 
+# What is written for both: arguments as Python has them, and then the options in brackets.
+READING = "missing|scale|offset|time_format|decimal|separator|sheet"
+BOTH = rf"(?<![\w.-])((?:{READING})=[^()]*?) \((--[^()]*)\)"
+
 # Sentences that name what only Python has, and what stands in their place: for commands, and for a study.
 _SENTENCES: tuple[tuple[str, str, str], ...] = (
     (rf",? ?\(?\(in pandas: {BALANCED}\)", "", ""),
+    (r"time_format \(--time-format\)", "--time-format", "data.time_format"),
+    (r"; in a study: data\.missing", "", ""),
     (r", e\.g\. frame\.rename\(columns=str\)", "", ""),
     (r": (?:frame|products)\.re(?:set_index|index)\([^()]*(?:\([^()]*\))?[^()]*\)", ": make it a column", ": make it a column"),
     (r": membership\.div\(.*\)$", "", ""),
@@ -111,6 +117,7 @@ def plain_words(text: str, *, study: bool = False) -> str:
     """
     for pattern, command, key in _SENTENCES:
         text = re.sub(pattern, key if study else command, text)
+    text = re.sub(BOTH, _reading(study), text)
     text = re.sub(rf"{MODEL}\(\)", r"\1", text)
     text = re.sub(rf"{MODEL}\((\w+)=\.\.\.\)", r"option \2 of \1", text)
     text = re.sub(rf"{MODEL}\((\w+=(?:[^()]|\([^()]*\))*)\)", r"\1 with \2", text)
@@ -122,6 +129,20 @@ def plain_words(text: str, *, study: bool = False) -> str:
         text = re.sub(rf"(?<![\w.-])({OF_MODELS})={VALUE}", _of_model(study), text)
     text = re.sub(r"\b([Tt])he ensemble\b", r"\1he table", text)
     return re.sub(r"\(\)(?=[;,. ]|$)", "", text) if "()" in text and "Write ()" not in text else text
+
+
+def _reading(study: bool) -> Callable[[re.Match[str]], str]:
+    """How a table is read: the options as they stand in brackets, or the keys of [data]."""
+
+    def said(match: re.Match[str]) -> str:
+        if not study:
+            return match[2]
+        text = re.sub(rf"\b({READING})=", r"data.\1 = ", match[1])
+        text = re.sub(r"data\.missing = (-?[\d.][\w.+-]*)", r"data.missing = [\1]", text)
+        text = re.sub(r"\{'([\w-]+)': ", r"{\1 = ", text)
+        return re.sub(r"\{('[^']*'): ", r"{\1 = ", text).replace("'", '"')
+
+    return said
 
 
 def _either(study: bool) -> Callable[[re.Match[str]], str]:

@@ -111,7 +111,7 @@ def _not_numbers(column: pd.Series) -> str:
     if column[text].astype(str).str.fullmatch(r"\s*[-+]?[\d.]*,\d+(?:[eE][-+]?\d+)?\s*").all():
         return (
             f"{head}: {column[text].iloc[0]!r} and the like in {where_in(column, text)} have decimal commas; read the file with "
-            "decimal=',' (--decimal , on the command line)"
+            "decimal=',' (--decimal ,)"
         )
     return (
         f"{head}: {column[text].iloc[0]!r} and the like stand in {where_in(column, text)}; correct them, or leave the "
@@ -280,8 +280,8 @@ def _dates_in(values: NDArray[Any], name: object) -> NDArray[Any]:
         first, last = (written(from_numbers(np.array([end]), form, name)[0]) for end in (low, high))
         raise ValueError(
             f"column {name!r} ({len(values)} rows) has numbers from {low:.15g} to {high:.15g}; if they are dates ({first} to "
-            f"{last} as {form!r}), say time_format={form!r} (--time-format {form}; {in_pandas(form, name)}), if plain numbers, "
-            "time_format='number'"
+            f"{last} as {form!r}), say time_format={form!r} (--time-format {form}) ({in_pandas(form, name)}), if plain "
+            "numbers, time_format='number' (--time-format number)"
         )
     return values
 
@@ -350,7 +350,7 @@ def _parse(column: pd.Series) -> pd.Series:
     raise ValueError(
         f"column {name!r} holds {column[bad].iloc[0]!r} and the like in {where_in(column, bad.to_numpy())}; wanted "
         "times as 2021-07-30 or 2021-07-30T12:00, all in one format: correct them, or name the format, such as "
-        "time_format='%d/%m/%Y' (--time-format)"
+        "time_format='%d/%m/%Y' (--time-format %d/%m/%Y)"
     )
 
 

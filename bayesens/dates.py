@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -300,13 +301,13 @@ def from_text(column: pd.Series) -> pd.Series | None:
             raise ValueError(
                 f"column {column.name!r} holds {texts.iloc[at]!r}, which is {written(first.iloc[at])} as {form!r} and "
                 f"{written(read.iloc[at])} as {other!r}, and all {len(column)} rows fit both; say which it is: "
-                f"time_format={form!r} or {other!r} (--time-format)"
+                f"time_format={form!r} or {other!r} (--time-format {quote(form)} or {quote(other)})"
             )
     if "%b" not in form and "%B" not in form:  # a month's name leaves no doubt
         others_too = f"; {others[0][0]!r} gives the same days" if others else ", the one format that fits"
         warn(
             f"column {column.name!r} ({len(column)} rows) is read as {form!r}{others_too} ({texts.iloc[-1]!r} is "
-            f"{written(first.iloc[-1])}); confirm it by time_format={form!r} (--time-format)"
+            f"{written(first.iloc[-1])}); confirm it by time_format={form!r} (--time-format {quote(form)})"
         )
     return column.map(dict(zip(unique, first, strict=True)))
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -223,7 +224,8 @@ def _read_sheet(path: Path, text: Sequence[str], sheet: str | None) -> pd.DataFr
         raise BadTable("No columns to parse: it has no cell with something in it; write it again")
     if len(filled) > 1:
         warn(
-            f"{path} has {len(filled)} sheets with cells in them ({listed(filled)}); the first one is read: sheet={filled[0]!r}"
+            f"{path} has {len(filled)} sheets with cells in them ({listed(filled)}); the first one is read; say which: "
+            f"sheet={filled[0]!r} (--sheet {quote(filled[0])})"
         )
     return _sheet_table(cells[filled[0]], text)
 

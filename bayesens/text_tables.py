@@ -345,8 +345,7 @@ def _check_decimals(frame: pd.DataFrame, labels: Sequence[str], separator: str) 
         name, cell = next(iter(found.items()))
         raise BadTable(
             f"of its columns, separated by {SEPARATORS.get(separator, repr(separator))}, {listed(found)} have decimal commas "
-            f"({cell!r} in {name!r}); read with decimal=',' (--decimal , on the command line, decimal = \",\" in [data]), or "
-            "with '.' if these are no decimals"
+            f"({cell!r} in {name!r}): say decimal=',' (--decimal ,); if these are no decimals, decimal='.' (--decimal .)"
         )
 
 

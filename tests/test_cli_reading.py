@@ -60,7 +60,7 @@ def as_long(frame):
 def test_decimal_commas(frame, weights, tmp_path):
     path = tmp_path / "t.csv"
     frame.to_csv(path, sep=";", decimal=",", index=False)
-    assert "read with decimal=',' (--decimal , on the command line" in refused(
+    assert "have decimal commas ('113,863' in 'lon'): say --decimal ," in refused(
         "fit", path, *COLUMNS, "--out", tmp_path / "fit.nc"
     )
     np.testing.assert_allclose(fitted(path, *COLUMNS, "--decimal", ","), weights, rtol=1e-9)
@@ -101,7 +101,7 @@ def test_dates_in_another_format(frame, weights, tmp_path, pattern, said):
     frame.assign(date=serial if pattern == "excel" else days.dt.strftime(pattern)).to_csv(path, index=False)
     np.testing.assert_allclose(fitted(path, *COLUMNS, "--time-format", said), weights, rtol=1e-9)
     if pattern == "excel":
-        assert "(--time-format excel; in pandas:" in refused(
+        assert "say --time-format excel, if plain numbers, --time-format number" in refused(
             "fit", path, *COLUMNS, "--method", "em", "--out", tmp_path / "f.nc"
         )
     out = run(

@@ -53,6 +53,24 @@ def test_no_message_that_a_command_can_come_to_speaks_python(study):
 @pytest.mark.parametrize(("text", "command", "study"), [
     ("column 'rf' is infinite in 3 rows: correct them, or leave the cells empty (in pandas: frame['rf'].replace([np.inf, "
      "-np.inf], np.nan))", "column 'rf' is infinite in 3 rows: correct them, or leave the cells empty", None),
+    ("it looks like a code for missing values; read it as missing by missing=-9999 (--missing -9999), or, if the values are "
+     "true, say so by missing={'sm': 'none'} (--missing sm=none); in a study: data.missing",
+     "it looks like a code for missing values; read it as missing by --missing -9999, or, if the values are true, say so by "
+     "--missing sm=none",
+     "it looks like a code for missing values; read it as missing by data.missing = [-9999], or, if the values are true, say so "
+     'by data.missing = {sm = "none"}'),
+    ("convert it by scale={'m': 0.555556}, offset={'m': -17.7778} (--scale m=0.555556 --offset m=-17.7778)",
+     "convert it by --scale m=0.555556 --offset m=-17.7778",
+     "convert it by data.scale = {m = 0.555556}, data.offset = {m = -17.7778}"),
+    ("say which it is: time_format='%d/%m/%Y' or '%m/%d/%Y' (--time-format %d/%m/%Y or %m/%d/%Y)",
+     "say which it is: --time-format %d/%m/%Y or %m/%d/%Y", 'say which it is: data.time_format = "%d/%m/%Y" or "%m/%d/%Y"'),
+    ("say time_format='excel' (--time-format excel) (in pandas: pd.to_datetime(frame['date'] - 25569, unit='D')), if plain "
+     "numbers, time_format='number' (--time-format number)",
+     "say --time-format excel, if plain numbers, --time-format number",
+     'say data.time_format = "excel", if plain numbers, data.time_format = "number"'),
+    ("say decimal=',' (--decimal ,); if these are no decimals, decimal='.' (--decimal .)",
+     "say --decimal ,; if these are no decimals, --decimal .",
+     'say data.decimal = ","; if these are no decimals, data.decimal = "."'),
     ("a mix; write them so (in pandas: pd.to_datetime(frame['date'], utc=True))", "a mix; write them so", None),
     ("The model asks for the column 'dem', and the table has none; name it with Ensemble.from_frame(..., covariates=['dem', "
      "...]).",

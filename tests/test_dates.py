@@ -128,8 +128,8 @@ def test_what_may_be_a_date_is_asked_for(values, name, form):
         read(values, name)
     text = str(caught.value)
     assert text.startswith(f"column {name!r} (1096 rows) has numbers from ")
-    assert f"say time_format={form!r} (--time-format {form}; in pandas: pd.to_datetime(frame[{name!r}]" in text
-    assert text.endswith("if plain numbers, time_format='number'")
+    assert f"say time_format={form!r} (--time-format {form}) (in pandas: pd.to_datetime(frame[{name!r}]" in text
+    assert text.endswith("if plain numbers, time_format='number' (--time-format number)")
     assert read(values, name, "number").dtype == values.dtype
     found = read(values, name, form)
     assert blocks(found) == 37

@@ -171,10 +171,9 @@ def test_decimal_commas_are_named(tmp_path):
     for content, word in ((semicolons, "semicolons"), (commas, "commas"), (tabs, "tabs")):
         text = refused(write(tmp_path, content))
         assert (
-            f"of its columns, separated by {word}, 'sm', 'rf', 'svr' have decimal commas ('0,25' in 'sm'); read with"
-            in text
+            f"of its columns, separated by {word}, 'sm', 'rf', 'svr' have decimal commas ('0,25' in 'sm'): say" in text
         )
-        assert "decimal=',' (--decimal , on the command line, decimal = \",\" in [data])" in text
+        assert "say decimal=',' (--decimal ,)" in text
         assert read(write(tmp_path, content), decimal=",")["svr"].tolist() == [0.26, 0.29]
         assert read(write(tmp_path, content), decimal=".")["svr"].tolist() == ["0,26", "0,29"]
     with pytest.raises(ValueError, match="decimal is ';'"):
@@ -288,7 +287,8 @@ def test_a_sheet_is_read_as_a_file_of_text_is(tmp_path):
 def test_several_sheets(tmp_path):
     path = book(tmp_path, one=FRAME, two=FRAME.head(2), empty=pd.DataFrame())
     with pytest.warns(
-        UserWarning, match=r"2 sheets with cells in them \('one', 'two'\); the first one is read: sheet='one'"
+        UserWarning,
+        match=r"2 sheets with cells in them \('one', 'two'\); the first one is read; say which: sheet='one' \(--sheet one\)",
     ):
         assert len(read_table(path)) == 12
     assert len(read(path, sheet="two")) == 2
