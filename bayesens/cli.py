@@ -351,7 +351,7 @@ def init(
     Columns that are not named are guessed from their names and values: check them before `bayesens run`.
     """
     from bayesens.atomic import write_atomically
-    from bayesens.cli_roles import held_out_words, show_roles
+    from bayesens.cli_roles import held_out_words, other_unit_words, show_roles
     from bayesens.files import read_table
     from bayesens.study_template import study_roles, study_template
     from bayesens.tables import as_table
@@ -369,6 +369,8 @@ def init(
     with write_atomically(out) as aside:
         aside.write_text(text, encoding="utf-8")
     show_roles(new_console(), f"{table}: {len(frame)} rows", found)
+    for text in other_unit_words(found):
+        say(text)
     say(held_out_words(found))
     tell(f"{out}: check the columns, then: bayesens run {out} --out results")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from bayesens.splits import ESTIMANDS, usual_estimand
@@ -10,7 +11,7 @@ from bayesens.table_roles import TableRoles
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["held_out_words", "show_roles"]
+__all__ = ["held_out_words", "other_unit_words", "show_roles"]
 
 ORDER = ("observation", "site", "group", "time", "lon", "lat", "member", "covariate", "-")
 
@@ -49,6 +50,44 @@ def _printable(text: str) -> str:
 def _percent(share: float) -> str:
     """Nothing missing and hardly anything missing are two things."""
     return "0 %" if share == 0 else "< 1 %" if share < 1 else f"{share:.0f} %"
+
+
+def other_unit_words(found: TableRoles) -> list[str]:
+    """Say of columns that look like predictions in another unit how a study takes them as members.
+
+    Parameters
+    ----------
+    found : TableRoles
+
+    Returns
+    -------
+    list of str
+        One sentence a column.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayesens.table_roles import column_roles
+    >>> y = [0.1, 0.15, 0.2, 0.22, 0.3, 0.35, 0.4, 0.42]
+    >>> frame = pd.DataFrame({"y": y, "rf": y[1:] + y[:1], "smap": [100 * v + 1 for v in y]})
+    >>> print(other_unit_words(column_roles(frame))[0])
+    'smap' looks as if it were in percent, or in hundredths of the observation's unit. To use it as a member, add it to
+    members.columns, and under [data]: scale = {smap = 0.01}
+    """
+    said = []
+    for name, (scale, offset, unit) in found.other_units.items():
+        keys = [f"{key} = {{{_key(name)} = {value:.6g}}}" for key, value, none in
+                (("scale", scale, 1.0), ("offset", offset, 0.0)) if value != none]  # fmt: skip
+        said.append(
+            f"{name!r} looks as if it were {unit}. To use it as a member, add it to members.columns, and under [data]: "
+            f"{', '.join(keys)}"
+        )
+    return said
+
+
+def _key(name: str) -> str:
+    """A name as a key of TOML."""
+    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else json.dumps(name)
 
 
 def held_out_words(found: TableRoles) -> str:

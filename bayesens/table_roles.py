@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesens.columns import listed
+from bayesens.unit_checks import conversion_of
 
 __all__ = ["TableRoles", "column_roles"]
 
@@ -53,12 +54,15 @@ class TableRoles:
     table : pandas.DataFrame
         One line a column of the table: ``column``, ``role`` ("-" where it is not used), ``range`` of its values, ``missing``
         (share in percent), ``r`` (correlation with the observation, NaN where there is none) and ``why``.
+    other_units : dict of column to (scale, offset, unit)
+        Columns that would look like predictions in the observation's unit: value * scale + offset.
     """
 
     roles: dict[str, str]
     members: tuple[str, ...]
     covariates: tuple[str, ...]
     table: pd.DataFrame
+    other_units: dict[str, tuple[float, float, str]]
 
 
 def column_roles(frame: pd.DataFrame, *, given: Mapping[str, Any] | None = None) -> TableRoles:
@@ -98,12 +102,16 @@ def column_roles(frame: pd.DataFrame, *, given: Mapping[str, Any] | None = None)
     roles = _named(frame, asked, why)
     y = pd.to_numeric(frame[roles["observation"]], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     members, rest = _members(frame, roles, asked.get("members"), y, why)
+    unasked = [] if asked.get("members") else rest
+    converted = {name: conversion_of(frame[name].to_numpy(dtype=np.float64, na_value=np.nan), y) for name in unasked}
+    other = {name: how for name, how in converted.items() if how is not None}
+    why |= {name: _as_if(*how[:2]) for name, how in other.items()}
     covariates = () if members else tuple(rest)
     used = {column: role for role, column in roles.items()} | dict.fromkeys(members, "member")
     used |= dict.fromkeys(covariates, "covariate")
     lines = [_line(frame[name], str(name), used.get(str(name), "-"), y, why) for name in frame.columns]
     table = pd.DataFrame(lines, columns=["column", "role", "range", "missing", "r", "why"])
-    return TableRoles(roles, tuple(members), covariates, table)
+    return TableRoles(roles, tuple(members), covariates, table, other)
 
 
 # ---------------------------------------------------------------------------------------------------------------- guesses
@@ -182,6 +190,11 @@ def _members(
         for name in rest:
             why[name] = f"to train members; {why[name]}"
     return found, rest
+
+
+def _as_if(scale: float, offset: float) -> str:
+    """A conversion in as few words as a column of the table has room for."""
+    return "like it" + (f" x {scale:.4g}" if scale != 1.0 else "") + (f" {offset:+.5g}" if offset else "")
 
 
 def _unlike(f: NDArray[np.float64], y: NDArray[np.float64]) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bayesens.checks import warn
 from bayesens.columns import listed
 
-__all__ = ["empty_words", "member_ranges", "unit_words", "warn_ranges", "warn_units"]
+__all__ = ["conversion_of", "empty_words", "member_ranges", "unit_words", "warn_ranges", "warn_units"]
 
 Array = NDArray[np.float64]
 ROWS = 5_000  # rows that are enough for a median
@@ -162,6 +162,29 @@ def unit_words(f: Array, y: Array, member: str, name: str, *, product: bool = Fa
         return (f"{seen} and the observation ({truth}) differ by more than a factor of {FACTOR:g}, as if they were in different "
                 f"units; wanted the observation's unit: if so, convert it by {call}")  # fmt: skip
     return ""
+
+
+def conversion_of(f: Array, y: Array) -> tuple[float, float, str] | None:
+    """Scale and offset that bring a column to the observation's unit, and the unit that it seems to be in, if it is in another.
+
+    Parameters
+    ----------
+    f, y : array (row)
+        NaN where missing.
+
+    Returns
+    -------
+    tuple of float, float, str, or None
+        None where they are alike as they are, where no conversion makes them so, and where they do not vary together.
+
+    Examples
+    --------
+    >>> y = np.linspace(0.1, 0.4, 10)
+    >>> conversion_of(100 * y + 1, y)
+    (0.01, 0.0, "in percent, or in hundredths of the observation's unit")
+    """
+    pair = _pair(f, y)
+    return None if pair is None or not pair.correlation > LINKED else _conversion(pair)
 
 
 def _conversion(pair: _Pair) -> tuple[float, float, str] | None:

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from shared_data import shared_data
 
-from bayesens.cli_roles import held_out_words, show_roles
+from bayesens.cli_roles import held_out_words, other_unit_words, show_roles
 from bayesens.table_roles import column_roles
 
 
@@ -139,3 +139,33 @@ def test_a_map_coordinate_is_not_the_observation_of_real_data():
     assert column_roles(frame, given={"observation": "pm25"}).roles == {
         "observation": "pm25", "site": "monitor", "time": "date",
     }  # fmt: skip
+
+
+# Predictions in another unit
+
+
+def test_a_column_in_another_unit_is_told_with_the_keys_that_convert_it():
+    rng = np.random.default_rng(1)
+    y = rng.uniform(0.1, 0.4, 80)
+    frame = pd.DataFrame(
+        {"obs": y, "rf": y + rng.normal(0, 0.03, 80), "smap": 100 * (y + rng.normal(0, 0.05, 80)), "dem": 9 * y + 50}
+    )
+    found = column_roles(frame)
+    assert found.members == ("rf",)
+    assert list(found.other_units) == ["smap"]
+    why = found.table.set_index("column")["why"]
+    assert why["smap"] == "like it x 0.01"
+    (told,) = other_unit_words(found)
+    assert told.endswith("add it to members.columns, and under [data]: scale = {smap = 0.01}")
+    kelvin = frame.assign(obs=40 * y, **{"2 m temp": 40 * frame["rf"] + 273.15})[["obs", "2 m temp"]]
+    (told,) = other_unit_words(column_roles(kelvin))
+    assert told.endswith('offset = {"2 m temp" = -273.15}')
+
+
+@pytest.mark.parametrize("place", [
+    ("oznet", "oznet_daily.csv.gz"), ("narmada", "nrb_long.csv.gz"), ("meps_precipitation", "precipitation_6h.csv.gz"),
+])  # fmt: skip
+def test_no_column_of_real_tables_is_taken_for_one_in_another_unit(place):
+    frame = pd.read_csv(shared_data(*place))
+    for part in (frame, frame.head(300), frame.sample(min(2000, len(frame)), random_state=1)):
+        assert column_roles(part).other_units == {}
