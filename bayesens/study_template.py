@@ -147,7 +147,7 @@ def study_roles(frame: pd.DataFrame, *, given: Mapping[str, Any] | None = None, 
     # A code in a member would hide that it is one, so codes go before members are looked for; roles have names.
     roles = column_roles(frame, given=asked).roles
     if "time" in roles:  # ask now for a format that the study would ask for
-        times(frame[roles["time"]], asked.get("time_format"))
+        frame = frame.assign(**{roles["time"]: times(frame[roles["time"]], asked.get("time_format"))})
     return column_roles(_without_codes(frame, roles, missing), given=asked)
 
 
