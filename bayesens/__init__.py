@@ -25,7 +25,7 @@ _HOME = {
     "ladder": "rungs", "ladder_effects": "rungs", "ladder_words": "rungs",
     "loo": "leave_one_out", "loo_table": "loo_comparison",
     "add": "prediction", "draw": "prediction", "predict": "prediction", "score": "prediction",
-    "read_fit": "files", "write_fit": "files",
+    "read_fit": "fit_tree", "write_fit": "fit_tree",
     "summary": "description",
 }  # fmt: skip
 # Files whose names are used as they stand: be.plots.weights, be.datasets.oznet.
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from bayesens.ensemble import Ensemble
     from bayesens.estimators import default_estimators
     from bayesens.evaluation import paired_differences, product_table, score_table
-    from bayesens.files import read_fit, write_fit
+    from bayesens.fit_tree import read_fit, write_fit
     from bayesens.inference import fit
     from bayesens.leave_one_out import loo
     from bayesens.loo_comparison import loo_table

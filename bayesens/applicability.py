@@ -18,10 +18,11 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from pandas.api import types
 
-from bayesens.checks import check_columns, check_known, warn
+from bayesens.checks import check_columns
 from bayesens.collinear import constant
-from bayesens.columns import listed, numbers
+from bayesens.columns import numbers
 from bayesens.covariates import taken
+from bayesens.messages import check_known, listed, warn
 
 __all__ = ["Applicability", "applicability", "covariate_matrix", "covariate_names", "whisker"]
 

@@ -23,9 +23,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, owens_t
 
-from bayesens.checks import UnknownName, check_known, warn
-from bayesens.columns import listed
 from bayesens.distributions import Distribution
+from bayesens.messages import UnknownName, check_known, listed, warn
 from bayesens.scores import crps_sample
 
 __all__ = ["BANDS", "band_limits", "band_shares", "in_band", "select_band", "threshold_crps", "warn_dilemma"]

@@ -7,15 +7,14 @@ dates, and days of 360_day their place in the year.
 from __future__ import annotations
 
 import importlib.util
-import os
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+
+from bayesens.messages import warn
 
 __all__ = ["decoded", "decoded_each", "standard_times"]
 
@@ -135,7 +134,7 @@ def standard_times(column: pd.Series) -> NDArray[np.datetime64]:
             "of datetime64[ns]: give years as numbers instead"
         )
     if calendar == "360_day":
-        _warn(
+        warn(
             f"column {name!r} has dates of the calendar 360_day ({given.iloc[0]} to {given.iloc[-1]}); each is given the same "
             "place in a year of 365 or 366 days"
         )
@@ -158,8 +157,3 @@ def _stretched(date: Any) -> np.datetime64:
 def _of_day(date: Any) -> np.timedelta64:
     seconds = (date.hour * 60 + date.minute) * 60 + date.second
     return np.timedelta64(seconds, "s") + np.timedelta64(date.microsecond, "us")
-
-
-def _warn(message: str) -> None:
-    """Warn at the first caller outside this package."""
-    warnings.warn(message, UserWarning, skip_file_prefixes=(str(Path(__file__).parent) + os.sep,))

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.checks import UnknownName, check_known, member_names
-from bayesens.columns import labels, listed
+from bayesens.checks import member_names
+from bayesens.columns import labels
+from bayesens.messages import UnknownName, check_known, listed
 
 __all__ = ["COVARIATE", "COVARIATE_NAME", "DECLARED", "dataset_table"]
 

@@ -6,44 +6,26 @@ the door checks again.
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesens.columns import check_text, listed
+from bayesens.columns import check_text
+from bayesens.messages import UnknownName, check_known, listed, warn
 
 __all__ = [
-    "UnknownName",
     "check_columns",
     "check_groups",
-    "check_known",
     "common_units",
     "covariate_names",
     "member_names",
-    "warn",
     "warn_empty",
     "warn_rows",
 ]
-
-
-class UnknownName(KeyError):
-    """A name that is not there. A ``KeyError`` whose text prints plainly, without the quotes ``KeyError`` adds."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-def warn(message: str) -> None:
-    """Warn at the first caller outside this package, however deep the door is."""
-    warnings.warn(message, UserWarning, skip_file_prefixes=(str(Path(__file__).parent) + os.sep,))
 
 
 # Names ---------------------------------------------------------------------------------------------------------------
@@ -139,39 +121,6 @@ def _column_names(given: Iterable[str], what: str) -> list[str]:
     for text in texts:
         check_text(text, what)
     return texts
-
-
-def check_known(names: Iterable[str], known: Iterable[object], *, kind: str, where: str) -> None:
-    """Refuse names that are not among the known ones, with the nearest one as a suggestion.
-
-    Parameters
-    ----------
-    names, known : iterable
-        The names asked for and those there are.
-    kind : str
-        What a name is, e.g. ``"column"``.
-    where : str
-        Where it was looked for, e.g. ``"the table (12 rows)"``.
-
-    Raises
-    ------
-    UnknownName
-        A ``KeyError`` with a readable text.
-
-    Examples
-    --------
-    >>> check_known(["svm"], ["rf", "svr"], kind="member", where="the ensemble (3 rows)")
-    Traceback (most recent call last):
-    ...
-    bayesens.checks.UnknownName: no member 'svm' in the ensemble (3 rows); did you mean 'svr'? It has 'rf', 'svr'
-    """
-    have = [str(name) for name in known]
-    present = set(have)
-    missing = [name for name in names if name not in present]
-    if missing:
-        near = dict.fromkeys(match for name in missing for match in get_close_matches(name, have, n=1, cutoff=0.5))
-        hint = f"; did you mean {listed(near)}?" if near else "."
-        raise UnknownName(f"no {kind} {listed(missing)} in {where}{hint} It has {listed(have, limit=20) or 'none'}")
 
 
 def check_columns(

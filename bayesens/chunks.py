@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bayesens.checks import check_known
+from bayesens.messages import check_known
 
 if TYPE_CHECKING:
     import pyarrow as pa

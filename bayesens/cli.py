@@ -189,7 +189,7 @@ def fit(
     Example: bayesens fit train.csv --members rf,svr,xgb --observation sm --site station --group network --model hbm
     --out fit.nc
     """
-    from bayesens.files import write_fit
+    from bayesens.fit_tree import write_fit
 
     check_out(out, [table], (".nc",))
     chosen = model_from_words(MODELS[model], transform, option or [])
@@ -229,7 +229,8 @@ def predict(
 
     Columns have the names that they had in the fit, unless options say otherwise.
     """
-    from bayesens.files import read_fit, write_table
+    from bayesens.files import write_table
+    from bayesens.fit_tree import read_fit
 
     check_out(out, [fit, table])
     if out.exists() and not force:
@@ -268,7 +269,8 @@ def score(
     The rows should be ones that the fit has not seen; a warning says so where they are not. Columns have the names that
     they had in the fit, unless options say otherwise.
     """
-    from bayesens.files import read_fit, write_table
+    from bayesens.files import write_table
+    from bayesens.fit_tree import read_fit
 
     if out is not None:
         check_out(out, [fit, table], (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
@@ -284,8 +286,8 @@ def score(
             f"--by {by} needs {by} labels, and no column of {table} is known to hold them; name it: --{by}"
         )
 
-    from bayesens.checks import warn
     from bayesens.cli_predict import seen_words
+    from bayesens.messages import warn
     from bayesens.prediction import score as run
     from bayesens.result_tables import mean_scores
 
@@ -352,9 +354,8 @@ def init(
     """
     from bayesens.atomic import write_atomically
     from bayesens.cli_roles import held_out_words, other_unit_words, show_roles
-    from bayesens.files import read_table
     from bayesens.study_template import study_roles, study_template
-    from bayesens.tables import as_table
+    from bayesens.tables import as_table, read_table
 
     if out.exists():
         raise FileExistsError(f"{out} is there already; name another file: --out")

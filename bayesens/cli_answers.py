@@ -157,7 +157,7 @@ def _usual(ensemble: Ensemble) -> str:
 
 def _models(text: str, transform: str | None) -> dict[str, Any]:
     from bayesens import models
-    from bayesens.checks import check_known
+    from bayesens.messages import check_known
 
     names = names_in(text)
     check_known(names, MODELS, kind="model", where="--models")
@@ -280,7 +280,7 @@ def sensitivity(
 
     Example: bayesens sensitivity table.csv --members rf,svr,xgb --observation sm --site station --what members,priors
     """
-    from bayesens.checks import check_known
+    from bayesens.messages import check_known
 
     _goes_on(cache)
     asked, removed = tuple(dict.fromkeys(names_in(what))), numbers_in(shares, "--shares")

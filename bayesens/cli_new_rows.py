@@ -9,16 +9,15 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from bayesens.checks import check_known, warn
 from bayesens.cli_parts import say
 from bayesens.cli_reading import Reading, say_codes
-from bayesens.columns import listed
 from bayesens.conversion import conversion_words
 from bayesens.ensemble import Ensemble
-from bayesens.files import read_table
 from bayesens.inference import model_of
 from bayesens.likelihoods.widths import columns_asked
 from bayesens.long_tables import model_and_value, widened
+from bayesens.messages import check_known, listed, warn
+from bayesens.tables import read_table
 
 __all__ = ["new_rows"]
 

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.checks import warn
-from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.inference import check_training_rows
+from bayesens.messages import listed, warn
 from bayesens.result_tables import prediction_table
 
 __all__ = ["seen_words", "with_input"]

@@ -152,7 +152,7 @@ def ensemble_from(
 
 def _comma_in_a_name(table: Path, names: list[str], reading: Reading) -> str:
     """Say how a column whose name has a comma is named, if that is why names were not found."""
-    from bayesens.files import read_table
+    from bayesens.tables import read_table
 
     columns = [str(name) for name in read_table(table, **reading.of_file)]
     for column in (column for column in columns if "," in column):

@@ -17,10 +17,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.checks import warn
 from bayesens.ensemble import LABELS, Ensemble
-from bayesens.files import check_fit_tree
+from bayesens.fit_tree import check_fit_tree
 from bayesens.inference import check_given, fit, on_model_scale
+from bayesens.messages import warn
 from bayesens.resample import LEAST, MOST_UNDEFINED
 from bayesens.row_clusters import row_clusters
 

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesens.checks import check_columns, check_known, warn
-from bayesens.columns import labels, listed, numbers, times
+from bayesens.checks import check_columns
+from bayesens.columns import labels, numbers, times
 from bayesens.ensemble import Ensemble
+from bayesens.messages import check_known, listed, warn
 from bayesens.resample import interval as central_interval
 from bayesens.resample import pigeonhole, time_blocks
 

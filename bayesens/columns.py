@@ -6,7 +6,6 @@ Every message says what came (the column and how many rows), what was wanted, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,10 @@ from numpy.typing import NDArray
 from pandas.api import types
 
 from bayesens.calendars import standard_times
-from bayesens.dates import check_format, from_numbers, from_text, in_pandas, likely_form, number_form, warn, written
+from bayesens.dates import check_format, from_numbers, from_text, in_pandas, likely_form, number_form, written
+from bayesens.messages import listed, warn
 
-__all__ = ["check_text", "coded_labels", "labels", "listed", "numbers", "times", "where_in"]
-
-
-def listed(items: Iterable[object], limit: int = 5) -> str:
-    """Write the first few items and count the rest.
-
-    Examples
-    --------
-    >>> listed(["a", "b", "c"], limit=2)
-    "'a', 'b' and 1 more"
-    """
-    every = list(items)
-    text = ", ".join(repr(item) if isinstance(item, str) else str(item) for item in every[:limit])
-    return text if len(every) <= limit else f"{text} and {len(every) - limit} more"
+__all__ = ["check_text", "coded_labels", "labels", "numbers", "times", "where_in"]
 
 
 def where_in(column: pd.Series, rows: NDArray[np.bool_]) -> str:

@@ -22,12 +22,12 @@ from bayesens.arguments import models_by_name
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.atomic import file_name
 from bayesens.bands import band_limits, threshold_crps
-from bayesens.checks import check_known, warn
-from bayesens.columns import listed
+from bayesens.distributions import probability_below
 from bayesens.ensemble import Ensemble
 from bayesens.fold_news import News, convergence_warning, not_converged, seen_members
 from bayesens.inference import check_given, fit, optimum
 from bayesens.members import Members
+from bayesens.messages import check_known, listed, warn
 from bayesens.missing_codes import Missing
 from bayesens.models import SingleMember
 from bayesens.options import options_to_json
@@ -45,7 +45,6 @@ from bayesens.products import (
 from bayesens.scored_rows import common_rows
 from bayesens.splits import ESTIMANDS, ROW, Split, hang_together, splits
 from bayesens.steps import Steps
-from bayesens.thresholds import probability_below
 
 __all__ = ["HeldOut", "OnMembers", "compare", "held_out", "versions"]
 

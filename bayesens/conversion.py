@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesens.checks import check_known
+from bayesens.messages import check_known
 
 __all__ = ["Conversion", "conversion_words", "convert", "factors"]
 

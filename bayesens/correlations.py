@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.collinear import ROUNDING
-from bayesens.columns import labels, listed, numbers
+from bayesens.columns import labels, numbers
+from bayesens.messages import listed
 
 __all__ = ["covariate_correlations", "inflation_factors"]
 

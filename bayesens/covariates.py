@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.checks import check_groups, check_known, covariate_names, member_names, warn
-from bayesens.columns import labels, listed, numbers, times, where_in
+from bayesens.checks import check_groups, covariate_names, member_names
+from bayesens.columns import labels, numbers, times, where_in
+from bayesens.messages import check_known, listed, warn
 from bayesens.missing_codes import OTHERS, Counts, Missing, check_codes, clear_codes
 from bayesens.regions import Regions
 

@@ -16,10 +16,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.checks import UnknownName, warn
-from bayesens.columns import listed
 from bayesens.fold_news import ALL_CONVERGED, without_convergence
 from bayesens.group_metrics import POOLED
+from bayesens.messages import UnknownName, listed, warn
 from bayesens.resample import Replicates
 from bayesens.row_resampling import Resampling, resampling
 from bayesens.scored_rows import LEVEL, SEASONS, season

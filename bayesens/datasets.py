@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesens.columns import listed
+from bayesens.messages import listed
 
 __all__ = ["oznet"]
 

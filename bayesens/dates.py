@@ -6,17 +6,16 @@ seconds since 1970 or since another day, 37986 a day number of a spreadsheet or 
 
 from __future__ import annotations
 
-import os
 import re
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from bayesens.messages import warn
 
 __all__ = [
     "FORMATS",
@@ -26,7 +25,6 @@ __all__ = [
     "in_pandas",
     "likely_form",
     "number_form",
-    "warn",
     "written",
 ]
 
@@ -384,8 +382,3 @@ def check_format(form: object) -> str:
     raise ValueError(
         f"time_format is {form!r}; wanted a pattern such as '%d/%m/%Y', 'days since 1900-01-01', or one of {', '.join(FORMATS)}"
     )
-
-
-def warn(message: str) -> None:
-    """Warn at the first caller outside this package."""
-    warnings.warn(message, UserWarning, skip_file_prefixes=(str(Path(__file__).parent) + os.sep,))

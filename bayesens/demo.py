@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bayesens import simulate
 from bayesens.atomic import write_atomically
-from bayesens.files import read_fit, write_table
+from bayesens.files import write_table
+from bayesens.fit_tree import read_fit
 from bayesens.recovery import recovery
 from bayesens.study import Finished, begin_folder, run_study
 

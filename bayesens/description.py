@@ -97,7 +97,7 @@ def summary(tree: xr.DataTree) -> FitSummary:
       data       5 observed rows
     """
     from bayesens.arguments import check_fitted_call
-    from bayesens.files import check_fit_tree
+    from bayesens.fit_tree import check_fit_tree
 
     check_fitted_call("summary", tree)
     check_fit_tree(tree)
@@ -122,7 +122,7 @@ def summary_of_file(path: Path) -> FitSummary:
     """
     contents = read_contents(path)
     if contents is None:  # which is read in full, to say what is wrong with it
-        from bayesens.files import read_fit
+        from bayesens.fit_tree import read_fit
 
         return summary(read_fit(path))
     return _told(contents)

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import scipy
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.transforms import TRANSFORMS, Transform, transform
@@ -592,3 +593,59 @@ def concatenate[D: Distribution](distributions: Sequence[D]) -> D:
         pads = [[(0, 0)] * (a.ndim - 1) + [(0, most - a.shape[-1])] for a in arrays]
         parts.append(np.concatenate([np.pad(a, pad, constant_values=absent) for a, pad in zip(arrays, pads)], axis=0))
     return kinds.pop()(*parts)
+
+
+class Law(Protocol):
+    """What a predictive distribution needs to have."""
+
+    def cdf(self, y: Array) -> Array:
+        """Return ``P(Y <= y)`` of every row."""
+        ...
+
+
+def probability_below(
+    predictive: ArrayLike | xr.DataArray | Law, threshold: float | ArrayLike | xr.DataArray
+) -> xr.DataArray:
+    """Predictive probability that a row is strictly below its threshold.
+
+    Parameters
+    ----------
+    predictive : array (sample, obs), or a distribution of shape (obs)
+        Draws, or an object with ``cdf(y)``, such as ``bayesens.prediction.distribution`` gives; a point mass at a threshold of
+        zero is not below it.
+    threshold : float or array (obs)
+        Of every row, as `threshold_at` gives.
+
+    Returns
+    -------
+    DataArray (obs)
+        NaN where there is no prediction or no threshold. With the coordinates of draws or threshold where these have some.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit.
+
+    Examples
+    --------
+    >>> probability_below([[1.0, 5.0], [2.0, 6.0], [3.0, 7.0], [4.0, 8.0]], [2.5, 5.0]).values
+    array([0.5, 0. ])
+    """
+    limit = np.asarray(threshold, dtype=np.float64)
+    if hasattr(predictive, "cdf"):
+        p = np.asarray(predictive.cdf(limit), dtype=np.float64)
+        if hasattr(predictive, "mass_at_zero"):
+            p = np.where(limit == 0.0, p - predictive.mass_at_zero(), p)
+    else:
+        draws = np.asarray(predictive, dtype=np.float64)
+        if draws.ndim != 2 or limit.shape not in ((), draws.shape[1:]):
+            raise ValueError(f"got draws of shape {draws.shape} and thresholds of shape {limit.shape}; wanted (sample, obs) and "
+                             "(obs) or one number")  # fmt: skip
+        p = np.where(np.isnan(draws + limit).any(axis=0), np.nan, np.mean(draws < limit, axis=0))
+    if p.ndim != 1:
+        raise ValueError(
+            f"the probability has shape {p.shape}; wanted a distribution of shape (obs) and thresholds (obs)"
+        )
+    labelled = [x for x in (threshold, predictive) if isinstance(x, xr.DataArray) and x.dims[-1:] == ("obs",)]
+    coords = {name: c for x in labelled[:1] for name, c in x.coords.items() if c.dims == ("obs",)}
+    return xr.DataArray(p, coords, ("obs",), name="probability", attrs={"long_name": "probability below the threshold"})

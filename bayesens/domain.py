@@ -18,8 +18,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.applicability import covariate_matrix, covariate_names
-from bayesens.checks import check_columns, check_known, warn
-from bayesens.columns import labels, listed
+from bayesens.checks import check_columns
+from bayesens.columns import labels
+from bayesens.messages import check_known, listed, warn
 
 __all__ = ["DomainWeights", "covariate_coverage", "domain_weights", "weighted_scores"]
 

@@ -18,10 +18,11 @@ from bayesens import cells, checks
 from bayesens.calendars import decoded
 from bayesens.cells import COVARIATE, COVARIATE_NAME
 from bayesens.collinear import affine_copies, linear_dependence
-from bayesens.columns import labels, listed, numbers, times
+from bayesens.columns import labels, numbers, times
 from bayesens.conversion import Conversion, conversion_words, convert, factors
 from bayesens.facts import Facts, check_training
 from bayesens.long_tables import widened
+from bayesens.messages import listed
 from bayesens.missing_codes import NONE, Counts, Missing, check_codes, clear_codes, missing_words
 
 __all__ = ["Ensemble", "affine_copies", "linear_dependence"]

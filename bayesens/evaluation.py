@@ -11,10 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.bands import BANDS, band_shares, in_band, warn_dilemma
-from bayesens.checks import check_known
-from bayesens.columns import listed
 from bayesens.fold_news import ALL_CONVERGED, MARK, without_convergence
 from bayesens.group_metrics import EXTRA, FIRST, MACRO, POOLED, RowGroup, row_groups
+from bayesens.messages import check_known, listed
 from bayesens.resample import LEAST, Clusters
 from bayesens.row_resampling import GROUP
 from bayesens.scored_rows import Predictive, add_threshold_crps

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesens.collinear import constant
-from bayesens.columns import listed
+from bayesens.messages import listed
 
 __all__ = ["Facts", "check_training"]
 

@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.checks import covariate_names
-from bayesens.columns import listed, numbers
+from bayesens.columns import numbers
 from bayesens.covariates import without_codes
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.widths import columns_asked
+from bayesens.messages import listed
 from bayesens.missing_codes import NONE, Missing, missing_words
 
 __all__ = ["check_columns", "ensemble_beside", "model_columns", "plain_features"]

@@ -1,4 +1,4 @@
-"""Tables and fits on disk: read with clear errors, written whole or not at all."""
+"""Tables on disk: read as an ensemble, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,25 +14,14 @@ import xarray as xr
 from numpy.typing import NDArray
 from pandas.api import types
 
-from bayesens.atomic import check_writable, write_atomically
-from bayesens.columns import labels, listed, times
+from bayesens.atomic import write_atomically
+from bayesens.columns import labels, times
 from bayesens.ensemble import Ensemble
-from bayesens.fit_contents import ATTRIBUTES, FORMAT
 from bayesens.long_tables import model_and_value
-from bayesens.tables import HDF5, TABLES, check_there, first_bytes, read_table, table_suffix, unreadable
+from bayesens.messages import listed
+from bayesens.tables import read_table, table_suffix
 
-__all__ = [
-    "FORMAT",
-    "TABLES",
-    "check_fit_tree",
-    "check_writable",
-    "read_ensemble",
-    "read_fit",
-    "read_table",
-    "write_atomically",
-    "write_fit",
-    "write_table",
-]
+__all__ = ["read_ensemble", "write_netcdf", "write_table"]
 
 # Reading -------------------------------------------------------------------------------------------------------------
 
@@ -134,7 +123,7 @@ def write_table(data: pd.DataFrame | xr.Dataset, path: str | os.PathLike[str]) -
         dataset = data if isinstance(data, xr.Dataset) else _as_dataset(data)
         with write_atomically(path) as aside:
             if suffix == ".nc":
-                _write_netcdf(dataset, aside)
+                write_netcdf(dataset, aside)
             else:
                 dataset.to_zarr(aside, consolidated=False)
         return
@@ -148,7 +137,7 @@ def write_table(data: pd.DataFrame | xr.Dataset, path: str | os.PathLike[str]) -
             frame.to_csv(aside, sep="\t" if suffix.startswith(".tsv") else ",", index=False)
 
 
-def _write_netcdf(data: xr.Dataset | xr.DataTree, path: Path) -> None:
+def write_netcdf(data: xr.Dataset | xr.DataTree, path: Path) -> None:
     """By way of memory: on a full disk HDF5 itself does not raise an error, it takes the process down."""
     memory = BytesIO()
     data.to_netcdf(memory, engine="h5netcdf")
@@ -200,145 +189,3 @@ def _plain(column: pd.Series) -> NDArray[Any]:
 
 
 # Fits ----------------------------------------------------------------------------------------------------------------
-
-
-def read_fit(path: str | os.PathLike[str]) -> xr.DataTree:
-    """Read a fit into memory; the file is closed again.
-
-    Parameters
-    ----------
-    path : str or path
-        A NetCDF file written by `write_fit` or by ``fit.to_netcdf``.
-
-    Returns
-    -------
-    xarray.DataTree
-
-    Raises
-    ------
-    FileNotFoundError, IsADirectoryError
-    ValueError
-        Not a NetCDF file, a truncated one, one that is no bayesens fit, one of a newer format.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder) / "fit.nc"
-    ...     _ = path.write_text("weight,0.5")
-    ...     read_fit(path)
-    Traceback (most recent call last):
-    ...
-    ValueError: ...fit.nc (10 bytes) is not a NetCDF-4 file: it starts with b'weight,0'; wanted a fit written by ...
-    """
-    path = Path(path)
-    check_there(path, folder=False)
-    start = first_bytes(path)
-    if start != HDF5:
-        raise ValueError(
-            f"{path} ({path.stat().st_size} bytes) is not a NetCDF-4 file: it starts with {start!r}; wanted a fit "
-            "written by bayesens"
-        )
-    try:
-        with xr.open_datatree(path, engine="h5netcdf") as tree:
-            tree.load()
-    except (MemoryError, ImportError):
-        raise
-    except Exception as error:  # As in read_table.
-        raise unreadable(path, "a fit (NetCDF-4)", error) from error
-    try:
-        check_fit_tree(tree)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return tree
-
-
-def check_fit_tree(tree: xr.DataTree) -> None:
-    """Refuse a tree that is no bayesens fit, or one of a newer format.
-
-    Parameters
-    ----------
-    tree : xarray.DataTree
-        With the group ``posterior`` and the attributes that predictions are made from at its root: the integer
-        ``bayesens_format`` and the texts ``bayesens_model``, ``bayesens_options``, ``bayesens_members``, ``columns`` and
-        ``units``.
-
-    Raises
-    ------
-    TypeError
-        Not a tree.
-    ValueError
-
-    Examples
-    --------
-    >>> check_fit_tree(xr.DataTree())
-    Traceback (most recent call last):
-    ...
-    ValueError: this is no bayesens fit: its root has no attributes 'bayesens_format', 'bayesens_model'; ...
-    """
-    came: object = tree
-    if not isinstance(came, xr.DataTree):
-        raise TypeError(f"got {type(came).__name__}; wanted a fit, the xarray.DataTree that fit returns")
-    lacking = [name for name in ("bayesens_format", "bayesens_model") if name not in tree.attrs]
-    if lacking:
-        raise ValueError(
-            f"this is no bayesens fit: its root has no attributes {listed(lacking)}; wanted what fit returns"
-        )
-    version = np.asarray(tree.attrs["bayesens_format"])
-    if version.size != 1 or version.dtype.kind not in "iu" or version.item() < 1:
-        raise ValueError(
-            f"this is no bayesens fit: its attribute 'bayesens_format' is {tree.attrs['bayesens_format']!r}; wanted a "
-            f"whole number from 1 to {FORMAT}"
-        )
-    if version.item() < FORMAT:
-        raise ValueError(
-            f"this fit has format {version.item()}, of a bayesens whose models had other options, and this one reads format "
-            f"{FORMAT}: fit again"
-        )
-    if version.item() > FORMAT:
-        raise ValueError(
-            f"this fit has format {version.item()}, and this bayesens reads formats up to {FORMAT}: upgrade bayesens, "
-            "or fit again with this one"
-        )
-    lost = [name for name in ATTRIBUTES if name not in tree.attrs]
-    lost += [] if "posterior" in tree.children else ["posterior"]
-    if lost:
-        raise ValueError(
-            f"this fit ({tree.attrs['bayesens_model']}) has lost {listed(lost)}; wanted all that fit "
-            "returned: take the file as it was first written, or fit again"
-        )
-
-
-def write_fit(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
-    """Write a fit to a NetCDF file, whole or not at all.
-
-    Parameters
-    ----------
-    tree : xarray.DataTree
-        What ``fit`` returned.
-    path : str or path
-        With the suffix ``.nc``.
-
-    Raises
-    ------
-    OSError
-        As in `check_writable`.
-    TypeError, ValueError
-        Another suffix, or a tree that is no fit (it could not be read back).
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> tree = xr.DataTree.from_dict({"/posterior": xr.Dataset({"sigma": 1.0})})
-    >>> texts = {"bayesens_options": "{}", "bayesens_members": "[]", "columns": "{}", "units": ""}
-    >>> tree.attrs = {"bayesens_format": 2, "bayesens_model": "BMA"} | texts
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_fit(tree, Path(folder) / "fit.nc")
-    ...     read_fit(Path(folder) / "fit.nc").attrs["bayesens_model"]
-    'BMA'
-    """
-    check_fit_tree(tree)
-    if Path(path).suffix.lower() != ".nc":
-        raise ValueError(f"{path} has the suffix {Path(path).suffix!r}; a fit is a NetCDF file: name it with .nc")
-    with write_atomically(path) as aside:
-        _write_netcdf(tree, aside)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.columns import listed
+from bayesens.messages import listed
 
 __all__ = ["custom_folds", "given_labels", "near", "plain_folds", "row_folds", "site_folds", "time_folds"]
 

@@ -9,8 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.checks import check_known, warn
-from bayesens.columns import listed
+from bayesens.messages import check_known, listed, warn
 from bayesens.resample import Clusters, Replicates
 from bayesens.row_resampling import Resampling, resampling
 from bayesens.scored_rows import SCORES, in_season_order

@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.checks import check_known, warn
-from bayesens.columns import listed
 from bayesens.covariates import Rows
 from bayesens.folds import custom_folds, site_folds
 from bayesens.member_fits import Job, blended, entropy, run, seed_of
 from bayesens.members import Members
+from bayesens.messages import check_known, listed, warn
 from bayesens.regions import Regions
 from bayesens.resample import interval, pigeonhole
 from bayesens.scored_rows import season

@@ -15,12 +15,11 @@ from threadpoolctl import threadpool_limits
 from bayesens import models
 from bayesens.arguments import check_fit_call
 from bayesens.arithmetic import plain_arithmetic
-from bayesens.checks import warn
-from bayesens.columns import listed
 from bayesens.convergence import DIVERGING, ESS, RHAT
 from bayesens.ensemble import Ensemble
-from bayesens.files import FORMAT, check_fit_tree
+from bayesens.fit_tree import FORMAT, check_fit_tree
 from bayesens.likelihoods.em import Optimum
+from bayesens.messages import listed, warn
 from bayesens.options import changed_words, options_from_json, options_to_json
 from bayesens.rows import flat
 from bayesens.sampling import sample

@@ -12,9 +12,9 @@ import xarray as xr
 
 from bayesens.arguments import check_fitted_call
 from bayesens.arithmetic import plain_arithmetic
-from bayesens.checks import warn
 from bayesens.ensemble import Ensemble
 from bayesens.inference import check_given, check_training_rows, history_of, model_of, on_model_scale, training_mixture
+from bayesens.messages import warn
 from bayesens.psis import LEAST_TAIL, good_k, leave_one_out, tail_length
 
 if TYPE_CHECKING:

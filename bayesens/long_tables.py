@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from bayesens.checks import check_known, warn
-from bayesens.columns import coded_labels, listed, numbers
+from bayesens.columns import coded_labels, numbers
+from bayesens.messages import check_known, listed, warn
 
 __all__ = ["long_columns", "model_and_value", "widened"]
 

@@ -12,11 +12,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.checks import warn
-from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.inference import check_given
 from bayesens.leave_one_out import loo
+from bayesens.messages import listed, warn
 from bayesens.psis import good_k
 from bayesens.resample import LEAST
 from bayesens.row_clusters import row_clusters

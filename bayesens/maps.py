@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.columns import listed
+from bayesens.messages import listed
 from bayesens.threads import CORES, share_out
 
 __all__ = ["as_map", "on_grid_of", "over_maps"]

@@ -10,9 +10,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.collinear import ROUNDING
-from bayesens.columns import labels, listed
+from bayesens.columns import labels
 from bayesens.dependence_statistics import KINDS, LEAST_SITES, described, inverse, unit_diagonal
 from bayesens.ensemble import Ensemble
+from bayesens.messages import listed
 from bayesens.station_sums import PARTS, StationSums, standardised
 
 __all__ = ["dependence"]

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bayesens.checks import warn
-from bayesens.columns import listed
+from bayesens.messages import listed, warn
 
 __all__ = ["TRUSTED", "read_members", "write_members"]
 

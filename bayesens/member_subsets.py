@@ -16,8 +16,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from bayesens.checks import check_known
-from bayesens.columns import listed
 from bayesens.comparison import OnMembers, compare
 from bayesens.ensemble import Ensemble
 from bayesens.evaluation import paired_differences
@@ -26,6 +24,7 @@ from bayesens.inference import check_given
 from bayesens.member_dependence import dependence
 from bayesens.member_fits import entropy
 from bayesens.members import Members
+from bayesens.messages import check_known, listed
 from bayesens.missing_codes import NONE
 from bayesens.models import Climatology
 from bayesens.resample import why_none

@@ -15,11 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens import covariates
 from bayesens import folds as folding
-from bayesens.checks import warn
-from bayesens.columns import listed
 from bayesens.covariates import Rows
 from bayesens.ensemble import Ensemble
 from bayesens.member_fits import FittedMembers, Job, MemberError, entropy, run, seed_of
+from bayesens.messages import listed, warn
 from bayesens.missing_codes import NONE, Missing
 from bayesens.regions import Regions
 

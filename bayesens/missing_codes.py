@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesens.checks import check_known
-from bayesens.columns import listed
+from bayesens.messages import check_known, listed
 
 __all__ = ["NONE", "OTHERS", "Counts", "Missing", "check_codes", "clear_codes", "missing_words", "shown"]
 

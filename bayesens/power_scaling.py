@@ -9,11 +9,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.checks import check_known
-from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
-from bayesens.files import check_fit_tree
+from bayesens.fit_tree import check_fit_tree
 from bayesens.inference import check_training_rows, history_of, log_likelihood_of, model_of
+from bayesens.messages import check_known, listed
 from bayesens.psis import good_k
 
 __all__ = [

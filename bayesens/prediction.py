@@ -13,8 +13,6 @@ import xarray as xr
 from bayesens import scores
 from bayesens.arguments import check_fitted_call
 from bayesens.arithmetic import plain_arithmetic
-from bayesens.checks import warn
-from bayesens.columns import listed
 from bayesens.distributions import Distribution, NormalMixture, transformed
 from bayesens.ensemble import Ensemble
 from bayesens.inference import (
@@ -28,6 +26,7 @@ from bayesens.inference import (
     training_mixture,
 )
 from bayesens.likelihoods.widths import column_of
+from bayesens.messages import listed, warn
 from bayesens.predictive import Block, PosteriorMixture
 from bayesens.transforms import transform
 from bayesens.unit_checks import empty_words, warn_ranges

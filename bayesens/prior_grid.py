@@ -17,13 +17,13 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from bayesens.checks import check_known
 from bayesens.comparison import FAILURES, compare
 from bayesens.convergence import IMPORTANCE_ESS, RHAT
 from bayesens.ensemble import Ensemble
 from bayesens.evaluation import paired_differences
 from bayesens.inference import check_given, fit, model_of
 from bayesens.members import Members
+from bayesens.messages import check_known
 from bayesens.missing_codes import NONE
 from bayesens.power_scaling import importance_weights, smoothed_log_weights, weighted_moments
 from bayesens.priors import Prior

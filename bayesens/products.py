@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.checks import warn
-from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
+from bayesens.messages import listed, warn
 from bayesens.missing_codes import NONE, Missing, check_codes, clear_codes
 from bayesens.splits import Split
 from bayesens.unit_checks import unit_words, warn_units

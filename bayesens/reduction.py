@@ -18,13 +18,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.atomic import file_name
-from bayesens.checks import check_known, warn
-from bayesens.columns import listed
 from bayesens.comparison import FAILURES, UNSEEN, versions
 from bayesens.ensemble import Ensemble
 from bayesens.inference import check_given, fit
 from bayesens.member_fits import MemberError, entropy
 from bayesens.members import Members
+from bayesens.messages import check_known, listed, warn
 from bayesens.options import options_to_json
 from bayesens.parallel import as_in_a_process, in_processes
 from bayesens.prediction import score

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.checks import check_known
+from bayesens.messages import check_known
 from bayesens.resample import Clusters, Replicates, cluster_interval, interval, leave_out, pigeonhole
 
 __all__ = ["power_law", "reduction_table", "reduction_words"]

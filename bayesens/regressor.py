@@ -22,13 +22,13 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, h
 
 from bayesens import inference, prediction
 from bayesens.arguments import check_fit_call
-from bayesens.checks import member_names, warn
+from bayesens.checks import member_names
 from bayesens.collinear import constant
-from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.estimators import default_estimators, seeded
 from bayesens.feature_columns import check_columns, ensemble_beside, model_columns, plain_features
 from bayesens.member_fits import run, seed_of
+from bayesens.messages import listed, warn
 from bayesens.models import BMA
 
 __all__ = ["EnsembleRegressor"]

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from bayesens.atomic import check_writable, write_atomically
-from bayesens.columns import listed
+from bayesens.messages import listed
 from bayesens.report_parts import NOTES, Figure, Listing, Note, Paragraph, Report, Section, Table, literal
 from bayesens.report_tables import Grid, lay_out, with_interval
 

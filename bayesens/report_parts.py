@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bayesens import __version__
-from bayesens.columns import listed
+from bayesens.messages import listed
 from bayesens.report_tables import BEST
 
 __all__ = ["NOTES", "Figure", "Listing", "Note", "Paragraph", "Report", "Section", "Table", "literal"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesens.checks import check_known
+from bayesens.messages import check_known
 
 __all__ = ["Cell", "Grid", "Ranged", "lay_out", "with_interval"]
 

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2, norm
 
-from bayesens.checks import warn
 from bayesens.collocation import check_origins, triple_collocation
+from bayesens.messages import warn
 from bayesens.restricted import Reduced, autocorrelation, inflation_of, sweep
 from bayesens.station_cells import paired_cells, warn_copies
 from bayesens.upscaling import cell_means, rmse_to_truth, temporal_stability

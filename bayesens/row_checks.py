@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesens.checks import warn
 from bayesens.collinear import rounding
+from bayesens.messages import warn
 
 __all__ = ["check_ties", "evened", "resolution", "tied", "warn_memorised", "warn_outliers", "within_widths"]
 

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from bayesens.checks import check_known
 from bayesens.evaluation import paired_differences
 from bayesens.fold_news import ALL_CONVERGED, unmarked
+from bayesens.messages import check_known
 from bayesens.models import BMA, HBM, EqualWeights, LinearPool
 from bayesens.resample import why_none
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesens.checks import warn
 from bayesens.convergence import IMPORTANCE_ESS, PARETO_K
+from bayesens.messages import warn
 
 if TYPE_CHECKING:
     from bayesens.optima import Peak

@@ -11,11 +11,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.bands import band_limits, threshold_crps
-from bayesens.checks import warn
 from bayesens.columns import labels as as_labels
-from bayesens.columns import listed
 from bayesens.distributions import Distribution
 from bayesens.ensemble import Ensemble
+from bayesens.messages import listed, warn
 
 __all__ = ["SCORES", "Predictive", "add_threshold_crps", "common_rows", "in_season_order", "season"]
 

@@ -30,9 +30,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.bands import band_shares
-from bayesens.checks import check_known, warn
-from bayesens.columns import listed
 from bayesens.maps import as_map, on_grid_of, over_maps
+from bayesens.messages import check_known, listed, warn
 
 __all__ = ["map_table", "moran_moments", "morans_i"]
 

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesens.checks import check_known
-from bayesens.columns import listed
 from bayesens.folds import near, plain_folds, site_folds, time_folds
+from bayesens.messages import check_known, listed
 
 __all__ = ["ESTIMANDS", "ROW", "Split", "hang_together", "splits", "usual_estimand"]
 

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesens.checks import check_columns, warn
-from bayesens.columns import labels, listed, numbers, times
+from bayesens.checks import check_columns
+from bayesens.columns import labels, numbers, times
+from bayesens.messages import listed, warn
 
 __all__ = ["Cell", "paired_cells", "station_cells", "warn_copies"]
 

@@ -20,7 +20,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.checks import warn
+from bayesens.messages import warn
 from bayesens.resample import interval, pigeonhole
 from bayesens.spatial import moran_moments
 from bayesens.sphere import check_places, on_sphere

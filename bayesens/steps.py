@@ -13,7 +13,9 @@ import pandas as pd
 import xarray as xr
 
 from bayesens.atomic import move, remove
-from bayesens.files import read_fit, read_table, write_fit, write_table
+from bayesens.files import write_table
+from bayesens.fit_tree import read_fit, write_fit
+from bayesens.tables import read_table
 
 __all__ = ["Steps"]
 

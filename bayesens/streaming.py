@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from bayesens import checks, chunks
 from bayesens.collinear import constant, rounding
-from bayesens.columns import coded_labels, listed, numbers
+from bayesens.columns import coded_labels, numbers
 from bayesens.conversion import Conversion, convert
 from bayesens.ensemble import LABELS, Ensemble
 from bayesens.facts import Facts, check_training
+from bayesens.messages import listed
 from bayesens.missing_codes import Missing, check_codes, clear_codes
 from bayesens.rowhash import row_hash
 from bayesens.rows import check_enough, check_level

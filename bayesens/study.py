@@ -37,15 +37,16 @@ from bayesens.chapters.scale import scale
 from bayesens.chapters.scores import all_differences, all_scores, scores
 from bayesens.chapters.sensitivity import sensitivity
 from bayesens.chapters.through_time import through_time
-from bayesens.columns import listed
 from bayesens.comparison import HeldOut, held_out, versions
 from bayesens.correlations import covariate_correlations, inflation_factors
 from bayesens.ensemble import Ensemble
-from bayesens.files import write_fit, write_table
+from bayesens.files import write_table
+from bayesens.fit_tree import write_fit
 from bayesens.importance import permutation_importance
 from bayesens.inference import fit
 from bayesens.member_fits import FittedMembers
 from bayesens.members import Members, cross_fit
+from bayesens.messages import listed
 from bayesens.missing_codes import missing_words
 from bayesens.options import options_to_json
 from bayesens.result_tables import prediction_table

@@ -13,18 +13,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesens import models as families
-from bayesens.columns import listed, numbers, times
+from bayesens.columns import numbers, times
 from bayesens.conversion import convert
 from bayesens.ensemble import Ensemble
 from bayesens.estimators import default_estimators
-from bayesens.files import read_table
 from bayesens.likelihoods.widths import columns_asked
 from bayesens.long_tables import model_and_value, widened
 from bayesens.members import Members
+from bayesens.messages import listed
 from bayesens.missing_codes import NONE, OTHERS, Counts, Missing, check_codes, clear_codes
 from bayesens.scored_rows import season
 from bayesens.study_file import Study
-from bayesens.tables import as_table
+from bayesens.tables import as_table, read_table
 from bayesens.words import option_value
 
 __all__ = ["StudyData", "plain_values", "study_data", "study_models"]

@@ -13,16 +13,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.applicability import applicability
-from bayesens.checks import check_known
 from bayesens.ensemble import Ensemble
-from bayesens.files import read_table
 from bayesens.likelihoods.widths import columns_asked
 from bayesens.member_fits import FittedMembers
 from bayesens.members import Members
+from bayesens.messages import check_known
 from bayesens.missing_codes import NONE
 from bayesens.prediction import predict
 from bayesens.study_data import StudyData, plain_values
 from bayesens.study_file import Study
+from bayesens.tables import read_table
 
 __all__ = ["Maps", "check_grid", "study_maps"]
 

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bayesens.columns import listed, numbers, times
+from bayesens.columns import numbers, times
 from bayesens.long_tables import long_columns, model_and_value, widened
+from bayesens.messages import listed
 from bayesens.missing_codes import Missing, check_codes, clear_codes
 from bayesens.splits import usual_estimand
 from bayesens.study_file import Study

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesens.columns import listed
+from bayesens.messages import listed
 from bayesens.unit_checks import conversion_of
 
 __all__ = ["TableRoles", "column_roles"]

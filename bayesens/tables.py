@@ -16,16 +16,8 @@ import xarray as xr
 
 from bayesens.atomic import full_suffix
 from bayesens.calendars import decoded, decoded_each
-from bayesens.checks import warn
-from bayesens.columns import listed
-from bayesens.text_tables import (
-    MISSING,
-    BadTable,
-    check_header,
-    check_summary_rows,
-    read_text_table,
-    tidy_labels,
-)
+from bayesens.messages import listed, warn
+from bayesens.text_tables import MISSING, BadTable, check_header, check_summary_rows, read_text_table, tidy_labels
 
 __all__ = [
     "HDF5",

@@ -21,8 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from bayesens.checks import warn
-from bayesens.columns import listed
+from bayesens.messages import listed, warn
 
 __all__ = ["MISSING", "BadTable", "check_header", "check_summary_rows", "read_text_table", "tidy_labels"]
 

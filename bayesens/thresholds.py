@@ -8,15 +8,15 @@ to the percentile over the rows that it was taken from; the observed event is th
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.checks import check_known, warn
-from bayesens.columns import listed
+from bayesens.distributions import probability_below
+from bayesens.messages import check_known, listed, warn
 from bayesens.site_series import SiteSeries, site_series
 
 __all__ = ["limits_of_rows", "probability_below", "threshold_at", "thresholds"]
@@ -24,14 +24,6 @@ __all__ = ["limits_of_rows", "probability_below", "threshold_at", "thresholds"]
 Array = NDArray[np.float64]
 SEASONS = ("DJF", "MAM", "JJA", "SON")
 PERIODS = {"dayofyear": np.arange(1, 366), "month": np.arange(1, 13), "season": np.array(SEASONS), "all": None}
-
-
-class Law(Protocol):
-    """What a predictive distribution needs to have."""
-
-    def cdf(self, y: Array) -> Array:
-        """Return ``P(Y <= y)`` of every row."""
-        ...
 
 
 def thresholds(
@@ -208,54 +200,6 @@ def _looked_up(threshold: xr.DataArray, series: SiteSeries) -> xr.DataArray:
         found = values[place, column]
     attrs = {name: threshold.attrs[name] for name in ("units",) if name in threshold.attrs}
     return xr.DataArray(found, series.coords, ("obs",), name="threshold", attrs=attrs)
-
-
-def probability_below(
-    predictive: ArrayLike | xr.DataArray | Law, threshold: float | ArrayLike | xr.DataArray
-) -> xr.DataArray:
-    """Predictive probability that a row is strictly below its threshold.
-
-    Parameters
-    ----------
-    predictive : array (sample, obs), or a distribution of shape (obs)
-        Draws, or an object with ``cdf(y)``, such as ``bayesens.prediction.distribution`` gives; a point mass at a threshold of
-        zero is not below it.
-    threshold : float or array (obs)
-        Of every row, as `threshold_at` gives.
-
-    Returns
-    -------
-    DataArray (obs)
-        NaN where there is no prediction or no threshold. With the coordinates of draws or threshold where these have some.
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit.
-
-    Examples
-    --------
-    >>> probability_below([[1.0, 5.0], [2.0, 6.0], [3.0, 7.0], [4.0, 8.0]], [2.5, 5.0]).values
-    array([0.5, 0. ])
-    """
-    limit = np.asarray(threshold, dtype=np.float64)
-    if hasattr(predictive, "cdf"):
-        p = np.asarray(predictive.cdf(limit), dtype=np.float64)
-        if hasattr(predictive, "mass_at_zero"):
-            p = np.where(limit == 0.0, p - predictive.mass_at_zero(), p)
-    else:
-        draws = np.asarray(predictive, dtype=np.float64)
-        if draws.ndim != 2 or limit.shape not in ((), draws.shape[1:]):
-            raise ValueError(f"got draws of shape {draws.shape} and thresholds of shape {limit.shape}; wanted (sample, obs) and "
-                             "(obs) or one number")  # fmt: skip
-        p = np.where(np.isnan(draws + limit).any(axis=0), np.nan, np.mean(draws < limit, axis=0))
-    if p.ndim != 1:
-        raise ValueError(
-            f"the probability has shape {p.shape}; wanted a distribution of shape (obs) and thresholds (obs)"
-        )
-    labelled = [x for x in (threshold, predictive) if isinstance(x, xr.DataArray) and x.dims[-1:] == ("obs",)]
-    coords = {name: c for x in labelled[:1] for name, c in x.coords.items() if c.dims == ("obs",)}
-    return xr.DataArray(p, coords, ("obs",), name="probability", attrs={"long_name": "probability below the threshold"})
 
 
 def limits_of_rows(threshold: float | ArrayLike | xr.DataArray, series: SiteSeries) -> Array:

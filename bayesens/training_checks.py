@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesens.checks import degenerate, warn
+from bayesens.checks import degenerate
 from bayesens.collinear import rounding
-from bayesens.columns import listed
 from bayesens.ensemble import Ensemble, affine_copies
 from bayesens.likelihoods.em import least_squares
+from bayesens.messages import listed, warn
 from bayesens.row_checks import check_ties, warn_memorised, warn_outliers, within_widths
 from bayesens.rows import Rows
 

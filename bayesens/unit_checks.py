@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesens.checks import warn
-from bayesens.columns import listed
+from bayesens.messages import listed, warn
 
 __all__ = ["conversion_of", "empty_words", "member_ranges", "unit_words", "warn_ranges", "warn_units"]
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesens.checks import check_known
+from bayesens.messages import check_known
 from bayesens.simulate import Simulation
 
 __all__ = ["WORLDS", "World", "world"]

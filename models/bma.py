@@ -51,11 +51,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.checks import degenerate, warn
+from bayesens.checks import degenerate
 from bayesens.ensemble import Ensemble, affine_copies
 from bayesens.likelihoods.corrected_em import Penalty, corrected_em_starts
 from bayesens.likelihoods.em import Optimum, least_squares
 from bayesens.likelihoods.own_correction import CorrectedTable, point_correction
+from bayesens.messages import warn
 from bayesens.models import joint_mixture
 from bayesens.models.corrected import RATIO, CorrectedMembers, Data, spare
 from bayesens.options import check_options

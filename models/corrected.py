@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.checks import warn
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.own_correction import CorrectedTable, Recipe, corrected_table, drawn_correction, history
 from bayesens.likelihoods.widths import DEFAULT
+from bayesens.messages import warn
 from bayesens.options import ModelValue
 from bayesens.priors import Prior, log_density
 from bayesens.row_checks import check_ties, warn_memorised, warn_outliers

@@ -34,10 +34,10 @@ import numpy as np
 import scipy
 import xarray as xr
 
-from bayesens.checks import warn
 from bayesens.ensemble import Ensemble
 from bayesens.likelihoods.em import Optimum
 from bayesens.likelihoods.widths import Widths, width_names
+from bayesens.messages import warn
 from bayesens.models.joint_pool import log_below_zero
 from bayesens.options import ModelValue, check_options
 from bayesens.predictive import MEMORY, SD_BINS, SPREAD_FOR_BINS, Block, Moments, PosteriorMixture

@@ -50,10 +50,10 @@ import numpy as np
 import xarray as xr
 
 from bayesens.checks import degenerate
-from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
 from bayesens.known_sites import KnownSites, Line, regression
 from bayesens.member_series import given_members, inside, left_open, new_sites, root
+from bayesens.messages import listed
 from bayesens.options import ModelValue, check_options
 from bayesens.predictive import Block, PosteriorMixture, row_classes
 from bayesens.priors import Prior

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import bayesens as be
 from bayesens.cli import app
-from bayesens.files import read_ensemble, read_fit, write_fit, write_table
+from bayesens.files import read_ensemble, write_table
+from bayesens.fit_tree import read_fit, write_fit
 from bayesens.inference import check_training_rows
 from bayesens.study import run_study
 from bayesens.study_data import study_data, study_models

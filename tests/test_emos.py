@@ -18,7 +18,7 @@ from statsmodels.regression.linear_model import WLS
 import bayesens as be
 from bayesens import EMOS, Prior
 from bayesens.distributions import NormalMixture
-from bayesens.files import write_fit
+from bayesens.fit_tree import write_fit
 from bayesens.inference import model_of
 from bayesens.target import compile_target
 

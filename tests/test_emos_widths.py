@@ -14,7 +14,7 @@ from scipy.stats import norm
 import bayesens as be
 from bayesens import EMOS, Prior
 from bayesens.distributions import NormalMixture
-from bayesens.files import write_fit
+from bayesens.fit_tree import write_fit
 from bayesens.inference import model_of
 from bayesens.likelihoods.widths import Widths, columns_asked
 from bayesens.options import options_from_json, options_to_json

@@ -16,18 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bayesens import atomic, files
+from bayesens.atomic import check_writable, write_atomically
 from bayesens.ensemble import Ensemble
-from bayesens.files import (
-    FORMAT,
-    check_fit_tree,
-    check_writable,
-    read_ensemble,
-    read_fit,
-    read_table,
-    write_atomically,
-    write_fit,
-    write_table,
-)
+from bayesens.files import read_ensemble, write_table
+from bayesens.fit_tree import FORMAT, check_fit_tree, read_fit, write_fit
+from bayesens.tables import read_table
 
 SUFFIXES = [".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".nc", ".zarr"]
 
@@ -424,7 +417,7 @@ def test_a_disk_that_fills_up_is_one_error_and_leaves_nothing(tmp_path):
     write_fit(fit(), tmp_path / "fit.nc")
     code = (
         "import sys, resource, numpy as np, pandas as pd; from pathlib import Path\n"
-        "from bayesens.files import read_fit, write_fit, write_table\n"
+        "from bayesens.fit_tree import read_fit, write_fit; from bayesens.files import write_table\n"
         "folder = Path(sys.argv[1])\n"
         "tree = read_fit(folder / 'fit.nc')\n"
         "rows = pd.DataFrame({'rf': np.random.default_rng(1).random(20_000)})\n"

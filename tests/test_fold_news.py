@@ -10,9 +10,9 @@ import pytest
 
 import bayesens as be
 from bayesens.chapters.scores import _pooled, _verdict
-from bayesens.checks import warn
 from bayesens.evaluation import paired_differences, score_table
 from bayesens.fold_news import convergence_warning, not_converged, seen_members, without_convergence
+from bayesens.messages import warn
 from bayesens.rungs import ladder_effects, ladder_words
 
 CHAINS = "The fit has not converged: R-hat is 1.200 for bias (wanted at most 1.01). Raise tune=500."

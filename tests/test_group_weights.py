@@ -13,7 +13,7 @@ from scipy.stats import halfnorm, norm
 
 import bayesens as be
 from bayesens import BMA, Prior
-from bayesens.files import write_fit
+from bayesens.fit_tree import write_fit
 from bayesens.laplace import find_modes
 from bayesens.target import compile_target
 

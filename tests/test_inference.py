@@ -18,7 +18,7 @@ from scipy.stats import norm
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.files import write_fit
+from bayesens.fit_tree import write_fit
 from bayesens.inference import model_of
 from bayesens.target import compile_target
 

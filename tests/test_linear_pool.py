@@ -15,7 +15,7 @@ from shared_data import shared_data
 
 import bayesens as be
 from bayesens import LinearPool, Prior
-from bayesens.files import write_fit
+from bayesens.fit_tree import write_fit
 from bayesens.target import compile_target
 
 MEMBERS = ["a", "b", "c"]

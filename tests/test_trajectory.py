@@ -9,10 +9,9 @@ from scipy.stats import kstest, multivariate_normal, norm, rankdata
 
 import bayesens as be
 from bayesens import trajectory
-from bayesens.distributions import NormalMixture
+from bayesens.distributions import NormalMixture, probability_below
 from bayesens.events import find_events
 from bayesens.prediction import distribution
-from bayesens.thresholds import probability_below
 from bayesens.trajectory import Persistence, persistence, trajectories
 
 QUIET = {"progressbar": False}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayesens.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
-from bayesens.columns import listed
+from bayesens.messages import listed
 from bayesens.study_results import StudyResults
 
 __all__ = ["drivers"]

@@ -14,10 +14,10 @@ from bayesens.atomic import file_name
 from bayesens.chapters.chapter import Chapter, Drawing, Points, Remark, Sheet, figure
 from bayesens.chapters.headline import listed_plain
 from bayesens.chapters.verdicts import EQUIVALENT, INSIDE, interval, method_clause, options, percent, why_no_interval
-from bayesens.columns import listed
 from bayesens.comparison import HeldOut
 from bayesens.evaluation import paired_differences, product_table, score_table
 from bayesens.fold_news import ALL_CONVERGED, without_convergence
+from bayesens.messages import listed
 from bayesens.models import Climatology
 from bayesens.scored_rows import common_rows
 from bayesens.splits import ESTIMANDS, ROW, hang_together

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayesens.atomic import file_name
 from bayesens.chapters.chapter import Chapter, Drawing, figure, named
-from bayesens.checks import check_known
+from bayesens.messages import check_known
 from bayesens.study_results import StudyResults
 
 __all__ = ["chosen_stations", "through_time"]

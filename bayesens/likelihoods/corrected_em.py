@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy
 
-from bayesens.likelihoods.em import (
+from bayesens.likelihoods.em import (  # fmt: skip
     LEAP,
     PARTS,
     PATIENCE,
@@ -24,7 +24,7 @@ from bayesens.likelihoods.em import (
     climb,
     distinct,
     newton,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from bayesens.likelihoods.corrected_mixture import CorrectedRows

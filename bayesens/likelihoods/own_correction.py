@@ -208,9 +208,7 @@ def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, 
         corrected[lines.row, lines.member] = mean + lines.shift
         excess[lines.row, lines.member] = widened
         families.append(Family(members, lines.block_of, correction))
-    from bayesens.likelihoods.corrected_mixture import (
-        CorrectedRows,  # loads numba: nothing that only reads a fit should
-    )
+    from bayesens.likelihoods.corrected_mixture import CorrectedRows
 
     names = width_names(recipe.scale)
     positive = bool(np.all(rows.y >= 0.0))

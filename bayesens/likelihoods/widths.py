@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from bayesens.collinear import constant
-from bayesens.columns import listed
 from bayesens.ensemble import Ensemble
+from bayesens.messages import listed
 
 __all__ = ["Widths", "check_varies", "column_of", "columns_asked", "width_names"]
 

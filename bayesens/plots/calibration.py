@@ -10,9 +10,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from bayesens.checks import check_known
 from bayesens.coverage import coverage_table
 from bayesens.ensemble import Ensemble
+from bayesens.messages import check_known
 from bayesens.plots.axes import COLOR, INK, bare_axes, look, quantile_rows, with_legend
 from bayesens.plots.given import by_name, check_table, dataset_of, is_rows, numbers_of, one_model
 

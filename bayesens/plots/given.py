@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.checks import check_known
+from bayesens.messages import check_known
 
 __all__ = [
     "by_name",

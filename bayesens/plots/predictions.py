@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.checks import check_known
 from bayesens.ensemble import Ensemble
+from bayesens.messages import check_known
 from bayesens.plots.axes import (
     COLOR,
     INK,

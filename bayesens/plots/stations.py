@@ -9,8 +9,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.checks import check_known
 from bayesens.ensemble import Ensemble
+from bayesens.messages import check_known
 from bayesens.plots.axes import COLOR, INK, axes_width, bare_axes, labelled, look, raised, with_legend
 from bayesens.plots.given import check_table
 from bayesens.sphere import check_places

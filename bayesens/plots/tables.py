@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.checks import check_known
 from bayesens.evaluation import paired_differences, score_table
+from bayesens.messages import check_known
 from bayesens.plots.axes import COLOR, INK, axes_width, bare_axes, labelled, look, name_rows, with_legend
 from bayesens.plots.given import by_name, check_table, dataset_of, is_rows
 

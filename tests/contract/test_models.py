@@ -16,7 +16,18 @@ from pytensor.compile.mode import Mode
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm, t
 
-from bayesens import BMA, EMOS, HBM, Climatology, Ensemble, EqualWeights, LinearPool, Prior, SingleMember, models
+from bayesens import (
+    BMA,
+    EMOS,
+    HBM,
+    Climatology,
+    Ensemble,
+    EqualWeights,
+    LinearPool,
+    Prior,
+    SingleMember,
+    models,
+)
 from bayesens.multilevel import effect_draws
 from bayesens.options import options_from_json, options_to_json
 from bayesens.target import compile_target
