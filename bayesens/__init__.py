@@ -9,30 +9,40 @@ __version__ = "0.1.0"
 
 # Names resolve at first use: `import bayesens` loads nothing heavier than the standard library.
 _HOME = {
-    "Ensemble": "ensemble", "EnsembleRegressor": "regressor",
-    "BMA": "models", "HBM": "models", "Climatology": "models", "EqualWeights": "models", "SingleMember": "models",
-    "EMOS": "models", "LinearPool": "models",
-    "Prior": "priors",
-    "FittedMembers": "member_fits", "Members": "members", "cross_fit": "members",
-    "default_estimators": "estimators",
-    "common_rows": "scored_rows", "paired_differences": "evaluation", "product_table": "evaluation",
-    "score_table": "evaluation",
-    "coverage_table": "coverage",
-    "SufficientStatistics": "streaming",
-    "OnMembers": "comparison", "compare": "comparison",
-    "dependence": "member_dependence", "dependence_words": "dependence_text",
-    "fit": "inference",
-    "ladder": "rungs", "ladder_effects": "rungs", "ladder_words": "rungs",
-    "loo": "leave_one_out", "loo_table": "loo_comparison",
-    "add": "prediction", "draw": "prediction", "predict": "prediction", "score": "prediction",
-    "read_fit": "fit_tree", "write_fit": "fit_tree",
-    "summary": "description",
+    "Ensemble": "ensemble.ensemble",
+    "EnsembleRegressor": "members.regressor",
+    "BMA": "models", "HBM": "models", "Climatology": "models", "EqualWeights": "models", "SingleMember": "models", "EMOS":
+    "models", "LinearPool": "models", "Prior": "likelihoods.priors", "FittedMembers": "members.fitted", "Members":
+    "members.members", "cross_fit": "members.members", "default_estimators": "members.estimators", "common_rows":
+    "comparison.common_rows", "paired_differences": "comparison.tables", "product_table": "comparison.tables", "score_table":
+    "comparison.tables", "coverage_table": "comparison.coverage", "SufficientStatistics": "ensemble.streaming", "OnMembers":
+    "comparison.compare", "compare": "comparison.compare", "dependence": "comparison.errors.dependence", "dependence_words":
+    "comparison.errors.words", "fit": "inference.fit", "ladder": "comparison.ladder", "ladder_effects": "comparison.ladder",
+    "ladder_words": "comparison.ladder", "loo": "inference.loo", "loo_table": "comparison.loo_table", "add":
+    "inference.predict", "draw": "inference.predict", "predict": "inference.predict", "score": "inference.predict", "read_fit":
+    "inference.fit_tree", "write_fit": "inference.fit_tree", "summary": "inference.summary",
 }  # fmt: skip
 # Files whose names are used as they stand: be.plots.weights, be.datasets.oznet.
-_FILES = (
-    "applicability", "binary_scores", "correlations", "datasets", "domain", "events", "importance", "plots", "report",
-    "representativeness", "sensitivity", "simulate", "spatial", "study", "thresholds", "trajectory", "variogram", "worlds",
-)  # fmt: skip
+_FACES = {
+    "applicability": "members.applicability",
+    "binary_scores": "geo.event_scores",
+    "correlations": "members.correlations",
+    "datasets": "datasets",
+    "domain": "members.domain",
+    "events": "geo.events",
+    "importance": "sensitivity.covariates",
+    "plots": "plots",
+    "report": "app.report.page",
+    "representativeness": "geo.representativeness",
+    "sensitivity": "sensitivity",
+    "simulate": "simulate",
+    "spatial": "geo.spatial",
+    "study": "app.study.run",
+    "thresholds": "geo.thresholds",
+    "trajectory": "geo.trajectory",
+    "variogram": "geo.variogram",
+    "worlds": "worlds",
+}
 __all__ = [
     "BMA",
     "EMOS",
@@ -74,32 +84,32 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from bayesens.comparison import OnMembers, compare
-    from bayesens.coverage import coverage_table
-    from bayesens.dependence_text import dependence_words
-    from bayesens.description import summary
-    from bayesens.ensemble import Ensemble
-    from bayesens.estimators import default_estimators
-    from bayesens.evaluation import paired_differences, product_table, score_table
-    from bayesens.fit_tree import read_fit, write_fit
-    from bayesens.inference import fit
-    from bayesens.leave_one_out import loo
-    from bayesens.loo_comparison import loo_table
-    from bayesens.member_dependence import dependence
-    from bayesens.member_fits import FittedMembers
-    from bayesens.members import Members, cross_fit
+    from bayesens.comparison.common_rows import common_rows
+    from bayesens.comparison.compare import OnMembers, compare
+    from bayesens.comparison.coverage import coverage_table
+    from bayesens.comparison.errors.dependence import dependence
+    from bayesens.comparison.errors.words import dependence_words
+    from bayesens.comparison.ladder import ladder, ladder_effects, ladder_words
+    from bayesens.comparison.loo_table import loo_table
+    from bayesens.comparison.tables import paired_differences, product_table, score_table
+    from bayesens.ensemble.ensemble import Ensemble
+    from bayesens.ensemble.streaming import SufficientStatistics
+    from bayesens.inference.fit import fit
+    from bayesens.inference.fit_tree import read_fit, write_fit
+    from bayesens.inference.loo import loo
+    from bayesens.inference.predict import add, draw, predict, score
+    from bayesens.inference.summary import summary
+    from bayesens.likelihoods.priors import Prior
+    from bayesens.members.estimators import default_estimators
+    from bayesens.members.fitted import FittedMembers
+    from bayesens.members.members import Members, cross_fit
+    from bayesens.members.regressor import EnsembleRegressor
     from bayesens.models import BMA, EMOS, HBM, Climatology, EqualWeights, LinearPool, SingleMember
-    from bayesens.prediction import add, draw, predict, score
-    from bayesens.priors import Prior
-    from bayesens.regressor import EnsembleRegressor
-    from bayesens.rungs import ladder, ladder_effects, ladder_words
-    from bayesens.scored_rows import common_rows
-    from bayesens.streaming import SufficientStatistics
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FILES:
-        return import_module(f"bayesens.{name}")
+    if name in _FACES:
+        return import_module(f"bayesens.{_FACES[name]}")
     if name not in _HOME:
         raise AttributeError(f"module 'bayesens' has no attribute {name!r}")
     value = getattr(import_module(f"bayesens.{_HOME[name]}"), name)
@@ -108,4 +118,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_FILES, "__version__"})
+    return sorted({*__all__, *_FACES, "__version__"})

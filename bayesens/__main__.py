@@ -1,6 +1,6 @@
 """``python -m bayesens`` is the command ``bayesens``."""
 
-from bayesens.cli import main
+from bayesens.app.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.ensemble import Ensemble
+from bayesens.distributions.posterior_mixture import Block, PosteriorMixture, row_classes
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.rows import codes, effect_variance, flat, level_rows, prediction_rows, training_rows
+from bayesens.likelihoods.corrected.own_correction import CorrectedTable
 from bayesens.likelihoods.em import Optimum, least_squares
-from bayesens.likelihoods.own_correction import CorrectedTable
+from bayesens.likelihoods.options import ModelValue, check_options
+from bayesens.likelihoods.priors import Prior
 from bayesens.models.bma import BMA
 from bayesens.models.corrected import Data
-from bayesens.options import ModelValue, check_options
-from bayesens.predictive import Block, PosteriorMixture, row_classes
-from bayesens.priors import Prior
-from bayesens.rows import codes, effect_variance, flat, level_rows, prediction_rows, training_rows
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -184,7 +184,7 @@ class Climatology(ModelValue):
         import pymc as pm
         import pytensor.tensor as pt
 
-        from bayesens.coordinates import EffectCoordinates
+        from bayesens.likelihoods.parametrisation import EffectCoordinates
 
         if likelihood not in ("fused", "rows"):
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")

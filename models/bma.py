@@ -19,7 +19,8 @@ costs nothing. Then, with m_ik what the other rows make of member k at row i and
 
 A site that the fit has not seen has a new effect of each member. All kernels are wider there by the variance that these add to
 the error of the members' weighted mean, less half of that by which they set the members apart: by all of the effects' variance
-where members have the same effects, and by little where independent ones average out (:mod:`bayesens.corrected_predictive`).
+where members have the same effects, and by little where independent ones average out
+(:mod:`bayesens.likelihoods.corrected.predictive`).
 
 The two steps are a cut: what the mixture finds does not reach back into the corrections. So each keeps its meaning: ``bias`` is
 the member's own bias. Fitted at once (``correction="joint"``, :mod:`bayesens.models.joint_mixture`) the same formula is a mixture
@@ -51,18 +52,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.checks import degenerate
-from bayesens.ensemble import Ensemble, affine_copies
-from bayesens.likelihoods.corrected_em import Penalty, corrected_em_starts
+from bayesens.ensemble.checks import degenerate
+from bayesens.ensemble.ensemble import Ensemble, affine_copies
+from bayesens.ensemble.rows import Rows, codes, flat, level_rows
+from bayesens.likelihoods.corrected.em import Penalty, corrected_em_starts
+from bayesens.likelihoods.corrected.own_correction import CorrectedTable, point_correction
 from bayesens.likelihoods.em import Optimum, least_squares
-from bayesens.likelihoods.own_correction import CorrectedTable, point_correction
+from bayesens.likelihoods.options import check_options
+from bayesens.likelihoods.priors import Prior
+from bayesens.likelihoods.row_checks import check_ties, tied
 from bayesens.messages import warn
 from bayesens.models import joint_mixture
 from bayesens.models.corrected import RATIO, CorrectedMembers, Data, spare
-from bayesens.options import check_options
-from bayesens.priors import Prior
-from bayesens.row_checks import check_ties, tied
-from bayesens.rows import Rows, codes, flat, level_rows
 
 if TYPE_CHECKING:
     import pymc as pm

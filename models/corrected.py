@@ -1,7 +1,7 @@
 """What models around corrected members have in common: the options of the corrections, and what the training rows make of them.
 
-A model that mixes or averages members which are corrected first (:mod:`bayesens.likelihoods.own_correction`) takes these
-methods; fitted at once (``correction="joint"``) it uses none of the corrections.
+A model that mixes or averages members which are corrected first (:mod:`bayesens.likelihoods.corrected.own_correction`) takes
+these methods; fitted at once (``correction="joint"``) it uses none of the corrections.
 """
 
 from __future__ import annotations
@@ -12,20 +12,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.ensemble import Ensemble
-from bayesens.likelihoods.own_correction import CorrectedTable, Recipe, corrected_table, drawn_correction, history
-from bayesens.likelihoods.widths import DEFAULT
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.rows import Rows, flat, prediction_rows, training_rows
+from bayesens.ensemble.transforms import transform
+from bayesens.likelihoods.corrected.own_correction import (
+    CorrectedTable,
+    Recipe,
+    corrected_table,
+    drawn_correction,
+    history,
+)
+from bayesens.likelihoods.corrected.widths import DEFAULT
+from bayesens.likelihoods.options import ModelValue
+from bayesens.likelihoods.priors import Prior, log_density
+from bayesens.likelihoods.row_checks import check_ties, warn_memorised, warn_outliers
 from bayesens.messages import warn
-from bayesens.options import ModelValue
-from bayesens.priors import Prior, log_density
-from bayesens.row_checks import check_ties, warn_memorised, warn_outliers
-from bayesens.rows import Rows, flat, prediction_rows, training_rows
-from bayesens.transforms import transform
 
 if TYPE_CHECKING:
     import pymc as pm
 
-    from bayesens.corrected_predictive import CorrectedMixture
+    from bayesens.likelihoods.corrected.predictive import CorrectedMixture
 
 __all__ = ["RATIO", "CorrectedMembers", "Data", "spare"]
 
@@ -246,7 +252,7 @@ class CorrectedMembers(ModelValue):
         """
         if self.correction == "joint":
             return self.at_once.predictive(self, posterior, ensemble)
-        from bayesens.corrected_rows import predicted_rows
+        from bayesens.likelihoods.corrected.rows import predicted_rows
 
         assert history is not None
         rows, recipe = prediction_rows(ensemble, self.transform), self.recipe(ensemble.members)
@@ -268,7 +274,7 @@ class CorrectedMembers(ModelValue):
         """
         if self.correction == "joint":
             return self.at_once.predictive(self, posterior, ensemble)
-        from bayesens.corrected_rows import training_rows_of
+        from bayesens.likelihoods.corrected.rows import training_rows_of
 
         assert history is not None
         y = np.asarray(transform(self.transform).forward(ensemble.require_observation()))

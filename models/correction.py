@@ -1,4 +1,4 @@
-"""One member's correction as a plain PyMC model: what :mod:`bayesens.likelihoods.correction` integrates in closed form."""
+"""One member's correction as a plain PyMC model: what `bayesens.likelihoods.corrected.correction` integrates in closed form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesens.likelihoods.own_correction import CorrectedTable, covariate_columns
+from bayesens.likelihoods.corrected.own_correction import CorrectedTable, covariate_columns
 
 if TYPE_CHECKING:
     import pymc as pm

@@ -34,19 +34,16 @@ import numpy as np
 import scipy
 import xarray as xr
 
-from bayesens.ensemble import Ensemble
+from bayesens.distributions.posterior_mixture import MEMORY, SD_BINS, SPREAD_FOR_BINS, Block, Moments, PosteriorMixture
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.rows import Rows, flat, prediction_rows, training_rows
+from bayesens.likelihoods.corrected.widths import Widths, width_names
 from bayesens.likelihoods.em import Optimum
-from bayesens.likelihoods.widths import Widths, width_names
-from bayesens.messages import warn
-from bayesens.models.joint_pool import log_below_zero
-from bayesens.options import ModelValue, check_options
-from bayesens.predictive import MEMORY, SD_BINS, SPREAD_FOR_BINS, Block, Moments, PosteriorMixture
-from bayesens.priors import Prior
-from bayesens.row_checks import resolution
-from bayesens.rows import Rows, flat, prediction_rows, training_rows
-from bayesens.spread_optimum import Profile
-from bayesens.threads import share_out
-from bayesens.training_checks import (
+from bayesens.likelihoods.options import ModelValue, check_options
+from bayesens.likelihoods.priors import Prior
+from bayesens.likelihoods.row_checks import resolution
+from bayesens.likelihoods.spread.optimum import Profile
+from bayesens.likelihoods.training_checks import (
     at_zero,
     best_residual,
     check_residuals,
@@ -55,6 +52,9 @@ from bayesens.training_checks import (
     warn_copies,
     warn_incomplete,
 )
+from bayesens.messages import warn
+from bayesens.models.joint_pool import log_below_zero
+from bayesens.threads import share_out
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -263,7 +263,7 @@ class EMOS(ModelValue):
                 else:
                     pm.Normal("y", mean, width, observed=rows.y)
             else:
-                from bayesens.spread import spread_loglik
+                from bayesens.likelihoods.spread.regression import spread_loglik
 
                 parameters = pt.stack([
                     intercept, *(linear[j] for j in range(k)), pt.log(sd), share, *(slope[j] for j in range(len(names)))
@@ -418,7 +418,7 @@ class _SpreadMixture(PosteriorMixture):
         """Mean over draws of rows' variances, (row)."""
         if not self.slope.shape[1]:
             return np.asarray(self.sigma.mean() + self.factor.mean() * self.spread[rows])
-        from bayesens.corrected_loops import mean_width
+        from bayesens.likelihoods.corrected.loops import mean_width
 
         x, spread, out = np.ascontiguousarray(self.x[rows]), self.spread[rows, None], np.empty(len(rows))
         width, factor = np.ascontiguousarray(self.slope.T), np.ascontiguousarray(self.factor[None])
@@ -489,7 +489,7 @@ class _SpreadMixture(PosteriorMixture):
         Widths that follow covariates have another order of draws in every row: cut by that of a typical row, or with the
         logarithm of the standard deviation taken as normal, outer quantiles err by up to a tenth of an interval.
         """
-        from bayesens.spread_loops import BINS, matched_rows
+        from bayesens.likelihoods.spread.loops import BINS, matched_rows
 
         coefficient = block.coefficient[:, 0]
         centre = coefficient.mean(axis=0)

@@ -49,21 +49,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.checks import degenerate
-from bayesens.ensemble import Ensemble
-from bayesens.known_sites import KnownSites, Line, regression
-from bayesens.member_series import given_members, inside, left_open, new_sites, root
+from bayesens.distributions.posterior_mixture import Block, PosteriorMixture, row_classes
+from bayesens.ensemble.checks import degenerate
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.rows import Rows, codes, flat, level_rows, prediction_rows, training_rows
+from bayesens.ensemble.streaming import SufficientStatistics, sufficient_statistics
+from bayesens.likelihoods.multilevel.known_sites import KnownSites, Line, regression
+from bayesens.likelihoods.multilevel.new_site import given_members, inside, left_open, new_sites, root
+from bayesens.likelihoods.options import ModelValue, check_options
+from bayesens.likelihoods.priors import Prior
 from bayesens.messages import listed
-from bayesens.options import ModelValue, check_options
-from bayesens.predictive import Block, PosteriorMixture, row_classes
-from bayesens.priors import Prior
-from bayesens.rows import Rows, codes, flat, level_rows, prediction_rows, training_rows
-from bayesens.streaming import SufficientStatistics, sufficient_statistics
 
 if TYPE_CHECKING:
     import pymc as pm
 
-    from bayesens.sufficient import Statistics, Tally
+    from bayesens.ensemble.sufficient import Statistics, Tally
 
 __all__ = ["HBM"]
 
@@ -223,7 +223,7 @@ class HBM(ModelValue):
                 f"{rows.n_observed} training rows; HBM models their joint distribution, which is then singular. "
                 "Leave one of them out, or use BMA."
             )
-        from bayesens.sufficient import residual_share
+        from bayesens.ensemble.sufficient import residual_share
 
         left = residual_share(rows.tally.statistics)
         if np.min(left) <= 1e-12:  # of a variance: sums of squares hold no more digits
@@ -317,7 +317,7 @@ class HBM(ModelValue):
         """Where the search for the optimum begins: values by moments, for the variables whose priors allow any value."""
         import pytensor
 
-        from bayesens.level_moments import level_moments, split_correlation
+        from bayesens.likelihoods.multilevel.level_moments import level_moments, split_correlation
 
         assert self.center is not None
         m = level_moments(self.statistics(data))
@@ -375,7 +375,7 @@ class HBM(ModelValue):
         import pymc as pm
         import pytensor.tensor as pt
 
-        from bayesens.coordinates import CholeskyCorr
+        from bayesens.likelihoods.parametrisation import CholeskyCorr
 
         if self.errors == "independent" or k == 1:
             return pt.diag(sd**2)
@@ -474,7 +474,7 @@ class HBM(ModelValue):
             ``linear_weight (member)``: V_ff^-1 V_fy at a new site of a known group; and ``error_corr (member, member_)``:
             correlation of f - y within a site.
         """
-        from bayesens.multilevel import effect_draws
+        from bayesens.likelihoods.multilevel.multilevel import effect_draws
 
         draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
         m = self.moments(draw)
@@ -653,8 +653,8 @@ def _drawn_effects(draw: dict[str, np.ndarray]) -> Effect:
 
 def _known(m: dict[str, np.ndarray], history: xr.Dataset) -> KnownSites:
     """The sites of a fit, with the groups' effects given the training rows."""
-    from bayesens.multilevel import group_moments
-    from bayesens.sufficient import Statistics
+    from bayesens.ensemble.sufficient import Statistics
+    from bayesens.likelihoods.multilevel.multilevel import group_moments
 
     data = Statistics.from_dataset(history.drop_vars("place"))
     groups = group_moments(m["mean"], m["within"], m["site"], m["group"], data=data)

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayesens.ensemble import Ensemble
+from bayesens.distributions.posterior_mixture import Block, PosteriorMixture, row_classes
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.rows import Rows, codes, effect_variance, flat, level_rows, prediction_rows
 from bayesens.likelihoods.em import Optimum, em_starts, least_squares
-from bayesens.predictive import Block, PosteriorMixture, row_classes
-from bayesens.rows import Rows, codes, effect_variance, flat, level_rows, prediction_rows
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -83,7 +83,7 @@ def _offset(model: Any, codes_of: dict[str, np.ndarray]) -> Any:
     import pymc as pm
     import pytensor.tensor as pt
 
-    from bayesens.coordinates import EffectCoordinates
+    from bayesens.likelihoods.parametrisation import EffectCoordinates
 
     offset: Any = pt.zeros((0, 1))
     for level, code in codes_of.items():

@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayesens.ensemble import Ensemble
+from bayesens.distributions.posterior_mixture import Block, PosteriorMixture, row_classes
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.rows import Rows, flat, prediction_rows
 from bayesens.likelihoods.em import Optimum
-from bayesens.pooling import regression, row_means, search_pool, triangles
-from bayesens.predictive import Block, PosteriorMixture, row_classes
-from bayesens.rows import Rows, flat, prediction_rows
-from bayesens.training_checks import at_zero, warn_incomplete
+from bayesens.likelihoods.simplex_regression import regression, row_means, search_pool, triangles
+from bayesens.likelihoods.training_checks import at_zero, warn_incomplete
 
 if TYPE_CHECKING:
     import pymc as pm

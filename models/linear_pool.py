@@ -33,22 +33,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from bayesens.ensemble import Ensemble
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.rows import Rows, flat
+from bayesens.likelihoods.corrected.own_correction import CorrectedTable, point_correction
 from bayesens.likelihoods.em import Optimum
-from bayesens.likelihoods.own_correction import CorrectedTable, point_correction
+from bayesens.likelihoods.options import check_options
+from bayesens.likelihoods.priors import Prior
+from bayesens.likelihoods.simplex_regression import Pool
+from bayesens.likelihoods.training_checks import (
+    best_residual,
+    check_residuals,
+    complete_rows,
+    refuse_exact,
+    warn_copies,
+)
 from bayesens.models import joint_pool
 from bayesens.models.corrected import RATIO, CorrectedMembers, Data, spare
-from bayesens.options import check_options
-from bayesens.pooling import Pool
-from bayesens.priors import Prior
-from bayesens.rows import Rows, flat
-from bayesens.training_checks import best_residual, check_residuals, complete_rows, refuse_exact, warn_copies
 
 if TYPE_CHECKING:
     import pymc as pm
 
-    from bayesens.corrected_predictive import CorrectedMixture
-    from bayesens.likelihoods.corrected_pool import PooledRows, PoolPenalty
+    from bayesens.likelihoods.corrected.pool import PooledRows, PoolPenalty
+    from bayesens.likelihoods.corrected.predictive import CorrectedMixture
 
 __all__ = ["LinearPool"]
 
@@ -332,7 +338,7 @@ class LinearPool(CorrectedMembers):
         """
         if self.correction == "joint":
             return joint_pool.em(self, self.prepare(data), starts=starts, seed=seed, tolerance=tolerance)
-        from bayesens.likelihoods.corrected_pool import best_pool  # loads numba: nothing that only reads a fit should
+        from bayesens.likelihoods.corrected.pool import best_pool  # loads numba: nothing that only reads a fit should
 
         table = self.prepare(data)
         model: LinearPool = table.model
@@ -356,7 +362,7 @@ class LinearPool(CorrectedMembers):
 
     def penalty(self, table: CorrectedTable) -> PoolPenalty:
         """Log prior densities, for the optimum."""
-        from bayesens.likelihoods.corrected_pool import PoolPenalty
+        from bayesens.likelihoods.corrected.pool import PoolPenalty
 
         assert self.sigma_scale is not None
         k, p = table.n_members, len(table.widths.names)
@@ -399,7 +405,7 @@ class LinearPool(CorrectedMembers):
 
     def law(self, found: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset) -> CorrectedMixture:
         """One kernel a draw, around the mean of the members, in place of their mixture."""
-        from bayesens.corrected_rows import pooled
+        from bayesens.likelihoods.corrected.rows import pooled
 
         assert self.center is not None
         stretch = flat(posterior["stretch"]) if "stretch" in posterior else np.ones(len(found.draws))
@@ -426,7 +432,7 @@ def observe_rows(table: CorrectedTable, weight: Any, stretch: Any, sigma: Any, w
 
 def pooled_rows(table: CorrectedTable) -> PooledRows:
     """What the likelihood takes from the corrected members."""
-    from bayesens.likelihoods.corrected_pool import PooledRows
+    from bayesens.likelihoods.corrected.pool import PooledRows
 
     return PooledRows.of(table.mixture, table.rows.y, table.model.center, standing(table))
 

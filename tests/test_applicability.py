@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cdist, pdist
 from shared_data import shared_data
 
-from bayesens import applicability as module
-from bayesens.applicability import applicability
+from bayesens.members import applicability as module
+from bayesens.members.applicability import applicability
 
 IMPORTANCE = {"dem": 2.0, "rain": 0.5, "clay": 1.0}
 

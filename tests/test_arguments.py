@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, Ridge
 
 import bayesens as be
-from bayesens.arguments import check_fit_call, check_fitted_call, models_by_name
+from bayesens.inference.arguments import check_fit_call, check_fitted_call, models_by_name
 
 
 @pytest.fixture(scope="module")

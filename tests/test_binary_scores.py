@@ -9,7 +9,7 @@ from scipy.stats import t as student_t
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss, confusion_matrix, roc_auc_score, roc_curve
 
-from bayesens.binary_scores import brier, reliability, roc, warning_scores
+from bayesens.geo.event_scores import brier, reliability, roc, warning_scores
 
 
 def forecasts(n=400, seed=1, digits=None):

@@ -1,6 +1,6 @@
 """What is compiled is found on disk, and what comes next is compiled by a second process."""
 
-from bayesens.calling import _on_disk, address_of, compiled_beside
+from bayesens.c_functions import _on_disk, address_of, compiled_beside
 from bayesens.likelihoods.mixture import mixture_packed
 
 

@@ -12,8 +12,8 @@ from scipy.stats import norm
 
 import bayesens as be
 from bayesens import EMOS, LinearPool
-from bayesens.censored import censored_regression, expected_below
-from bayesens.target import compile_target
+from bayesens.distributions.censored import censored_regression, expected_below
+from bayesens.inference.log_density import compile_target
 
 PLAIN = Mode(linker="py", optimizer=None)  # the graph as it is written: quick to compile
 MEMBERS = ["a", "b", "c"]

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.cli import app
-from bayesens.files import write_table
+from bayesens.app.cli.main import app
+from bayesens.ensemble.files import write_table
 
 COLUMNS = [
     "--members",
@@ -79,7 +79,7 @@ def light(*commands, cwd):
     code = "\n".join(
         [
             "import sys",
-            "from bayesens.cli import main",
+            "from bayesens.app.cli.main import main",
             f"for arguments in {[[*map(str, command)] for command in commands]!r}:",
             "    sys.argv = ['bayesens', *arguments]",
             "    try: main()",
@@ -425,7 +425,7 @@ def test_members_must_be_named_for_a_table(folder, tmp_path):
 
 def test_outputs_are_checked_before_the_work(folder, tmp_path, monkeypatch):
     """None of these comes to reading the table, let alone to a fit."""
-    monkeypatch.setattr("bayesens.files.read_table", lambda *_, **__: pytest.fail("the table was read"))
+    monkeypatch.setattr("bayesens.ensemble.files.read_table", lambda *_, **__: pytest.fail("the table was read"))
     fit = ["fit", folder / "train.csv", *COLUMNS, "--out"]
     assert "no/fit.nc: the folder" in refused(*fit, tmp_path / "no" / "fit.nc")
     assert "has the suffix '.csv'; wanted .nc" in refused(*fit, tmp_path / "fit.csv")
@@ -501,9 +501,9 @@ def test_tables_that_cannot_be_predicted(bad, tmp_path):
 
 
 def test_a_folder_without_permission_is_named_before_the_work(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("bayesens.files.read_table", lambda *_, **__: pytest.fail("the table was read"))
+    monkeypatch.setattr("bayesens.ensemble.files.read_table", lambda *_, **__: pytest.fail("the table was read"))
     access = os.access
-    monkeypatch.setattr("bayesens.atomic.os.access", lambda path, mode: path != tmp_path and access(path, mode))
+    monkeypatch.setattr("bayesens.tables.atomic.os.access", lambda path, mode: path != tmp_path and access(path, mode))
     for command in (["fit", folder / "train.csv", *COLUMNS, "--out", tmp_path / "fit.nc"],
                     ["predict", folder / "bma.nc", folder / "new.csv", "--out", tmp_path / "p.csv"],
                     ["score", folder / "bma.nc", folder / "new.csv", "--out", tmp_path / "s.csv"]):  # fmt: skip
@@ -521,7 +521,7 @@ def test_an_interrupt_leaves_nothing_behind(folder, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bayesens.inference.fit", interrupted)
+    monkeypatch.setattr("bayesens.inference.fit.fit", interrupted)
     result = run("fit", folder / "train.csv", *COLUMNS, "--out", tmp_path / "fit.nc", code=130)
     assert "Interrupted: no output was written." in result.stderr
     assert not os.listdir(tmp_path)
@@ -555,8 +555,8 @@ def test_an_interrupt_while_a_file_is_written_leaves_nothing_behind(folder, tmp_
 def test_control_c_during_a_prediction_leaves_nothing_behind(folder, tmp_path):
     """A real signal to a real process, which says when it is at work."""
     code = (
-        "import sys, time, bayesens.prediction as prediction\n"
-        "from bayesens.cli import main\n"
+        "import sys, time, bayesens.inference.predict as prediction\n"
+        "from bayesens.app.cli.main import main\n"
         "def slow(*_, **__): print('ready', flush=True); time.sleep(60)\n"
         "prediction.predict = slow\n"
         "sys.argv = ['bayesens', *sys.argv[1:]]\n"
@@ -597,7 +597,7 @@ def test_version():
 
 def test_main_is_the_entry_point():
     text = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    assert 'bayesens = "bayesens.cli:main"' in text
+    assert 'bayesens = "bayesens.app.cli.main:main"' in text
 
 
 def test_compare_prints_scores_and_differences_and_writes_them(folder, tmp_path):
@@ -672,7 +672,7 @@ class TestMemory:
         def full(*_, **__):
             raise error
 
-        monkeypatch.setattr("bayesens.prediction.predict", full)
+        monkeypatch.setattr("bayesens.inference.predict.predict", full)
         done = run("predict", folder / "bma.nc", folder / "train.csv", "--out", folder / "never.csv", code=1)
         assert re.search(text, done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1

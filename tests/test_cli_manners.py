@@ -14,8 +14,8 @@ import xarray as xr
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from bayesens.cli import app
-from bayesens.cli_completion import SHELLS, completion_script
+from bayesens.app.cli.completion import SHELLS, completion_script
+from bayesens.app.cli.main import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:EM found")
 
@@ -129,10 +129,10 @@ def test_an_interrupted_study_says_how_it_goes_on(folder, tmp_path, monkeypatch)
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bayesens.study.run_study", interrupted)
+    monkeypatch.setattr("bayesens.app.study.run.run_study", interrupted)
     said = run("run", "study.toml", "--out", tmp_path, code=130)
     assert said.stderr == "Interrupted: finished steps are kept; the same command goes on where it stopped.\n"
-    monkeypatch.setattr("bayesens.comparison.compare", interrupted)
+    monkeypatch.setattr("bayesens.comparison.compare.compare", interrupted)
     compare = ["compare", folder / "train.csv", "--members", "rf,svr", "--observation", "y"]
     said = run(*compare, "--cache", tmp_path / "c", code=130)
     assert f"Interrupted: finished folds are kept in {tmp_path / 'c'}; the same command goes on" in said.stderr
@@ -152,8 +152,8 @@ def test_a_study_stopped_by_control_c_goes_on_where_it_stopped(folder, tmp_path)
     )
     (tmp_path / "study.toml").write_text(text)
     code = (
-        "import sys, time, bayesens.comparison as comparison\n"
-        "from bayesens.cli import main\n"
+        "import sys, time, bayesens.comparison.compare as comparison\n"
+        "from bayesens.app.cli.main import main\n"
         "fit, done = comparison.fit, []\n"
         "def slow(*a, **k):\n"
         "    done.append(1)\n"
@@ -216,7 +216,7 @@ def test_scripts_have_every_command_and_option(shell):
 def test_reading_a_fit_loads_no_sampler_and_no_scikit_learn(folder, tmp_path):
     code = "\n".join([
         "import sys",
-        "from bayesens.cli import main",
+        "from bayesens.app.cli.main import main",
         "for line in sys.stdin.read().splitlines():",
         "    sys.argv = ['bayesens', *line.split()]",
         "    try: main()",
@@ -236,7 +236,7 @@ def test_reading_a_fit_loads_no_sampler_and_no_scikit_learn(folder, tmp_path):
 def test_a_description_loads_neither_pandas_nor_what_computes(folder):
     code = "\n".join([
         "import sys",
-        "from bayesens.cli import app",
+        "from bayesens.app.cli.main import app",
         f"app(['describe', '{folder}/fit.nc'], standalone_mode=False)",
         "heavy = {'pandas', 'xarray', 'numba', 'dask', 'scipy.special', 'scipy.optimize'} & set(sys.modules)",
         "assert not heavy, heavy",

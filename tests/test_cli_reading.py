@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.cli import app
-from bayesens.cli_parts import names_in
-from bayesens.study_data import study_data
-from bayesens.study_file import study_from_text
+from bayesens.app.cli.main import app
+from bayesens.app.cli.shared import names_in
+from bayesens.app.study.data import study_data
+from bayesens.app.study.file import study_from_text
 
 pytestmark = pytest.mark.filterwarnings("ignore:EM found")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bayesens.cli_words import plain_words
+from bayesens.app.cli.words import plain_words
 
 ROOT = Path(__file__).resolve().parents[1]
 # What no command and no study comes to: functions of the library for notebooks.

@@ -10,8 +10,8 @@ from scipy import optimize
 from scipy.stats import norm
 
 import bayesens as be
-from bayesens.clustered import _Draw, clustered_weights, effective_rows, weights_table
-from bayesens.inference import _describe
+from bayesens.inference.fit import _describe
+from bayesens.sensitivity.clusters import _Draw, clustered_weights, effective_rows, weights_table
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 
@@ -403,8 +403,8 @@ def test_bad_input_says_what_to_do():
 
 def test_scores_of_rows_at_sites_add_up_to_the_derivative_of_the_likelihood():
     """Each row at its own site: at another one its density, and so its score, would be another."""
-    from bayesens import clustered
-    from bayesens.laplace import curvature
+    from bayesens.inference.laplace import curvature
+    from bayesens.sensitivity import clusters as clustered
 
     rng = np.random.default_rng(5)
     site = np.repeat(np.arange(12), 10)

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from bayesens import Ensemble
-from bayesens.collocation import _moments, check_origins, triple_collocation
+from bayesens.geo.triple_collocation import _moments, check_origins, triple_collocation
 
 SOURCES = ["probe", "radar", "model"]
 ORIGIN = {"probe": "probe", "radar": {"ascat"}, "model": "gldas+weather"}

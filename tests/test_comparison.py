@@ -11,10 +11,10 @@ from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.comparison import OnMembers, compare, held_out
-from bayesens.evaluation import score_table
-from bayesens.files import write_table
-from bayesens.steps import Steps
+from bayesens.comparison.compare import OnMembers, compare, held_out
+from bayesens.comparison.steps import Steps
+from bayesens.comparison.tables import score_table
+from bayesens.ensemble.files import write_table
 
 COLUMNS = {"members": ["rf", "mlr", "svr", "xgb"], "observation": "sm", "site": "station", "group": "network",
            "time": "date", "units": "m3 m-3"}  # fmt: skip
@@ -119,7 +119,7 @@ def test_cross_fitted_and_in_sample_ensembles_are_refused(members):
 
 
 def test_a_run_goes_on_from_what_is_kept(members, tmp_path, monkeypatch):
-    from bayesens import comparison as module
+    from bayesens.comparison import compare as module
 
     options = QUICK | {"estimand": "site", "folds": 3, "cache": tmp_path}
     fitted, fit = [], module.fit
@@ -202,7 +202,7 @@ def test_several_processes_give_the_same(members, ensemble, tmp_path):
 
 
 def test_folds_begin_where_the_first_one_ended(ensemble, monkeypatch):
-    from bayesens import comparison as module
+    from bayesens.comparison import compare as module
 
     warm, fit = [], module.fit
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayesens.inference import _convergence
+from bayesens.inference.fit import _convergence
 
 
 def checked(diverging, shift=0.0, draws=1000):

@@ -14,10 +14,10 @@ from pytensor.compile.mode import Mode
 
 import bayesens as be
 from bayesens import worlds
-from bayesens.coordinates import CholeskyCorr, EffectCoordinates, FactorCoordinates
-from bayesens.laplace import curvature, find_modes
-from bayesens.target import compile_target
-from bayesens.trace import trace
+from bayesens.inference.laplace import curvature, find_modes
+from bayesens.inference.log_density import compile_target
+from bayesens.inference.tape.trace import trace
+from bayesens.likelihoods.parametrisation import CholeskyCorr, EffectCoordinates, FactorCoordinates
 
 PLAIN = Mode(linker="py", optimizer=None)
 

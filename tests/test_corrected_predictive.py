@@ -6,8 +6,8 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from scipy.stats import kstest, norm, t
 
-from bayesens.corrected_predictive import CorrectedDraws, CorrectedMixture
-from bayesens.distributions import NormalMixture
+from bayesens.distributions.mixtures import NormalMixture
+from bayesens.likelihoods.corrected.predictive import CorrectedDraws, CorrectedMixture
 
 
 def law(seed=0, n=30, k=3, draws=400, p=2, missing=True, spread=0.1, tail=None):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
-from bayesens.correlations import covariate_correlations, inflation_factors
+from bayesens.members.correlations import covariate_correlations, inflation_factors
 
 
 def table(n_sites=6, n_days=20, seed=1):

@@ -13,13 +13,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from typer.testing import CliRunner
 
 import bayesens as be
-from bayesens.cli import app
-from bayesens.files import read_ensemble, write_table
-from bayesens.fit_tree import read_fit, write_fit
-from bayesens.inference import check_training_rows
-from bayesens.study import run_study
-from bayesens.study_data import study_data, study_models
-from bayesens.study_file import study_from_text
+from bayesens.app.cli.main import app
+from bayesens.app.study.data import study_data, study_models
+from bayesens.app.study.file import study_from_text
+from bayesens.app.study.run import run_study
+from bayesens.ensemble.files import read_ensemble, write_table
+from bayesens.inference.fit import check_training_rows
+from bayesens.inference.fit_tree import read_fit, write_fit
 
 MEMBERS = ["rf", "svr"]
 BESIDE = ["elevation", "sand"]

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesens as be
-from bayesens.prediction import distribution
+from bayesens.inference.predict import distribution
 
 FILE = Path(__file__).parent / "calibration" / "interval_coverage.py"
 

@@ -8,10 +8,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import bayesens as be
 from bayesens import plots
-from bayesens.coverage import FIFTHS, coverage_words, has_seasons
-from bayesens.evaluation import score_table
-from bayesens.resample import Replicates
-from bayesens.skill import replicate_means, skill
+from bayesens.comparison.bootstrap import Replicates
+from bayesens.comparison.coverage import FIFTHS, coverage_words, has_seasons
+from bayesens.comparison.skill import replicate_means, skill
+from bayesens.comparison.tables import score_table
 
 MODELS = {"widths": be.BMA(), "one width": be.BMA(scale=()), "Climatology": be.Climatology()}
 

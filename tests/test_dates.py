@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bayesens.columns import times
-from bayesens.dates import check_format, number_form
-from bayesens.ensemble import Ensemble
-from bayesens.resample import time_blocks
+from bayesens.comparison.bootstrap import time_blocks
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.tables.columns import times
+from bayesens.tables.dates import check_format, number_form
 
 DAYS = pd.date_range("2004-01-01", "2006-12-31")
 SECONDS = DAYS.to_numpy().astype("datetime64[s]").astype(np.int64)

@@ -12,12 +12,13 @@ from shared_data import shared_data
 from typer.testing import CliRunner
 
 import bayesens as be
-from bayesens import demo, simulate
-from bayesens.cli import app
-from bayesens.options import options_to_json
-from bayesens.recovery import recovery
-from bayesens.study_data import study_models
-from bayesens.study_file import study_from_text
+from bayesens import simulate
+from bayesens.app import demo
+from bayesens.app.cli.main import app
+from bayesens.app.recovery import recovery
+from bayesens.app.study.data import study_models
+from bayesens.app.study.file import study_from_text
+from bayesens.likelihoods.options import options_to_json
 
 # Few rows: EM has several optima, and no station held out was seen.
 pytestmark = pytest.mark.filterwarnings("ignore:EM found", "ignore:.* that the fit has not seen")

@@ -11,8 +11,8 @@ from statsmodels.stats.outliers_influence import variance_inflation_factor
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.dependence_text import dependence_table, dependence_words
-from bayesens.member_dependence import dependence
+from bayesens.comparison.errors.dependence import dependence
+from bayesens.comparison.errors.words import dependence_table, dependence_words
 
 mpl.use("Agg")
 K = 4

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 import bayesens as be
-from bayesens.cli import app
-from bayesens.description import summary_of_file
+from bayesens.app.cli.main import app
+from bayesens.inference.summary import summary_of_file
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from scipy.integrate import quad
 
-from bayesens.distributions import (
+from bayesens.distributions.mixtures import (
     Distribution,
     LogNormalMixture,
     NormalMixture,
@@ -22,7 +22,7 @@ from bayesens.distributions import (
     concatenate,
     transformed,
 )
-from bayesens.scores import crps_sample
+from bayesens.distributions.scores import crps_sample
 
 CLASSES = [NormalMixture, SquaredNormalMixture, LogNormalMixture]
 # The first quantile compiles its kernel, so no deadline.
@@ -540,7 +540,7 @@ def test_what_is_refused(weight, sigma, message):
 
 
 def test_importing_does_not_load_numba():
-    code = "import sys, bayesens.distributions; assert 'numba' not in sys.modules"
+    code = "import sys, bayesens.distributions.mixtures; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose
 from scipy import stats
 from shared_data import shared_data
 
-from bayesens import domain as module
-from bayesens.domain import DomainWeights, covariate_coverage, domain_weights, weighted_scores
+from bayesens.members import domain as module
+from bayesens.members.domain import DomainWeights, covariate_coverage, domain_weights, weighted_scores
 
 
 def covariates(rng, n, shift=0.0):

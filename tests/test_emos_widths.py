@@ -13,14 +13,14 @@ from scipy.stats import norm
 
 import bayesens as be
 from bayesens import EMOS, Prior
-from bayesens.distributions import NormalMixture
-from bayesens.fit_tree import write_fit
-from bayesens.inference import model_of
-from bayesens.likelihoods.widths import Widths, columns_asked
-from bayesens.options import options_from_json, options_to_json
-from bayesens.prior_grid import usual_grid
-from bayesens.target import compile_target
-from bayesens.words import option_from_words
+from bayesens.app.option_text import option_from_words
+from bayesens.distributions.mixtures import NormalMixture
+from bayesens.inference.fit import model_of
+from bayesens.inference.fit_tree import write_fit
+from bayesens.inference.log_density import compile_target
+from bayesens.likelihoods.corrected.widths import Widths, columns_asked
+from bayesens.likelihoods.options import options_from_json, options_to_json
+from bayesens.sensitivity.priors import usual_grid
 
 MEMBERS = ["a", "b", "c"]
 
@@ -429,7 +429,7 @@ def test_a_resolved_model_keeps_its_scales_on_other_rows():
 def test_the_command_line_and_describe_know_the_widths(tmp_path):
     from typer.testing import CliRunner
 
-    from bayesens.cli import app
+    from bayesens.app.cli.main import app
 
     frame = skewed(80, 74)
     frame.to_csv(tmp_path / "rows.csv", index=False)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bayesens.ensemble import Ensemble, affine_copies, linear_dependence
+from bayesens.ensemble.ensemble import Ensemble, affine_copies, linear_dependence
 
 ROLES = {"site": "station", "group": "network", "time": "date", "lon": "x", "lat": "y"}
 
@@ -649,7 +649,7 @@ def test_digest_sees_every_change(ensemble):
 
 def test_digest_is_the_same_in_another_process():
     code = (
-        "import pandas as pd; from bayesens.ensemble import Ensemble; "
+        "import pandas as pd; from bayesens.ensemble.ensemble import Ensemble; "
         "frame = pd.DataFrame({'rf': [1.0, None], 'mlr': [2.0, 3.0], 's': ['b', 'a']}); "
         "print(Ensemble.from_frame(frame, members=['rf', 'mlr'], site='s').digest)"
     )

@@ -6,7 +6,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from bayesens.estimators import EarlyStoppedXGB, RowCap, default_estimators, seeded
+from bayesens.members.estimators import EarlyStoppedXGB, RowCap, default_estimators, seeded
 
 
 @parametrize_with_checks([EarlyStoppedXGB(n_estimators=50, min_child_weight=1.0), RowCap(Ridge())])

@@ -17,11 +17,9 @@ from sklearn import metrics as sk
 from statsmodels.stats.meta_analysis import combine_effects
 
 import bayesens as be
-from bayesens.bands import band_limits, in_band, select_band, threshold_crps
-from bayesens.distributions import LogNormalMixture, NormalMixture, SquaredNormalMixture
-from bayesens.evaluation import _shrunk, paired_differences, product_table, score_table
-from bayesens.prediction import distribution
-from bayesens.resample import (
+from bayesens.app.result_tables import mean_scores
+from bayesens.comparison.bands import band_limits, in_band, select_band, threshold_crps
+from bayesens.comparison.bootstrap import (
     Clusters,
     Replicates,
     cluster_interval,
@@ -31,9 +29,11 @@ from bayesens.resample import (
     pigeonhole,
     time_blocks,
 )
-from bayesens.result_tables import mean_scores
-from bayesens.scored_rows import add_threshold_crps, common_rows, season
-from bayesens.skill import _weighted_median, skill
+from bayesens.comparison.common_rows import add_threshold_crps, common_rows, season
+from bayesens.comparison.skill import _weighted_median, skill
+from bayesens.comparison.tables import _shrunk, paired_differences, product_table, score_table
+from bayesens.distributions.mixtures import LogNormalMixture, NormalMixture, SquaredNormalMixture
+from bayesens.inference.predict import distribution
 
 
 def table(seed=0, *, stations=8, days=40, networks=3):

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from bayesens.distributions import NormalMixture, probability_below
-from bayesens.events import area_below, find_events, runs
-from bayesens.thresholds import threshold_at, thresholds
+from bayesens.distributions.mixtures import NormalMixture, probability_below
+from bayesens.geo.events import area_below, find_events, runs
+from bayesens.geo.thresholds import threshold_at, thresholds
 
 QUIET = {"progressbar": False}
 DAYS = pd.date_range("2017-01-01", "2020-12-31", freq="D").to_numpy()

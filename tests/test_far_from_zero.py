@@ -9,10 +9,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import bayesens as be
-from bayesens.collinear import EXACT, _affine, affine_copies, constant, linear_dependence
-from bayesens.correlations import inflation_factors
-from bayesens.streaming import sufficient_statistics
-from bayesens.training_checks import check_residuals, refuse_exact, warn_copies
+from bayesens.ensemble.collinear import EXACT, _affine, affine_copies, constant, linear_dependence
+from bayesens.ensemble.streaming import sufficient_statistics
+from bayesens.likelihoods.training_checks import check_residuals, refuse_exact, warn_copies
+from bayesens.members.correlations import inflation_factors
 
 MEMBERS = ["a", "b", "c"]
 N = 60
@@ -31,7 +31,7 @@ def table(shift, scale, f):
 
 
 def rows_of(ensemble):
-    from bayesens.rows import training_rows
+    from bayesens.ensemble.rows import training_rows
 
     return training_rows(ensemble, "identity", need_member=True)
 

@@ -15,12 +15,13 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bayesens import atomic, files
-from bayesens.atomic import check_writable, write_atomically
-from bayesens.ensemble import Ensemble
-from bayesens.files import read_ensemble, write_table
-from bayesens.fit_tree import FORMAT, check_fit_tree, read_fit, write_fit
-from bayesens.tables import read_table
+from bayesens.ensemble import files
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.files import read_ensemble, write_table
+from bayesens.inference.fit_tree import FORMAT, check_fit_tree, read_fit, write_fit
+from bayesens.tables import atomic
+from bayesens.tables.atomic import check_writable, write_atomically
+from bayesens.tables.reading import read_table
 
 SUFFIXES = [".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".nc", ".zarr"]
 
@@ -417,7 +418,7 @@ def test_a_disk_that_fills_up_is_one_error_and_leaves_nothing(tmp_path):
     write_fit(fit(), tmp_path / "fit.nc")
     code = (
         "import sys, resource, numpy as np, pandas as pd; from pathlib import Path\n"
-        "from bayesens.fit_tree import read_fit, write_fit; from bayesens.files import write_table\n"
+        "from bayesens.inference.fit_tree import read_fit, write_fit; from bayesens.ensemble.files import write_table\n"
         "folder = Path(sys.argv[1])\n"
         "tree = read_fit(folder / 'fit.nc')\n"
         "rows = pd.DataFrame({'rf': np.random.default_rng(1).random(20_000)})\n"
@@ -446,7 +447,7 @@ def test_a_disk_that_fills_up_is_one_error_and_leaves_nothing(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_an_interrupted_process_leaves_nothing(tmp_path):
     code = (
-        "import sys, time; from bayesens.atomic import write_atomically\n"
+        "import sys, time; from bayesens.tables.atomic import write_atomically\n"
         "with write_atomically(sys.argv[1]) as aside:\n"
         "    aside.write_text('half'); print('ready', flush=True); time.sleep(60)"
     )

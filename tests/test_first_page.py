@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 import bayesens as be
 from bayesens import plots, simulate
-from bayesens.chapters import headline as page
-from bayesens.chapters.assumptions import priors_table
-from bayesens.chapters.chapter import Remark, finding
-from bayesens.chapters.priors_in_use import has_part
-from bayesens.chapters.through_time import MOST, WINDOW, _window
-from bayesens.study import run_study
-from bayesens.study_report import _text
+from bayesens.app.study.chapters import headline as page
+from bayesens.app.study.chapters.assumptions import priors_table
+from bayesens.app.study.chapters.chapter import Remark, finding
+from bayesens.app.study.chapters.through_time import MOST, WINDOW, _window
+from bayesens.app.study.priors_in_use import has_part
+from bayesens.app.study.report import _text
+from bayesens.app.study.run import run_study
 
 pytestmark = pytest.mark.filterwarnings("ignore:EM found", "ignore:.*that the fit has not seen")
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 import bayesens as be
-from bayesens.chapters.scores import _pooled, _verdict
-from bayesens.evaluation import paired_differences, score_table
-from bayesens.fold_news import convergence_warning, not_converged, seen_members, without_convergence
+from bayesens.app.study.chapters.scores import _pooled, _verdict
+from bayesens.comparison.fold_news import convergence_warning, not_converged, seen_members, without_convergence
+from bayesens.comparison.ladder import ladder_effects, ladder_words
+from bayesens.comparison.tables import paired_differences, score_table
 from bayesens.messages import warn
-from bayesens.rungs import ladder_effects, ladder_words
 
 CHAINS = "The fit has not converged: R-hat is 1.200 for bias (wanted at most 1.01). Raise tune=500."
 
@@ -29,7 +29,7 @@ def ensemble():
 
 def compared(ensemble, monkeypatch, news, models=None, **options):
     """A comparison whose fit of a model in its n-th fold gives a warning; and what the user hears."""
-    from bayesens import comparison as module
+    from bayesens.comparison import compare as module
 
     fit, count = module.fit, {}
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesens.folds import custom_folds, given_labels, site_folds, time_folds
+from bayesens.members.folds import custom_folds, given_labels, site_folds, time_folds
 
 
 @st.composite

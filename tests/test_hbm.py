@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 import bayesens as be
-from bayesens.laplace import find_modes
-from bayesens.level_moments import level_moments
-from bayesens.priors import Prior
-from bayesens.sufficient import statistics
-from bayesens.target import compile_target
+from bayesens.ensemble.sufficient import statistics
+from bayesens.inference.laplace import find_modes
+from bayesens.inference.log_density import compile_target
+from bayesens.likelihoods.multilevel.level_moments import level_moments
+from bayesens.likelihoods.priors import Prior
 
 
 # ------------------------------------------------------------------------------------------------- zeros under the root

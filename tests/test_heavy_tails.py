@@ -6,8 +6,8 @@ import scoringrules as sr
 from scipy import stats
 from scipy.integrate import quad
 
-from bayesens.distributions import NormalMixture
-from bayesens.heavy_tails import log_below, mean_rule, normal_rule, scale_gain, t_variables
+from bayesens.distributions.heavy_tails import log_below, mean_rule, normal_rule, scale_gain, t_variables
+from bayesens.distributions.mixtures import NormalMixture
 
 Y = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 20.0])
 

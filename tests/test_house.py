@@ -98,12 +98,12 @@ def test_import_is_light():
     assert fresh(code, NUMERICAL) == []
 
 
-@pytest.mark.skipif(not exists("bayesens.cli"), reason="there is no bayesens.cli")
+@pytest.mark.skipif(not exists("bayesens.app.cli.main"), reason="there is no bayesens.app.cli.main")
 def test_help_is_light():
     code = "\n".join(
         [
             "import sys; sys.argv = ['bayesens', '--help']",
-            "from bayesens.cli import main",
+            "from bayesens.app.cli.main import main",
             "try: main()",
             "except SystemExit as stop: assert not stop.code, stop.code",
         ]

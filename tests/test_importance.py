@@ -10,9 +10,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 
-from bayesens.importance import drop_importance, permutation_importance
-from bayesens.members import Members, cross_fit
-from bayesens.resample import interval
+from bayesens.comparison.bootstrap import interval
+from bayesens.members.members import Members, cross_fit
+from bayesens.sensitivity.covariates import drop_importance, permutation_importance
 
 QUIET = {"progressbar": False}
 
@@ -87,7 +87,7 @@ def test_sets_are_shuffled_together_and_within_strata():
 
 
 def test_shuffling_stays_within_strata_and_keeps_rows_of_a_set_whole():
-    from bayesens.importance import _plan, _shuffled, _usable
+    from bayesens.sensitivity.covariates import _plan, _shuffled, _usable
 
     made = members()
     fold = _plan(made, np.repeat([0, 1], 120), _usable(made.rows))[0]

@@ -18,9 +18,9 @@ from scipy.stats import norm
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.fit_tree import write_fit
-from bayesens.inference import model_of
-from bayesens.target import compile_target
+from bayesens.inference.fit import model_of
+from bayesens.inference.fit_tree import write_fit
+from bayesens.inference.log_density import compile_target
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 
@@ -178,7 +178,7 @@ def test_an_exact_copy_leaves_the_predictive_distribution_of_em_unchanged():
     cdf = []
     for ens in (three, four):
         tree = quiet(be.BMA(**JOINT, sigma="shared"), ens, method="em")
-        from bayesens.prediction import distribution
+        from bayesens.inference.predict import distribution
 
         cdf.append(distribution(tree, ens).cdf(np.asarray(ens.observation)))
     np.testing.assert_allclose(*cdf, atol=1e-6)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bayesens.known_sites import KnownSites
-from bayesens.multilevel import group_moments
-from bayesens.sufficient import statistics
+from bayesens.ensemble.sufficient import statistics
+from bayesens.likelihoods.multilevel.known_sites import KnownSites
+from bayesens.likelihoods.multilevel.multilevel import group_moments
 
 DRAWS, P = 3, 4
 

@@ -18,10 +18,10 @@ from pytensor.tensor.special import log_softmax
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
+from bayesens.ensemble.sufficient import statistics
 from bayesens.likelihoods.mixture import BLOCK, _exp, mixture_values, pack
+from bayesens.likelihoods.multilevel.multilevel import effect_draws
 from bayesens.likelihoods.ops import MixtureLogLik, collapsed_loglik, mixture_loglik
-from bayesens.multilevel import effect_draws
-from bayesens.sufficient import statistics
 
 ROOT = Path(__file__).parents[1]
 PLAIN = Mode(linker="py", optimizer=None)
@@ -439,7 +439,7 @@ EDITED = """
 import sys
 import numpy as np, pytensor
 from bayesens.likelihoods.ops import collapsed_loglik
-from bayesens.sufficient import statistics
+from bayesens.ensemble.sufficient import statistics
 rng = np.random.default_rng(0)
 data = statistics(rng.normal(size=(6, 2)), np.zeros(6, dtype=int), np.zeros(1, dtype=int))
 value = collapsed_loglik(np.zeros(2), np.eye(2), np.eye(2), np.eye(2), data=data)

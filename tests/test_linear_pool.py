@@ -15,8 +15,8 @@ from shared_data import shared_data
 
 import bayesens as be
 from bayesens import LinearPool, Prior
-from bayesens.fit_tree import write_fit
-from bayesens.target import compile_target
+from bayesens.inference.fit_tree import write_fit
+from bayesens.inference.log_density import compile_target
 
 MEMBERS = ["a", "b", "c"]
 JOINT = {"correction": "joint"}  # everything fitted at once

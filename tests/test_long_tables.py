@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesens.ensemble import Ensemble
-from bayesens.files import read_ensemble
-from bayesens.long_tables import long_columns, model_and_value, widened
-from bayesens.study_template import study_template
+from bayesens.app.study.template import study_template
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.files import read_ensemble
+from bayesens.tables.long_tables import long_columns, model_and_value, widened
 
 MODELS = ["rf", "svr", "mlr"]
 COLUMNS = {"observation": "sm", "site": "site", "group": "net", "time": "date"}

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 import bayesens as be
-from bayesens.inference import _describe
-from bayesens.loo_comparison import clustered_error, loo_table, loo_words
+from bayesens.comparison.loo_table import clustered_error, loo_table, loo_words
+from bayesens.inference.fit import _describe
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 

@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 
 import bayesens as be
-from bayesens.ensemble import Ensemble
-from bayesens.inference import _describe
-from bayesens.member_series import given_members, inside, root
-from bayesens.options import options_from_json, options_to_json
-from bayesens.prediction import distribution
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.inference.fit import _describe
+from bayesens.inference.predict import distribution
+from bayesens.likelihoods.multilevel.new_site import given_members, inside, root
+from bayesens.likelihoods.options import options_from_json, options_to_json
 
 MEMBERS = ["m1", "m2", "m3"]
 CENTER = 1.0

@@ -12,8 +12,8 @@ from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.comparison import compare
-from bayesens.member_subsets import _orders, left_out_words, members_left_out, shapley
+from bayesens.comparison.compare import compare
+from bayesens.sensitivity.members import _orders, left_out_words, members_left_out, shapley
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 

@@ -22,11 +22,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 import bayesens as be
-from bayesens.ensemble import Ensemble
-from bayesens.estimators import RowCap, default_estimators
-from bayesens.member_fits import FittedMembers, MemberError
-from bayesens.members import Members, cross_fit
-from bayesens.regions import Regions
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.members.estimators import RowCap, default_estimators
+from bayesens.members.fitted import FittedMembers, MemberError
+from bayesens.members.members import Members, cross_fit
+from bayesens.members.regions import Regions
 
 QUIET = {"progressbar": False}
 
@@ -578,7 +578,8 @@ def test_progress_bar_can_be_turned_off(capsys):
 def test_importing_members_loads_no_scikit_learn():
     import subprocess
 
-    code = "import sys, bayesens.members; print([n for n in ('sklearn', 'xgboost', 'skops', 'joblib') if n in sys.modules])"
+    heavy = "('sklearn', 'xgboost', 'skops', 'joblib')"
+    code = f"import sys, bayesens.members.members; print([n for n in {heavy} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -17,14 +17,14 @@ from sklearn.linear_model import LinearRegression
 from typer.testing import CliRunner
 
 import bayesens as be
-from bayesens.cli import app
-from bayesens.comparison import compare
-from bayesens.files import read_ensemble
-from bayesens.missing_codes import KNOWN, check_codes, clear_codes
-from bayesens.streaming import SufficientStatistics
-from bayesens.study_data import study_data
-from bayesens.study_file import study_from_text
-from bayesens.study_template import study_template
+from bayesens.app.cli.main import app
+from bayesens.app.study.data import study_data
+from bayesens.app.study.file import study_from_text
+from bayesens.app.study.template import study_template
+from bayesens.comparison.compare import compare
+from bayesens.ensemble.files import read_ensemble
+from bayesens.ensemble.streaming import SufficientStatistics
+from bayesens.tables.missing_codes import KNOWN, check_codes, clear_codes
 
 MEMBERS = ["rf", "svr", "xgb", "mlr"]
 CODES = [-9999.0, -999.0, -99.0, -99.9, -9999.9, 9999.0, 99999.0, -32768.0, 1e20, float(np.float32(9.96921e36))]

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
+from bayesens.ensemble.sufficient import statistics
+from bayesens.likelihoods.multilevel.multilevel import effect_draws
 from bayesens.likelihoods.ops import CollapsedLogLik
-from bayesens.multilevel import effect_draws
-from bayesens.sufficient import statistics
 
 
 def covariance(rng, p, rank=None):

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.comparison import held_out
-from bayesens.scored_rows import SEASONS, in_season_order
-from bayesens.study import run_study
-from bayesens.study_data import study_models
-from bayesens.study_file import study_from_text
-from bayesens.study_template import study_template
+from bayesens.app.study.data import study_models
+from bayesens.app.study.file import study_from_text
+from bayesens.app.study.run import run_study
+from bayesens.app.study.template import study_template
+from bayesens.comparison.common_rows import SEASONS, in_season_order
+from bayesens.comparison.compare import held_out
 
 # Few rows: EM has several optima, and some warn of rows left out where that is what is looked at.
 pytestmark = pytest.mark.filterwarnings("ignore:EM found", "ignore:.*that the fit has not seen")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bayesens import BMA, HBM, Climatology, EqualWeights, Prior, SingleMember, models
-from bayesens.options import options_from_json, options_to_json
+from bayesens.likelihoods.options import options_from_json, options_to_json
 
 WIDE = Prior("StudentT", nu=3, mu=0, sigma=2)
 VARIANTS = [

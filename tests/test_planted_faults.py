@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bayesens as be
-from bayesens.files import read_ensemble
+from bayesens.ensemble.files import read_ensemble
 
 MEMBERS = ["forest", "ridge", "svr"]
 ROLES = {"members": MEMBERS, "observation": "obs", "site": "station", "time": "date", "covariates": ["height"]}

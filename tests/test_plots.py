@@ -253,7 +253,7 @@ class TestPlaces:
             plots.stations(table, group="network")
 
     def test_error_of_a_cell_falls_with_the_root_of_the_stations(self):
-        from bayesens.representativeness import NAMES, Components
+        from bayesens.geo.representativeness import NAMES, Components
 
         table = pd.DataFrame(
             {"variance": [3.0, 1.0, 4.0], "low": [2.0, 1.0, 4.0], "high": [9.0, 1.0, np.inf]}, index=NAMES
@@ -489,7 +489,7 @@ class TestMoreTables:
 
 class TestRepresentativeness:
     def components(self, high):
-        from bayesens.representativeness import NAMES, Components
+        from bayesens.geo.representativeness import NAMES, Components
 
         table = pd.DataFrame(
             {"variance": [3.0, 1.0, 4.0], "low": [2.0, 1.0, 3.0], "high": [9.0, 1.0, high]}, index=NAMES

@@ -9,8 +9,8 @@ import xarray as xr
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from bayesens.plots.left_out import learning_curve, left_out, shapley
-from bayesens.reduction_curves import power_law, reduction_table
+from bayesens.plots.subsets import learning_curve, left_out, shapley
+from bayesens.sensitivity.station_curves import power_law, reduction_table
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,10 @@ from scipy.stats import norm
 
 import bayesens as be
 from bayesens import LinearPool, Prior
-from bayesens.inference import history_of, model_of
-from bayesens.laplace import find_modes
+from bayesens.inference.fit import history_of, model_of
+from bayesens.inference.laplace import find_modes
+from bayesens.inference.log_density import compile_target
 from bayesens.models.linear_pool import standing
-from bayesens.target import compile_target
 
 MEMBERS = ["a", "b", "c"]
 

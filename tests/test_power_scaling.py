@@ -12,7 +12,7 @@ from scipy.stats import lognorm, norm
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.power_scaling import importance_weights, power_scaling, power_words, scaled_draws, weighted_moments
+from bayesens.sensitivity.power import importance_weights, power_scaling, power_words, scaled_draws, weighted_moments
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 

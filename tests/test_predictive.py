@@ -7,8 +7,8 @@ from scipy.special import logsumexp, ndtr
 from scipy.stats import kstest, norm
 
 from bayesens import BMA, HBM
-from bayesens.ensemble import Ensemble
-from bayesens.predictive import Block, PosteriorMixture, row_classes
+from bayesens.distributions.posterior_mixture import Block, PosteriorMixture, row_classes
+from bayesens.ensemble.ensemble import Ensemble
 
 DRAWS = 1000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayesens.likelihoods import own_correction
+from bayesens.likelihoods.corrected import own_correction
 
 FILE = Path(__file__).parent / "calibration" / "predictive.py"
 

@@ -13,9 +13,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
-from bayesens import Prior, prior_grid, simulate
+from bayesens import Prior, simulate
 from bayesens import models as every
-from bayesens.prior_grid import grid_table, grid_words, usual_grid
+from bayesens.sensitivity import priors as prior_grid
+from bayesens.sensitivity.priors import grid_table, grid_words, usual_grid
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 
@@ -269,7 +270,7 @@ def test_a_point_that_fails_is_reported_and_the_others_go_on(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_point_that_fails_in_a_fold_is_reported_and_the_others_go_on(monkeypatch):
-    from bayesens import comparison
+    from bayesens.comparison import compare as comparison
 
     fit = comparison.fit
 

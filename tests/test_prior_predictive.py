@@ -10,8 +10,8 @@ from scipy.stats import norm
 
 import bayesens as be
 from bayesens import Prior
-from bayesens.prior_predictive import MEANING, prior_predictive, prior_table, prior_words
-from bayesens.priors import prior_draws
+from bayesens.likelihoods.priors import prior_draws
+from bayesens.sensitivity.implied import MEANING, prior_predictive, prior_table, prior_words
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 

@@ -52,7 +52,7 @@ def nested(queue):
     queue.put(of_process(lambda inner: inner.put(weight("laplace"))))
 found["grandchild"] = [found["laplace"][0], of_process(nested)]
 
-from bayesens.target import _POOL
+from bayesens.inference.log_density import _POOL
 held, done = threading.Event(), threading.Event()
 def hold():
     with _POOL.lock:

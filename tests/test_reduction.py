@@ -13,10 +13,10 @@ from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.files import write_table
-from bayesens.reduction import fewer_stations
-from bayesens.reduction_curves import power_law, reduction_table, reduction_words
-from bayesens.sphere import great_circle
+from bayesens.ensemble.files import write_table
+from bayesens.ensemble.sphere import great_circle
+from bayesens.sensitivity.station_curves import power_law, reduction_table, reduction_words
+from bayesens.sensitivity.stations import fewer_stations
 
 COLUMNS = {"members": ["rf", "mlr"], "observation": "sm", "site": "station", "group": "network", "time": "date",
            "lon": "lon", "lat": "lat", "units": "m3 m-3"}  # fmt: skip
@@ -124,7 +124,7 @@ def test_processes_give_the_same(ensemble, found):
 
 
 def test_a_run_goes_on_from_what_is_kept(frame, tmp_path, monkeypatch):
-    from bayesens import reduction as module
+    from bayesens.sensitivity import stations as module
 
     options = QUICK | {"shares": [0.2, 0.4], "replicates": 2, "inner_folds": 3, "cache": tmp_path}
     members, fitted, fit = trained(frame), [], module.fit

@@ -17,7 +17,7 @@ from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import bayesens as be
-from bayesens.regressor import EnsembleRegressor
+from bayesens.members.regressor import EnsembleRegressor
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 
@@ -313,7 +313,7 @@ def test_refusals():
 
 
 def test_import_is_light():
-    code = "import sys, bayesens.regressor; sys.exit('pymc' in sys.modules)"
+    code = "import sys, bayesens.members.regressor; sys.exit('pymc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

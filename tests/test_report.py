@@ -22,7 +22,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure as Canvas
 
 from bayesens import plots
-from bayesens.report import (
+from bayesens.app.report.page import (
     Figure,
     Listing,
     Note,
@@ -35,7 +35,7 @@ from bayesens.report import (
     with_interval,
     write,
 )
-from bayesens.report_tables import lay_out
+from bayesens.app.report.tables import lay_out
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""

@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose
 from scipy import linalg, stats
 from shared_data import shared_data
 
-from bayesens.representativeness import cell_means, rmse_to_truth, temporal_stability, variance_components
-from bayesens.restricted import Reduced, inflation_of, sweep
-from bayesens.station_cells import paired_cells
+from bayesens.geo.reml import Reduced, inflation_of, sweep
+from bayesens.geo.representativeness import cell_means, rmse_to_truth, temporal_stability, variance_components
+from bayesens.geo.station_cells import paired_cells
 
 COLUMNS = {"value": "sm", "station": "station", "time": "day"}
 

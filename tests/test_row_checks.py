@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
 from bayesens import EMOS, LinearPool
-from bayesens.row_checks import check_ties, resolution, warn_memorised, warn_outliers
+from bayesens.likelihoods.row_checks import check_ties, resolution, warn_memorised, warn_outliers
 
 NAMES = ["rf", "svr", "xgb", "mlr", "gb", "knn", "nn", "lasso", "ridge", "pls", "tree"]
 
@@ -171,7 +171,7 @@ def test_emos_has_a_floor_where_all_members_agree_and_prints_nothing(rounded, ca
 
 
 def test_a_variance_of_zero_in_a_row_has_no_density_and_prints_nothing(capfd):
-    from bayesens.spread import SpreadLogLik
+    from bayesens.likelihoods.spread.regression import SpreadLogLik
 
     n, data = 600, np.zeros(1800)
     data[:n] = np.random.default_rng(12).normal(size=n)

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import bayesens as be
-from bayesens.cli import app
-from bayesens.evaluation import paired_differences, product_table, score_table
-from bayesens.folds import plain_folds
-from bayesens.row_resampling import MOST_ROWS, resampling
-from bayesens.scored_rows import common_rows
-from bayesens.splits import usual_estimand
-from bayesens.study_file import study_from_text
+from bayesens.app.cli.main import app
+from bayesens.app.study.file import study_from_text
+from bayesens.comparison.common_rows import common_rows
+from bayesens.comparison.held_out_rows import usual_estimand
+from bayesens.comparison.row_resampling import MOST_ROWS, resampling
+from bayesens.comparison.tables import paired_differences, product_table, score_table
+from bayesens.members.folds import plain_folds
 
 pytestmark = pytest.mark.filterwarnings("ignore:EM found", "ignore:The estimand 'row' holds out")
 MODELS = {"BMA": be.BMA(), "Equal weights": be.EqualWeights()}
@@ -232,7 +232,7 @@ def test_compare_on_the_command_line_needs_no_site(tmp_path):
 
 
 def test_the_figure_of_weights_has_those_that_were_learnt():
-    from bayesens.chapters.posterior import _estimated
+    from bayesens.app.study.chapters.posterior import _estimated
 
     rng = np.random.default_rng(2)
     y = rng.normal(size=80)

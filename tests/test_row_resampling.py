@@ -10,11 +10,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import t as student_t
 
 import bayesens as be
-from bayesens.chapters.scores import _verdict
-from bayesens.evaluation import paired_differences, score_table
-from bayesens.resample import Clusters, why_none
-from bayesens.row_resampling import resampling
-from bayesens.rungs import ladder_effects, ladder_words
+from bayesens.app.study.chapters.scores import _verdict
+from bayesens.comparison.bootstrap import Clusters, why_none
+from bayesens.comparison.ladder import ladder_effects, ladder_words
+from bayesens.comparison.row_resampling import resampling
+from bayesens.comparison.tables import paired_differences, score_table
 
 
 def networks(seed, groups, *, stations=3, times=6, days=0):

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from bayesens.ensemble import Ensemble
-from bayesens.rows import codes, flat, level_rows, prediction_rows, training_rows
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.rows import codes, flat, level_rows, prediction_rows, training_rows
 
 FRAME = pd.DataFrame({
     "a": [1.0, 4.0, np.nan, 9.0, np.nan, 16.0], "b": [4.0, np.nan, np.nan, 1.0, 4.0, 9.0],

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 import bayesens as be
 from bayesens import plots
-from bayesens.rungs import EFFECTS, ladder, ladder_effects, ladder_words
+from bayesens.comparison.ladder import EFFECTS, ladder, ladder_effects, ladder_words
 
 
 def rows(rungs, stations=24, days=40):

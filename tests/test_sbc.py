@@ -12,7 +12,7 @@ import pytest
 from arviz_stats.ecdf_utils import simulate_confidence_bands
 from scipy import integrate, stats
 
-from bayesens.likelihoods.correction import Correction
+from bayesens.likelihoods.corrected.correction import Correction
 
 FILE = Path(__file__).parent / "calibration" / "sbc.py"
 RESULT = FILE.with_name("sbc.json")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from bayesens.scores import bias, covered, crps_sample, interval_score, mae, pinball, rmse, width
+from bayesens.distributions.scores import bias, covered, crps_sample, interval_score, mae, pinball, rmse, width
 
 number = st.floats(-100, 100)
 

@@ -15,11 +15,11 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import t as student
 from sklearn.metrics.pairwise import haversine_distances
 
-from bayesens.bands import BANDS
-from bayesens.spatial import map_table, morans_i
-from bayesens.sphere import EARTH_RADIUS, great_circle
-from bayesens.station_patterns import station_morans_i, variance_ratio
-from bayesens.variogram import grid_variogram, station_variogram
+from bayesens.comparison.bands import BANDS
+from bayesens.ensemble.sphere import EARTH_RADIUS, great_circle
+from bayesens.geo.spatial import map_table, morans_i
+from bayesens.geo.station_patterns import station_morans_i, variance_ratio
+from bayesens.geo.variogram import grid_variogram, station_variogram
 
 QUIET = {"bands": ["all"], "progressbar": False}
 

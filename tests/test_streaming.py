@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bayesens as be
-from bayesens.chunks import merged
-from bayesens.rowhash import row_hash
-from bayesens.sufficient import Root, Tally
-from bayesens.target import compile_target
+from bayesens.ensemble.rowhash import row_hash
+from bayesens.ensemble.streaming_sources import merged
+from bayesens.ensemble.sufficient import Root, Tally
+from bayesens.inference.log_density import compile_target
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 

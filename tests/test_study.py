@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.cli import app
-from bayesens.coverage import coverage_words
-from bayesens.evaluation import score_table
-from bayesens.member_fits import FittedMembers, MemberError
-from bayesens.representativeness import variance_components
-from bayesens.spatial import morans_i
-from bayesens.study import run_study
-from bayesens.study_data import study_data
-from bayesens.study_file import read_study
+from bayesens.app.cli.main import app
+from bayesens.app.study.data import study_data
+from bayesens.app.study.file import read_study
+from bayesens.app.study.run import run_study
+from bayesens.comparison.coverage import coverage_words
+from bayesens.comparison.tables import score_table
+from bayesens.geo.representativeness import variance_components
+from bayesens.geo.spatial import morans_i
+from bayesens.members.fitted import FittedMembers, MemberError
 
 pytestmark = pytest.mark.filterwarnings("ignore:EM found")
 
@@ -173,7 +173,8 @@ def test_the_report_tells_it_and_escapes_what_it_was_given(small):
 
 
 def test_a_second_run_does_nothing_twice_and_takes_away_what_is_no_longer_written(small, tmp_path, monkeypatch):
-    from bayesens import comparison, study
+    from bayesens.app.study import run as study
+    from bayesens.comparison import compare as comparison
 
     table(tmp_path)
     first = run(tmp_path)

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.study_data import study_data, study_models
-from bayesens.study_file import Study, read_study, study_from_text
-from bayesens.study_template import study_template
+from bayesens.app.study.data import study_data, study_models
+from bayesens.app.study.file import Study, read_study, study_from_text
+from bayesens.app.study.template import study_template
 
 DATA = '[data]\ntable = "t.csv"\nobservation = "sm"\nsite = "station"\ngroup = "network"\ntime = "date"\n'
 MEMBERS = '[members]\ncolumns = ["rf", "mlr"]\n'

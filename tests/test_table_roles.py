@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from shared_data import shared_data
 
-from bayesens.cli_roles import held_out_words, other_unit_words, show_roles
-from bayesens.table_roles import column_roles
+from bayesens.app.cli.roles import held_out_words, other_unit_words, show_roles
+from bayesens.tables.table_roles import column_roles
 
 
 def table(n=60, seed=1, **more):

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shared_data import shared_data
 
-from bayesens.ensemble import Ensemble
-from bayesens.files import read_ensemble
-from bayesens.tables import as_table, read_table
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.files import read_ensemble
+from bayesens.tables.reading import as_table, read_table
 
 HEAD = ["site", "date", "sm", "rf", "svr"]
 ROWS = [["A", f"2004-01-{day:02d}", 0.2 + day / 100, 0.25, 0.3] for day in range(1, 13)]

@@ -12,9 +12,9 @@ from pytensor.compile.mode import Mode
 from scipy import special
 
 import bayesens as be
-from bayesens.tape import OPS
-from bayesens.target import compile_target
-from bayesens.trace import Untraceable, trace
+from bayesens.inference.log_density import compile_target
+from bayesens.inference.tape.tape import OPS
+from bayesens.inference.tape.trace import Untraceable, trace
 
 X = np.array([0.3, -0.7, 1.9, 0.05, -2.4, 3.3])
 

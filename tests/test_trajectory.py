@@ -8,11 +8,11 @@ from scipy.optimize import minimize
 from scipy.stats import kstest, multivariate_normal, norm, rankdata
 
 import bayesens as be
-from bayesens import trajectory
-from bayesens.distributions import NormalMixture, probability_below
-from bayesens.events import find_events
-from bayesens.prediction import distribution
-from bayesens.trajectory import Persistence, persistence, trajectories
+from bayesens.distributions.mixtures import NormalMixture, probability_below
+from bayesens.geo import trajectory
+from bayesens.geo.events import find_events
+from bayesens.geo.trajectory import Persistence, persistence, trajectories
+from bayesens.inference.predict import distribution
 
 QUIET = {"progressbar": False}
 

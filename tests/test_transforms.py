@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bayesens.transforms import TRANSFORMS, transform
+from bayesens.ensemble.transforms import TRANSFORMS, transform
 
 every = pytest.mark.parametrize("name", list(TRANSFORMS))
 

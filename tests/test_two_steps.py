@@ -12,7 +12,7 @@ from scipy import optimize
 from scipy.stats import norm
 
 import bayesens as be
-from bayesens.likelihoods.correction import Correction
+from bayesens.likelihoods.corrected.correction import Correction
 
 mpl.use("Agg")
 

@@ -17,12 +17,12 @@ from sklearn.svm import SVR
 from typer.testing import CliRunner
 
 import bayesens as be
-from bayesens.cli import app
-from bayesens.comparison import compare
-from bayesens.streaming import SufficientStatistics
-from bayesens.study_data import study_data
-from bayesens.study_file import study_from_text
-from bayesens.unit_checks import unit_words
+from bayesens.app.cli.main import app
+from bayesens.app.study.data import study_data
+from bayesens.app.study.file import study_from_text
+from bayesens.comparison.compare import compare
+from bayesens.ensemble.streaming import SufficientStatistics
+from bayesens.tables.unit_checks import unit_words
 
 QUICK = {"method": "em", "random_seed": 1, "progressbar": False}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from bayesens.rungs import EFFECTS
+from bayesens.comparison.ladder import EFFECTS
 from bayesens.worlds import WORLDS, world
 
 

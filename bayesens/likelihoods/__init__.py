@@ -1,5 +1,6 @@
-"""What models are made of: densities with their gradients, and how members are corrected.
+"""What models are made of: priors, densities with their gradients, parametrisations, maximum likelihood.
 
-``correction`` is a member's own mixed model in closed form, ``corrected_mixture`` the mixture around corrected members,
-``mixture`` that of regressions, ``em`` their maximum likelihood; ``ops`` wraps compiled likelihoods for PyMC.
+``priors`` and ``options`` are what a model is told; ``mixture`` is the density of a mixture of regressions and ``em`` its
+optimum; ``corrected`` has members that are corrected one by one, ``multilevel`` the hierarchy of HBM, ``spread`` the regression
+of EMOS; ``ops`` wraps compiled likelihoods for PyMC.
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from bayesens.calling import BARE, INNER, KERNEL
+from bayesens.c_functions import BARE, INNER, KERNEL
 
 __all__ = ["em_pass", "mixture_packed", "mixture_values", "pack"]
 

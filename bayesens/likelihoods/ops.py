@@ -23,12 +23,12 @@ from pytensor.graph.replace import _vectorize_node, graph_replace
 from pytensor.graph.traversal import toposort
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from bayesens.calling import address_of, call_at, compiled_beside, over_draws
-from bayesens.likelihoods.corrected_mixture import CorrectedRows, corrected_packed, corrected_values
-from bayesens.likelihoods.corrected_pool import PooledRows, pooled_packed
+from bayesens.c_functions import address_of, call_at, compiled_beside, over_draws
+from bayesens.ensemble.sufficient import Statistics
+from bayesens.likelihoods.corrected.mixture import CorrectedRows, corrected_packed, corrected_values
+from bayesens.likelihoods.corrected.pool import PooledRows, pooled_packed
 from bayesens.likelihoods.mixture import mixture_packed, mixture_values, pack
-from bayesens.multilevel import collapsed_packed
-from bayesens.sufficient import Statistics
+from bayesens.likelihoods.multilevel.multilevel import collapsed_packed
 from bayesens.threads import share_out
 
 __all__ = ["Likelihood", "collapsed_loglik", "corrected_loglik", "mixture_loglik", "pooled_loglik", "with_gradients"]
@@ -49,7 +49,9 @@ class Likelihood(Op):
     __props__ = ()
     n_parameters: int
     packed: Callable[..., Any]  # of addresses: value and derivatives
-    besides: tuple[str, ...] = ("bayesens.interpreter:density_addresses",)  # what every fit compiles beside the kernel
+    besides: tuple[str, ...] = (
+        "bayesens.inference.tape.interpreter:density_addresses",
+    )  # what every fit compiles beside the kernel
     values: Callable[..., Any] | None = None  # (draws' parameters, data, index, out (draw, 1)): values alone, if faster
 
     def make_node(self, *inputs: Any) -> Apply:
@@ -256,7 +258,7 @@ class CollapsedLogLik(Likelihood):
     n_parameters = 4
 
     packed = staticmethod(collapsed_packed)
-    besides = (*Likelihood.besides, "bayesens.multilevel:effects_address")
+    besides = (*Likelihood.besides, "bayesens.likelihoods.multilevel.multilevel:effects_address")
 
 
 def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Statistics) -> Any:

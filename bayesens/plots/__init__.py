@@ -7,15 +7,15 @@ Okabe-Ito palette), lightness, marker and line, so that they stay apart in grey 
 from __future__ import annotations
 
 from bayesens.plots.calibration import coverage, coverage_by_class, pit, quantile_reliability, reliability
-from bayesens.plots.dependence import dependence
-from bayesens.plots.ladder import ladder
+from bayesens.plots.error_correlations import dependence
+from bayesens.plots.ladder_effects import ladder
 from bayesens.plots.leave_one_out import loo_differences, loo_pit
-from bayesens.plots.left_out import learning_curve, left_out, shapley
 from bayesens.plots.matrices import correlations
 from bayesens.plots.posterior import biases, source_biases, weights
 from bayesens.plots.predictions import event_probability, intervals, intervals_by_station
 from bayesens.plots.priors import power_scaled, power_sensitivity, prior_implied, tornado
-from bayesens.plots.stations import representativeness, stations
+from bayesens.plots.station_maps import representativeness, stations
+from bayesens.plots.subsets import learning_curve, left_out, shapley
 from bayesens.plots.tables import band_curve, differences, importance, scores, scores_by_group
 
 __all__ = [

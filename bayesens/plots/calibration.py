@@ -10,8 +10,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from bayesens.coverage import coverage_table
-from bayesens.ensemble import Ensemble
+from bayesens.comparison.coverage import coverage_table
+from bayesens.ensemble.ensemble import Ensemble
 from bayesens.messages import check_known
 from bayesens.plots.axes import COLOR, INK, bare_axes, look, quantile_rows, with_legend
 from bayesens.plots.given import by_name, check_table, dataset_of, is_rows, numbers_of, one_model
@@ -282,7 +282,7 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        From `bayesens.binary_scores.reliability`: ``forecast``, ``frequency``, ``n``, ``low``, ``high``.
+        From `bayesens.geo.event_scores.reliability`: ``forecast``, ``frequency``, ``n``, ``low``, ``high``.
     ax : Axes, optional
         Where to draw.
 

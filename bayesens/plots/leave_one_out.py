@@ -113,7 +113,7 @@ def loo_differences(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        From `bayesens.loo_comparison.loo_table`; one row a fit, the best on top.
+        From `bayesens.comparison.loo_table.loo_table`; one row a fit, the best on top.
     ax : Axes, optional
         Where to draw.
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.ensemble import Ensemble
+from bayesens.ensemble.ensemble import Ensemble
 from bayesens.messages import check_known
 from bayesens.plots.axes import (
     COLOR,
@@ -246,7 +246,7 @@ def event_probability(
     Parameters
     ----------
     probability : array (row) or DataArray (row)
-        As `bayesens.thresholds.probability_below` gives it for the rows of a station; NaN leaves a gap.
+        As `bayesens.geo.thresholds.probability_below` gives it for the rows of a station; NaN leaves a gap.
     event : array (row), optional
         Whether it happened: 0 or 1, True or False; NaN where nobody knows, which leaves the strip blank.
     time : array (row), optional

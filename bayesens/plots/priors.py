@@ -33,7 +33,7 @@ def tornado(table: pd.DataFrame, *, effect: str = "crps_change", ax: Axes | None
     Parameters
     ----------
     table : DataFrame
-        From `bayesens.prior_grid.grid_table`.
+        From `bayesens.sensitivity.priors.grid_table`.
     effect : str, optional
         Which column: ``crps_change``, another ``..._change``, ``difference``, or ``weight[...]`` of a member. Intervals are
         drawn where the table has them.
@@ -129,7 +129,7 @@ def power_scaled(tree: xr.DataTree, *, var_names: Sequence[str] | None = None, *
     Raises
     ------
     ValueError
-        As `bayesens.power_scaling.power_scaling`; no weights, and nothing else asked for.
+        As `bayesens.sensitivity.power.power_scaling`; no weights, and nothing else asked for.
 
     Notes
     -----
@@ -138,7 +138,7 @@ def power_scaled(tree: xr.DataTree, *, var_names: Sequence[str] | None = None, *
     check_fit(tree)
     from arviz_plots import plot_psense_quantities
 
-    from bayesens.power_scaling import scaled_draws
+    from bayesens.sensitivity.power import scaled_draws
 
     for component in ("prior", "likelihood"):
         for power in kwargs.get("alphas") or (0.8, 1.25):
@@ -186,7 +186,7 @@ def power_sensitivity(table: pd.DataFrame | xr.DataTree, *, ax: Axes | None = No
     ['weight[rf]']
     """
     if isinstance(table, xr.DataTree):
-        from bayesens.power_scaling import power_scaling
+        from bayesens.sensitivity.power import power_scaling
 
         table = power_scaling(table)
     check_table(table, ["variable", "prior", "likelihood"], "be.sensitivity.power_scaling(fit)")
@@ -209,7 +209,7 @@ def prior_implied(result: xr.Dataset, *, axes: Sequence[Axes] | None = None) -> 
     Parameters
     ----------
     result : Dataset
-        From `bayesens.prior_predictive.prior_predictive`.
+        From `bayesens.sensitivity.implied.prior_predictive`.
     axes : sequence of three Axes, optional
         Where to draw.
 

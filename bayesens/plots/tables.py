@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.evaluation import paired_differences, score_table
+from bayesens.comparison.tables import paired_differences, score_table
 from bayesens.messages import check_known
 from bayesens.plots.axes import COLOR, INK, axes_width, bare_axes, labelled, look, name_rows, with_legend
 from bayesens.plots.given import by_name, check_table, dataset_of, is_rows
@@ -276,8 +276,8 @@ def importance(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        From `bayesens.importance.permutation_importance`: ``member``, ``covariate``, ``percent``, ``loss``, ``rise_sd_fold``.
-        Covariates are drawn in the order of their mean over members, the most important on top.
+        From `bayesens.sensitivity.covariates.permutation_importance`: ``member``, ``covariate``, ``percent``, ``loss``,
+        ``rise_sd_fold``. Covariates are drawn in the order of their mean over members, the most important on top.
     ax : Axes, optional
         Where to draw.
 
@@ -321,7 +321,7 @@ def band_curve(table: pd.DataFrame, *, statistic: str = "Moran's I", ax: Axes | 
     Parameters
     ----------
     table : DataFrame (statistic and band, product)
-        From `bayesens.spatial.map_table`.
+        From `bayesens.geo.spatial.map_table`.
     statistic : str, optional
         Which of its statistics; the table has intervals for Moran's I alone.
     ax : Axes, optional

@@ -184,7 +184,8 @@ def peak_mib() -> float:
 
 def main(name: str, scale: float) -> None:
     """Serve one case."""
-    from bayesens import inference, sufficient
+    from bayesens.ensemble import sufficient
+    from bayesens.inference import fit as inference
 
     spent: dict[str, float] = {}
 

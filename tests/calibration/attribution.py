@@ -41,8 +41,8 @@ from rich.console import Console
 from rich.progress import track
 
 import bayesens as be
-from bayesens.atomic import write_atomically
-from bayesens.rungs import ladder, ladder_effects
+from bayesens.comparison.ladder import ladder, ladder_effects
+from bayesens.tables.atomic import write_atomically
 from bayesens.worlds import WORLDS, world
 
 RUNGS = (

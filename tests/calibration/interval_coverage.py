@@ -48,9 +48,9 @@ from rich.progress import track
 from scipy.stats import norm
 
 import bayesens as be
-from bayesens.atomic import write_atomically
-from bayesens.prediction import distribution
-from bayesens.splits import splits
+from bayesens.comparison.held_out_rows import splits
+from bayesens.inference.predict import distribution
+from bayesens.tables.atomic import write_atomically
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 

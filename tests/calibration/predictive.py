@@ -52,8 +52,8 @@ from rich.console import Console
 from rich.progress import track
 
 import bayesens as be
-from bayesens.atomic import write_atomically
-from bayesens.likelihoods.correction import Correction
+from bayesens.likelihoods.corrected.correction import Correction
+from bayesens.tables.atomic import write_atomically
 
 LEVEL = 0.9
 Y_SD, COMMON, OFFSET_SD = 2.0, 0.6, 0.5

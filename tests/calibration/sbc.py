@@ -47,7 +47,7 @@ from rich.progress import track
 from scipy import stats
 
 import bayesens as be
-from bayesens.atomic import write_atomically
+from bayesens.tables.atomic import write_atomically
 
 RANKS = 100  # values of a rank, from 99 draws
 FAMILY = 0.005

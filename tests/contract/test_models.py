@@ -28,10 +28,10 @@ from bayesens import (
     SingleMember,
     models,
 )
-from bayesens.multilevel import effect_draws
-from bayesens.options import options_from_json, options_to_json
-from bayesens.target import compile_target
-from bayesens.transforms import transform
+from bayesens.ensemble.transforms import transform
+from bayesens.inference.log_density import compile_target
+from bayesens.likelihoods.multilevel.multilevel import effect_draws
+from bayesens.likelihoods.options import options_from_json, options_to_json
 
 # The row-by-row graphs as they are written, in Python: quick to compile, and nothing is rewritten on the way.
 PLAIN = Mode(linker="py", optimizer=None)
@@ -481,7 +481,7 @@ def corrected_by(model, table, coefficients, k, f, x):
 def conditioned(case, table, draw, family, k, f, group, site, ratio, rows_at):
     """Mean of a new row of a member under each draw, what is open of its effects, and the mean at the typical coefficients."""
     model, rows = case.model, table.rows
-    from bayesens.likelihoods.own_correction import point_correction
+    from bayesens.likelihoods.corrected.own_correction import point_correction
 
     point = {n: v[0, 0] for n, (_, v) in point_correction(table, model.recipe(table.members)).items()}
     x_new = np.array([rows_at[name] for name in model.bias_covariates])

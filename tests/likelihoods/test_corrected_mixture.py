@@ -6,9 +6,9 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from scipy.stats import norm, t
 
-from bayesens.calling import over_draws
-from bayesens.likelihoods.corrected_em import corrected_em, corrected_em_starts
-from bayesens.likelihoods.corrected_mixture import CorrectedRows, by_parts, corrected_values
+from bayesens.c_functions import over_draws
+from bayesens.likelihoods.corrected.em import corrected_em, corrected_em_starts
+from bayesens.likelihoods.corrected.mixture import CorrectedRows, by_parts, corrected_values
 from bayesens.likelihoods.ops import CorrectedLogLik
 
 CASES = {

@@ -7,7 +7,7 @@ from scipy.special import gammaln
 from scipy.stats import multivariate_t
 
 import bayesens as be
-from bayesens.likelihoods.correction import Coefficients, Sums, correct, given_ratios, places
+from bayesens.likelihoods.corrected.correction import Coefficients, Sums, correct, given_ratios, places
 
 PRIOR = Coefficients(np.array([0.2, 0.7]), np.array([3.0, 0.5]), 0.8)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 import bayesens as be
-from bayesens.study_data import study_data
-from bayesens.study_file import read_study
+from bayesens.app.study.data import study_data
+from bayesens.app.study.file import read_study
 
 HERE = Path(__file__).parent
 RESULT = HERE / "ladders.json"
@@ -31,7 +31,7 @@ CASES = {
 
 def oznet() -> be.Members:
     """Four members of daily soil moisture, 2016 to 2019, as the demo has them."""
-    return study_data(read_study(HERE.parents[1] / "bayesens" / "demo_oznet.toml")).source
+    return study_data(read_study(HERE.parents[1] / "bayesens" / "app" / "demo_oznet.toml")).source
 
 
 def narmada(folder: Path) -> be.Ensemble:

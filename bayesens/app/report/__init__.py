@@ -1,0 +1,1 @@
+"""Pages: parts (text, tables, figures) become one HTML file that needs no network."""

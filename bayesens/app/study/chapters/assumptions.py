@@ -1,0 +1,125 @@
+"""What was assumed: the models in words, their priors, the seeds and the versions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+
+from bayesens.app.study.chapters.chapter import Chapter, Remark, Sheet
+from bayesens.app.study.priors_in_use import has_part
+from bayesens.app.study.results import StudyResults
+from bayesens.likelihoods.priors import Prior
+
+__all__ = ["assumptions", "priors_table"]
+
+WORDS = {
+    "BMA": "draws each observation from one member's kernel: a mixture around bias-corrected members. Given the parameters, "
+           "rows are independent. Members may be dependent; nothing in the likelihood says otherwise.",
+    "HBM": "takes observation and members as jointly normal: every member has a bias, a slope and an error, biases vary by group "
+           "and station, and errors of members are correlated through a common factor and the rest. Rows of one station "
+           "share its effects; errors of successive days are taken as independent.",
+    "LinearPool": "puts one normal error around a weighted mean of the members. Given the parameters, rows are independent.",
+    "EMOS": "regresses the observation on the members, with a normal error that is wider where they differ more, and as wide "
+            "as what its option scale names would have it: by default, as the members' mean.",
+    "EqualWeights": "gives every member the same weight, after bias correction.",
+    "SingleMember": "dresses one member, the best of the training rows unless named, with a normal error.",
+    "Climatology": "knows the distribution of the observations, and no member.",
+}  # fmt: skip
+LIBRARIES = (
+    "bayesens",
+    "numpy",
+    "scipy",
+    "pandas",
+    "xarray",
+    "scikit-learn",
+    "xgboost",
+    "pymc",
+    "pytensor",
+    "nutpie",
+    "arviz",
+)
+
+
+def assumptions(results: StudyResults) -> Chapter:
+    """Write the chapter.
+
+    Parameters
+    ----------
+    results : StudyResults
+
+    Returns
+    -------
+    Chapter
+    """
+    study = results.study
+    lines = [f"{name} ({type(model).__name__}) {WORDS[type(model).__name__]}" for name, model in results.models.items()]
+    parts: list[Any] = list(lines)
+    parts.append(
+        _resampled(results) + " With fewer than 20 of either they are t intervals from leaving out one at a time; with fewer "
+        "than five there are none."
+        + (" Rows of groups that were held out are resampled by whole groups." if "group" in results.held else "")
+    )  # fmt: skip
+    parts.append("Observations are taken as the truth: the error of the sensors, and of a point standing for a cell, is "
+                 "part of every member's error and of the predictive intervals.")  # fmt: skip
+    if study.report.priors and len(table := priors_table(results)):
+        parts.append(Sheet("priors", table, "Priors, on the scale of the model.",
+                           "The standard scale has the observations' mean and standard deviation as its centre and "
+                           "unit.", shown=_shown(table), heads=2))  # fmt: skip
+    failed = {
+        name: held.rows.attrs["failed"] for name, held in results.held.items() if held.rows.attrs["failed"] != "{}"
+    }
+    parts += [Remark(f"Left out of {name}: {one}, which failed in {why}", "caution")
+              for name, text in failed.items() for one, why in json.loads(text).items()]  # fmt: skip
+    versions = pd.DataFrame([{"name": "Python", "version": platform.python_version()},
+                             *({"name": name, "version": version(name)} for name in LIBRARIES)])  # fmt: skip
+    parts.append(Sheet("versions", versions, f"Versions. The random seed of everything is {study.study.random_seed}."))
+    return Chapter("What was assumed", tuple(parts), "assumptions")
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Priors as a paper writes them: Normal(mu 0, sigma 3)."""
+    text = table["prior"].str.replace(r'Prior\("(\w+)"(?:, )?', r"\1(", regex=True).str.replace("=", " ")
+    return table.assign(prior=text.str.replace(r"(\d)\.0(?=\D)", r"\1", regex=True))
+
+
+def _resampled(results: StudyResults) -> str:
+    """What intervals of scores rest on."""
+    data, block = results.study.data, results.study.evaluation.block
+    blocks = f"blocks of {block:g} days" if data.time and block else ""
+    if data.site:
+        said = f"stations and {blocks}" if blocks else "stations"
+        return (f"Intervals of scores resample {said}, not rows: rows of one "
+                "station and of one month share their errors.")  # fmt: skip
+    if blocks:
+        return f"Intervals of scores resample {blocks}, not rows: rows of one month share their errors."
+    return ("Intervals of scores resample rows one by one, for the table names neither stations nor times: they are too short "
+            "where rows hang together.")  # fmt: skip
+
+
+def priors_table(results: StudyResults) -> pd.DataFrame:
+    """Priors of every model, one line each, of those parameters alone that it has.
+
+    Parameters
+    ----------
+    results : StudyResults
+
+    Returns
+    -------
+    DataFrame
+        ``model``, ``parameter``, ``prior``.
+    """
+    lines = []
+    for name, model in results.models.items():
+        if name not in results.fits:
+            continue
+        there = {str(one) for one in results.fits[name]["posterior"].data_vars}
+        for item in dataclasses.fields(model):
+            value, option = getattr(model, item.name), item.name.removesuffix("_prior")
+            if isinstance(value, Prior) and has_part(model, option, there, results.ensemble.n_members):
+                lines.append({"model": name, "parameter": option, "prior": str(value)})
+    return pd.DataFrame(lines)

@@ -1,0 +1,98 @@
+"""What may be said of two models: numbers, intervals and methods in words, the same in all chapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bayesens.app.study.results import StudyResults
+from bayesens.comparison.bootstrap import why_none
+
+__all__ = ["EQUIVALENT", "INSIDE", "by_method", "interval", "mean_score", "method_clause", "options", "percent", "spelled",
+           "why_no_interval"]  # fmt: skip
+
+INSIDE = "inside 90 % intervals [%]"
+EQUIVALENT = 1.0  # percent of CRPS: nobody would change a model for less
+SPELLED = {
+    "BMA": ("BMA", "Bayesian model averaging"),
+    "HBM": ("HBM", "a hierarchical Bayesian model"),
+    "EMOS": ("EMOS", "ensemble model output statistics"),
+    "LinearPool": ("linear pool", "one density around a weighted mean"),
+}
+
+
+def options(results: StudyResults, *, least: int = 0) -> dict[str, Any]:
+    """How intervals are resampled."""
+    asked = results.study.evaluation
+    block = asked.block if results.study.data.time is not None else None
+    return {"replicates": max(asked.replicates, least), "block": block, "random_seed": results.study.study.random_seed}
+
+
+def percent(value: float) -> str:
+    """A change in percent, with its sign.
+
+    Examples
+    --------
+    >>> percent(-2.34), percent(0.01)
+    ('-2.3 %', '0.0 %')
+    """
+    return f"{value:+.1f} %" if abs(value) >= 0.05 else "0.0 %"
+
+
+def interval(line: Mapping[Any, Any], *, size: bool = False) -> str:
+    """The interval of a change in words; of its size, where all of it lies on one side of zero.
+
+    Examples
+    --------
+    >>> interval({"low": -4.1, "high": -0.9}, size=True), interval({"low": -4.1, "high": 0.9})
+    ('90 % interval 0.9 to 4.1 %', '90 % interval -4.1 to +0.9 %')
+    """
+    low, high = line["low"], line["high"]
+    if size:
+        low, high = sorted((abs(low), abs(high)))
+        return f"90 % interval {low:.1f} to {high:.1f} %"
+    return f"90 % interval {low:+.1f} to {high:+.1f} %"
+
+
+def mean_score(value: float, units: str) -> str:
+    """Three significant digits and their units.
+
+    Examples
+    --------
+    >>> mean_score(0.037153, "m³ m⁻³"), mean_score(12.0, "")
+    ('0.0372 m³ m⁻³', '12.0')
+    """
+    digits = int(np.clip(2 - np.floor(np.log10(abs(value))), 0, 8)) if value else 0
+    return f"{value:.{digits}f} {units}".strip()
+
+
+def spelled(results: StudyResults, name: str) -> str:
+    """A model's name, with what its letters stand for."""
+    letters, words = SPELLED.get(type(results.models[name]).__name__, ("", ""))
+    if not letters:
+        return name
+    return f"{name} ({words})" if letters.lower() in name.lower() else f"{name} ({letters}, {words})"
+
+
+def by_method(results: StudyResults, name: str) -> str:
+    """How a model was fitted, where the headline's model was fitted otherwise."""
+    methods, one = results.study.methods, results.headline or results.reference
+    if name not in methods or one not in methods or (methods[name] == "em") == (methods[one] == "em"):
+        return ""
+    return " (by EM)" if methods[name] == "em" else " (by its posterior)"
+
+
+def method_clause(results: StudyResults, one: str, other: str) -> str:
+    """A clause that says so where two models were fitted by different methods: what differs is the method, too."""
+    methods = results.study.methods
+    if one not in methods or other not in methods or (methods[one] == "em") == (methods[other] == "em"):
+        return ""
+    em, drawn = (one, other) if methods[one] == "em" else (other, one)
+    return f"; {em} was fitted by EM and {drawn} by its posterior, which may be the difference"
+
+
+def why_no_interval(line: Mapping[Any, Any]) -> str:
+    """The reason in a plain clause."""
+    return why_none(str(line["interval"])) or "the replicates have no value"

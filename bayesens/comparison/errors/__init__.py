@@ -1,0 +1,1 @@
+"""How the errors of members depend on each other, and how far that can be known."""

@@ -1,0 +1,411 @@
+"""The predictive distribution of rows: a mixture, over posterior draws, of normals whose means are linear in the members.
+
+For every draw, BMA predicts a row by one normal per member and HBM by a single one; in both, the means are linear in
+the members and the variances do not depend on them. Rows that share their pattern of missing members, their group and
+their site also share these coefficients: a :class:`Block`. Hence mean and variance over all draws are a linear and a
+quadratic form in the members, exact and without a loop over draws; log densities are summed over all draws; quantiles,
+PIT and CRPS come from a matched mixture, which keeps every component's first two moments over draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bayesens.distributions.mixtures import NormalMixture
+from bayesens.threads import share_out
+
+__all__ = ["Block", "Moments", "PosteriorMixture", "joined", "row_classes", "stacked"]
+
+# The matched mixture cuts the draws at these quantiles of a component's standard deviation, where that varies over draws by
+# more than SPREAD_FOR_BINS, and each bin at these quantiles of its mean: finer in the tails, which decide outer quantiles.
+SD_BINS = np.array([0.0, 0.5, 0.85, 0.975, 1.0])
+MEAN_BINS = np.array([0.0, 0.1, 0.9, 1.0])
+SPREAD_FOR_BINS = 0.04
+PART_ROWS = 50_000  # matched mixtures of so many rows take about 60 MB for four members
+MEMORY = 32e6  # bytes of log densities under all draws at a time
+MEMBER_CORRELATION = 0.8  # of a typical row, only to weigh coefficients against each other
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that share their coefficients.
+
+    Attributes
+    ----------
+    rows : int array (row)
+    weight : array (draw, component)
+    coefficient : array (draw, component, 1 + member)
+        Intercept and slopes of the components' means.
+    variance : array (draw, component)
+    """
+
+    rows: np.ndarray
+    weight: np.ndarray
+    coefficient: np.ndarray
+    variance: np.ndarray
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and parts of the variance of every row: within components, between them, and of the parameters."""
+
+    mean: np.ndarray
+    within: np.ndarray
+    between: np.ndarray
+    parameter: np.ndarray
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Sum of the parts, (row)."""
+        return self.within + self.between + self.parameter
+
+
+@dataclass(frozen=True)
+class PosteriorMixture:
+    """Predictive distribution of rows under all posterior draws.
+
+    Attributes
+    ----------
+    f : array (row, member)
+        Member predictions; missing ones may hold anything finite.
+    blocks : callable
+        Returns an iterator over the :class:`Block` objects; rows in none of them have no prediction.
+    center, scale : float
+        Of a typical member prediction.
+    """
+
+    f: np.ndarray
+    blocks: Callable[[], Iterator[Block]]
+    center: float = 0.0
+    scale: float = 1.0
+
+    def _design(self, block: Block) -> np.ndarray:
+        return np.column_stack([np.ones(len(block.rows)), self.f[block.rows]])
+
+    def moments(self) -> Moments:
+        """Exact mean and variance parts over all draws.
+
+        Returns
+        -------
+        Moments
+            Arrays (row); NaN for rows without a prediction.
+        """
+        out = [np.full(len(self.f), np.nan) for _ in range(4)]
+        for block in self.blocks():
+            x = self._design(block)
+            line = np.einsum("sc,scj->sj", block.weight, block.coefficient)
+            apart = block.coefficient - line[:, None, :]
+            between = np.einsum("sc,sci,scj->ij", block.weight, apart, apart, optimize=True) / len(line)
+            centred = line - line.mean(axis=0)
+            parameter = centred.T @ centred / len(line)
+            out[0][block.rows] = x @ line.mean(axis=0)
+            out[1][block.rows] = np.mean(np.sum(block.weight * block.variance, axis=1))
+            out[2][block.rows] = np.einsum("ri,ij,rj->r", x, between, x, optimize=True)
+            out[3][block.rows] = np.einsum("ri,ij,rj->r", x, parameter, x, optimize=True)
+        return Moments(*out)
+
+    def matched(self) -> NormalMixture:
+        """Mixture of few normals per row with the components' moments over draws.
+
+        The draws of a component whose standard deviation varies by more than 4 % are cut into four bins of it, and each
+        bin into three of the mean. What makes the mean vary depends on the row, so there is a cut for every principal
+        direction of the coefficients, and a row takes that of the direction that moves it most.
+
+        Returns
+        -------
+        NormalMixture
+            Shape (row); NaN for rows without a prediction.
+        """
+        return stacked([(block.rows, *self._matched_block(block)) for block in self.blocks()], len(self.f))
+
+    def matched_parts(self, size: int = PART_ROWS) -> Iterator[tuple[np.ndarray, NormalMixture]]:
+        """Matched mixtures of some rows at a time, because those of all rows may take more memory than the table.
+
+        Parameters
+        ----------
+        size : int
+            Number of rows to begin a new part at; a part has less than twice as many.
+
+        Yields
+        ------
+        rows : int array
+            All rows stand in one part; those without a prediction in the last.
+        NormalMixture
+            Shape (rows).
+        """
+        if len(self.f) <= size:
+            yield np.arange(len(self.f)), self.matched()
+            return
+        parts: list[_Matched] = []
+        count, rest = 0, np.ones(len(self.f), dtype=bool)
+        for block in self.blocks():
+            rest[block.rows] = False
+            for start in range(0, len(block.rows), size):
+                piece = replace(block, rows=block.rows[start : start + size])
+                parts.append((piece.rows, *self._matched_block(piece)))
+                count += len(piece.rows)
+                if count >= size:
+                    yield joined(parts)
+                    parts, count = [], 0
+        if parts:
+            yield joined(parts)
+        if rest.any():
+            yield np.nonzero(rest)[0], stacked([], int(rest.sum()))
+
+    def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x = self._design(block)
+        root = _typical_root(x.shape[1] - 1, self.center, self.scale)
+        parts = [_matched_component(x, root, block.weight[:, c], block.coefficient[:, c], block.variance[:, c])
+                 for c in range(block.weight.shape[1])]  # fmt: skip
+        weight, mean, sd = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+        return weight / weight.sum(axis=1, keepdims=True), mean, sd
+
+    def by_row(
+        self,
+        visit: Callable[[np.ndarray, np.ndarray], None],
+        z: np.ndarray,
+        *,
+        below: np.ndarray | None = None,
+        memory: float = MEMORY,
+    ) -> None:
+        """Show the log densities of rows under all draws to a function, some rows at a time, in several threads.
+
+        Parameters
+        ----------
+        visit : callable
+            Is given the indices of some rows and an array (row, draw), which it may write over. Each row with a prediction
+            is shown once.
+        z : array (row)
+            Where the density is taken.
+        below : bool array (row), optional
+            Rows whose log probability of values below zero is wanted instead.
+        memory : float
+            Bytes that the arrays of all threads may take together; a row at a time is the least.
+        """
+        from bayesens.distributions.loops import log_densities  # loads numba: nothing that only reads a fit should
+
+        below = np.zeros(len(z), dtype=bool) if below is None else below
+        for block in self.blocks():
+            with np.errstate(divide="ignore"):
+                log_weight = np.log(block.weight)
+            parameters = log_weight, np.ascontiguousarray(block.coefficient), np.ascontiguousarray(block.variance)
+            step = max(1, int(memory // (8 * len(log_weight))))
+            for start in range(0, len(block.rows), step):
+                rows = block.rows[start : start + step]
+
+                def show(part: slice, rows: np.ndarray = rows, parameters: Any = parameters) -> None:
+                    some = rows[part]
+                    values = np.empty((len(some), len(parameters[0])))
+                    x = np.column_stack([np.ones(len(some)), self.f[some]])
+                    log_densities(z[some], below[some], x, *parameters, values)
+                    visit(some, values)
+
+                share_out(show, len(rows))
+
+    def log_likelihood(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
+        """Log density of every row under every draw, NaN for rows without a prediction.
+
+        Parameters
+        ----------
+        z : array (row)
+        below : bool array (row), optional
+            Rows whose log probability of values below zero is wanted instead.
+
+        Returns
+        -------
+        array (draw, row)
+        """
+        draws = next((len(block.weight) for block in self.blocks()), 1)
+        out = np.full((draws, len(self.f)), np.nan)
+
+        def keep(rows: np.ndarray, values: np.ndarray) -> None:
+            out[:, rows] = values.T
+
+        self.by_row(keep, z, below=below)
+        return out
+
+    def log_density(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
+        """Log of the mean density over draws, NaN for rows without a prediction.
+
+        Parameters
+        ----------
+        z : array (row)
+        below : bool array (row), optional
+            Rows whose log probability of values below zero is wanted instead.
+
+        Returns
+        -------
+        array (row)
+        """
+        from bayesens.distributions.loops import log_means
+
+        out = np.full(len(self.f), np.nan)
+
+        def average(rows: np.ndarray, values: np.ndarray) -> None:
+            mean = np.empty(len(rows))
+            log_means(values, mean)
+            out[rows] = mean
+
+        self.by_row(average, z, below=below)
+        return out
+
+    def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw from the predictive distribution: a posterior draw, a component, then a normal.
+
+        Parameters
+        ----------
+        size : int
+            Number of draws; they pass through the posterior draws evenly.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        array (size, row)
+        """
+        draw: np.ndarray | None = None
+        out = np.full((size, len(self.f)), np.nan)
+        for block in self.blocks():
+            if draw is None:
+                draw = rng.permutation(np.linspace(0, len(block.weight), size, endpoint=False).astype(int))
+            out[:, block.rows] = self._sample_block(block, draw, rng)
+        return out
+
+    def sample_each(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw once from the predictive distribution of every row under every posterior draw, (draw, row)."""
+        out: np.ndarray | None = None
+        for block in self.blocks():
+            if out is None:
+                out = np.full((len(block.weight), len(self.f)), np.nan)
+            out[:, block.rows] = self._sample_block(block, np.arange(len(block.weight)), rng)
+        return out if out is not None else np.full((1, len(self.f)), np.nan)
+
+    def variances(self, block: Block, draw: np.ndarray) -> np.ndarray:
+        """Variances of the components of a block's rows under some draws, (draw, row, component)."""
+        shape = len(draw), len(block.rows), block.variance.shape[1]
+        return np.broadcast_to(block.variance[draw][:, None], shape)
+
+    def _sample_block(self, block: Block, draw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        x = self._design(block)
+        edges = np.cumsum(block.weight[draw], axis=1)
+        pick = rng.random((len(draw), len(x))) * edges[:, -1:]
+        component = np.minimum((pick[:, :, None] > edges[:, None, :]).sum(axis=2), edges.shape[1] - 1)
+        means = np.einsum("scj,rj->src", block.coefficient[draw], x, optimize=True)
+        mean = np.take_along_axis(means, component[:, :, None], axis=2)[:, :, 0]
+        sd = np.sqrt(np.take_along_axis(block.variance[draw], component, axis=1))
+        return mean + sd * rng.standard_normal(mean.shape)
+
+
+_Matched = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows; weight, mean, sd (row, component)
+
+
+def stacked(parts: list[_Matched], size: int) -> NormalMixture:
+    """One mixture of rows from parts of different width, NaN in rows that stand in none of them."""
+    width = max((weight.shape[1] for _, weight, _, _ in parts), default=1)
+    weight = np.zeros((size, width))
+    weight[:, 0] = np.nan
+    mean, sd = np.full_like(weight, np.nan), np.full_like(weight, np.nan)
+    for rows, w, m, s in parts:
+        components = slice(0, w.shape[1])
+        weight[rows] = 0.0
+        weight[rows, components], mean[rows, components], sd[rows, components] = w, m, s
+    return NormalMixture(weight, mean, sd)
+
+
+def joined(parts: list[_Matched]) -> tuple[np.ndarray, NormalMixture]:
+    """Rows one after the other, and their mixture."""
+    rows = np.concatenate([part[0] for part in parts])
+    place = np.split(np.arange(len(rows)), np.cumsum([len(part[0]) for part in parts])[:-1])
+    return rows, stacked([(index, *part[1:]) for index, part in zip(place, parts, strict=True)], len(rows))
+
+
+def row_classes(*codes: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, ...]]]:
+    """Group rows by equal codes.
+
+    Parameters
+    ----------
+    *codes : int array (row)
+
+    Yields
+    ------
+    rows : int array
+    key : tuple of int
+
+    Examples
+    --------
+    >>> [(rows.tolist(), key) for rows, key in row_classes(np.array([1, 0, 1]))]
+    [([1], (0,)), ([0, 2], (1,))]
+    """
+    keys, inverse = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    for key, rows in zip(keys, np.split(order, np.cumsum(np.bincount(inverse.ravel()))[:-1]), strict=True):
+        yield rows, tuple(int(k) for k in key)
+
+
+def _typical_root(members: int, center: float, scale: float) -> np.ndarray:
+    """Root of the second moments of (1, members) of a typical row."""
+    typical = np.r_[1.0, np.full(members, center)]
+    moments = np.outer(typical, typical)
+    moments[1:, 1:] += scale**2 * (MEMBER_CORRELATION + (1.0 - MEMBER_CORRELATION) * np.eye(members))
+    return np.linalg.cholesky(moments)
+
+
+def _matched_component(
+    x: np.ndarray, root: np.ndarray, weight: np.ndarray, coefficient: np.ndarray, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, means and standard deviations (row, bin) of one component."""
+    total = weight.sum()
+    by_sd = _bins(weight, variance)
+    if len(by_sd) == 1:
+        return _bin_moments(x, [np.arange(len(weight))], weight, coefficient, variance)
+    apart = (coefficient - weight @ coefficient / total) @ root
+    _, direction = np.linalg.eigh((apart * weight[:, None]).T @ apart)
+    score = apart @ direction
+    moved = (np.linalg.solve(root, x.T).T @ direction) ** 2 * (weight @ score**2)
+    choice = np.argmax(moved, axis=1)
+    bins = len(by_sd) * (len(MEAN_BINS) - 1)
+    out = [np.empty((len(x), bins)) for _ in range(3)]
+    for j in np.unique(choice):
+        rows = choice == j
+        subsets = [t for subset in by_sd for t in _cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
+        for array, part in zip(out, _bin_moments(x[rows], subsets, weight, coefficient, variance), strict=True):
+            array[rows] = part
+    return out[0], out[1], out[2]
+
+
+def _bin_moments(
+    x: np.ndarray, subsets: list[np.ndarray], weight: np.ndarray, coefficient: np.ndarray, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Share of each set of draws, and mean and standard deviation of the normal with the set's moments, (row, set)."""
+    weights, means, sds = (np.empty((len(x), len(subsets))) for _ in range(3))
+    for b, subset in enumerate(subsets):
+        total = weight[subset].sum()
+        w = weight[subset] / total if total > 0.0 else np.full(len(subset), 1.0 / len(subset))
+        centre = w @ coefficient[subset]
+        apart = coefficient[subset] - centre
+        spread = (apart * w[:, None]).T @ apart
+        weights[:, b] = total / len(weight)
+        means[:, b] = x @ centre
+        sds[:, b] = np.sqrt(w @ variance[subset] + np.einsum("ri,ij,rj->r", x, spread, x, optimize=True))
+    return weights, means, sds
+
+
+def _bins(weight: np.ndarray, variance: np.ndarray) -> list[np.ndarray]:
+    """Draws cut by their standard deviation where it varies enough to give the mixture heavier tails."""
+    everything = np.arange(len(variance))
+    total = weight.sum()
+    if len(variance) < 20 * len(SD_BINS) * len(MEAN_BINS) or total <= 0.0:
+        return [everything]
+    sd = np.sqrt(variance)
+    mean = weight @ sd / total
+    if np.sqrt(weight @ (sd - mean) ** 2 / total) <= SPREAD_FOR_BINS * mean:
+        return [everything]
+    return _cut(np.argsort(sd, kind="stable"), SD_BINS)
+
+
+def _cut(order: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
+    """Split an ordered set at quantiles."""
+    return np.split(order, np.round(edges[1:-1] * len(order)).astype(int))

@@ -1,0 +1,142 @@
+"""Members that are exactly redundant: constants, affine copies, linear combinations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from bayesens.ensemble.ensemble import Ensemble
+
+__all__ = ["ROUNDING", "affine_copies", "constant", "linear_dependence", "rounding"]
+
+# Copies and linear combinations are exact: what is left is the rounding of a few operations.
+EXACT = 1e-10
+# Far from zero it is more, because numbers have their digits from the first one on: so many last bits of the largest value.
+ROUNDING = 64.0 * float(np.finfo(float).eps)
+FIRST = 1000
+
+
+def rounding(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a few operations on the values of each column may leave by rounding, (column).
+
+    Examples
+    --------
+    >>> bool(rounding(np.array([[1e8], [3.0]]))[0] < 1e-7)
+    True
+    """
+    largest = np.fmax.reduce(np.abs(values), axis=0, initial=0.0)
+    return np.asarray(2.0 * float(np.finfo(float).eps) * largest)
+
+
+def constant(values: NDArray[np.float64]) -> bool:
+    """Whether all values present are the same, but for rounding."""
+    present = values[~np.isnan(values)]
+    return present.size > 0 and float(np.ptp(present)) <= ROUNDING * float(np.abs(present).max())
+
+
+def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centre and scale columns without missing values; a constant one becomes zeros."""
+    flat = np.array([constant(column) for column in values.T])
+    centred = values - values[0]  # exact, where the mean of values far from zero is not
+    centred = np.where(flat, 0.0, centred - centred.mean(axis=0))
+    return centred / np.where(flat, 1.0, centred.std(axis=0))
+
+
+def affine_copies(ensemble: Ensemble, values: NDArray[np.float64] | None = None) -> list[tuple[str, str]]:
+    """Name the pairs of members of which one is exactly ``a + b`` times the other.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Rows where both members exist are compared; fewer than three, or a constant member, say nothing.
+    values : array (obs, member), optional
+        The members on the scale to compare them on; None takes them as they are.
+
+    Returns
+    -------
+    list of (str, str)
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayesens.ensemble.ensemble import Ensemble
+    >>> frame = pd.DataFrame({"celsius": [1.0, 5.0, 3.0], "fahrenheit": [33.8, 41.0, 37.4], "other": [2.0, 4.0, 4.0]})
+    >>> affine_copies(Ensemble.from_frame(frame, members=list(frame)))
+    [('celsius', 'fahrenheit')]
+    """
+    values = ensemble.prediction if values is None else values
+    # What is no copy in the first rows need not be compared in all.
+    pairs = zip(*np.nonzero(np.triu(_alike(values[:FIRST], 1e4 * EXACT), 1)), strict=True)
+    return [(ensemble.members[i], ensemble.members[j]) for i, j in pairs if _affine(values[:, [i, j]], EXACT)]
+
+
+def _alike(values: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
+    """Pairs of columns that `_affine` may call copies, by their correlations where both exist, (column, column)."""
+    there = np.isfinite(values)
+    first = np.array([column[use][0] if use.any() else 0.0 for column, use in zip(values.T, there.T, strict=True)])
+    x, a = np.where(there, values - first, 0.0), there.astype(float)  # exact differences, as in `_standardised`
+    n = np.maximum(a.T @ a, 1.0)
+    mean = x.T @ a / n  # of the row's column, in rows that have the other one too
+    variance = (x**2).T @ a / n - mean**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = (x.T @ x / n - mean * mean.T) / np.sqrt(variance * variance.T)
+        noise = rounding(values)[:, None] / np.sqrt(variance)
+        distance = np.sqrt(2.0 * (1.0 - np.abs(correlation)) - 1e-9)  # root mean square of the standardised difference
+        apart = distance > tolerance * np.sqrt(n) + noise + noise.T
+    return np.asarray(~(apart & (n >= 3.0)))
+
+
+def _affine(pair: NDArray[np.float64], tolerance: float) -> bool:
+    """Whether one column is an affine function of the other; too few rows, or a constant column, do not make it one."""
+    common = pair[~np.isnan(pair).any(axis=1)]
+    if len(common) < 3:
+        return False
+    one, two = _standardised(common).T
+    if not (one.any() and two.any()):
+        return False
+    noise = float(np.sum(rounding(common) / common.std(axis=0)))
+    return bool(np.abs(one - np.sign(one @ two) * two).max() <= tolerance * np.abs(one).max() + noise)
+
+
+def linear_dependence(ensemble: Ensemble, values: NDArray[np.float64] | None = None) -> list[str]:
+    """Name the members involved in an exact linear combination, an intercept included.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Only rows with all members are used; with no more of them than members plus one, any members are dependent,
+        which says nothing.
+    values : array (obs, member), optional
+        The members on the scale to compare them on; None takes them as they are.
+
+    Returns
+    -------
+    list of str
+        In the order of the members; empty if there is no such combination.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayesens.ensemble.ensemble import Ensemble
+    >>> frame = pd.DataFrame({"a": [1, 5, 3, 2, 7, 4], "b": [2, 4, 4, 1, 0, 9], "c": [1, 0, 0, 2, 4, 4]})
+    >>> frame["mean"] = (frame["a"] + frame["b"]) / 2
+    >>> ensemble = Ensemble.from_frame(frame, members=["a", "b", "c", "mean"])
+    >>> linear_dependence(ensemble.select(members=["a", "b", "c"]))
+    []
+    >>> linear_dependence(ensemble)
+    ['a', 'b', 'mean']
+    """
+    complete = (ensemble.prediction if values is None else values)[ensemble.available.all(axis=1)]
+    if len(complete) <= ensemble.n_members + 1:
+        return []
+    # By QR, not by the Gram matrix, which would square the rounding and hide what 1e-10 can still tell.
+    triangle = np.linalg.qr(_standardised(complete), mode="r")
+    _, strength, directions = np.linalg.svd(triangle)
+    sd = np.array([np.inf if constant(column) else column.std() for column in complete.T])
+    noise = float(np.linalg.norm(rounding(complete) / sd))
+    null = directions[strength <= EXACT * max(strength[0], 1.0) + noise * np.sqrt(len(complete))]
+    involved = np.linalg.norm(null, axis=0) > 1e-6 + 10.0 * noise
+    return [name for name, inside in zip(ensemble.members, involved, strict=True) if inside]

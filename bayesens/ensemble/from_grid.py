@@ -1,0 +1,173 @@
+"""A dataset's cells as the rows of a table, so that grids pass the same door as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from bayesens.ensemble.checks import member_names
+from bayesens.messages import UnknownName, check_known, listed
+from bayesens.tables.columns import labels
+
+__all__ = ["COVARIATE", "COVARIATE_NAME", "DECLARED", "dataset_table"]
+
+# The array of an ensemble's dataset that holds its covariates, and the dimension of their names.
+COVARIATE, COVARIATE_NAME = "covariate", "covariate_name"
+DECLARED = "declared_missing"  # in the attributes of the table: what those of the arrays say of missing values
+
+
+def dataset_table(
+    dataset: xr.Dataset,
+    members: Iterable[str] | None,
+    prediction: str,
+    columns: Mapping[str, str],
+    observation: str | None = None,
+    covariates: Sequence[str] = (),
+) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
+    """Stack a dataset into a table: one column a member and one a role, one row a cell.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        With an array `prediction` (any dimensions, member), or one variable a member.
+    members : iterable of str or None
+        Which members; None: all along the dimension ``member``.
+    prediction : str
+        The array's name.
+    columns : mapping of str to str
+        Further columns of the table, each with the variable or coordinate it comes from.
+    observation : str, optional
+        The one of them that is the observation: it must span all dimensions, and has a unit.
+    covariates : sequence of str
+        Variables that models may look at; those of an ensemble's dataset stand together in one array.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        Members first, then `columns`, then `covariates`.
+    members : list of str
+    units : dict
+        The ``units`` attribute of each member and of the observation, where there is one.
+
+    Raises
+    ------
+    TypeError, ValueError, UnknownName
+
+    Examples
+    --------
+    >>> grid = xr.Dataset({"rf": (("y", "x"), [[1.0, 2.0]]), "mlr": (("y", "x"), [[3.0, 4.0]])}, {"y": [50.0]})
+    >>> dataset_table(grid, ["rf", "mlr"], "prediction", {"y": "y"})[0].values.tolist()
+    [[1.0, 3.0, 50.0], [2.0, 4.0, 50.0]]
+    """
+    came: object = dataset
+    if not isinstance(came, xr.Dataset):
+        raise TypeError(f"got {type(came).__name__}; wanted an xarray.Dataset (a table goes to from_frame)")
+    arrays = _member_arrays(dataset, members, prediction)
+    first = next(iter(arrays.values()))
+    sizes = {dim: first.sizes[dim] for dim in first.dims}
+    where = f"the dataset ({', '.join(f'{dim}: {size}' for dim, size in dataset.sizes.items())})"
+    check_known(columns.values(), dataset.variables, kind="variable", where=where)
+    stacked = {}
+    for name, array in arrays.items():
+        _check_dims(name, array, sizes, whole=True)
+        stacked[name] = _column(array, sizes)
+    measured = dict(arrays)
+    for name, variable in columns.items():
+        if name in stacked:  # A second role for one name, which check_columns refuses.
+            continue
+        array = dataset[variable]
+        _check_dims(variable, array, sizes, whole=name == observation)
+        stacked[name] = _column(array, sizes)
+        if name == observation:
+            measured[name] = array
+    beside = _stacked_covariates(dataset)
+    check_known(covariates, [*dataset.variables, *beside], kind="variable", where=where)
+    for name in covariates:
+        if name not in stacked:
+            array = beside[name] if name in beside else dataset[name]
+            _check_dims(name, array, sizes, whole=False)
+            stacked[name] = _column(array, sizes)
+    units = {name: str(array.attrs["units"]) for name, array in measured.items() if "units" in array.attrs}
+    frame = pd.DataFrame(stacked, index=_row_index(dataset, sizes))
+    every = arrays | {name: dataset[variable] for name, variable in columns.items()}
+    every |= {name: beside[name] if name in beside else dataset[name] for name in covariates}
+    frame.attrs[DECLARED] = {name: codes for name, array in every.items() if (codes := _declared(name, array))}
+    return frame, list(arrays), units
+
+
+def _member_arrays(dataset: xr.Dataset, members: Iterable[str] | None, prediction: str) -> dict[str, xr.DataArray]:
+    sizes = ", ".join(f"{dim}: {size}" for dim, size in dataset.sizes.items())
+    if prediction not in dataset.variables:
+        if members is None:
+            raise UnknownName(
+                f"no variable {prediction!r} in the dataset ({sizes}); wanted an array with a dimension 'member', or "
+                f"members=[...] to name one variable each. It has {listed(dataset.data_vars, limit=20) or 'none'}"
+            )
+        names = member_names(members)
+        check_known(names, dataset.variables, kind="variable", where=f"the dataset ({sizes})")
+        return {name: dataset[name] for name in names}
+    array = dataset[prediction]
+    if "member" not in array.dims:
+        raise ValueError(
+            f"variable {prediction!r} has dimensions {listed(array.dims)}, wanted one called 'member': "
+            "dataset.rename({'...': 'member'}); for one variable a member pass members=[...] and another prediction="
+        )
+    if "member" not in array.coords:
+        raise ValueError(
+            f"the dimension 'member' of {prediction!r} (length {array.sizes['member']}) has no names: "
+            "dataset.assign_coords(member=['rf', 'mlr', ...])"
+        )
+    have = member_names(labels(pd.Series(array["member"].values, name="member")).tolist())
+    names = have if members is None else member_names(members)
+    check_known(names, have, kind="member", where=f"variable {prediction!r} ({sizes})")
+    return {name: array.isel(member=have.index(name)) for name in names}
+
+
+def _declared(name: str, array: xr.DataArray) -> list[float]:
+    """Codes that attributes name, where the file was read without decoding; packed numbers are refused."""
+    if packed := [key for key in ("scale_factor", "add_offset") if key in array.attrs]:
+        raise ValueError(
+            f"variable {name!r} ({array.size} values) has the attribute {listed(packed)}, so its numbers are packed; wanted "
+            "those that they stand for: xarray.decode_cf(dataset)"
+        )
+    given = [array.attrs[key] for key in ("_FillValue", "missing_value") if key in array.attrs]
+    values = np.concatenate([np.atleast_1d(value) for value in given]) if given else np.empty(0)
+    return [float(value) for value in values if np.issubdtype(values.dtype, np.number) and not np.isnan(value)]
+
+
+def _stacked_covariates(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Covariates that stand in one array, as in the dataset of an ensemble."""
+    if COVARIATE not in dataset or COVARIATE_NAME not in dataset[COVARIATE].coords:
+        return {}
+    array = dataset[COVARIATE]
+    return {
+        str(name): array.isel({COVARIATE_NAME: k}, drop=True) for k, name in enumerate(array[COVARIATE_NAME].values)
+    }
+
+
+def _check_dims(name: str, array: xr.DataArray, sizes: Mapping[Hashable, int], *, whole: bool) -> None:
+    """Labels and coordinates may span some of the rows' dimensions; predictions and observations span all."""
+    extra = set(array.dims) - set(sizes)
+    lacking = set(sizes) - set(array.dims)
+    if extra or (whole and lacking):
+        what = f"the same as the first member, {listed(sizes)}" if whole else f"some of {listed(sizes)}"
+        raise ValueError(
+            f"variable {name!r} has dimensions {listed(array.dims) or 'none'}; wanted {what}: select along, or "
+            f"broadcast_like, first ({int(np.prod(list(sizes.values())))} rows)"
+        )
+
+
+def _column(array: xr.DataArray, sizes: Mapping[Hashable, int]) -> Any:
+    return array.variable.set_dims(sizes).values.reshape(-1)
+
+
+def _row_index(dataset: xr.Dataset, sizes: Mapping[Hashable, int]) -> pd.Index:
+    """Name each stacked row by its place in the dataset, so that an error can point at it."""
+    indexes = [dataset.get_index(dim) for dim in sizes]
+    if not indexes:
+        return pd.RangeIndex(1)
+    return indexes[0] if len(indexes) == 1 else pd.MultiIndex.from_product(indexes)

@@ -1,0 +1,1 @@
+"""Data that have a place and a date: maps, stations in cells, droughts."""

@@ -1,0 +1,511 @@
+"""All members of a table corrected, each by its own mixed model, and the rows that a mixture around them takes.
+
+Members of one family share a correction's effects and variances: those of an exchangeable set, which share the coefficients
+too, or all members where the effects are common to them. A row has one line in a family for each member that it has, and these
+lines together count as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy
+import xarray as xr
+
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.rows import Rows, level_rows
+from bayesens.likelihoods.corrected.correction import (
+    Coefficients,
+    Correction,
+    LogPrior,
+    Sums,
+    correct,
+    given_ratios,
+    places,
+)
+from bayesens.likelihoods.corrected.widths import Widths, check_varies, column_of, width_names
+from bayesens.likelihoods.row_checks import evened
+
+if TYPE_CHECKING:
+    from bayesens.likelihoods.corrected.mixture import CorrectedRows
+
+__all__ = ["CorrectedTable", "Family", "Recipe", "corrected_table", "drawn_correction", "history", "point_correction"]
+
+CENSORED_STEPS = 40  # of expectation-maximisation for observations that are only known to lie below a value
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a model asks of the correction.
+
+    Attributes
+    ----------
+    bias : {"linear", "additive", "none"}
+    covariates : tuple of str
+        Columns of the regressions beside the member.
+    scale : tuple of str
+        What the widths follow.
+    common : bool
+        Whether effects are common to all members.
+    cluster : int array (member)
+        Exchangeable set of each member.
+    center, unit, size : float
+        Origin and standard deviation of the observations, residual standard deviation of the best member.
+    level, gain, covariate : tuple of float
+        Mean and standard deviation of the priors of level, slope and covariates' coefficients, in standard units.
+    site, group : callable or None
+        Log prior densities of the ratios; None where there are no such effects.
+    """
+
+    bias: str
+    covariates: tuple[str, ...]
+    scale: tuple[str, ...]
+    common: bool
+    cluster: np.ndarray
+    center: float
+    unit: float
+    size: float
+    level: tuple[float, float]
+    gain: tuple[float, float]
+    covariate: tuple[float, float]
+    site: LogPrior | None
+    group: LogPrior | None
+
+    @property
+    def columns(self) -> int:
+        """Columns of one member's design."""
+        return {"linear": 2, "additive": 1, "none": 0}[self.bias] + len(self.covariates)
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Members that share a correction.
+
+    Attributes
+    ----------
+    members : int array (member of the family)
+    block : int array (member of the family)
+        Which coefficients are its own.
+    correction : Correction
+    """
+
+    members: np.ndarray
+    block: np.ndarray
+    correction: Correction
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedTable:
+    """Training rows with their members corrected by fits to all other rows.
+
+    Attributes
+    ----------
+    model : model
+        Resolved.
+    ensemble : Ensemble
+    rows : Rows
+    families : list of Family
+    member_center, member_size : array (member)
+        Mean and standard deviation of each member.
+    covariate_center, covariate_size : array (column)
+    levels : dict of str to str array
+        Labels of the levels in use.
+    site_group : int array (site)
+    mixture : CorrectedRows
+    widths : Widths
+    """
+
+    model: Any
+    ensemble: Ensemble
+    rows: Rows
+    families: list[Family]
+    member_center: np.ndarray
+    member_size: np.ndarray
+    covariate_center: np.ndarray
+    covariate_size: np.ndarray
+    levels: dict[str, np.ndarray]
+    site_group: np.ndarray
+    mixture: CorrectedRows
+    widths: Widths
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names."""
+        return self.ensemble.members
+
+    @property
+    def n_members(self) -> int:
+        """Number of members."""
+        return self.ensemble.n_members
+
+    @property
+    def corrected(self) -> np.ndarray:
+        """Members corrected by the fit to all other rows, (row, member)."""
+        return self.rows.y[:, None] - self.mixture.residual
+
+    @property
+    def even(self) -> np.ndarray:
+        """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member)."""
+        return evened(self.mixture.residual, self.mixture.available, self.mixture.x)
+
+    @property
+    def even_sd(self) -> np.ndarray:
+        """Standard deviation of each member's errors in a row of typical width."""
+        squares = np.where(self.mixture.available, self.even**2 / (1.0 + self.mixture.excess), 0.0)
+        return np.asarray(np.sqrt(squares.sum(axis=0) / self.mixture.available.sum(axis=0)))
+
+
+def hidden_mean(y: np.ndarray, mean: np.ndarray, sd: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and share of variance of a normal below a limit."""
+    limit = (y - mean) / sd
+    hazard = np.exp(-0.5 * limit**2 - 0.5 * np.log(2.0 * np.pi) - scipy.special.log_ndtr(limit))
+    return mean - sd * hazard, np.maximum(1.0 - limit * hazard - hazard**2, 0.0)
+
+
+def design_of(recipe: Recipe, f: np.ndarray, covariates: np.ndarray) -> np.ndarray:
+    """Columns of one member's regression beside its own value: level, deviation of the member, covariates."""
+    first = {"linear": [np.ones_like(f), f], "additive": [np.ones_like(f)], "none": []}[recipe.bias]
+    return np.column_stack([*first, covariates]) if first or covariates.shape[1] else np.zeros((len(f), 0))
+
+
+def covariate_columns(names: tuple[str, ...], ensemble: Ensemble, index: np.ndarray) -> np.ndarray:
+    """Columns of the table as they are, (row, column)."""
+    return np.column_stack([column_of(ensemble, name)[index] for name in names]) if names else np.zeros((len(index), 0))
+
+
+def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, censored: np.ndarray) -> CorrectedTable:
+    """Correct all members, and leave each training row out of its own correction.
+
+    Parameters
+    ----------
+    model : model
+        Resolved.
+    recipe : Recipe
+    ensemble : Ensemble
+    rows : Rows
+        Its training rows.
+    censored : bool array (row)
+        Observations that stand for all values below them.
+
+    Returns
+    -------
+    CorrectedTable
+    """
+    levels, site, site_group = _places(recipe, ensemble, rows)
+    present = rows.available.sum(axis=0)
+    member_center = (rows.f * rows.available).sum(axis=0) / present
+    apart = np.where(rows.available, rows.f - member_center, 0.0)
+    member_size = np.sqrt(np.square(apart).sum(axis=0) / present)
+    for c in np.unique(recipe.cluster):  # members of one set have one regression, and so one origin
+        some = recipe.cluster == c
+        member_center[some] = (present[some] @ member_center[some]) / present[some].sum()
+        member_size[some] = np.sqrt(np.mean(member_size[some] ** 2))
+    x = _checked(covariate_columns(recipe.covariates, ensemble, rows.index), recipe.covariates)
+    covariate_center, covariate_size = x.mean(axis=0), np.where(x.std(axis=0) > 0.0, x.std(axis=0), 1.0)
+    x = (x - covariate_center) / covariate_size
+    corrected, excess, families = rows.f.copy(), np.zeros_like(rows.f), []
+    sets = [np.arange(rows.f.shape[1])] if recipe.common else [np.flatnonzero(recipe.cluster == c)
+                                                              for c in np.unique(recipe.cluster)]  # fmt: skip
+    for members in sets:
+        lines = _Lines.of(recipe, rows, members, x, member_center, site)
+        prior = _prior(recipe, len(np.unique(lines.block)), member_size[members], lines.block_of)
+        correction, seen = _fitted(lines, prior, recipe, site, site_group, censored)
+        mean, widened = correction.left_out(lines.x, seen, lines.weight, site[lines.row], lines.row)
+        corrected[lines.row, lines.member] = mean + lines.shift
+        excess[lines.row, lines.member] = widened
+        families.append(Family(members, lines.block_of, correction))
+    from bayesens.likelihoods.corrected.mixture import CorrectedRows
+
+    names = width_names(recipe.scale)
+    positive = bool(np.all(rows.y >= 0.0))
+    widths = Widths.of(names, corrected, rows.available, ensemble, rows.index, positive=positive)
+    residual = np.where(rows.available, rows.y[:, None] - corrected, 0.0)
+    mixture = CorrectedRows(residual, np.where(rows.available, excess, 0.0),
+                            widths.at(corrected, rows.available, ensemble, rows.index), rows.available, censored)  # fmt: skip
+    return CorrectedTable(model, ensemble, rows, families, member_center, member_size, covariate_center, covariate_size,
+                          levels, site_group, mixture, widths)  # fmt: skip
+
+
+def _places(recipe: Recipe, ensemble: Ensemble, rows: Rows) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Labels of the levels in use, number of each row's site, and of each site's group.
+
+    Without effects of sites the groups stand in their place, and without any effects there is one place.
+    """
+    levels: dict[str, np.ndarray] = {}
+    code: dict[str, np.ndarray] = {}
+    for level, prior in (("group", recipe.group), ("site", recipe.site)):
+        if prior is not None:
+            levels[level], code[level] = level_rows(ensemble, level, rows.index)
+    if "site" in code:
+        site_group = np.zeros(len(levels["site"]), dtype=int)
+        if "group" in code:
+            site_group[code["site"]] = code["group"]
+        return levels, code["site"], site_group
+    if "group" in code:
+        return levels, code["group"], np.arange(len(levels["group"]))
+    return levels, np.zeros(len(rows.y), dtype=int), np.zeros(1, dtype=int)
+
+
+def _checked(x: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    for name, column in zip(names, x.T, strict=True):
+        if missing := int((~np.isfinite(column)).sum()):
+            raise ValueError(f"Covariate {name!r} is missing in {missing} of {len(column)} training rows, and the correction "
+                             "regresses on it; fill it in, drop these rows, or leave it out of bias_covariates.")  # fmt: skip
+        check_varies(column, name, "bias_covariates")
+    return x
+
+
+@dataclass(frozen=True, eq=False)
+class _Lines:
+    """The lines of a family: one for each member that a row has."""
+
+    x: np.ndarray
+    y: np.ndarray
+    shift: np.ndarray
+    weight: np.ndarray
+    row: np.ndarray
+    member: np.ndarray
+    block: np.ndarray
+    block_of: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        rows: Rows,
+        members: np.ndarray,
+        covariates: np.ndarray,
+        center: np.ndarray,
+        site: np.ndarray,
+    ) -> _Lines:
+        row, position = np.nonzero(rows.available[:, members])
+        member = members[position]
+        own = np.unique(recipe.cluster[members], return_inverse=True)[1].ravel()
+        f = rows.f[row, member] - center[member]
+        narrow = design_of(recipe, f, covariates[row])
+        block, blocks = own[position], int(own.max()) + 1
+        x = np.zeros((len(row), blocks * narrow.shape[1]))
+        columns = block[:, None] * narrow.shape[1] + np.arange(narrow.shape[1])
+        np.put_along_axis(x, columns, narrow, axis=1)
+        shift = recipe.center + (0.0 * f if recipe.bias == "linear" else f + center[member] - recipe.center)
+        weight = 1.0 / np.bincount(row, minlength=len(rows.y))[row]
+        return cls(x, rows.y[row] - shift, shift, weight, row, member, block, own)
+
+
+def _prior(recipe: Recipe, blocks: int, size: np.ndarray, block_of: np.ndarray) -> Coefficients:
+    """Priors of the coefficients in the units of the data."""
+    mean: list[float] = []
+    sd: list[float] = []
+    for b in range(blocks):
+        own = float(size[block_of == b][0])
+        own = own if own > 0.0 else 1.0
+        if recipe.bias != "none":
+            mean, sd = [*mean, recipe.level[0] * recipe.unit], [*sd, recipe.level[1] * recipe.unit]
+        if recipe.bias == "linear":
+            mean, sd = [*mean, recipe.gain[0] * recipe.unit / own], [*sd, recipe.gain[1] * recipe.unit / own]
+        mean += [recipe.covariate[0] * recipe.unit] * len(recipe.covariates)
+        sd += [recipe.covariate[1] * recipe.unit] * len(recipe.covariates)
+    return Coefficients(np.array(mean), np.array(sd), recipe.size)
+
+
+def _fitted(lines: _Lines, prior: Coefficients, recipe: Recipe, site: np.ndarray, site_group: np.ndarray,
+            censored: np.ndarray) -> tuple[Correction, np.ndarray]:  # fmt: skip
+    """The correction, and the lines' observations, of which censored ones have their expected values.
+
+    Expectation-maximisation: a censored observation is replaced by its mean below the limit, and what is open of it is added to
+    the squares. The posterior that comes with it takes these as if they had been seen, and is a little too sharp.
+    """
+    hidden, at, n = censored[lines.row], site[lines.row], float(np.count_nonzero(np.bincount(lines.row)))
+    groups = int(site_group.max()) + 1
+
+    def summed(y: np.ndarray, open_squares: float) -> Sums:
+        sums = Sums.of(np.column_stack([lines.x, y]), lines.weight, at, site_group, groups, n)
+        sums.gram[-1, -1] += open_squares
+        return sums
+
+    found = correct(summed(lines.y, 0.0), prior, site=recipe.site, group=recipe.group)
+    if not hidden.any():
+        return found, lines.y
+    y = lines.y.copy()
+    for step in range(CENSORED_STEPS):
+        smooth = found.places.site[at[hidden]]
+        mean = found.fitted(lines.x[hidden], smooth, np.zeros(int(hidden.sum())))[0]
+        y[hidden], left = hidden_mean(lines.y[hidden], mean, np.sqrt(found.tau2))
+        sums = summed(y, found.tau2 * float(lines.weight[hidden] @ left))
+        if step % 10 == 9:
+            found = correct(sums, prior, site=recipe.site, group=recipe.group)
+        else:
+            given = given_ratios(sums, prior, np.array(found.at[:1]), np.array(found.at[1:]))
+            found = replace(found, sums=sums, given=given, places=places(sums, *found.at))
+    return found, y
+
+
+# ------------------------------------------------------------------------------------------------ posterior of a correction
+def drawn_correction(table: CorrectedTable, recipe: Recipe, chains: int, draws: int, rng: np.random.Generator, *,
+                     effects: bool) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:  # fmt: skip
+    """Draw every correction; as variables of a posterior.
+
+    Parameters
+    ----------
+    table : CorrectedTable
+    recipe : Recipe
+    chains, draws : int
+    rng : numpy.random.Generator
+    effects : bool
+        Whether the effects of known sites and groups are drawn too.
+    """
+    size, k = chains * draws, table.n_members
+    out: dict[str, np.ndarray] = {
+        "residual_sd": np.empty((size, k)),
+        "coefficient": np.zeros((size, k, recipe.columns)),
+    }
+    for level in table.levels:
+        out[f"offset_{level}_sd"] = np.empty((size, k))
+        if effects:
+            out[f"offset_{level}"] = np.empty((size, len(table.levels[level]), k))
+    for family in table.families:
+        found = family.correction.draws(size, rng)
+        drawn = dict(zip(("site", "group"), family.correction.effects(found, rng), strict=True)) if effects else {}
+        for member, block in zip(family.members, family.block, strict=True):
+            out["residual_sd"][:, member] = found.tau
+            columns = slice(block * recipe.columns, (block + 1) * recipe.columns)
+            out["coefficient"][:, member] = found.coefficient[:, columns]
+            for level in table.levels:
+                out[f"offset_{level}_sd"][:, member] = getattr(found, level) * found.tau
+                if effects:
+                    out[f"offset_{level}"][:, :, member] = drawn[level]
+    return named_correction(table, recipe, out, (chains, draws))
+
+
+def point_correction(table: CorrectedTable, recipe: Recipe) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """The same at the posterior means given the typical ratios, as one draw."""
+    k = table.n_members
+    out: dict[str, np.ndarray] = {"residual_sd": np.empty((1, k)), "coefficient": np.zeros((1, k, recipe.columns))}
+    for level in table.levels:
+        out[f"offset_{level}_sd"] = np.empty((1, k))
+        out[f"offset_{level}"] = np.empty((1, len(table.levels[level]), k))
+    for family in table.families:
+        c = family.correction
+        tau = np.sqrt(c.tau2)
+        contrast = np.append(-c.coefficient, 1.0)
+        at_group, at_site = c.places.group[:-1] @ contrast, c.places.site[:-1] @ contrast
+        effect = {"group": at_group, "site": at_site - at_group[table.site_group]}
+        for member, block in zip(family.members, family.block, strict=True):
+            out["residual_sd"][:, member] = tau
+            out["coefficient"][:, member] = c.coefficient[block * recipe.columns : (block + 1) * recipe.columns]
+            for level, ratio in zip(("site", "group"), c.at, strict=True):
+                if level in table.levels:
+                    out[f"offset_{level}_sd"][:, member] = ratio * tau
+                    out[f"offset_{level}"][:, :, member] = effect[level]
+    return named_correction(table, recipe, out, (1, 1))
+
+
+def named_correction(
+    table: CorrectedTable, recipe: Recipe, out: dict[str, np.ndarray], shape: tuple[int, int]
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Bias and slope about the common centre, in the units of the data."""
+    coefficient, c = out.pop("coefficient"), recipe.center
+    columns = list(coefficient.transpose(2, 0, 1))
+    level = columns.pop(0) if recipe.bias != "none" else np.zeros(coefficient.shape[:2])
+    own = {}
+    if recipe.bias == "linear":
+        slope = columns.pop(0)
+        own = {"bias": -level - slope * (c - table.member_center), "slope": slope}
+    elif recipe.bias == "additive":
+        own = {"bias": -level}
+    if columns:
+        out["covariate_slope"] = np.stack(columns, axis=-1) / table.covariate_size
+    out |= own
+    dims = {"offset_site": ("site", "member"), "offset_group": ("group", "member"),
+            "covariate_slope": ("member", "bias_covariate")}  # fmt: skip
+    return {name: (("chain", "draw", *dims.get(name, ("member",))), values.reshape(*shape, *values.shape[1:]))
+            for name, values in out.items()}  # fmt: skip
+
+
+def _width_covariance(table: CorrectedTable) -> np.ndarray:
+    """Covariance of (log sigma, widths' coefficients) that the rows leave open, by their expected information."""
+    x = np.column_stack([np.ones(len(table.mixture.x)), table.mixture.x])
+    information = 2.0 * x.T @ x + np.diag(np.r_[0.0, np.full(x.shape[1] - 1, 10.0)])
+    return np.asarray(np.linalg.inv(information))
+
+
+def _effects_alike(table: CorrectedTable, recipe: Recipe) -> np.ndarray:
+    """Correlations of members' effects of a site, and of a group, (level, member, member).
+
+    Members of one family have the same effects, and all pairs of others one correlation. It follows from the standard deviation
+    of the effects that the members' plain mean has, whose correction is that of any member.
+    """
+    family = np.empty(table.n_members, dtype=int)
+    for number, own in enumerate(table.families):
+        family[own.members] = number
+    same = np.equal.outer(family, family)
+    out = np.ones((2, *same.shape))
+    if same.all() or not table.levels:
+        return out
+    found = _correction_of_mean(table, recipe)
+    for level in range(2):
+        sd = np.array([table.families[f].correction.effect_sd[level] for f in family]) / table.n_members
+        products = np.outer(sd, sd)
+        apart = products[~same].sum()
+        rest = found.effect_sd[level] ** 2 - products[same].sum()
+        out[level][~same] = np.clip(rest / apart, 0.0, 1.0) if apart > 0.0 else 1.0
+    return out
+
+
+def _correction_of_mean(table: CorrectedTable, recipe: Recipe) -> Correction:
+    """Mixed model of what the mean of all members, each at its own coefficients and without effects, leaves of the rows."""
+    _, site, site_group = _places(recipe, table.ensemble, table.rows)
+    there, fit = table.rows.available, np.zeros_like(table.rows.f)
+    x = covariate_columns(recipe.covariates, table.ensemble, table.rows.index)
+    x = (x - table.covariate_center) / table.covariate_size
+    for own in table.families:
+        for member, block in zip(own.members, own.block, strict=True):
+            f = table.rows.f[:, member]
+            design = design_of(recipe, f - table.member_center[member], x)
+            some = own.correction.coefficient[block * recipe.columns : (block + 1) * recipe.columns]
+            fit[:, member] = design @ some + (recipe.center if recipe.bias == "linear" else f)
+    rest = table.rows.y - np.where(there, fit, 0.0).sum(axis=1) / there.sum(axis=1)
+    sums = Sums.of(np.column_stack([np.ones_like(rest), rest]), np.ones_like(rest), site, site_group,
+                   int(site_group.max()) + 1)  # fmt: skip
+    level = Coefficients(np.zeros(1), np.array([recipe.level[1] * recipe.unit]), recipe.size)
+    return correct(sums, level, site=recipe.site, group=recipe.group)
+
+
+def history(table: CorrectedTable, recipe: Recipe) -> xr.Dataset:
+    """What predictions take from the training rows: smoothed columns at every place, and the widths' scales."""
+    k = table.n_members
+    width = max(f.correction.sums.gram.shape[0] for f in table.families)
+    sites, groups = len(table.site_group) + 1, table.families[0].correction.sums.groups + 1
+    smooth_site, smooth_group = np.zeros((sites, k, width)), np.zeros((groups, k, width))
+    open_site, open_group = np.zeros((sites, k)), np.zeros((groups, k))
+    point, root = np.zeros((k, width - 1)), np.zeros((k, width - 1, width - 1))
+    block, tau2, share = np.zeros(k, dtype=int), np.zeros(k), np.zeros(k, dtype=int)
+    for number, family in enumerate(table.families):
+        c = family.correction
+        for member, own in zip(family.members, family.block, strict=True):
+            p = len(c.coefficient)
+            smooth_site[:, member, :p], smooth_site[:, member, -1] = c.places.site[:, :-1], c.places.site[:, -1]
+            smooth_group[:, member, :p], smooth_group[:, member, -1] = c.places.group[:, :-1], c.places.group[:, -1]
+            open_site[:, member], open_group[:, member] = c.places.site_open, c.places.group_open
+            point[member, :p], root[member, :p, :p] = c.coefficient, c.given.root[0]
+            block[member], tau2[member], share[member] = own, c.tau2, number
+    out = xr.Dataset(
+        {
+            "smooth_site": (("place", "member", "column"), smooth_site),
+            "smooth_group": (("place_group", "member", "column"), smooth_group),
+            "open_site": (("place", "member"), open_site), "open_group": (("place_group", "member"), open_group),
+            "point": (("member", "design"), point), "root": (("member", "design", "design_"), root),
+            "block": ("member", block), "family": ("member", share), "tau2": ("member", tau2),
+            "even_sd": ("member", table.even_sd),
+            "effects_alike": (("effect_level", "member", "member_"), _effects_alike(table, recipe)),
+            "member_center": ("member", table.member_center),
+            "covariate_center": ("bias_covariate", table.covariate_center),
+            "covariate_size": ("bias_covariate", table.covariate_size),
+            "site_group": ("known_place", table.site_group),
+            "width_covariance": (("width_design", "width_design_"), _width_covariance(table)),
+        },
+        {"member": np.array(table.members)},
+    )  # fmt: skip
+    return out.merge(table.widths.to_dataset())

@@ -1,0 +1,495 @@
+"""The predictive distribution of rows around corrected members: kernels whose widths follow the row.
+
+Under each posterior draw row r has a normal for every member k that it has, with
+
+    mean      o_rk + d_rk' b_k                                    b_k the coefficients of the correction
+    variance  sigma_k^2 exp(2 x_r' width) (1 + q_rk + t_r)
+
+or a Student's t, of which that variance is the square of the scale.
+The offset o and the design d of a row at a known site are relative to the site's smoothed values, q is what is open of its
+effects, and t is what effects of a new site or group add. New effects of covariance C give the weighted mean of the members
+an error of variance w'Cw more, and set the members apart by a variance of sum w_k C_kk - w'Cw, which widens the mixture already.
+Kernels give way to half of that,
+
+    t = (w'Cw - (sum w_k C_kk - w'Cw) / 2) / sum w_k sigma_k^2
+
+With one member, or members whose effects are the same, t is the effects' variance. Were kernels to give way to all of it, the
+mixture would have the variance of the error on average, but too little in rows whose members happen to agree: with four members
+of independent effects 87 % of new rows were in 90 % intervals, where half of it gives 91 and kernels as wide as one member's
+error would have them 94 (`tests/calibration/predictive.py`). The scale of a t grows by less
+(:func:`bayesens.distributions.heavy_tails.scale_gain`).
+
+Mean and variance over all draws are sums over moments of the draws, without a loop over them but for the widths; log densities
+are summed over all draws; quantiles, PIT and CRPS come from a matched mixture, in which a t is four normals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bayesens.distributions.heavy_tails import log_below, mean_rule, normal_rule, scale_gain, t_variables
+from bayesens.distributions.mixtures import NormalMixture
+from bayesens.distributions.posterior_mixture import (
+    MEAN_BINS,
+    PART_ROWS,
+    SD_BINS,
+    SPREAD_FOR_BINS,
+    Moments,
+    joined,
+    row_classes,
+    stacked,
+)
+from bayesens.threads import share_out
+
+__all__ = ["CorrectedDraws", "CorrectedMixture"]
+
+MEMORY = 32e6  # bytes of log densities under all draws at a time
+# A row's width varies over draws with its covariates' coefficients: where its logarithm may vary by more than UNSURE,
+# every bin is given three widths, the nodes of Gauss-Hermite quadrature, with the same mean variance.
+UNSURE, NODES, SHARES = 0.03, np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1.0, 4.0, 1.0]) / 6.0
+GIVING_WAY = 0.5  # share of the members' new spread for which kernels are narrower
+NARROWEST = 0.25  # of their variance, which they keep at least
+LIGHT = 0.05  # mean weight below which a component is matched by one normal: its tails hardly count
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedDraws:
+    """Draws of the parameters.
+
+    Attributes
+    ----------
+    weight : array (draw, class, member)
+        Of each class of rows.
+    sigma : array (draw, member)
+    width : array (draw, covariate)
+    coefficient : array (draw, member, column)
+    new : array (draw, member, level)
+        Standard deviations of the effects of new levels, in a row of typical width.
+    alike : array (level, member, member)
+        Correlations of such effects between members.
+    nu : array (draw), optional
+        Degrees of freedom of t kernels.
+    """
+
+    weight: np.ndarray
+    sigma: np.ndarray
+    width: np.ndarray
+    coefficient: np.ndarray
+    new: np.ndarray
+    alike: np.ndarray
+    nu: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.sigma)
+
+    @cached_property
+    def normals(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Weights and relative variances of the normals that make up a t kernel, on average over draws."""
+        return None if self.nu is None else mean_rule(self.nu)
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedMixture:
+    """Predictive distribution of rows under all posterior draws.
+
+    Attributes
+    ----------
+    draws : CorrectedDraws
+    design : array (row, member, column)
+    offset : array (row, member)
+    left : array (row, member)
+        What is open of known effects, in units of sigma^2.
+    new : bool array (row, level)
+    x : array (row, covariate)
+        Of the widths.
+    available : bool array (row, member)
+        Rows without any member have no prediction.
+    kind : int array (row)
+        Class of the row's weights.
+    """
+
+    draws: CorrectedDraws
+    design: np.ndarray
+    offset: np.ndarray
+    left: np.ndarray
+    new: np.ndarray
+    x: np.ndarray
+    available: np.ndarray
+    kind: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def select(self, rows: np.ndarray) -> CorrectedMixture:
+        """The same predictions, of some rows."""
+        names = ("design", "offset", "left", "new", "x", "available", "kind")
+        return replace(self, **{name: _some(getattr(self, name), rows) for name in names})
+
+    # --------------------------------------------------------------------------------------------------------- classes
+    @cached_property
+    def _classes(self) -> list[tuple[np.ndarray, np.ndarray, int, np.ndarray]]:
+        """Rows that share members, weights and new levels: (rows, members present, class of weights, new levels)."""
+        patterns, pattern = np.unique(np.column_stack([self.available, self.new]), axis=0, return_inverse=True)
+        k, out = self.available.shape[1], []
+        for rows, (p, kind) in row_classes(pattern.ravel(), self.kind):
+            present = np.flatnonzero(patterns[p][:k])
+            if len(present):
+                out.append((rows, present, kind, patterns[p][k:].astype(bool)))
+        return out
+
+    def _share(self, present: np.ndarray, kind: int) -> np.ndarray:
+        """Weights of the members present, (draw, present)."""
+        share = self.draws.weight[:, kind][:, present]
+        return np.asarray(share / share.sum(axis=1, keepdims=True))
+
+    def _widening(self, present: np.ndarray, kind: int, new: np.ndarray) -> np.ndarray:
+        """One and what effects of new levels add to the kernels' variances, (draw, present)."""
+        share, sd = self._share(present, kind), self.draws.new[:, present][:, :, new]
+        alike = self.draws.alike[new][:, present][:, :, present]
+        weighted = share[:, :, None] * sd
+        together = np.einsum("skl,lkj,sjl->s", weighted, alike, weighted, optimize=True)
+        more = together - GIVING_WAY * (np.einsum("skl,skl->s", weighted, sd) - together)
+        size = np.einsum("sk,sk->s", share, self.draws.sigma[:, present] ** 2)
+        if self.draws.nu is not None:
+            size = size / scale_gain(self.draws.nu)
+        return np.repeat(np.maximum(1.0 + more / size, NARROWEST)[:, None], len(present), axis=1)
+
+    def _lines(self, rows: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A value near each row's mean; the design with the offset about it as a last column; and the coefficients."""
+        offset, design = self.offset[rows[:, None], present], self.design[rows[:, None], present]
+        coefficient = self.draws.coefficient[:, present]
+        near = (offset + np.einsum("rkc,kc->rk", design, coefficient.mean(axis=0))).mean(axis=1)
+        whole = np.concatenate([design, (offset - near[:, None])[:, :, None]], axis=2)
+        return near, whole, np.concatenate([coefficient, np.ones((*coefficient.shape[:2], 1))], axis=2)
+
+    # --------------------------------------------------------------------------------------------------------- moments
+    def moments(self) -> Moments:
+        """Exact mean and variance parts over all draws, (row); NaN for rows without a prediction."""
+        out = [np.full(len(self), np.nan) for _ in range(4)]
+        for rows, present, kind, new in self._classes:
+            share, widening = self._share(present, kind), self._widening(present, kind, new)
+            near, x, coefficient = self._lines(rows, present)
+            weighted = share[:, :, None] * coefficient
+            mean = np.einsum("rkc,kc->r", x, weighted.mean(axis=0))
+            second = np.einsum("skc,skd->kcd", weighted, coefficient, optimize=True) / len(share)
+            flat, line = x.reshape(len(rows), -1), weighted.reshape(len(share), -1)
+            square = np.einsum("ri,ij,rj->r", flat, line.T @ line / len(share), flat, optimize=True)
+            out[0][rows] = near + mean
+            out[1][rows] = self._within(rows, present, share, widening)
+            out[2][rows] = np.einsum("rkc,kcd,rkd->r", x, second, x, optimize=True) - square
+            out[3][rows] = square - mean**2
+        return Moments(out[0], out[1], np.maximum(out[2], 0.0), np.maximum(out[3], 0.0))
+
+    def _within(self, rows: np.ndarray, present: np.ndarray, share: np.ndarray, widening: np.ndarray) -> np.ndarray:
+        """Mean over draws of the kernels' mean variance."""
+        from bayesens.likelihoods.corrected.loops import mean_width
+
+        base = share * self.draws.sigma[:, present] ** 2
+        if self.draws.nu is not None:  # the variance of a t
+            base = base * (self.draws.nu / (self.draws.nu - 2.0))[:, None]
+        constant, slope = (base * widening).sum(axis=1), np.ascontiguousarray(base.T)
+        left, x = np.ascontiguousarray(self.left[rows][:, present]), np.ascontiguousarray(self.x[rows])
+        width = np.ascontiguousarray(self.draws.width.T)
+        out = np.empty(len(rows))
+        share_out(lambda part: mean_width(x[part], left[part], width, constant, slope, out[part]), len(rows))
+        return out
+
+    # --------------------------------------------------------------------------------------------------------- matched
+    def matched(self) -> NormalMixture:
+        """Mixture of few normals a row with the components' moments over draws; see `PosteriorMixture.matched`."""
+        return stacked([(c[0], *self._matched_class(*c)) for c in self._classes], len(self))
+
+    def matched_parts(self, size: int = PART_ROWS) -> Iterator[tuple[np.ndarray, NormalMixture]]:
+        """Matched mixtures of some rows at a time; see `PosteriorMixture.matched_parts`."""
+        if len(self) <= size:
+            yield np.arange(len(self)), self.matched()
+            return
+        rest = np.ones(len(self), dtype=bool)
+        parts, count = [], 0
+        for rows, present, kind, new in self._classes:
+            rest[rows] = False
+            for start in range(0, len(rows), size):
+                some = rows[start : start + size]
+                parts.append((some, *self._matched_class(some, present, kind, new)))
+                count += len(some)
+                if count >= size:
+                    yield joined(parts)
+                    parts, count = [], 0
+        if parts:
+            yield joined(parts)
+        if rest.any():
+            yield np.flatnonzero(rest), stacked([], int(rest.sum()))
+
+    def _matched_class(
+        self, rows: np.ndarray, present: np.ndarray, kind: int, new: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        share, widening = self._share(present, kind), self._widening(present, kind, new)
+        near, x, coefficient = self._lines(rows, present)
+        parts = []
+        for c, k in enumerate(present):
+            base = self.draws.sigma[:, k] ** 2
+            found = _matched(x[:, c], share[:, c], coefficient[:, c], base, widening[:, c], self.left[rows, k],
+                             self.x[rows], self.draws.width, self.draws.normals)  # fmt: skip
+            parts.append(found)
+        weight, mean, sd = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+        return weight / weight.sum(axis=1, keepdims=True), near[:, None] + mean, sd
+
+    # ------------------------------------------------------------------------------------------------------- densities
+    def by_row(
+        self,
+        visit: Callable[[np.ndarray, np.ndarray], None],
+        z: np.ndarray,
+        *,
+        below: np.ndarray | None = None,
+        memory: float = MEMORY,
+    ) -> None:
+        """Show the log densities of rows under all draws to a function; see `PosteriorMixture.by_row`."""
+        from bayesens.likelihoods.corrected.loops import log_densities
+
+        below = np.zeros(len(z), dtype=bool) if below is None else below
+        nu = np.zeros(0) if self.draws.nu is None else np.ascontiguousarray(self.draws.nu)
+        for rows, present, kind, new in self._classes:
+            near, x, coefficient = self._lines(rows, present)
+            with np.errstate(divide="ignore"):
+                log_weight = np.log(self._share(present, kind)).T.copy()
+            by_draw = (log_weight, np.ascontiguousarray(coefficient.transpose(1, 2, 0)),
+                       np.ascontiguousarray(1.0 / self.draws.sigma[:, present].T**2),
+                       np.ascontiguousarray(self._widening(present, kind, new).T),
+                       np.ascontiguousarray(self.draws.width.T), nu)  # fmt: skip
+            left, covariate = self.left[rows][:, present], self.x[rows]
+            step = max(1, int(memory // (8 * len(self.draws))))
+            for start in range(0, len(rows), step):
+                some = slice(start, start + step)
+
+                def show(part: slice, some: slice = some, rows: np.ndarray = rows, near: np.ndarray = near,
+                         x: np.ndarray = x, left: np.ndarray = left, covariate: np.ndarray = covariate,
+                         by_draw: tuple[np.ndarray, ...] = by_draw) -> None:  # fmt: skip
+                    pick = rows[some][part]
+                    values = np.empty((len(pick), len(self.draws)))
+                    # A value below zero is one below minus the row's reference.
+                    target = np.where(below[pick], 0.0, z[pick]) - near[some][part]
+                    log_densities(target, below[pick], *(np.ascontiguousarray(a[some][part]) for a in (x, left, covariate)),
+                                  *by_draw, values)  # fmt: skip
+                    if len(nu):
+                        for row in np.flatnonzero(below[pick]):
+                            values[row] = self._log_below(pick[row])
+                    visit(pick, values)
+
+                share_out(show, len(rows[some]))
+
+    def _log_below(self, row: int) -> np.ndarray:
+        """Log probability of a row's values below zero under every draw, of t kernels."""
+        assert self.draws.nu is not None
+        weight, mean, scale = self._kernels(np.array([row]), np.arange(len(self.draws)))
+        with np.errstate(divide="ignore"):
+            return log_below(np.log(weight[:, 0]).T, (-mean / scale)[:, 0].T, self.draws.nu)
+
+    def log_likelihood(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
+        """Log density of every row under every draw, (draw, row); NaN for rows without a prediction."""
+        out = np.full((len(self.draws), len(self)), np.nan)
+
+        def keep(rows: np.ndarray, values: np.ndarray) -> None:
+            out[:, rows] = values.T
+
+        self.by_row(keep, z, below=below)
+        return out
+
+    def log_density(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
+        """Log of the mean density over draws, (row); NaN for rows without a prediction."""
+        from bayesens.distributions.loops import log_means
+
+        out = np.full(len(self), np.nan)
+
+        def average(rows: np.ndarray, values: np.ndarray) -> None:
+            mean = np.empty(len(rows))
+            log_means(values, mean)
+            out[rows] = mean
+
+        self.by_row(average, z, below=below)
+        return out
+
+    # ----------------------------------------------------------------------------------------------------------- draws
+    def components(self, rows: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights, means and standard deviations of normals, of some rows of one class under some draws, (draw, row, normal)."""
+        weight, mean, scale = self._kernels(rows, draw)
+        if self.draws.nu is None:
+            return weight, mean, scale
+        part, variance = (a[:, None, None] for a in normal_rule(self.draws.nu[draw]))
+        whole = [weight[..., None] * part, np.broadcast_to(mean[..., None], (*mean.shape, part.shape[-1]))]
+        whole.append(scale[..., None] * np.sqrt(variance))
+        return tuple(a.reshape(*mean.shape[:2], -1) for a in whole)
+
+    def _kernels(self, rows: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights, means and scales of kernels, (draw, row, present)."""
+        ((_, present, kind, new),) = self.select(rows)._classes
+        near, x, coefficient = self._lines(rows, present)
+        mean = near[:, None] + np.einsum("skc,rkc->srk", coefficient[draw], x, optimize=True)
+        width = np.exp(2.0 * self.draws.width[draw] @ self.x[rows].T)[:, :, None]
+        widening = self._widening(present, kind, new)[draw][:, None] + self.left[rows][:, present]
+        sd = np.sqrt(self.draws.sigma[draw][:, None, present] ** 2 * width * widening)
+        return np.broadcast_to(self._share(present, kind)[draw][:, None], mean.shape), mean, sd
+
+    def parts(self, size: int) -> Iterator[np.ndarray]:
+        """Rows of one class, some at a time."""
+        for rows, *_ in self._classes:
+            yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+    def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw from the predictive distribution, (size, row); draws pass through the posterior evenly."""
+        draw = rng.permutation(np.linspace(0, len(self.draws), size, endpoint=False).astype(int))
+        return self._sampled(draw, rng)
+
+    def sample_each(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw once from every row under every posterior draw, (draw, row)."""
+        return self._sampled(np.arange(len(self.draws)), rng)
+
+    def _sampled(self, draw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        out = np.full((len(draw), len(self)), np.nan)
+        for rows in self.parts(max(1, int(MEMORY // (8 * len(draw) * self.offset.shape[1])))):
+            weight, mean, sd = self._kernels(rows, draw)
+            edges = np.cumsum(weight, axis=2)
+            pick = rng.random(mean.shape[:2]) * edges[:, :, -1]
+            component = np.minimum((pick[:, :, None] > edges).sum(axis=2), edges.shape[2] - 1)[:, :, None]
+            mean, sd = (np.take_along_axis(a, component, axis=2)[:, :, 0] for a in (mean, sd))
+            nu = self.draws.nu
+            unit = rng.standard_normal(mean.shape) if nu is None else t_variables(nu[draw][:, None] + 0.0 * mean, rng)
+            out[:, rows] = mean + sd * unit
+        return out
+
+
+def _some(array: np.ndarray, rows: np.ndarray) -> Any:
+    """Some rows; what is the same for all members stays one piece of memory."""
+    if array.ndim > 1 and array.strides[1] == 0:
+        one = array[:, :1][rows]
+        return np.broadcast_to(one, (len(one), *array.shape[1:]))
+    return array[rows]
+
+
+# ------------------------------------------------------------------------------------------------- one component, matched
+def _matched(
+    x: np.ndarray, share: np.ndarray, coefficient: np.ndarray, base: np.ndarray, widening: np.ndarray, left: np.ndarray,
+    covariate: np.ndarray, width: np.ndarray, normals: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Weights, means and standard deviations (row, bin) of one component."""
+    everything = [np.arange(len(share))]
+    by_sd = _sd_bins(share, base * widening)
+    if len(by_sd) == 1:
+        return _bins(x, everything, share, coefficient, base, widening, left, covariate, width, normals)
+    total = share.sum()
+    apart = coefficient - share @ coefficient / total
+    # What makes the mean vary depends on the row: there is a cut for every principal direction in units of typical rows.
+    size = np.sqrt(np.mean(x**2, axis=0)) + 1e-300
+    _, direction = np.linalg.eigh((apart * size * share[:, None]).T @ (apart * size))
+    score = (apart * size) @ direction
+    moved = (x / size @ direction) ** 2 * (share @ score**2)
+    choice = np.argmax(moved, axis=1)
+    columns = len(by_sd) * (len(MEAN_BINS) - 1) * len(_nodes(share, width, normals)[0])
+    out = [np.empty((len(x), columns)) for _ in range(3)]
+    for j in np.unique(choice):
+        rows = choice == j
+        subsets = [t for subset in by_sd for t in _cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
+        found = _bins(x[rows], subsets, share, coefficient, base, widening, left[rows], covariate[rows], width, normals)
+        for array, part in zip(out, found, strict=True):
+            array[rows] = part
+    return out[0], out[1], out[2]
+
+
+def _bins(
+    x: np.ndarray, subsets: list[np.ndarray], share: np.ndarray, coefficient: np.ndarray, base: np.ndarray,
+    widening: np.ndarray, left: np.ndarray, covariate: np.ndarray, width: np.ndarray,
+    normals: tuple[np.ndarray, np.ndarray] | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Share of each set of draws, and mean and standard deviation of the normal with the set's moments, (row, set)."""
+    unsure = _unsure(covariate, width[np.concatenate(subsets)])
+    shares, nodes = _nodes(share, width, normals)
+    weights, means, sds = (np.empty((len(x), len(subsets) * len(nodes))) for _ in range(3))
+    for b, subset in enumerate(subsets):
+        columns = slice(b * len(nodes), (b + 1) * len(nodes))
+        total = share[subset].sum()
+        w = share[subset] / total if total > 0.0 else np.full(len(subset), 1.0 / len(subset))
+        centre = w @ coefficient[subset]
+        apart = coefficient[subset] - centre
+        spread = (apart * w[:, None]).T @ apart
+        variance = _mean_variance(w, base[subset], widening[subset], left, covariate, width[subset])
+        if normals is None:
+            factor = np.exp(2.0 * np.outer(unsure, nodes))
+            factor /= (factor @ shares)[:, None]
+        else:
+            factor = nodes[None]
+        parameter = np.maximum(np.einsum("ri,ij,rj->r", x, spread, x, optimize=True), 0.0)
+        weights[:, columns] = total / len(share) * shares
+        means[:, columns] = (x @ centre)[:, None]
+        sds[:, columns] = np.sqrt(variance[:, None] * factor + parameter[:, None])
+    return weights, means, sds
+
+
+def _nodes(
+    share: np.ndarray, width: np.ndarray, normals: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares and nodes of a component's widths; what decides is a row whose covariates are two from typical.
+
+    A t kernel's shares are those of its normals, beside whose widths that of draws hardly matters, and its nodes variances.
+    """
+    if normals is not None:
+        return normals
+    largest = np.linalg.eigvalsh(np.cov(width.T, ddof=0).reshape(width.shape[1], -1))[-1] if width.shape[1] else 0.0
+    if 2.0 * np.sqrt(max(largest, 0.0)) <= UNSURE or share.sum() <= LIGHT * len(share):
+        return np.ones(1), np.zeros(1)
+    return SHARES, NODES
+
+
+def _unsure(covariate: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Standard deviation over draws of each row's log width, (row)."""
+    apart = width - width.mean(axis=0)
+    return np.asarray(
+        np.sqrt(np.maximum(np.einsum("ri,ij,rj->r", covariate, apart.T @ apart / len(width), covariate), 0.0))
+    )
+
+
+def _mean_variance(
+    w: np.ndarray, base: np.ndarray, widening: np.ndarray, left: np.ndarray, covariate: np.ndarray, width: np.ndarray
+) -> np.ndarray:
+    """Mean over draws of ``base exp(2 x' width) (widening + left)``, (row).
+
+    Under the draws weighted by ``w base`` the widths are close to normal, and the mean of the exponential follows from their
+    mean and covariance.
+    """
+    out: np.ndarray | float = 0.0
+    for factor, scale in ((widening, 1.0), (np.ones_like(base), left)):
+        tilted = w * base * factor
+        size = tilted.sum()
+        out = out + scale * size * _mean_exponential(tilted / size, covariate, width)
+    return np.asarray(out)
+
+
+def _mean_exponential(w: np.ndarray, covariate: np.ndarray, width: np.ndarray) -> np.ndarray:
+    if width.shape[1] == 0:
+        return np.ones(len(covariate))
+    centre = w @ width
+    apart = width - centre
+    spread = (apart * w[:, None]).T @ apart
+    exponent = 2.0 * covariate @ centre + 2.0 * np.einsum("ri,ij,rj->r", covariate, spread, covariate)
+    return np.asarray(np.exp(exponent))
+
+
+def _sd_bins(share: np.ndarray, variance: np.ndarray) -> list[np.ndarray]:
+    """Draws cut by a component's standard deviation where that varies enough to give the mixture heavier tails."""
+    everything = np.arange(len(variance))
+    total = share.sum()
+    if len(variance) < 20 * len(SD_BINS) * len(MEAN_BINS) or total <= LIGHT * len(variance):
+        return [everything]
+    sd = np.sqrt(variance)
+    mean = share @ sd / total
+    if np.sqrt(share @ (sd - mean) ** 2 / total) <= SPREAD_FOR_BINS * mean:
+        return [everything]
+    return _cut(np.argsort(sd, kind="stable"), SD_BINS)
+
+
+def _cut(order: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
+    """Split an ordered set at quantiles."""
+    return np.split(order, np.round(edges[1:-1] * len(order)).astype(int))

@@ -1,0 +1,1 @@
+"""Train members without leakage, and say where they may be used."""

@@ -1,0 +1,484 @@
+"""Members trained without leakage: every row is predicted by fits that did not see its station or time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.members import covariates
+from bayesens.members import folds as folding
+from bayesens.members.covariates import Rows
+from bayesens.members.fitted import FittedMembers, Job, MemberError, entropy, run, seed_of
+from bayesens.members.regions import Regions
+from bayesens.messages import listed, warn
+from bayesens.tables.missing_codes import NONE, Missing
+
+__all__ = ["FittedMembers", "MemberError", "Members", "cross_fit"]
+
+CROSS_FITTED, HELD_OUT, IN_SAMPLE = "cross-fitted", "held-out", "in-sample"
+
+
+@dataclass(frozen=True, init=False, repr=False, eq=False)
+class Members:
+    """Estimators with the covariates and observations that they learn from, checked once.
+
+    Parameters
+    ----------
+    estimators : mapping of str to scikit-learn regressor
+        Not fitted; copies are. One whose ``fit`` takes ``groups`` is given the stations of the rows.
+    X : pandas.DataFrame (obs, covariate)
+        Numbers, missing where not known. A row without any covariate is not learnt from and is predicted as missing.
+    y : array_like (obs) or str
+        Observations, NaN where there is none.
+    site, group, time, lon, lat : array_like (obs) or str, optional
+        Station, network, time, degrees. A name takes a column out of `X`, which then is no covariate; pass
+        the values, ``lon=X["lon"]``, to keep it as one too. ``site=None`` says that every row is a case of its own, so that
+        folds of stations are folds of rows; rows that hang together make their scores too optimistic.
+    by : array_like (obs), str or pandas.DataFrame (obs, region), optional
+        One fit for each region. A table gives soft memberships that sum to one in every row.
+    blend : float, optional
+        Length [km] over which the fits of neighbouring regions fade into each other, by the distance to the regions'
+        nearest training stations; needs `lon` and `lat`. None: every row takes its own region's fit.
+    min_rows, min_sites : int
+        A region with fewer training rows or stations is left to the fit to all regions.
+    products : iterable of str or pandas.DataFrame (obs, product), optional
+        Predictions that need no training: members as they are. Names are columns of `X`, which then are no covariates.
+    units : str, optional
+        Of the observations, products and predictions.
+    keep : iterable of str
+        Columns of `X`, covariates of the members, that ensembles keep as covariates of their own, for models that look at
+        them: ``BMA(bias_covariates=("elevation",))``.
+    missing : number, list of numbers, mapping of column to these, or "none", optional
+        Codes for missing values in `X`, `y` and `products`, as in `Ensemble.from_frame`.
+    time_format : str, optional
+        How the times are written, as in `Ensemble.from_frame`.
+
+    Attributes
+    ----------
+    estimators : dict of str to regressor
+    rows : Rows
+        The checked columns.
+    names : tuple of str
+        Estimators, then products.
+
+    Raises
+    ------
+    KeyError, TypeError
+        Columns that are not there, covariates that are not numbers, estimators without ``fit`` and ``predict``.
+    ValueError
+        Lengths or row labels that differ, rows without station, a station in two places, two rows of one station and
+        time, mixed time zones, a covariate that is missing throughout, no observations.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LinearRegression
+    >>> X = pd.DataFrame({"rain": [0.0, 1.0, 2.0, 3.0], "station": ["a", "a", "b", "c"]})
+    >>> members = Members({"mlr": LinearRegression()}, X, [0.1, 0.2, 0.3, None], site="station")
+    >>> members
+    <Members: mlr; 4 rows (3 observed) of 3 stations, 1 covariate>
+    >>> members.insample().prediction.round(3).tolist()
+    [[0.1], [0.2], [0.3], [0.4]]
+    """
+
+    estimators: dict[str, Any]
+    rows: Rows
+    names: tuple[str, ...]
+    min_rows: int
+    min_sites: int
+    blend: float
+    keep: tuple[str, ...]
+
+    def __init__(
+        self,
+        estimators: Mapping[str, Any],
+        X: pd.DataFrame,
+        y: ArrayLike | str,
+        *,
+        site: ArrayLike | str | None,
+        group: ArrayLike | str | None = None,
+        time: ArrayLike | str | None = None,
+        by: ArrayLike | str | pd.DataFrame | None = None,
+        lon: ArrayLike | str | None = None,
+        lat: ArrayLike | str | None = None,
+        blend: float | None = None,
+        min_rows: int = 200,
+        min_sites: int = 3,
+        products: Iterable[str] | pd.DataFrame | None = None,
+        units: str | None = None,
+        keep: Iterable[str] = (),
+        missing: Missing = None,
+        time_format: str | None = None,
+    ) -> None:
+        checked = covariates.check_estimators(estimators)
+        roles = {"site": site, "group": group, "time": time, "lon": lon, "lat": lat}
+        rows = covariates.check_rows(
+            X, y, roles, by=by, products=products, units=units or "", missing=missing, time_format=time_format
+        )
+        names = covariates.check_names([*checked, *rows.products])
+        kept = covariates.check_kept(keep, rows, names)
+        if blend is not None:
+            _check_blend(blend, rows)
+        values = (checked, rows, tuple(names), min_rows, min_sites, float(blend or 0), kept)
+        for name, value in zip(("estimators", "rows", "names", "min_rows", "min_sites", "blend", "keep"), values):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        rows, n_covariates = self.rows, self.rows.X.shape[1]
+        stations = f" of {len(np.unique(rows.site))} stations" if "site" in rows.columns else ""
+        return (
+            f"<Members: {', '.join(self.names)}; {len(rows)} rows ({int(np.isfinite(rows.y).sum())} observed)"
+            f"{stations}, {n_covariates} covariate{'s' * (n_covariates != 1)}>"
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of estimators, settings and table: equal in every process for equal members."""
+        rows = self.rows
+        seal = sha256(f"{self.min_rows}|{self.min_sites}|{self.blend}|{rows.units}".encode())
+        if self.keep:
+            seal.update(f"|{self.keep}|".encode())
+        for name, estimator in self.estimators.items():
+            seal.update(f"|{name}|{type(estimator).__module__}|{estimator!r}".encode())
+        columns = {"y": rows.y} | {
+            role: getattr(rows, role) for role in ("site", "group", "time", "lon", "lat", "region")
+        }
+        tables = [rows.X, pd.DataFrame({name: values for name, values in columns.items() if values is not None}),
+                  pd.DataFrame(rows.products), rows.membership]  # fmt: skip
+        for table in tables:
+            if table is not None and table.shape[1]:
+                seal.update(f"|{list(table.columns)}|".encode())
+                seal.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+        return seal.hexdigest()
+
+    def untrained(self) -> Ensemble:
+        """Return all rows with their observations and labels; the predictions of the members are missing."""
+        every = np.arange(len(self.rows))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="all members .* are missing", category=UserWarning)
+            return self._ensemble(np.full((len(every), len(self.names)), np.nan), every, "")
+
+    def fit(self, *, random_seed: int | None = None, n_jobs: int = 1, progressbar: bool = True) -> FittedMembers:
+        """Fit every estimator to all rows with an observation, for new stations and for maps.
+
+        Parameters
+        ----------
+        random_seed : int, optional
+            Of every ``random_state`` that is None.
+        n_jobs : int
+            Threads; the result does not depend on it.
+        progressbar : bool
+
+        Returns
+        -------
+        FittedMembers
+
+        Raises
+        ------
+        MemberError
+        """
+        train = self._training(np.ones(len(self.rows), dtype=bool))
+        regions = self._regions(train)
+        self._warn_thin([regions])
+        seeds = entropy(random_seed)
+        jobs = [
+            Job(estimator, self.rows, name, train, regions, "", seed_of(seeds, name, ""))
+            for name, estimator in self.estimators.items()
+        ]
+        columns = range(len(regions.names) + 1)
+        done = run([partial(job.fitted, columns) for job in jobs], "Fitting members", n_jobs, progressbar)
+        fits = dict(zip(self.estimators, done))
+        return FittedMembers(fits, tuple(self.rows.X.columns), tuple(self.rows.products), regions, self.rows.units)
+
+    def insample(self, *, random_seed: int | None = None, n_jobs: int = 1, progressbar: bool = True) -> Ensemble:
+        """Predict the training rows by fits that saw them: to look at, never to fit a combination to.
+
+        Parameters
+        ----------
+        random_seed, n_jobs, progressbar
+            As in `fit`.
+
+        Returns
+        -------
+        Ensemble
+            Marked ``"in-sample"``; `bayesens.fit` refuses it.
+
+        Raises
+        ------
+        MemberError
+        """
+        every = np.arange(len(self.rows))
+        train = self._training(np.ones(len(every), dtype=bool))
+        found = self._predicted([(train, every, "")], "In-sample members", random_seed, n_jobs, progressbar)
+        return self._ensemble(found, every, f"{IN_SAMPLE}, by fits to these rows")
+
+    def split(
+        self,
+        train: ArrayLike,
+        test: ArrayLike,
+        *,
+        folds: int = 5,
+        scheme: str | ArrayLike = "site",
+        gap: Any = None,
+        random_seed: int | None = None,
+        n_jobs: int = 1,
+        progressbar: bool = True,
+    ) -> tuple[Ensemble, Ensemble]:
+        """Cross-fit within the training rows, and predict the test rows by fits to all training rows.
+
+        What a comparison on held-out rows needs: nothing of the test rows reaches the training ensemble, and the test
+        rows are predicted as new stations will be.
+
+        Parameters
+        ----------
+        train, test : array_like (obs), bool, or integer positions
+            They may not overlap.
+        folds, scheme, gap, random_seed, n_jobs, progressbar
+            As in `cross_fit`, within the training rows; labels of folds are given for all rows.
+
+        Returns
+        -------
+        train : Ensemble
+            Marked ``"cross-fitted"``, rows in the order of the table.
+        test : Ensemble
+            Marked ``"held-out"``.
+
+        Raises
+        ------
+        ValueError
+            Rows that are in both.
+        MemberError
+        """
+        inside, outside = (
+            covariates.row_mask(rows, len(self.rows), name) for rows, name in ((train, "train"), (test, "test"))
+        )
+        if both := int((inside & outside).sum()):
+            raise ValueError(f"{both} rows are in train and in test; wanted each row in one of them at most")
+        seeds = np.random.SeedSequence(entropy(random_seed)).generate_state(2)
+        within = _cross_fitted(
+            self, inside, folds, scheme, gap, int(seeds[0]), random_seed is not None, n_jobs, progressbar
+        )
+        fit_rows, apart = self._training(inside), np.flatnonzero(outside)
+        found = self._predicted([(fit_rows, apart, "")], "Held-out rows", int(seeds[1]), n_jobs, progressbar)
+        return within, self._ensemble(found, apart, f"{HELD_OUT}, by fits to {len(fit_rows)} other rows")
+
+    # Inside ----------------------------------------------------------------------------------------------------------
+
+    def _training(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Rows of a mask that can be learnt from, in an order that does not depend on that of the table."""
+        usable = mask & np.isfinite(self.rows.y) & ~self.rows.bare
+        return self.rows.order[usable[self.rows.order]]
+
+    def _regions(self, train: NDArray[np.int64]) -> Regions:
+        rows = self.rows
+        if rows.region is None:
+            return Regions()
+        table = pd.DataFrame({"region": rows.region[train], "site": rows.site[train]})
+        if self.blend:
+            table = table.assign(lon=rows.lon[train], lat=rows.lat[train])  # type: ignore[index]
+        return Regions.of_training(table, min_rows=self.min_rows, min_sites=self.min_sites, length=self.blend)
+
+    def _warn_thin(self, regions: list[Regions]) -> None:
+        if self.rows.region is None:
+            return
+        every = sorted(set(self.rows.region.tolist()) - {""})
+        thin = [name for name in every if not all(name in fitted.names for fitted in regions)]
+        if thin:
+            warn(f"{len(thin)} of {len(every)} regions have fewer than {self.min_rows} rows or {self.min_sites} stations to "
+                 f"learn from{' in some fold' if len(regions) > 1 else ''}: {listed(thin)}; the fit to all regions stands in for "
+                 "theirs there")  # fmt: skip
+
+    def _predicted(
+        self,
+        plan: list[tuple[NDArray[np.int64], NDArray[np.int64], str]],
+        text: str,
+        random_seed: int | None,
+        n_jobs: int,
+        progressbar: bool,
+    ) -> NDArray[np.float64]:
+        """Member predictions (obs, member) of the test rows in a plan of (training rows, test rows, name of the fold)."""
+        rows, seeds = self.rows, entropy(random_seed)
+        regions = [self._regions(train) for train, _, _ in plan]
+        self._warn_thin(regions)
+        jobs = [(Job(self.estimators[name], rows, name, train, fitted, fold, seed_of(seeds, name, fold)), test, k)
+                for (train, test, fold), fitted in zip(plan, regions)
+                for k, name in enumerate(self.estimators)]  # fmt: skip
+        done = run([partial(job.predicted, test) for job, test, _ in jobs], text, n_jobs, progressbar)
+        prediction = np.full((len(rows), len(self.names)), np.nan)
+        for values, (_, test, k) in zip(done, jobs):
+            prediction[test, k] = values
+        for k, product in enumerate(rows.products.values(), start=len(self.estimators)):
+            prediction[:, k] = product
+        return prediction
+
+    def _ensemble(
+        self,
+        prediction: NDArray[np.float64],
+        rows: NDArray[np.int64],
+        trained: str,
+        fold: NDArray[np.int64] | None = None,
+    ) -> Ensemble:
+        labelled, roles = self.rows.labelled(rows, [*self.names, *self.keep])
+        kept = self.rows.X[list(self.keep)].iloc[rows].reset_index(drop=True)
+        table = pd.concat([labelled, pd.DataFrame(prediction[rows], columns=list(self.names)), kept], axis=1)
+        made = Ensemble.from_frame(
+            table, members=self.names, covariates=self.keep, units=self.rows.units or None, missing=NONE, **roles
+        )  # the columns have passed their door
+        dataset = made.dataset
+        if trained:
+            dataset["prediction"].attrs["trained"] = trained
+        if fold is not None:
+            dataset["fold"] = ("obs", fold[rows], {"long_name": "fold that held the row out, from 0"})
+        return replace(made, dataset=dataset)
+
+
+def _check_blend(blend: float, rows: Rows) -> None:
+    labelled = rows.region is not None and rows.membership is None
+    if not (blend > 0 and labelled and rows.lon is not None and rows.lat is not None):
+        raise ValueError(f"blend is {blend!r}; wanted a length in km above zero, with by=labels, lon=... and lat=...")
+    if not (np.isfinite(rows.lon) & np.isfinite(rows.lat)).all():
+        raise ValueError(
+            f"blend={blend!r} needs lon and lat in all {len(rows)} rows; complete them, or leave blend out"
+        )
+
+
+def cross_fit(
+    estimators: Mapping[str, Any] | Members,
+    X: pd.DataFrame | None = None,
+    y: ArrayLike | str | None = None,
+    *,
+    site: ArrayLike | str | None = None,
+    group: ArrayLike | str | None = None,
+    time: ArrayLike | str | None = None,
+    by: ArrayLike | str | pd.DataFrame | None = None,
+    lon: ArrayLike | str | None = None,
+    lat: ArrayLike | str | None = None,
+    blend: float | None = None,
+    min_rows: int = 200,
+    min_sites: int = 3,
+    products: Iterable[str] | pd.DataFrame | None = None,
+    units: str | None = None,
+    keep: Iterable[str] = (),
+    missing: Missing = None,
+    time_format: str | None = None,
+    folds: int = 5,
+    scheme: str | ArrayLike = "site",
+    gap: Any = None,
+    random_seed: int | None = None,
+    n_jobs: int = 1,
+    progressbar: bool = True,
+) -> Ensemble:
+    """Predict every row by members that were fitted without its fold.
+
+    Parameters
+    ----------
+    estimators : mapping of str to regressor, or Members
+        With `Members` nothing of X, y and their columns is given.
+    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep, missing, time_format
+        As in `Members`.
+    folds : int
+        Number of folds.
+    scheme : {"site", "time", "row"} or array_like (obs)
+        ``"site"``: whole stations, folds of about equally many observed rows, every group spread over the folds.
+        ``"time"``: contiguous blocks of time. ``"row"``: rows one by one, whatever they have in common. An array holds your
+        own fold labels.
+    gap : timedelta, str or float, optional
+        With ``"time"``: training rows within this distance of the block that is held out are left out.
+    random_seed : int, optional
+        Of the folds of stations and of every ``random_state`` that is None. None: the even deal of stations, and other
+        random numbers at every call.
+    n_jobs : int
+        Threads; the result does not depend on it.
+    progressbar : bool
+
+    Returns
+    -------
+    Ensemble
+        Rows as in `X`; a variable ``fold (obs)``; ``dataset["prediction"].attrs["trained"]`` says how.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As in `Members`, and for folds that cannot be made.
+    MemberError
+        An estimator failed: the text names member, fold and region.
+
+    References
+    ----------
+    Wolpert, D. H. (1992). Stacked generalization. Neural Networks 5, 241-259.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyRegressor
+    >>> X = pd.DataFrame({"rain": [0.0, 1.0, 2.0]})
+    >>> ensemble = cross_fit({"mean": DummyRegressor()}, X, [1.0, 2.0, 6.0], site=["a", "b", "c"], folds=3, progressbar=False)
+    >>> ensemble.prediction.ravel().tolist()
+    [4.0, 3.5, 1.5]
+    >>> ensemble.dataset["prediction"].attrs["trained"]
+    'cross-fitted, 3 folds by site'
+    """
+    table = {"site": site, "group": group, "time": time, "by": by, "lon": lon, "lat": lat, "blend": blend,
+             "products": products, "units": units, "missing": missing, "time_format": time_format}  # fmt: skip
+    if isinstance(estimators, Members):
+        given = [name for name, value in ({"X": X, "y": y, "keep": keep or None} | table).items() if value is not None]
+        if given:
+            raise TypeError(f"cross_fit got Members and {', '.join(given)}; wanted these in Members(...) only")
+        members = estimators
+    elif X is None or y is None or site is None:
+        raise TypeError(
+            "cross_fit got estimators without X, y or site; wanted cross_fit(estimators, X, y, site=...) or Members"
+        )
+    else:
+        members = Members(estimators, X, y, min_rows=min_rows, min_sites=min_sites, keep=keep, **table)  # type: ignore[arg-type]
+    every = np.ones(len(members.rows), dtype=bool)
+    seed = entropy(random_seed)
+    return _cross_fitted(members, every, folds, scheme, gap, seed, random_seed is not None, n_jobs, progressbar)
+
+
+def _cross_fitted(
+    members: Members,
+    inside: NDArray[np.bool_],
+    folds: int,
+    scheme: str | ArrayLike,
+    gap: Any,
+    seed: int,
+    shake: bool,
+    n_jobs: int,
+    progressbar: bool,
+) -> Ensemble:
+    rows, chosen = members.rows, np.flatnonzero(inside)
+    usable = np.zeros(len(rows), dtype=bool)
+    usable[members._training(inside)] = True
+    fold = np.full(len(rows), -1)
+    group, time = (None if values is None else values[chosen] for values in (rows.group, rows.time))
+    given = scheme if isinstance(scheme, str) else folding.given_labels(scheme, len(rows))[chosen]
+    fold[chosen], how = folding.row_folds(
+        given,
+        rows.site[chosen],
+        group,
+        time,
+        folds=folds,
+        weight=usable[chosen],
+        gap=gap,
+        random_seed=seed if shake else None,
+    )
+    number = int(fold.max()) + 1
+    plan = []
+    for k in range(number):
+        test = inside & (fold == k)
+        train = inside & ~test & ~folding.near(rows.time, test, gap)
+        if not (train & usable).any():
+            raise ValueError(
+                f"fold {k + 1} of {number} leaves no row to learn from; wanted fewer folds or a shorter gap"
+            )
+        plan.append((members._training(train), np.flatnonzero(test), f"fold {k + 1} of {number}"))
+    found = members._predicted(plan, "Cross-fitting", seed, n_jobs, progressbar)
+    return members._ensemble(found, chosen, f"{CROSS_FITTED}, {number} folds {how}", fold)

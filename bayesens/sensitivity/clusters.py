@@ -1,0 +1,549 @@
+"""How sure weights are when rows share their errors: bootstrap of clusters, and the power that makes a likelihood honest.
+
+Ten thousand rows of thirty days are not ten thousand pieces of evidence. A posterior that takes them as independent has
+weights with standard deviations several times too small, and a prior that seems not to matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from bayesens.comparison.bootstrap import LEAST, MOST_UNDEFINED
+from bayesens.comparison.row_clusters import row_clusters
+from bayesens.ensemble.ensemble import LABELS, Ensemble
+from bayesens.inference.fit import check_given, fit, on_model_scale
+from bayesens.inference.fit_tree import check_fit_tree
+from bayesens.messages import warn
+
+__all__ = ["EffectiveRows", "clustered_weights", "effective_rows", "weights_table"]
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.intp]
+NAMES = ("weight", "linear_weight", "sigma", "bias", "slope")
+FAILURES = (ValueError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)
+STEP = 0.01  # of differences, in standard deviations of the posterior
+PART = 20_000_000  # densities of rows at a time
+SMALL = 0.01  # a weight below it counts as none
+
+
+# ------------------------------------------------------------------------------------------------------- the bootstrap
+def clustered_weights(
+    model: Any,
+    ensemble: Ensemble,
+    *,
+    cluster: str | ArrayLike = "site",
+    block: float = 30.0,
+    replicates: int = 200,
+    method: str = "em",
+    random_seed: int | None = None,
+    progressbar: bool = True,
+) -> xr.Dataset:
+    """Fit a model to whole clusters drawn with replacement, again and again, and to rows drawn one by one beside it.
+
+    The spread over replicates is the sampling uncertainty of weights and other parameters if clusters are independent of
+    each other; that of rows drawn one by one is what one gets for taking rows as independent, as a posterior does.
+
+    Parameters
+    ----------
+    model : BMA, HBM, LinearPool, EMOS, SingleMember, EqualWeights or a model of your own
+    ensemble : Ensemble
+        Training rows.
+    cluster : {"site", "group", "time"} or array_like (obs)
+        What is drawn: sites, groups, time blocks, or labels of your own.
+    block : float
+        Length of a time block [days; the units of numeric times].
+    replicates : int
+        Of each of the two bootstraps.
+    method : {"em", "optimum"}
+        ``"em"`` is the fit by maximum likelihood that models without effects have; ``"optimum"`` the highest posterior
+        density on the unconstrained scale, which all models have whose effects, if any, are integrated out (HBM).
+    random_seed : int, optional
+        The same seed gives the same replicates.
+    progressbar : bool
+        Show the progress.
+
+    Returns
+    -------
+    Dataset
+        Of each of ``weight``, ``linear_weight``, ``sigma``, ``bias`` and ``slope`` that the model has, ``(member)`` or one
+        for all: the replicates of clusters ``weight (replicate, member)``, and ``weight_estimate`` from all rows,
+        ``weight_sd`` over clusters, ``weight_sd_rows`` over rows. Standard deviations are multiplied by sqrt(C / (C - 1)),
+        C being what is drawn, without which those of few clusters are too small. ``attrs`` name the model, the clusters
+        and how many refits failed.
+
+    Raises
+    ------
+    ValueError
+        Fewer than five clusters; effects as parameters, of which only a whole posterior tells; no parameter of the list;
+        more than 5 % of the refits fail.
+
+    Warns
+    -----
+    UserWarning
+        If refits fail, with their number and the first reason; their replicates are NaN and do not count.
+
+    Notes
+    -----
+    A site drawn twice stands for two sites: where each site (group) lies within one cluster, models with effects see its
+    copies under different names. Sites that several time blocks share keep theirs.
+
+    Examples
+    --------
+    >>> import bayesens as be
+    >>> site = np.repeat(np.arange(30), 4)
+    >>> error = np.where(site % 2, 0.5, -0.5)  # one for a whole site
+    >>> frame = pd.DataFrame({"a": site + error, "y": 1.0 * site, "site": site})
+    >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y", site="site")
+    >>> model = be.SingleMember(bias="additive", site=False)
+    >>> found = clustered_weights(model, ens, replicates=50, random_seed=1, progressbar=False)
+    >>> round(float((found["bias_sd"] / found["bias_sd_rows"]).squeeze()))  # a mean of 30, not of 120: sqrt(4)
+    2
+    """
+    check_given(ensemble, model)
+    if method not in ("em", "optimum"):
+        raise ValueError(f"method is 'em' or 'optimum'; got {method!r}.")
+    if int(replicates) != replicates or replicates < 10:
+        raise ValueError(f"replicates is a whole number of at least 10 (200 are better); got {replicates!r}.")
+    rows = ensemble.select(rows=_used(model, ensemble))
+    codes, kind = _clusters(ensemble, cluster, block, _used(model, ensemble))
+    resolved = model.resolve(rows)
+    refit, whole = _refitter(resolved, rows, method)
+    names = [name for name in NAMES if name in whole]
+    if not names:
+        raise ValueError(f"{type(model).__name__} has none of {', '.join(NAMES)}, whose uncertainty this is about.")
+    draw = _Draw(rows, codes, apart=method == "optimum")
+    with _progress(2 * int(replicates), progressbar) as advance:
+        made = {
+            which: _replicates(partial(_one, refit, take, names), which, int(replicates), seed, advance)
+            for (which, take), seed in zip({"clusters": draw.clusters, "rows": draw.rows}.items(),
+                                           np.random.SeedSequence(random_seed).spawn(2), strict=True)
+        }  # fmt: skip
+    out = xr.Dataset()
+    for name in names:
+        each = {which: xr.concat([one[name] for one in found], "replicate") for which, (found, _) in made.items()}
+        out[name] = each["clusters"]
+        out[f"{name}_estimate"] = whole[name]
+        for end, which, count in (("sd", "clusters", draw.count), ("sd_rows", "rows", len(rows))):
+            out[f"{name}_{end}"] = each[which].std("replicate", ddof=1) * np.sqrt(count / (count - 1))
+    return out.assign_attrs(
+        model=type(model).__name__, method=method, clusters=draw.count, rows=len(rows), clustered_by=kind,
+        failed_clusters=made["clusters"][1], failed_rows=made["rows"][1],
+    )  # fmt: skip
+
+
+def weights_table(tree: xr.DataTree, clustered: xr.Dataset) -> pd.DataFrame:
+    """Put the posterior standard deviation of weights beside the one that clusters give.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit of the same model by Laplace or NUTS.
+    clustered : Dataset
+        From `clustered_weights`.
+
+    Returns
+    -------
+    DataFrame
+        One line a ``member``: ``mean`` and ``posterior_sd`` of the weight (of the linear weight where the model has no
+        other); ``rows_sd`` and ``clustered_sd``, from the two bootstraps; ``ratio``, clustered over rows; and the
+        probabilities ``below_1_percent``, of the posterior, and ``below_1_percent_clustered``, that a weight is less than
+        .01. ``attrs["weight"]`` says which weight.
+
+    Raises
+    ------
+    ValueError
+        If the fit is a point or of another model, or there are no weights.
+
+    Examples
+    --------
+    >>> from bayesens.inference.fit.fit import _describe
+    >>> import bayesens as be
+    >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 1.0, 4.0, 3.0], "y": [1.1, 2.2, 2.9, 4.1]})
+    >>> ens = be.Ensemble.from_frame(frame, members=["a", "b"], observation="y")
+    >>> draws = np.array([[[0.8, 0.2], [0.6, 0.4]]])
+    >>> tree = xr.DataTree.from_dict({"posterior": xr.Dataset({"weight": (("chain", "draw", "member"), draws)},
+    ...                                                       {"member": ["a", "b"]})})
+    >>> tree.attrs = _describe(be.BMA().resolve(ens), ens)
+    >>> clustered = xr.Dataset({"weight": (("replicate", "member"), [[1.0, 0.0], [0.5, 0.5]]),
+    ...                         "weight_sd": ("member", [0.4, 0.4]), "weight_sd_rows": ("member", [0.1, 0.1])},
+    ...                        {"member": ["a", "b"]}, {"model": "BMA"})
+    >>> weights_table(tree, clustered).round(2)[["member", "mean", "ratio", "below_1_percent_clustered"]]
+      member  mean  ratio  below_1_percent_clustered
+    0      a   0.7    4.0                        0.0
+    1      b   0.3    4.0                        0.5
+    """  # fmt: skip
+    check_fit_tree(tree)
+    fitted, given = str(tree.attrs["bayesens_model"]), str(clustered.attrs.get("model", "no model"))
+    if fitted != given:
+        raise ValueError(f"the fit is of {fitted} and the bootstrap of {given}; pass those of one model.")
+    if int(tree.attrs["point_estimate"]):
+        raise ValueError("the fit is one point and has no posterior sd; fit with method='auto'.")
+    posterior = tree["posterior"].to_dataset()
+    shared = [name for name in ("weight", "linear_weight") if name in posterior and name in clustered]
+    if not shared:
+        raise ValueError(f"neither weight nor linear_weight is in both: the fit has {list(posterior.data_vars)}.")
+    name = shared[0]
+    member = clustered["member"].values
+    draws = posterior[name].sel(member=member)
+    sd, rows_sd = clustered[f"{name}_sd"].values, clustered[f"{name}_sd_rows"].values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = sd / rows_sd
+    replicate = clustered[name].dropna("replicate")
+    out = pd.DataFrame({
+        "member": member.astype(str), "mean": draws.mean(("chain", "draw")).values,
+        "posterior_sd": draws.std(("chain", "draw"), ddof=1).values, "rows_sd": rows_sd, "clustered_sd": sd, "ratio": ratio,
+        "below_1_percent": (draws < SMALL).mean(("chain", "draw")).values,
+        "below_1_percent_clustered": (replicate < SMALL).mean("replicate").values,
+    })  # fmt: skip
+    out.attrs["weight"] = name
+    return out
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Rows of an ensemble, drawn with replacement in clusters or one by one."""
+
+    ensemble: Ensemble
+    codes: Codes
+    apart: bool
+
+    @property
+    def count(self) -> int:
+        return int(self.codes.max()) + 1
+
+    def rows(self, rng: np.random.Generator) -> Ensemble:
+        return self.ensemble.select(rows=rng.integers(len(self.ensemble), size=len(self.ensemble)))
+
+    def clusters(self, rng: np.random.Generator) -> Ensemble:
+        order = np.argsort(self.codes, kind="stable")
+        ends = np.cumsum(np.bincount(self.codes))
+        drawn = rng.integers(self.count, size=self.count)
+        parts = [order[ends[c - 1] if c else 0 : ends[c]] for c in drawn]
+        out = self.ensemble.select(rows=np.concatenate(parts))
+        if not self.apart:
+            return out
+        copy = np.repeat(_occurrence(drawn), [len(part) for part in parts])
+        for level in LABELS:
+            labels = self.ensemble.labels(level)
+            if labels is not None and _within(labels, self.codes):
+                own = out.dataset[level].values
+                named = np.where(own == "", "", np.char.add(np.char.add(own, "#"), copy.astype(str)))
+                out = Ensemble(out.dataset.assign_coords({level: ("obs", named)}))
+        return out
+
+
+def _occurrence(drawn: Codes) -> Codes:
+    """How often each draw has come before.
+
+    Examples
+    --------
+    >>> _occurrence(np.array([3, 1, 3, 3])).tolist()
+    [0, 0, 1, 2]
+    """
+    return np.asarray(pd.Series(drawn).groupby(drawn).cumcount(), dtype=np.intp)
+
+
+def _within(labels: NDArray[np.str_], codes: Codes) -> bool:
+    """Whether all rows of one label are in one cluster."""
+    pairs = pd.DataFrame({"label": labels, "code": codes})[labels != ""].drop_duplicates()
+    return not pairs["label"].duplicated().any()
+
+
+def _refitter(model: Any, rows: Ensemble, method: str) -> tuple[Callable[[Ensemble], xr.Dataset], xr.Dataset]:
+    """How a table is fitted, and the fit to all rows."""
+    if method == "em":
+        if not hasattr(model, "em"):
+            raise ValueError(f"{type(model).__name__} has no fit by EM; use method='optimum'.")
+        tree = fit(model, rows, method="em")
+        whole = tree["posterior"].to_dataset().isel(chain=0, draw=0, drop=True)
+        return partial(_by_em, model, whole.coords), whole
+    if not hasattr(model, "summarise"):
+        _refuse_effects(model, "the highest density over single effects is no estimate")
+    target, modes, _ = _optima(model, rows, None)
+    if len(modes) > 1:
+        warn(f"The posterior of {type(model).__name__} has {len(modes)} optima; every refit starts at the highest, and the "
+             "spread does not tell how likely the others are.")  # fmt: skip
+    by = partial(_by_optimum, model, target.named(modes[0].x))
+    return by, by(rows)
+
+
+def _by_em(model: Any, coords: Mapping[Any, Any], rows: Ensemble) -> xr.Dataset:
+    """What `fit` does by EM from the standard start, without describing it."""
+    rows.check_training(n_parameters=model.n_parameters(rows))
+    found, optima = model.em(rows, starts=0)
+    if not optima[0].converged:
+        raise RuntimeError(f"EM stopped after {optima[0].iterations} passes before it converged.")
+    found = found.drop_dims([level for level in LABELS if level in found.dims])  # each replicate has its own sites
+    if len(optima[0].weight):
+        found = found.assign(weight=("member", optima[0].weight), sigma=("member", optima[0].sigma))
+    out: xr.Dataset = found.assign_coords({name: value for name, value in coords.items() if name not in LABELS})
+    return out
+
+
+def _by_optimum(model: Any, warm: Mapping[str, Any], rows: Ensemble) -> xr.Dataset:
+    """Variables where the posterior density is highest, sought from another optimum."""
+    target, modes, data = _optima(model, rows, warm)
+    posterior, _ = target.expand(modes[0].x[None, None])
+    if hasattr(model, "coordinates"):
+        posterior = posterior.assign_coords(model.coordinates(data))
+    if hasattr(model, "complete"):
+        posterior = model.complete(posterior, data, np.random.default_rng(0))
+    return posterior.isel(chain=0, draw=0, drop=True)
+
+
+def _optima(model: Any, rows: Ensemble, warm: Mapping[str, Any] | None, seed: int | None = 0) -> tuple[Any, Any, Any]:
+    """The compiled posterior, its optima, and the data that it was made of."""
+    from bayesens.inference.laplace import find_modes
+    from bayesens.inference.log_density import compile_target, lean
+
+    data = _prepared(model, rows)
+    with lean():
+        built = model.build(data)
+    target, rng = compile_target(built), np.random.default_rng(seed)
+    start = target.start if warm is None else target.begin(warm)
+    modes = find_modes(target, start=start, starts=3 if warm is None else 0, rng=rng)
+    if not modes:
+        raise RuntimeError(f"the search for the highest posterior density of {type(model).__name__} ended nowhere.")
+    return target, modes, data
+
+
+def _prepared(model: Any, rows: Ensemble) -> Any:
+    """What a model takes from the rows: statistics, corrected members, or the rows themselves."""
+    if hasattr(model, "summarise"):
+        return model.summarise(rows)
+    return model.prepare(rows) if hasattr(model, "prepare") else rows
+
+
+def _one(
+    refit: Callable[[Ensemble], xr.Dataset],
+    take: Callable[[np.random.Generator], Ensemble],
+    names: list[str],
+    rng: np.random.Generator,
+) -> xr.Dataset:
+    return refit(take(rng))[names]
+
+
+def _replicates(
+    make: Callable[[np.random.Generator], xr.Dataset], which: str, count: int, seed: np.random.SeedSequence,
+    advance: Callable[[], None],
+) -> tuple[list[xr.Dataset], int]:  # fmt: skip
+    """Refits; NaN where one fails, of which there may be few."""
+    made: list[xr.Dataset | None] = []
+    reasons: list[str] = []
+    for one in seed.spawn(count):
+        try:
+            made.append(make(np.random.default_rng(one)))
+        except FAILURES as error:
+            made.append(None)
+            reasons.append(str(error))
+        advance()
+    if len(reasons) > MOST_UNDEFINED * count:
+        raise ValueError(f"{len(reasons)} of {count} refits to {which} drawn with replacement failed, the first with: "
+                         f"{reasons[0]} Take larger clusters or fewer members.")  # fmt: skip
+    good = next(one for one in made if one is not None)
+    if reasons:
+        warn(f"{len(reasons)} of {count} refits to {which} drawn with replacement failed and do not count; the first: "
+             f"{reasons[0]}")  # fmt: skip
+    return [xr.full_like(good, np.nan) if one is None else one for one in made], len(reasons)
+
+
+# ------------------------------------------------------------------------------------------------- the honest likelihood
+@dataclass(frozen=True)
+class EffectiveRows:
+    """How many independent rows a table is worth to a model's parameters.
+
+    Attributes
+    ----------
+    rows, clusters : int
+        Training rows, and clusters of them.
+    parameters : float
+        Number of parameters that the likelihood determines: those that only the prior does count less than one.
+    design_effect : float
+        How many times larger the variance of the parameters is than if rows were independent, on average over parameters.
+    power : float
+        What the likelihood is raised to for a posterior as wide as the estimate is uncertain, on average over
+        parameters: ``be.fit(model, ensemble, likelihood_power=power)``. Beside clusters it takes account of errors that
+        are not distributed as the model has it.
+    """
+
+    rows: int
+    clusters: int
+    parameters: float
+    design_effect: float
+    power: float
+
+    @property
+    def effective(self) -> float:
+        """Rows over the design effect.
+
+        Examples
+        --------
+        >>> EffectiveRows(rows=1000, clusters=30, parameters=5.0, design_effect=8.0, power=0.12).effective
+        125.0
+        """
+        return self.rows / self.design_effect
+
+
+def effective_rows(
+    model: Any,
+    ensemble: Ensemble,
+    *,
+    cluster: str | ArrayLike = "site",
+    block: float = 30.0,
+    random_seed: int | None = None,
+) -> EffectiveRows:
+    """Find the power of the likelihood that makes up for rows which share their errors.
+
+    Parameters
+    ----------
+    model : BMA, LinearPool, EMOS, Climatology, SingleMember, EqualWeights or a model of your own
+        Without effects and without weights by group: with those, clusters are in the model already.
+    ensemble : Ensemble
+        Training rows.
+    cluster : {"site", "group", "time"} or array_like (obs)
+        What shares its errors.
+    block : float
+        Length of a time block [days; the units of numeric times].
+    random_seed : int, optional
+        For the starts of the search for the optimum.
+
+    Returns
+    -------
+    EffectiveRows
+
+    Raises
+    ------
+    ValueError
+        Fewer than five clusters, effects, or a density that is not concave at its optimum.
+
+    Notes
+    -----
+    At the optimum of the posterior let H be minus its Hessian, A the part of the log likelihood in it, and J the covariance
+    of the sum of scores, C / (C - 1) sum_c (sum_{i in c} (s_i - sbar)) (...)', in the unconstrained parameters (another
+    smooth parametrisation gives the same). Then ``parameters`` is tr(H⁻¹ A), and ``power`` is tr(H⁻¹ A) / tr(H⁻¹ J). Where
+    priors are flat this is p / tr(A⁻¹ J), the magnitude adjustment of Ribatet et al.; with them, directions that the
+    likelihood does not determine (a prior's own parameters) drop out of both traces. ``design_effect`` is tr(H⁻¹ J) over
+    the same with every row a cluster of its own.
+
+    One power serves all parameters, though rows may share more of one error than of another: weights can need more of it
+    than sigma. `clustered_weights` shows each on its own. Scores are exact to about 1e-6; a weight at zero, whose score
+    does not vanish at the maximum of the likelihood, makes the power a little too large.
+
+    References
+    ----------
+    Ribatet, Cooley and Davison (2012), Statistica Sinica 22, 813-845.
+    Varin, Reid and Firth (2011), Statistica Sinica 21, 5-42: composite likelihoods.
+
+    Examples
+    --------
+    >>> import bayesens as be
+    >>> from scipy.stats import norm
+    >>> y = np.repeat(norm.ppf((np.arange(50) + 0.5) / 50), 4)  # every row four times
+    >>> frame = pd.DataFrame({"a": 0.1 * np.arange(200) % 1, "y": y, "site": np.repeat(np.arange(50), 4)})
+    >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y", site="site")
+    >>> found = effective_rows(be.Climatology(), ens)
+    >>> round(found.design_effect, 2), round(found.effective), round(found.parameters, 1)  # 4 (50 / 49) / (200 / 199)
+    (4.06, 49, 2.0)
+    """
+    from bayesens.inference.laplace import curvature
+
+    check_given(ensemble, model)
+    if hasattr(model, "summarise"):
+        raise ValueError(f"{type(model).__name__} is a joint model of observation and members in which sites and groups are "
+                         "levels: their clusters are in the model already. For others, see "
+                         "clustered_weights(..., method='optimum').")  # fmt: skip
+    _refuse_effects(model, "clusters of that kind are in the model already")
+    used = _used(model, ensemble)
+    codes, _ = _clusters(ensemble, cluster, block, used)
+    rows = ensemble.select(rows=used)
+    rows.check_training(n_parameters=model.n_parameters(rows))
+    resolved = model.resolve(rows)
+    target, modes, data = _optima(resolved, rows, None, random_seed)
+    root = curvature(target, modes[0].x)
+    if root is None:
+        raise ValueError(f"the posterior of {type(model).__name__} is not concave at its optimum, so it has no curvature to "
+                         "measure scores by; use clustered_weights, or narrower priors.")  # fmt: skip
+    # In units of the posterior's standard deviations H is 1, and both traces are sums over its directions.
+    step = STEP * root.T
+    loglik = target.logp_and_loglik(np.concatenate([modes[0].x[None], modes[0].x + step, modes[0].x - step]))[1]
+    p = len(step)
+    information = float(np.sum(2.0 * loglik[0] - loglik[1 : 1 + p] - loglik[1 + p :]) / STEP**2)
+    posterior, _ = target.expand(np.concatenate([modes[0].x + step, modes[0].x - step])[None])
+    each = _scores(resolved, posterior, rows, data)
+    together = _score_trace(each, codes)
+    return EffectiveRows(
+        len(rows), int(codes.max()) + 1, information, together / _score_trace(each, np.arange(len(rows))),
+        information / together,
+    )  # fmt: skip
+
+
+def _scores(model: Any, posterior: xr.Dataset, rows: Ensemble, data: Any) -> Array:
+    """Derivative of the log density of every row in the directions of the draws, (row, direction)."""
+    points = posterior.sizes["draw"]
+    out = np.empty((len(rows), points // 2))
+    many = max(PART // points, 1)
+    history = None
+    if getattr(model, "needs_history", False):  # rows are found at their sites by the labels of the corrections
+        history, posterior = model.history(data), posterior.assign_coords(model.coordinates(data))
+    law = partial(model.training, history=history) if hasattr(model, "training") else model.predictive
+    for begin in range(0, len(rows), many):
+        some = rows.select(rows=slice(begin, begin + many))
+        z, below, _ = on_model_scale(model, some.require_observation())
+        values = law(posterior, some).log_likelihood(z, below)
+        out[begin : begin + many] = (values[: points // 2] - values[points // 2 :]).T / (2.0 * STEP)
+    return out
+
+
+def _score_trace(each: Array, codes: Codes) -> float:
+    """Trace of the covariance of the sum of scores, from the sums of clusters."""
+    sums = np.zeros((int(codes.max()) + 1, each.shape[1]))
+    np.add.at(sums, codes, each - each.mean(axis=0))
+    return float(len(sums) / (len(sums) - 1) * np.sum(sums**2))
+
+
+# ------------------------------------------------------------------------------------------------------------ the parts
+def _refuse_effects(model: Any, why: str) -> None:
+    """Refuse a model with parameters of single sites or groups."""
+    own = getattr(model, "correction", "") == "own"  # whose effects stand in the corrections, which are integrated
+    levels = [level for level in ("group", "site") if getattr(model, level, False) and not own]
+    if levels or getattr(model, "weights", "") == "group":
+        what = f"{' and '.join(levels)} effects" if levels else "weights by group"
+        raise ValueError(f"{type(model).__name__} has {what}: {why}. Use the model without them, or HBM in "
+                         "clustered_weights(..., method='optimum').")  # fmt: skip
+
+
+def _used(model: Any, ensemble: Ensemble) -> NDArray[np.int64]:
+    """Positions of the rows that a fit uses."""
+    ensemble.require_observation()
+    keep = ensemble.observed & (ensemble.available.any(axis=1) if getattr(model, "needs_member", False) else True)
+    if not keep.any():
+        raise ValueError(f"none of {ensemble.n_obs} rows has an observation and a member; wanted training rows.")
+    return np.flatnonzero(keep)
+
+
+def _clusters(ensemble: Ensemble, cluster: str | ArrayLike, block: float, rows: NDArray[np.int64]) -> tuple[Codes, str]:
+    """Number of each row's cluster, and what clusters are called; five at least."""
+    codes, kind = row_clusters(ensemble, cluster, block, rows)
+    if (count := int(codes.max()) + 1) < LEAST:
+        raise ValueError(f"there are {count} {kind}, and their differences tell of no uncertainty below {LEAST}; give smaller "
+                         "clusters, such as shorter time blocks, that are still independent of each other.")  # fmt: skip
+    return codes, kind
+
+
+@contextmanager
+def _progress(total: int, shown: bool) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
+        task = bar.add_task("Refitting", total=total)
+        yield lambda: bar.advance(task)
