@@ -4,17 +4,13 @@ Data: Vrugt and Robinson (2007), Water Resources Research 43, W01411, as distrib
 """
 
 import json
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import bayesens as be
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from shared_data import shared_data
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions

@@ -1,12 +1,10 @@
 """The Narmada table of the README, run again in part."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from shared_data import shared_data
 
 
