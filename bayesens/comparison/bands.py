@@ -23,7 +23,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, owens_t
 
-from bayesens.distributions.mixtures import Distribution
+from bayesens.distributions.law import Distribution
 from bayesens.distributions.scores import crps_sample
 from bayesens.messages import UnknownName, check_known, listed, warn
 

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.bands import band_limits, threshold_crps
-from bayesens.distributions.mixtures import Distribution
+from bayesens.distributions.law import Distribution
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.messages import listed, warn
 from bayesens.tables.columns import labels as as_labels

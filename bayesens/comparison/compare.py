@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -16,44 +16,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.comparison.bands import band_limits, threshold_crps
 from bayesens.comparison.common_rows import common_rows
 from bayesens.comparison.fold_news import News, convergence_warning, not_converged, seen_members
-from bayesens.comparison.held_out_rows import ESTIMANDS, ROW, Split, hang_together, splits
-from bayesens.comparison.products import (
-    Dressed,
-    DressedHere,
-    checked_column,
-    checked_products,
-    dressed_products,
-    warn_other_units,
-    with_member,
-)
+from bayesens.comparison.fold_runs import Found, Given, OnMembers, Run, Trained
+from bayesens.comparison.held_out_rows import ESTIMANDS, ROW, hang_together, splits
+from bayesens.comparison.products import checked_column, checked_products, dressed_products, warn_other_units
 from bayesens.comparison.steps import Steps
-from bayesens.distributions.mixtures import probability_below
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.arguments import models_by_name
-from bayesens.inference.fit import check_given, fit, optimum
-from bayesens.inference.predict import distribution, predict, score
-from bayesens.likelihoods.options import options_to_json
+from bayesens.inference.fit_tree import check_given
 from bayesens.members.members import Members
-from bayesens.messages import check_known, listed, warn
-from bayesens.models import SingleMember
-from bayesens.parallel import as_in_a_process, in_processes
+from bayesens.messages import check_known, warn
 from bayesens.tables.atomic import file_name
 from bayesens.tables.missing_codes import Missing
 
-__all__ = ["HeldOut", "OnMembers", "compare", "held_out", "versions"]
+__all__ = ["HeldOut", "compare", "held_out", "versions"]
 
-LEVELS = (0.5, 0.8, 0.9, 0.95)
-QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
-UNSEEN = "that the fit has not seen"  # what every fold is about, and no news
 PER_ROW = ("sd", "pit", "covered", "quantile_value", "twcrps", "probability_below")
 COORDS = ("site", "group", "time", "lon", "lat")
-FAILURES = (ValueError, KeyError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)
 
 
 def compare(
@@ -258,7 +242,7 @@ def held_out(
         columns = source.columns()
         warn(hang_together(site=columns["site"], time=columns["time"], rows=int(columns["observed"].sum())))
     limits = band_limits(source.observations(), band)
-    run = _Run(
+    run = Run(
         source, parts, models | dressed, estimand, limits, Steps(Path(cache) if cache is not None else None, versions()),
         methods={name: method if isinstance(method, str) else method.get(name, "auto") for name in models}
         | dict.fromkeys(dressed, "em"),
@@ -272,30 +256,6 @@ def held_out(
     return _joined(source, found, estimand, limits, points, labels, apart)
 
 
-@dataclass(frozen=True)
-class OnMembers:
-    """A model that `compare` gives some of the members only.
-
-    Parameters
-    ----------
-    model : model
-    members : tuple of str
-        Names.
-
-    Examples
-    --------
-    >>> from bayesens import BMA
-    >>> OnMembers(BMA(), ["mlr", "svr"]).members
-    ('mlr', 'svr')
-    """
-
-    model: Any
-    members: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "members", tuple(self.members))  # a list is taken as well
-
-
 def _check_model(table: Ensemble, model: Any) -> None:
     if isinstance(model, OnMembers):
         check_known(model.members, table.members, kind="member", where=f"the ensemble ({len(table)} rows)")
@@ -303,110 +263,9 @@ def _check_model(table: Ensemble, model: Any) -> None:
     check_given(table, model)
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """Everything that the folds and models of a comparison share."""
-
-    source: _Given
-    parts: list[Split]
-    models: dict[str, Any]
-    estimand: str
-    limits: tuple[float, float]
-    steps: Steps
-    methods: dict[str, str]
-    cut: NDArray[np.float64] | None
-    inner: dict[str, Any]
-    seeds: list[int]
-    draws: int
-    power: float
-    n_jobs: int
-    part: str
-
-    def here(self, advance: Callable[[], None]) -> _Found:
-        """Fold after fold, in this process."""
-        found = _Found({name: [] for name in self.models}, [], {}, {})
-        for k in range(len(self.parts)):
-            train, test = self.split(k)
-            found.add_members(self.parts[k], k, test)
-            advance()
-            for label in self.models:
-                if label not in found.failed:
-                    found.take(label, self.parts[k], _tried(self.job(label, k, found), train, test))
-                advance()
-        return found
-
-    def shared_out(self, workers: int, advance: Callable[[], None]) -> _Found:
-        """The same in several processes: the models of the first fold, and then all others, warm from there."""
-        found = _Found({name: [] for name in self.models}, [], {}, {})
-        folds = range(len(self.parts))
-        halves = dict(in_processes(workers, ((k, self.split, (k,)) for k in folds), lambda _: advance()))
-        for k in folds:
-            found.add_members(self.parts[k], k, halves[k][1])
-        for some in (folds[:1], folds[1:]):
-            jobs = (
-                ((k, label), _tried, (self.job(label, k, found), *halves[k]))
-                for k in some for label in self.models if label not in found.failed
-            )  # fmt: skip
-            made = dict(in_processes(workers, jobs, lambda _: advance()))
-            for k, label in sorted(made, key=lambda key: (key[0], list(self.models).index(key[1]))):
-                found.take(label, self.parts[k], made[k, label])
-        return found
-
-    @as_in_a_process
-    def split(self, k: int) -> tuple[Ensemble, Ensemble]:
-        """Rows to learn from and rows held out."""
-        name = f"{self.estimand}-{k + 1}"
-        return self.source.split(self.parts[k], self.inner, self.seeds[k], self.n_jobs, self.steps, name)
-
-    def job(self, label: str, k: int, found: _Found) -> _Job:
-        """One model in one fold, begun where it ended in the first fold."""
-        cut = None if self.cut is None else self.cut[self.parts[k].test]
-        model = self.models[label]
-        if isinstance(model, Dressed):
-            model = model.at(self.parts[k])
-        return _Job(model, self.methods[label], self.draws, self.power, self.seeds[k], self.limits, cut, self.steps,
-                    f"{self.part}{self.estimand}-{k + 1}-{file_name(label)}", found.optimum(label))  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """What the folds have given so far."""
-
-    results: dict[str, list[xr.Dataset]]
-    members: list[xr.Dataset]
-    failed: dict[str, str]
-    warned: dict[tuple[str, str], list[str]]
-
-    def add_members(self, part: Split, k: int, test: Ensemble) -> None:
-        self.members.append(_placed(test.dataset, part.test).assign(fold=("obs", np.full(len(test), k))))
-
-    def take(self, label: str, part: Split, made: xr.Dataset | str) -> None:
-        if isinstance(made, str):
-            self.failed.setdefault(label, f"{part.name}: {made}")
-            return
-        self.results[label].append(_placed(made, part.test))
-        for text in json.loads(made.attrs["warned"]):
-            self.warned.setdefault((label, text), []).append(part.name)
-
-    def optimum(self, label: str) -> dict[str, list[float]] | None:
-        """Where the fit of the first fold ended, if that is a place to begin the others."""
-        first = self.results[label]
-        found: dict[str, list[float]] | None = json.loads(first[0].attrs["optimum"]) if first else None
-        return found
-
-
-@as_in_a_process
-def _tried(job: _Job, train: Ensemble, test: Ensemble) -> xr.Dataset | str:
-    """What a job gives, or why it failed: the other models go on."""
-    try:
-        return job.kept(train, test)
-    except FAILURES as error:
-        return str(error)
-
-
 def _joined(
-    source: _Given,
-    found: _Found,
+    source: Given,
+    found: Found,
     estimand: str,
     limits: tuple[float, float],
     products: Mapping[str, ArrayLike],
@@ -453,12 +312,12 @@ def _laid_out(
     full: Mapping[str, xr.Dataset],
     products: Mapping[str, ArrayLike],
     *,
-    source: _Given,
+    source: Given,
     members: Ensemble,
     estimand: str,
     limits: tuple[float, float],
     labels: Mapping[str, ArrayLike] | None,
-    found: _Found,
+    found: Found,
 ) -> xr.Dataset:
     """Lay models and products on the rows that all of them have, with everything that tables ask for."""
     observed = np.flatnonzero(source.table.observed)
@@ -496,159 +355,19 @@ def _tell(rows: xr.Dataset, news: News) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- the two sources
-class _Given:
-    """A table of members that need no training."""
-
-    def __init__(self, ensemble: Ensemble) -> None:
-        if ensemble.origin:
-            raise ValueError(
-                f"the members {listed(ensemble.members)} are {ensemble.origin}: they have learnt from rows that a fold would "
-                "hold out; wanted be.Members(estimators, X, y, ...), whose members are trained anew inside each fold, or "
-                "predictions that were made without these observations"
-            )
-        ensemble.require_observation()
-        self.table = ensemble
-
-    def columns(self) -> dict[str, Any]:
-        dataset = self.table.dataset
-        time = dataset["time"].values if "time" in dataset.coords else None
-        labels = {name: self.table.labels(name) for name in ("site", "group")}
-        return labels | {"time": time, "observed": self.table.observed}
-
-    def observations(self) -> xr.Dataset:
-        return xr.Dataset({"observation": ("obs", self.table.require_observation()[self.table.observed])})
-
-    def split(
-        self, part: Split, inner: Any, seed: int, n_jobs: int, steps: Steps, name: str
-    ) -> tuple[Ensemble, Ensemble]:
-        return self.table.select(rows=part.train), self.table.select(rows=part.test)
 
 
-class _Trained(_Given):
-    """Members that are trained in every fold."""
-
-    def __init__(self, members: Members) -> None:
-        self.members = members
-        super().__init__(members.untrained())
-
-    def split(
-        self, part: Split, inner: Any, seed: int, n_jobs: int, steps: Steps, name: str
-    ) -> tuple[Ensemble, Ensemble]:
-        made: dict[str, Ensemble] = {}  # both halves come of one call; a kept one needs none
-        key = {"members": self.members.digest, "inner": inner, "seed": seed,
-               "train": _digest(part.train), "test": _digest(part.test)}  # fmt: skip
-
-        def half(which: str) -> xr.Dataset:
-            if not made:
-                try:
-                    train, test = self.members.split(part.train, part.test, **inner, random_seed=seed, n_jobs=n_jobs,
-                                                     progressbar=False)  # fmt: skip
-                except ValueError as error:
-                    raise ValueError(f"{part.name}, cross-fitting the members within its training rows: {error} (of inner_folds, "
-                                     "which a study calls members.folds)") from error  # fmt: skip
-                made.update(train=train, test=test)
-            return made[which].dataset
-
-        kept = [steps.dataset(f"{name}-members-{which}", key, partial(half, which)) for which in ("train", "test")]
-        train, test = (Ensemble.from_dataset(dataset) for dataset in kept)
-        return train, test
-
-
-def _source(data: Any) -> _Given:
+def _source(data: Any) -> Given:
     if isinstance(data, Members):
-        return _Trained(data)
+        return Trained(data)
     check_given(data)
-    return _Given(data)
+    return Given(data)
 
 
 # ------------------------------------------------------------------------------------------------------ a model in a fold
-@dataclass(frozen=True)
-class _Job:
-    """One model, fitted to the training rows of a fold and scored in the others."""
-
-    model: Any
-    method: str
-    draws: int
-    power: float
-    seed: int
-    limits: tuple[float, float]
-    below: NDArray[np.float64] | None
-    steps: Steps
-    name: str
-    warm: Mapping[str, Sequence[float]] | None
-
-    def kept(self, train: Ensemble, test: Ensemble) -> xr.Dataset:
-        """The result as it was kept, or made now."""
-        model = self.model
-        if isinstance(model, OnMembers):
-            members = list(model.members)
-            model, train, test = model.model, train.select(members=members), test.select(members=members)
-        elif isinstance(model, DressedHere):
-            train, test = with_member(train, model.name, model.train), with_member(test, model.name, model.test)
-            model = SingleMember()
-        key = {
-            "model": type(model).__name__, "options": options_to_json(model), "method": self.method, "draws": self.draws,
-            "power": self.power, "seed": self.seed, "limits": self.limits, "train": train.digest, "test": test.digest,
-            "below": None if self.below is None else _digest(self.below), "warm": self.warm,
-        }  # fmt: skip
-        make = self.best_of_those_there if _takes_the_best(model) else self.run
-        return self.steps.dataset(self.name, key, partial(make, model, train, test))
-
-    def best_of_those_there(self, model: Any, train: Ensemble, test: Ensemble) -> xr.Dataset:
-        """The best member, and where it is missing the best of the others: a baseline decides no rows."""
-        out = self.run(model, train, test)
-        rest = [name for name in train.members if name != out.attrs["used_member"]]
-        there = (
-            np.isfinite(test.select(members=rest).prediction).any(axis=1) if rest else np.zeros(len(test), dtype=bool)
-        )
-        lacking = np.isnan(out["mean"].values) & there
-        used = np.where(np.isnan(out["mean"].values), "", out.attrs["used_member"])
-        out = out.assign(used_member=("obs", used.astype(np.str_)))
-        if not lacking.any() or not np.isfinite(train.select(members=rest).prediction[train.observed]).any():
-            return out
-        below = None if self.below is None else self.below[lacking]
-        next_best = replace(self, warm=None, below=below)
-        more = next_best.best_of_those_there(model, train.select(members=rest), test.select(rows=lacking, members=rest))
-        more = more.assign_coords(obs=out["obs"].values[lacking])
-        joined = xr.concat([out.isel(obs=~lacking), more], "obs", combine_attrs="override").sortby("obs")
-        texts = sorted({*json.loads(out.attrs["warned"]), *json.loads(more.attrs["warned"])})
-        return joined.assign_attrs(out.attrs | {"warned": json.dumps(texts)})
-
-    def run(self, model: Any, train: Ensemble, test: Ensemble) -> xr.Dataset:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            tree = fit(model, train, method=self.method, draws=self.draws, likelihood_power=self.power,
-                       random_seed=self.seed, warm=self.warm, log_likelihood=False, progressbar=False)  # fmt: skip
-            out = predict(tree, test, quantiles=QUANTILES)
-            if test.observed.any():
-                scores = self._scores(tree, test).drop_vars("interval_score")  # no table has it, and rows are many
-                out = out.assign(scores.reindex(obs=out["obs"].values).data_vars)
-            if self.below is not None:
-                out["probability_below"] = "obs", probability_below(distribution(tree, test), self.below).values
-        news = {str(one.message) for one in caught if issubclass(one.category, UserWarning)}
-        texts = sorted(text for text in news if UNSEEN not in text)
-        out.attrs |= {"warned": json.dumps(texts), "seconds": tree.attrs["seconds"], "method": tree.attrs["method"],
-                      "optimum": json.dumps(optimum(tree))}  # fmt: skip
-        if _takes_the_best(model):
-            out.attrs["used_member"] = str(tree["posterior"].to_dataset()["member"].values[0])
-        return out
-
-    def _scores(self, tree: xr.DataTree, test: Ensemble) -> xr.Dataset:
-        low, high = self.limits
-        y = test.require_observation()[test.observed]
-        weighted = threshold_crps(distribution(tree, test, rows=test.observed), y, lower=low, upper=high)
-        return score(tree, test, levels=LEVELS, random_seed=self.seed).assign(twcrps=("obs", weighted))
-
-
-def _takes_the_best(model: Any) -> bool:
-    """Whether a model is the best member of the training rows, whichever that is."""
-    return isinstance(model, SingleMember) and model.member is None
 
 
 # ------------------------------------------------------------------------------------------------------------------ tools
-def _placed(dataset: xr.Dataset, mask: NDArray[np.bool_]) -> xr.Dataset:
-    """Rows numbered as in the whole table."""
-    return dataset.assign_coords(obs=np.flatnonzero(mask))
 
 
 def _seed(random_seed: int | None, estimand: str, fold: int) -> int:
@@ -656,10 +375,6 @@ def _seed(random_seed: int | None, estimand: str, fold: int) -> int:
     entropy = np.random.SeedSequence(random_seed).entropy
     text = f"{entropy} {estimand} {fold}".encode()
     return int.from_bytes(sha256(text).digest()[:4], "big")
-
-
-def _digest(values: NDArray[Any]) -> str:
-    return sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 def versions() -> str:

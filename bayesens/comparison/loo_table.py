@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from bayesens.comparison.bootstrap import LEAST
 from bayesens.comparison.row_clusters import row_clusters
 from bayesens.ensemble.ensemble import Ensemble
-from bayesens.inference.fit import check_given
+from bayesens.inference.fit_tree import check_given
 from bayesens.inference.loo import loo
 from bayesens.inference.psis import good_k
 from bayesens.messages import listed, warn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -17,28 +17,25 @@ from bayesens.arithmetic import plain_arithmetic
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import flat
 from bayesens.ensemble.streaming import SufficientStatistics
-from bayesens.ensemble.transforms import transform
 from bayesens.inference.arguments import check_fit_call
 from bayesens.inference.convergence import DIVERGING, ESS, RHAT
-from bayesens.inference.fit_tree import FORMAT, check_fit_tree
+from bayesens.inference.fit_tree import (
+    FORMAT,
+    check_given,
+    history_of,
+    log_likelihood_of,
+    no_log_likelihood,
+    optimum,
+)
 from bayesens.inference.sampling import sample
 from bayesens.likelihoods.em import Optimum
-from bayesens.likelihoods.options import changed_words, options_from_json, options_to_json
+from bayesens.likelihoods.options import changed_words, options_to_json
 from bayesens.messages import listed, warn
 from bayesens.tables.unit_checks import member_ranges, warn_units
 
 __all__ = [
     "MAX_LOG_LIKELIHOOD",
-    "check_given",
-    "check_power_one",
-    "check_training_rows",
     "fit",
-    "history_of",
-    "log_likelihood_of",
-    "model_of",
-    "on_model_scale",
-    "optimum",
-    "training_mixture",
 ]
 
 METHODS = ("auto", "nuts", "laplace", "em")
@@ -219,119 +216,6 @@ def _check_origin(data: Any, allow_insample: bool) -> None:
         )
 
 
-def check_given(ensemble: Any, model: Any = None) -> None:
-    """Refuse a table in place of an ensemble, and a class in place of a model."""
-    if isinstance(model, type):
-        raise TypeError(
-            f"wanted a model, got the class {model.__name__}; write {model.__name__}(), with its options in brackets"
-        )
-    if not isinstance(ensemble, Ensemble):
-        raise TypeError(f"wanted an Ensemble, got {type(ensemble).__name__}; make one with be.Ensemble.from_frame(frame, "
-                        "members=[...], observation=...)")  # fmt: skip
-
-
-def model_of(tree: xr.DataTree, model: Any = None) -> Any:
-    """Rebuild the model of a fit, or check the given one against it.
-
-    Parameters
-    ----------
-    tree : DataTree
-        A fit.
-    model : optional
-        The model object, for models that bayesens does not have; its options must be those of the fit.
-
-    Returns
-    -------
-    model
-        Resolved: with the centre and the scales of the fit.
-
-    Raises
-    ------
-    ValueError
-        If the tree is no fit, if its model is unknown, or if another model is given.
-    """
-    check_fit_tree(tree)
-    name, options = str(tree.attrs["bayesens_model"]), json.loads(tree.attrs["bayesens_options"])
-    if model is not None:
-        rebuilt = options_from_json(type(model), options)
-        asked = options_to_json(model)
-        fixed = {key: value for key, value in asked.items() if value is not None}
-        found = options_to_json(rebuilt)
-        different = [key for key, value in fixed.items() if _json(found[key]) != _json(value)]
-        if type(model).__name__ != name or different:
-            raise ValueError(
-                f"The fit holds the model {name}; the model given is {type(model).__name__}"
-                + (f" with other values of {', '.join(different)}" if different else "")
-                + ". Pass the model that was fitted."
-            )
-        return rebuilt
-    if name not in models.__all__:
-        raise ValueError(f"The fit holds the model {name!r}, which bayesens does not have; pass it as model=.")
-    return options_from_json(getattr(models, name), options)
-
-
-def history_of(tree: xr.DataTree) -> xr.Dataset | None:
-    """What predictions of a fit take from its training rows, if anything."""
-    return tree["history"].to_dataset() if "history" in tree.children else None
-
-
-def training_mixture(model: Any, posterior: xr.Dataset, rows: Ensemble, history: xr.Dataset | None = None) -> Any:
-    """Distribution of training rows under each draw, as a fit has it.
-
-    Parameters
-    ----------
-    model : model
-        Resolved.
-    posterior : Dataset
-    rows : Ensemble
-        Training rows, all or some.
-    history : Dataset, optional
-        Of the fit, from `history_of`.
-    """
-    return model.training(posterior, rows, history) if hasattr(model, "training") else model.predictive(posterior, rows)
-
-
-def log_likelihood_of(
-    model: Any, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None
-) -> xr.DataArray:
-    """Log p(y_i | f_i, draw) in the observation's units, (chain, draw, obs), over rows with an observation."""
-    index = np.nonzero(ensemble.observed)[0]
-    rows = ensemble.select(rows=index)
-    mixture = training_mixture(model, posterior, rows, history)
-    z, below, jacobian = on_model_scale(model, rows.require_observation())
-    values = mixture.log_likelihood(z, below)
-    values += jacobian
-    shape = posterior.sizes["chain"], posterior.sizes["draw"], len(index)
-    return xr.DataArray(values.reshape(shape), dims=("chain", "draw", "obs"), name="y",
-                        coords={"chain": posterior["chain"], "draw": posterior["draw"], "obs": index})  # fmt: skip
-
-
-def on_model_scale(model: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Observations on the scale of a model's transform, which of them are a point mass, and the log Jacobian.
-
-    Under the square root an observation of zero stands for all values below zero: its density is their probability.
-    """
-    g = transform(model.transform)
-    below = (y == 0.0) if model.transform == "sqrt" else np.zeros(len(y), dtype=bool)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return g.forward(y), below, np.where(below, 0.0, g.log_jacobian(y))
-
-
-def check_training_rows(tree: xr.DataTree, ensemble: Ensemble) -> None:
-    """Refuse rows that are not those of the fit."""
-    if tree.attrs["data_digest"] not in _digests(ensemble):
-        raise ValueError(
-            "This ensemble is not the one that was fitted (its digest differs); pass the training rows as they were."
-        )
-
-
-def _digests(ensemble: Ensemble) -> Iterator[str]:
-    """Digest of a table as a fit may have it: of the table itself, or of its observed rows in whatever order."""
-    yield ensemble.digest
-    if ensemble.observed.any():
-        yield SufficientStatistics.from_ensembles([ensemble]).digest
-
-
 # ------------------------------------------------------------------------------------------------------------- methods
 def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], warm: Mapping[str, Sequence[float]] | None,
                    method: str, draws: int, tune: int, chains: int, rng: np.random.Generator, target_accept: float, starts: int,
@@ -361,27 +245,6 @@ def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], wa
         {name: (dims, values) for name, values in (sampled.stats | {"log_joint": sampled.loglik}).items()}
     )
     return {"posterior": posterior, "sample_stats": stats, "log_prior": log_prior}, sampled.attrs
-
-
-def optimum(tree: xr.DataTree) -> dict[str, list[float]] | None:
-    """Where the posterior density of a fit is highest, for a warm start of another.
-
-    Parameters
-    ----------
-    tree : DataTree
-        A fit.
-
-    Returns
-    -------
-    dict of variable to list of float, or None
-        On the unconstrained scale. None where there was no search, or where it found several optima: all of them are to
-        be looked for anew then.
-    """
-    check_fit_tree(tree)
-    if "optimum" not in tree.attrs or len(json.loads(tree.attrs["modes"])) != 1:
-        return None
-    found: dict[str, list[float]] = json.loads(tree.attrs["optimum"])
-    return found
 
 
 def _warm_start(
@@ -469,7 +332,7 @@ def _fit_em(model: Any, ensemble: Any, *, starts: int, select: str) -> tuple[xr.
         }
         for o in optima
     ]
-    attrs = {"method": "em", "reason": "asked for", "point_estimate": 1, "loglik": chosen.loglik, "optima": _json(table),
+    attrs = {"method": "em", "reason": "asked for", "point_estimate": 1, "loglik": chosen.loglik, "optima": json.dumps(table),
              "iterations": chosen.iterations}  # fmt: skip
     stats = xr.Dataset({"log_joint": (("chain", "draw"), np.array([[chosen.loglik]]))})
     return dataset, attrs, stats
@@ -479,15 +342,15 @@ def _fit_em(model: Any, ensemble: Any, *, starts: int, select: str) -> tuple[xr.
 def _describe(model: Any, ensemble: Ensemble | SufficientStatistics) -> dict[str, Any]:
     from bayesens import __version__
 
-    options, name = _json(options_to_json(model)), type(model).__name__
+    options, name = json.dumps(options_to_json(model)), type(model).__name__
     changed = changed_words(getattr(models, name, None), json.loads(options))
     return {
         "bayesens_format": FORMAT, "bayesens_version": __version__, "bayesens_model": name,
-        "bayesens_options": options, "options_changed": changed, "bayesens_members": _json(list(ensemble.members)),
+        "bayesens_options": options, "options_changed": changed, "bayesens_members": json.dumps(list(ensemble.members)),
         "model_digest": sha256(f"{name}{options}".encode()).hexdigest(),
         "data_digest": ensemble.digest, "units": ensemble.units, "point_estimate": 0,
-        "n_obs": ensemble.n_observed, "columns": _json(ensemble.columns), "member_range": _json(_ranges(ensemble)),
-        "converted": _json(ensemble.converted if isinstance(ensemble, Ensemble) else {}),
+        "n_obs": ensemble.n_observed, "columns": json.dumps(ensemble.columns), "member_range": json.dumps(_ranges(ensemble)),
+        "converted": json.dumps(ensemble.converted if isinstance(ensemble, Ensemble) else {}),
     }  # fmt: skip
 
 
@@ -520,7 +383,7 @@ def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, want
     if int(tree.attrs["point_estimate"]) or wanted is False:
         return tree
     if (power := float(tree.attrs.get("likelihood_power", 1.0))) != 1.0:
-        tree.attrs["no_log_likelihood"] = _no_log_likelihood(power)
+        tree.attrs["no_log_likelihood"] = no_log_likelihood(power)
         return tree
     posterior = tree["posterior"].to_dataset()
     size = posterior.sizes["chain"] * posterior.sizes["draw"] * int(ensemble.observed.sum())
@@ -533,35 +396,8 @@ def _with_log_likelihood(tree: xr.DataTree, model: Any, ensemble: Ensemble, want
     return tree
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value)
-
-
 def _text(value: Any) -> str:
     return "none" if value is None else str(value)
-
-
-def _no_log_likelihood(power: float) -> str:
-    """Why a posterior made with a power of the likelihood has none of what arviz.loo takes."""
-    return (f"The posterior was made with likelihood_power={power:g}, and arviz.loo would take rows out of it at a power of "
-            "one: it has no log_likelihood. Use be.loo(tree, ensemble), which knows the power.")  # fmt: skip
-
-
-def check_power_one(tree: xr.DataTree) -> None:
-    """Refuse a fit with a power of the likelihood where ArviZ would take its log likelihood for that of the posterior.
-
-    Parameters
-    ----------
-    tree : DataTree
-        A fit.
-
-    Raises
-    ------
-    ValueError
-        If it was made with a ``likelihood_power`` other than one.
-    """
-    if (power := float(tree.attrs.get("likelihood_power", 1.0))) != 1.0:
-        raise ValueError(_no_log_likelihood(power))
 
 
 def _checked_powers(
@@ -574,7 +410,7 @@ def _checked_powers(
             raise ValueError(f"method='em' maximises the likelihood, and {name}={power!r} changes posteriors only; use "
                              "method='auto' or 'nuts'.")  # fmt: skip
     if log_likelihood and likelihood != 1.0:
-        raise ValueError(f"{_no_log_likelihood(likelihood)} Leave log_likelihood=True out.")
+        raise ValueError(f"{no_log_likelihood(likelihood)} Leave log_likelihood=True out.")
     return float(likelihood), float(prior)
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.arguments import check_fitted_call
-from bayesens.inference.fit import (
+from bayesens.inference.fit_tree import (
     check_given,
     check_training_rows,
     history_of,

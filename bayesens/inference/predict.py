@@ -12,12 +12,13 @@ import xarray as xr
 
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.distributions import scores
-from bayesens.distributions.mixtures import Distribution, NormalMixture, transformed
+from bayesens.distributions.law import Distribution
+from bayesens.distributions.mixtures import NormalMixture, transformed
 from bayesens.distributions.posterior_mixture import Block, PosteriorMixture
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.arguments import check_fitted_call
-from bayesens.inference.fit import (
+from bayesens.inference.fit_tree import (
     check_given,
     check_power_one,
     check_training_rows,

@@ -15,7 +15,7 @@ from bayesens.distributions.posterior_mixture import PosteriorMixture
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import flat
 from bayesens.ensemble.transforms import transform
-from bayesens.inference.fit import check_given
+from bayesens.inference.fit_tree import check_given
 from bayesens.likelihoods.priors import prior_draws
 
 __all__ = ["prior_predictive", "prior_table", "prior_words"]

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from bayesens.comparison.bootstrap import why_none
-from bayesens.comparison.compare import OnMembers, compare
+from bayesens.comparison.compare import compare
 from bayesens.comparison.errors.dependence import dependence
 from bayesens.comparison.fold_news import ALL_CONVERGED
+from bayesens.comparison.fold_runs import OnMembers
 from bayesens.comparison.held_out_rows import Split, splits
 from bayesens.comparison.row_resampling import Resampling, resampling
 from bayesens.comparison.tables import paired_differences
 from bayesens.ensemble.ensemble import Ensemble
-from bayesens.inference.fit import check_given
+from bayesens.inference.fit_tree import check_given
 from bayesens.members.fitted import entropy
 from bayesens.members.members import Members
 from bayesens.messages import check_known, listed

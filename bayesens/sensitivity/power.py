@@ -10,8 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.ensemble.ensemble import Ensemble
-from bayesens.inference.fit import check_training_rows, history_of, log_likelihood_of, model_of
-from bayesens.inference.fit_tree import check_fit_tree
+from bayesens.inference.fit_tree import check_fit_tree, check_training_rows, history_of, log_likelihood_of, model_of
 from bayesens.inference.psis import good_k
 from bayesens.messages import check_known, listed
 

@@ -17,11 +17,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.comparison.compare import FAILURES, UNSEEN, versions
+from bayesens.comparison.compare import versions
+from bayesens.comparison.fold_runs import FAILURES, UNSEEN
 from bayesens.comparison.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.sphere import great_circle
-from bayesens.inference.fit import check_given, fit
+from bayesens.inference.fit import fit
+from bayesens.inference.fit_tree import check_given
 from bayesens.inference.predict import score
 from bayesens.likelihoods.options import options_to_json
 from bayesens.members.fitted import MemberError, entropy

@@ -11,7 +11,8 @@ from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.comparison.compare import OnMembers, compare, held_out
+from bayesens.comparison.compare import compare, held_out
+from bayesens.comparison.fold_runs import OnMembers
 from bayesens.comparison.steps import Steps
 from bayesens.comparison.tables import score_table
 from bayesens.ensemble.files import write_table

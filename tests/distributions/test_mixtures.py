@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from scipy.integrate import quad
 
+from bayesens.distributions.law import Distribution
 from bayesens.distributions.mixtures import (
-    Distribution,
     LogNormalMixture,
     NormalMixture,
     SquaredNormalMixture,

@@ -18,8 +18,7 @@ from bayesens.app.study.data import study_data, study_models
 from bayesens.app.study.file import study_from_text
 from bayesens.app.study.run import run_study
 from bayesens.ensemble.files import read_ensemble, write_table
-from bayesens.inference.fit import check_training_rows
-from bayesens.inference.fit_tree import read_fit, write_fit
+from bayesens.inference.fit_tree import check_training_rows, read_fit, write_fit
 
 MEMBERS = ["rf", "svr"]
 BESIDE = ["elevation", "sand"]

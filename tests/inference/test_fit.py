@@ -18,8 +18,7 @@ from scipy.stats import norm
 
 import bayesens as be
 from bayesens import simulate
-from bayesens.inference.fit import model_of
-from bayesens.inference.fit_tree import write_fit
+from bayesens.inference.fit_tree import model_of, write_fit
 from bayesens.inference.log_density import compile_target
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions

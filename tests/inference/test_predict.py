@@ -17,7 +17,8 @@ from scipy.stats import kstest, norm
 import bayesens as be
 from bayesens import simulate
 from bayesens.ensemble.ensemble import Ensemble
-from bayesens.inference.fit import _describe, log_likelihood_of
+from bayesens.inference.fit import _describe
+from bayesens.inference.fit_tree import log_likelihood_of
 from bayesens.inference.predict import distribution
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions

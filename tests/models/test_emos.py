@@ -18,8 +18,7 @@ from statsmodels.regression.linear_model import WLS
 import bayesens as be
 from bayesens import EMOS, Prior
 from bayesens.distributions.mixtures import NormalMixture
-from bayesens.inference.fit import model_of
-from bayesens.inference.fit_tree import write_fit
+from bayesens.inference.fit_tree import model_of, write_fit
 from bayesens.inference.log_density import compile_target
 
 MEMBERS = ["a", "b", "c", "d"]

@@ -15,8 +15,7 @@ import bayesens as be
 from bayesens import EMOS, Prior
 from bayesens.app.option_text import option_from_words
 from bayesens.distributions.mixtures import NormalMixture
-from bayesens.inference.fit import model_of
-from bayesens.inference.fit_tree import write_fit
+from bayesens.inference.fit_tree import model_of, write_fit
 from bayesens.inference.log_density import compile_target
 from bayesens.likelihoods.corrected.widths import Widths, columns_asked
 from bayesens.likelihoods.options import options_from_json, options_to_json

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 import bayesens as be
 from bayesens import LinearPool, Prior
-from bayesens.inference.fit import history_of, model_of
+from bayesens.inference.fit_tree import history_of, model_of
 from bayesens.inference.laplace import find_modes
 from bayesens.inference.log_density import compile_target
 from bayesens.models.linear_pool import standing

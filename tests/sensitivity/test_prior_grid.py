@@ -16,7 +16,8 @@ import bayesens as be
 from bayesens import Prior, simulate
 from bayesens import models as every
 from bayesens.sensitivity import priors as prior_grid
-from bayesens.sensitivity.priors import grid_table, grid_words, usual_grid
+from bayesens.sensitivity.prior_words import grid_table, grid_words
+from bayesens.sensitivity.priors import usual_grid
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 

@@ -12,7 +12,7 @@ import xarray as xr
 from bayesens.app.cli.reading import Reading, say_codes
 from bayesens.app.cli.shared import say
 from bayesens.ensemble.ensemble import Ensemble
-from bayesens.inference.fit import model_of
+from bayesens.inference.fit_tree import model_of
 from bayesens.likelihoods.corrected.widths import columns_asked
 from bayesens.messages import check_known, listed, warn
 from bayesens.tables.conversion import conversion_words

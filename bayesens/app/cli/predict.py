@@ -10,7 +10,7 @@ import xarray as xr
 
 from bayesens.app.result_tables import prediction_table
 from bayesens.ensemble.ensemble import Ensemble
-from bayesens.inference.fit import check_training_rows
+from bayesens.inference.fit_tree import check_training_rows
 from bayesens.messages import listed, warn
 
 __all__ = ["seen_words", "with_input"]
