@@ -49,6 +49,7 @@ class Distribution:
 
     Examples
     --------
+    >>> from bayesens.distributions.mixtures import NormalMixture
     >>> two = NormalMixture(weight=[0.5, 0.5], mu=[[-1.0, 1.0], [4.0, 8.0]], sigma=1.0)
     >>> two
     NormalMixture(shape=(2,), components=2)
@@ -178,6 +179,7 @@ class Distribution:
 
         Examples
         --------
+        >>> from bayesens.distributions.mixtures import NormalMixture
         >>> NormalMixture(1.0, [[5.0]], 2.0).quantile([0.5, 0.975]).round(2)
         array([[5. , 8.92]])
         """
@@ -210,6 +212,7 @@ class Distribution:
 
         Examples
         --------
+        >>> from bayesens.distributions.mixtures import NormalMixture
         >>> lower, upper = NormalMixture(1.0, [[5.0]], 2.0).interval(0.95)
         >>> lower.round(2), upper.round(2)
         (array([1.08]), array([8.92]))
@@ -300,6 +303,7 @@ class Distribution:
         --------
         A standard normal at its centre scores ``2 phi(0) - 1 / sqrt(pi)``.
 
+        >>> from bayesens.distributions.mixtures import NormalMixture
         >>> NormalMixture(1.0, [0.0], 1.0).crps(0.0).round(4)
         np.float64(0.2337)
         """

@@ -120,7 +120,7 @@ def test_cross_fitted_and_in_sample_ensembles_are_refused(members):
 
 
 def test_a_run_goes_on_from_what_is_kept(members, tmp_path, monkeypatch):
-    from bayesens.comparison import compare as module
+    from bayesens.comparison import fold_runs as module
 
     options = QUICK | {"estimand": "site", "folds": 3, "cache": tmp_path}
     fitted, fit = [], module.fit
@@ -203,7 +203,7 @@ def test_several_processes_give_the_same(members, ensemble, tmp_path):
 
 
 def test_folds_begin_where_the_first_one_ended(ensemble, monkeypatch):
-    from bayesens.comparison import compare as module
+    from bayesens.comparison import fold_runs as module
 
     warm, fit = [], module.fit
 

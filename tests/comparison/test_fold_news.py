@@ -29,7 +29,7 @@ def ensemble():
 
 def compared(ensemble, monkeypatch, news, models=None, **options):
     """A comparison whose fit of a model in its n-th fold gives a warning; and what the user hears."""
-    from bayesens.comparison import compare as module
+    from bayesens.comparison import fold_runs as module
 
     fit, count = module.fit, {}
 

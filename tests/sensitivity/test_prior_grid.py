@@ -271,7 +271,7 @@ def test_a_point_that_fails_is_reported_and_the_others_go_on(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_point_that_fails_in_a_fold_is_reported_and_the_others_go_on(monkeypatch):
-    from bayesens.comparison import compare as comparison
+    from bayesens.comparison import fold_runs as comparison
 
     fit = comparison.fit
 
