@@ -165,7 +165,7 @@ def weights_table(tree: xr.DataTree, clustered: xr.Dataset) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from bayesens.inference.fit.fit import _describe
+    >>> from bayesens.inference.fit import _describe
     >>> import bayesens as be
     >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 1.0, 4.0, 3.0], "y": [1.1, 2.2, 2.9, 4.1]})
     >>> ens = be.Ensemble.from_frame(frame, members=["a", "b"], observation="y")

@@ -72,7 +72,7 @@ def near_truth(ensemble, draws=200):
 
 @pytest.mark.parametrize("name", demo.DEMOS)
 def test_the_study_of_a_demo_can_be_read(name):
-    text = files("bayesens").joinpath(f"demo_{name}.toml").read_text(encoding="utf-8")
+    text = files("bayesens.app").joinpath(f"demo_{name}.toml").read_text(encoding="utf-8")
     study = study_from_text(text)
     assert study.study.random_seed == 1
     assert text.count("random_seed = 1\n") == 1

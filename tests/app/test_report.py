@@ -338,7 +338,7 @@ class TestPage:
         assert [text for _, text in seen.all("h1", "h2", "h3")] == ["Nothing yet"]
 
     def test_template_is_found_beside_the_code(self):
-        assert files("bayesens").joinpath("report.html.j2").is_file()
+        assert files("bayesens.app.report").joinpath("report.html.j2").is_file()
 
 
 class TestText:

@@ -52,7 +52,7 @@ def test_the_template_and_the_demos_fit_all_models_by_one_method():
     frame = simulate.region(4, 2, 6, random_seed=1).frame.drop(columns="truth")
     texts = [study_template(frame, "t.csv")]
     texts += [
-        files("bayesens").joinpath(f"demo_{name}.toml").read_text(encoding="utf-8") for name in ("region", "oznet")
+        files("bayesens.app").joinpath(f"demo_{name}.toml").read_text(encoding="utf-8") for name in ("region", "oznet")
     ]
     for text in texts:
         study = study_from_text(text)

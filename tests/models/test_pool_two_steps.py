@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 import bayesens as be
 from bayesens import LinearPool, Prior
+from bayesens.distributions.mixtures import NormalMixture
 from bayesens.inference.fit_tree import history_of, model_of
 from bayesens.inference.laplace import find_modes
 from bayesens.inference.log_density import compile_target
@@ -180,7 +181,7 @@ def test_predictions_are_the_mixture_over_draws_of_one_normal_each(small):
     np.testing.assert_allclose(moments.parameter, mean.var(axis=0), rtol=1e-6)
     np.testing.assert_allclose(moments.within, np.mean(sd**2, axis=0), rtol=0.02)  # widths of draws are taken as normal
     np.testing.assert_allclose(moments.between, 0.0, atol=1e-9)
-    every = be.distributions.NormalMixture(np.full((len(y), len(mean)), 1.0 / len(mean)), mean.T, sd.T)
+    every = NormalMixture(np.full((len(y), len(mean)), 1.0 / len(mean)), mean.T, sd.T)
     exact = every.quantile([0.05, 0.5, 0.95])
     found = be.predict(tree, rows, quantiles=[0.05, 0.5, 0.95])["quantile_value"].values
     assert np.max(np.abs(found - exact) / (exact[:, 2:] - exact[:, :1])) < 0.015
