@@ -89,7 +89,7 @@ if TYPE_CHECKING:
     from bayesens.comparison.coverage import coverage_table
     from bayesens.comparison.errors.dependence import dependence
     from bayesens.comparison.errors.words import dependence_words
-    from bayesens.comparison.fold_runs import OnMembers
+    from bayesens.comparison.folds.runs import OnMembers
     from bayesens.comparison.ladder import ladder, ladder_effects, ladder_words
     from bayesens.comparison.loo_table import loo_table
     from bayesens.comparison.tables import paired_differences, product_table, score_table

@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.comparison.bands import band_limits, threshold_crps
 from bayesens.comparison.common_rows import common_rows
-from bayesens.comparison.fold_news import News, convergence_warning, not_converged, seen_members
-from bayesens.comparison.fold_runs import Found, Given, OnMembers, Run, Trained
-from bayesens.comparison.held_out_rows import ESTIMANDS, ROW, hang_together, splits
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS, ROW, hang_together, splits
+from bayesens.comparison.folds.news import News, convergence_warning, not_converged, seen_members
+from bayesens.comparison.folds.runs import Found, Given, OnMembers, Run, Trained
 from bayesens.comparison.products import checked_column, checked_products, dressed_products, warn_other_units
 from bayesens.comparison.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble

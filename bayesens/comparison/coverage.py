@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bayesens.comparison.bootstrap import Replicates
 from bayesens.comparison.common_rows import LEVEL, SEASONS, season
-from bayesens.comparison.fold_news import ALL_CONVERGED, without_convergence
+from bayesens.comparison.folds.news import ALL_CONVERGED, without_convergence
 from bayesens.comparison.group_metrics import POOLED
 from bayesens.comparison.row_resampling import Resampling, resampling
 from bayesens.comparison.skill import replicate_means

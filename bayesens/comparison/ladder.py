@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesens.comparison.bootstrap import why_none
-from bayesens.comparison.fold_news import ALL_CONVERGED, unmarked
+from bayesens.comparison.folds.news import ALL_CONVERGED, unmarked
 from bayesens.comparison.tables import paired_differences
 from bayesens.messages import check_known
 from bayesens.models import BMA, HBM, EqualWeights, LinearPool

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.comparison.held_out_rows import Split
+from bayesens.comparison.folds.held_out_rows import Split
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.messages import listed, warn
 from bayesens.tables.missing_codes import NONE, Missing, check_codes, clear_codes

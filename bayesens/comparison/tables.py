@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bayesens.comparison.bands import BANDS, band_shares, in_band, warn_dilemma
 from bayesens.comparison.bootstrap import LEAST, Clusters
 from bayesens.comparison.common_rows import Predictive, add_threshold_crps
-from bayesens.comparison.fold_news import ALL_CONVERGED, MARK, without_convergence
+from bayesens.comparison.folds.news import ALL_CONVERGED, MARK, without_convergence
 from bayesens.comparison.group_metrics import EXTRA, FIRST, MACRO, POOLED, RowGroup, row_groups
 from bayesens.comparison.row_resampling import GROUP
 from bayesens.messages import check_known, listed

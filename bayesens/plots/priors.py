@@ -33,7 +33,7 @@ def tornado(table: pd.DataFrame, *, effect: str = "crps_change", ax: Axes | None
     Parameters
     ----------
     table : DataFrame
-        From `bayesens.sensitivity.priors.grid_table`.
+        From `bayesens.sensitivity.grid_table`.
     effect : str, optional
         Which column: ``crps_change``, another ``..._change``, ``difference``, or ``weight[...]`` of a member. Intervals are
         drawn where the table has them.

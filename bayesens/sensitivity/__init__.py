@@ -9,7 +9,7 @@ from bayesens.sensitivity.clusters import clustered_weights, effective_rows, wei
 from bayesens.sensitivity.implied import prior_predictive, prior_table, prior_words
 from bayesens.sensitivity.members import left_out_words, members_left_out, shapley
 from bayesens.sensitivity.power import power_scaling, power_words, scaled_draws
-from bayesens.sensitivity.prior_words import grid_table, grid_words
+from bayesens.sensitivity.prior_tables import grid_table, grid_words
 from bayesens.sensitivity.priors import prior_grid, usual_grid
 from bayesens.sensitivity.station_curves import power_law, reduction_table, reduction_words
 from bayesens.sensitivity.stations import fewer_stations

@@ -19,9 +19,9 @@ from scipy.sparse import csr_array
 from bayesens.comparison.bootstrap import why_none
 from bayesens.comparison.compare import compare
 from bayesens.comparison.errors.dependence import dependence
-from bayesens.comparison.fold_news import ALL_CONVERGED
-from bayesens.comparison.fold_runs import OnMembers
-from bayesens.comparison.held_out_rows import Split, splits
+from bayesens.comparison.folds.held_out_rows import Split, splits
+from bayesens.comparison.folds.news import ALL_CONVERGED
+from bayesens.comparison.folds.runs import OnMembers
 from bayesens.comparison.row_resampling import Resampling, resampling
 from bayesens.comparison.tables import paired_differences
 from bayesens.ensemble.ensemble import Ensemble

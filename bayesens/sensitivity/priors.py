@@ -18,7 +18,7 @@ import xarray as xr
 from scipy import stats
 
 from bayesens.comparison.compare import compare
-from bayesens.comparison.fold_runs import FAILURES
+from bayesens.comparison.folds.runs import FAILURES
 from bayesens.comparison.tables import paired_differences
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.convergence import IMPORTANCE_ESS, RHAT

@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.comparison.compare import versions
-from bayesens.comparison.fold_runs import FAILURES, UNSEEN
+from bayesens.comparison.folds.runs import FAILURES, UNSEEN
 from bayesens.comparison.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.sphere import great_circle

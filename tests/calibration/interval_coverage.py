@@ -48,7 +48,7 @@ from rich.progress import track
 from scipy.stats import norm
 
 import bayesens as be
-from bayesens.comparison.held_out_rows import splits
+from bayesens.comparison.folds.held_out_rows import splits
 from bayesens.inference.predict import distribution
 from bayesens.tables.atomic import write_atomically
 

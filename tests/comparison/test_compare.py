@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsRegressor
 import bayesens as be
 from bayesens import simulate
 from bayesens.comparison.compare import compare, held_out
-from bayesens.comparison.fold_runs import OnMembers
+from bayesens.comparison.folds.runs import OnMembers
 from bayesens.comparison.steps import Steps
 from bayesens.comparison.tables import score_table
 from bayesens.ensemble.files import write_table
@@ -120,7 +120,7 @@ def test_cross_fitted_and_in_sample_ensembles_are_refused(members):
 
 
 def test_a_run_goes_on_from_what_is_kept(members, tmp_path, monkeypatch):
-    from bayesens.comparison import fold_runs as module
+    from bayesens.comparison.folds import runs as module
 
     options = QUICK | {"estimand": "site", "folds": 3, "cache": tmp_path}
     fitted, fit = [], module.fit
@@ -203,7 +203,7 @@ def test_several_processes_give_the_same(members, ensemble, tmp_path):
 
 
 def test_folds_begin_where_the_first_one_ended(ensemble, monkeypatch):
-    from bayesens.comparison import fold_runs as module
+    from bayesens.comparison.folds import runs as module
 
     warm, fit = [], module.fit
 

@@ -10,7 +10,7 @@ import pytest
 
 import bayesens as be
 from bayesens.app.study.chapters.scores import _pooled, _verdict
-from bayesens.comparison.fold_news import convergence_warning, not_converged, seen_members, without_convergence
+from bayesens.comparison.folds.news import convergence_warning, not_converged, seen_members, without_convergence
 from bayesens.comparison.ladder import ladder_effects, ladder_words
 from bayesens.comparison.tables import paired_differences, score_table
 from bayesens.messages import warn
@@ -29,7 +29,7 @@ def ensemble():
 
 def compared(ensemble, monkeypatch, news, models=None, **options):
     """A comparison whose fit of a model in its n-th fold gives a warning; and what the user hears."""
-    from bayesens.comparison import fold_runs as module
+    from bayesens.comparison.folds import runs as module
 
     fit, count = module.fit, {}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bayesens.comparison.held_out_rows import ESTIMANDS, splits
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS, splits
 
 
 def columns(n_sites=8, n_times=12, seed=1, share=0.9):

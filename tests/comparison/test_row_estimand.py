@@ -14,7 +14,7 @@ import bayesens as be
 from bayesens.app.cli.main import app
 from bayesens.app.study.file import study_from_text
 from bayesens.comparison.common_rows import common_rows
-from bayesens.comparison.held_out_rows import usual_estimand
+from bayesens.comparison.folds.held_out_rows import usual_estimand
 from bayesens.comparison.row_resampling import MOST_ROWS, resampling
 from bayesens.comparison.tables import paired_differences, product_table, score_table
 from bayesens.members.folds import plain_folds

@@ -16,7 +16,7 @@ import bayesens as be
 from bayesens import Prior, simulate
 from bayesens import models as every
 from bayesens.sensitivity import priors as prior_grid
-from bayesens.sensitivity.prior_words import grid_table, grid_words
+from bayesens.sensitivity.prior_tables import grid_table, grid_words
 from bayesens.sensitivity.priors import usual_grid
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
@@ -271,7 +271,7 @@ def test_a_point_that_fails_is_reported_and_the_others_go_on(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_point_that_fails_in_a_fold_is_reported_and_the_others_go_on(monkeypatch):
-    from bayesens.comparison import fold_runs as comparison
+    from bayesens.comparison.folds import runs as comparison
 
     fit = comparison.fit
 

@@ -112,7 +112,7 @@ def compare(
     ensemble = ensemble_from(table, members, reading, observation=observation, site=site, group=group, time=time, lon=lon,
                              lat=lat, units=units)  # fmt: skip
     from bayesens.comparison.compare import compare as run
-    from bayesens.comparison.fold_news import ALL_CONVERGED
+    from bayesens.comparison.folds.news import ALL_CONVERGED
     from bayesens.comparison.tables import score_table
     from bayesens.ensemble.files import write_table
 
@@ -150,7 +150,7 @@ def _goes_on(cache: Path | None) -> None:
 
 def _usual(ensemble: Ensemble) -> str:
     """The estimand of a table that does not ask for one."""
-    from bayesens.comparison.held_out_rows import usual_estimand
+    from bayesens.comparison.folds.held_out_rows import usual_estimand
 
     return usual_estimand(site=ensemble.labels("site") is not None, time="time" in ensemble.dataset.coords)
 

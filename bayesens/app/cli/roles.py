@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bayesens.comparison.held_out_rows import ESTIMANDS, usual_estimand
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS, usual_estimand
 from bayesens.tables.table_roles import TableRoles
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from bayesens.comparison.held_out_rows import usual_estimand
+from bayesens.comparison.folds.held_out_rows import usual_estimand
 from bayesens.tables.atomic import file_name
 
 __all__ = ["Study", "read_study", "study_from_text"]

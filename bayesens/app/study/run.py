@@ -43,7 +43,7 @@ from bayesens.app.study.maps import check_grid, study_maps
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.sensitivity import study_sensitivity
 from bayesens.comparison.compare import HeldOut, held_out, versions
-from bayesens.comparison.held_out_rows import usual_estimand
+from bayesens.comparison.folds.held_out_rows import usual_estimand
 from bayesens.comparison.ladder import EM_RUNG, ladder
 from bayesens.comparison.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble

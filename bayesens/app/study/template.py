@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bayesens.app.study.file import Study
-from bayesens.comparison.held_out_rows import usual_estimand
+from bayesens.comparison.folds.held_out_rows import usual_estimand
 from bayesens.messages import listed
 from bayesens.tables.columns import numbers, times
 from bayesens.tables.long_tables import long_columns, model_and_value, widened

@@ -14,7 +14,7 @@ from bayesens.app.study.chapters.chapter import Chapter, Drawing, Sheet, figure,
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.verdicts import options
 from bayesens.comparison.coverage import coverage_table, coverage_words, has_seasons
-from bayesens.comparison.held_out_rows import ESTIMANDS
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS
 
 __all__ = ["coverage"]
 

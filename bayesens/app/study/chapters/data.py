@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayesens.app.study.chapters.chapter import Chapter, Drawing, Sheet, figure
 from bayesens.app.study.results import StudyResults
-from bayesens.comparison.held_out_rows import ESTIMANDS, usual_estimand
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS, usual_estimand
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.tables.missing_codes import missing_words
 

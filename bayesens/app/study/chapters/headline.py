@@ -24,7 +24,7 @@ from bayesens.app.study.verdicts import (
     spelled,
     why_no_interval,
 )
-from bayesens.comparison.held_out_rows import ESTIMANDS
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS
 from bayesens.comparison.tables import paired_differences
 from bayesens.models import Climatology, EqualWeights, SingleMember
 

@@ -10,8 +10,8 @@ import pandas as pd
 from bayesens.app.study.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure, finding
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.verdicts import options
-from bayesens.comparison.fold_news import ALL_CONVERGED
-from bayesens.comparison.held_out_rows import ESTIMANDS
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS
+from bayesens.comparison.folds.news import ALL_CONVERGED
 from bayesens.comparison.ladder import ladder_effects, ladder_words
 from bayesens.comparison.tables import score_table
 

@@ -15,7 +15,7 @@ from bayesens.app.study.verdicts import options
 from bayesens.comparison.common_rows import common_rows
 from bayesens.comparison.errors.dependence import dependence
 from bayesens.comparison.errors.words import dependence_table, dependence_words
-from bayesens.comparison.held_out_rows import ESTIMANDS
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS
 from bayesens.comparison.tables import score_table
 
 __all__ = ["members", "members_table"]

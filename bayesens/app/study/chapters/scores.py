@@ -16,8 +16,8 @@ from bayesens.app.study.results import StudyResults
 from bayesens.app.study.verdicts import EQUIVALENT, INSIDE, interval, method_clause, options, percent, why_no_interval
 from bayesens.comparison.common_rows import common_rows
 from bayesens.comparison.compare import HeldOut
-from bayesens.comparison.fold_news import ALL_CONVERGED, without_convergence
-from bayesens.comparison.held_out_rows import ESTIMANDS, ROW, hang_together
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS, ROW, hang_together
+from bayesens.comparison.folds.news import ALL_CONVERGED, without_convergence
 from bayesens.comparison.tables import paired_differences, product_table, score_table
 from bayesens.messages import listed
 from bayesens.models import Climatology

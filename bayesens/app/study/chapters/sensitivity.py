@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayesens.app.study.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
 from bayesens.app.study.results import StudyResults
-from bayesens.comparison.held_out_rows import ESTIMANDS
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS
 from bayesens.sensitivity import (
     left_out_words,
     power_law,

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.comparison.bands import threshold_crps
-from bayesens.comparison.held_out_rows import Split
+from bayesens.comparison.folds.held_out_rows import Split
 from bayesens.comparison.products import Dressed, DressedHere, with_member
 from bayesens.comparison.steps import Steps
 from bayesens.distributions.mixtures import probability_below
