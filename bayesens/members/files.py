@@ -14,6 +14,8 @@ __all__ = ["TRUSTED", "read_members", "write_members"]
 INDEX = "members.json"
 # What a file may make besides what skops trusts by itself (scikit-learn's public estimators, numpy's and scipy's types).
 TRUSTED = (
+    "bayesens.estimators.EarlyStoppedXGB",  # as members were written before these moved
+    "bayesens.estimators.RowCap",
     "bayesens.members.estimators.EarlyStoppedXGB",
     "bayesens.members.estimators.RowCap",
     "numpy.dtype",

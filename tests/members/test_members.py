@@ -1,6 +1,7 @@
 """Members: no row is predicted by a fit that saw its station, and nothing depends on order, threads or luck."""
 
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -413,6 +414,18 @@ def test_memberships_blend_regions():
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
+
+
+def test_members_that_were_written_before_their_estimators_moved_can_be_read(tmp_path, monkeypatch):
+    frame = table()
+    fitted = members(frame, {"svr": RowCap(SVR(), max_rows=40)}).fit(random_seed=1, **QUIET)
+    with monkeypatch.context() as patch:
+        patch.setattr(RowCap, "__module__", "bayesens.estimators")  # as skops writes it
+        fitted.save(tmp_path / "members")
+    again = FittedMembers.load(tmp_path / "members")
+    with zipfile.ZipFile(tmp_path / "members" / "000.skops") as file:
+        assert b'"bayesens.estimators"' in file.read("schema.json")
+    pd.testing.assert_frame_equal(again.predict(frame), fitted.predict(frame), check_exact=True)
 
 
 def test_saved_members_predict_the_same_bits_and_no_file_is_a_pickle(tmp_path):
