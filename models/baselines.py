@@ -44,6 +44,11 @@ class EqualWeights(BMA):
 
     weights: str = "equal"
 
+    spelled: ClassVar[tuple[str, str]] = ("equal weights", "equal weights")
+    assumes: ClassVar[str] = "gives every member the same weight, after bias correction."
+    meaning: ClassVar[str] = ""
+    baseline: ClassVar[bool] = True
+    joint: ClassVar[bool] = False
     choices: ClassVar[dict[str, tuple[str, ...]]] = BMA.choices | {"weights": ("equal",)}
 
 
@@ -67,6 +72,11 @@ class SingleMember(BMA):
     weights: str = "equal"
     member: str | None = None
 
+    spelled: ClassVar[tuple[str, str]] = ("single member", "single member")
+    assumes: ClassVar[str] = "dresses one member, the best of the training rows unless named, with a normal error."
+    meaning: ClassVar[str] = ""
+    baseline: ClassVar[bool] = True
+    joint: ClassVar[bool] = False
     choices: ClassVar[dict[str, tuple[str, ...]]] = BMA.choices | {"weights": ("equal",)}
 
     def resolve(self, data: Data) -> SingleMember:
@@ -155,6 +165,11 @@ class Climatology(ModelValue):
     group_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=1))
     site_sd_prior: Prior = field(default=Prior("HalfNormal", sigma=1))
 
+    spelled: ClassVar[tuple[str, str]] = ("climatology", "climatology")
+    assumes: ClassVar[str] = "knows the distribution of the observations, and no member."
+    meaning: ClassVar[str] = "the distribution of the observations themselves; it knows no member"
+    baseline: ClassVar[bool] = True
+    joint: ClassVar[bool] = False
     choices: ClassVar[dict[str, tuple[str, ...]]] = {"transform": ("identity", "sqrt", "log")}
     levels: ClassVar[tuple[str, ...]] = ("group", "site")
     uses_members: ClassVar[bool] = False  # what is wrong with them is no matter here

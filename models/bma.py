@@ -204,6 +204,17 @@ class BMA(CorrectedMembers):
     weight_spread_prior: Prior = field(default=Prior("HalfNormal", sigma=0.5))
 
     at_once: ClassVar[Any] = joint_mixture
+    spelled: ClassVar[tuple[str, str]] = ("BMA", "Bayesian model averaging")
+    assumes: ClassVar[str] = (
+        "draws each observation from one member's kernel: a mixture around bias-corrected members. Given the "
+        "parameters, rows are independent. Members may be dependent; nothing in the likelihood says otherwise."
+    )
+    meaning: ClassVar[str] = (
+        "Bayesian model averaging: a mixture of densities, one around each bias-corrected member, with weights "
+        "that sum to one"
+    )
+    baseline: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
     choices: ClassVar[dict[str, tuple[Any, ...]]] = {
         "correction": ("own", "joint"), "bias": ("linear", "additive", "none"), "sigma": ("member", "shared"),
         "kernel": ("normal", "student_t"),

@@ -127,6 +127,16 @@ class EMOS(ModelValue):
     spread_share_prior: Prior = field(default=Prior("Beta", alpha=1, beta=1))
     scale_slope_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
 
+    spelled: ClassVar[tuple[str, str]] = ("EMOS", "ensemble model output statistics")
+    assumes: ClassVar[str] = (
+        "regresses the observation on the members, with a normal error that is wider where they differ more, and "
+        "as wide as what its option scale names would have it: by default, as the members' mean."
+    )
+    meaning: ClassVar[str] = (
+        "ensemble model output statistics: a regression of the observation on the members, with a width of its own"
+    )
+    baseline: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
     choices: ClassVar[dict[str, tuple[str, ...]]] = {"transform": ("identity", "sqrt", "log")}
     needs_member: ClassVar[bool] = True
     needs_all_members: ClassVar[bool] = True

@@ -154,6 +154,18 @@ class HBM(ModelValue):
     common_prior: Prior = field(default=Prior("Beta", alpha=2, beta=2))
     correlation_prior: Prior = field(default=Prior("LKJCorr", eta=4))
 
+    spelled: ClassVar[tuple[str, str]] = ("HBM", "a hierarchical Bayesian model")
+    assumes: ClassVar[str] = (
+        "takes observation and members as jointly normal: every member has a bias, a slope and an error, biases "
+        "vary by group and station, and errors of members are correlated through a common factor and the rest. "
+        "Rows of one station share its effects; errors of successive days are taken as independent."
+    )
+    meaning: ClassVar[str] = (
+        "hierarchical Bayesian model: observation and members jointly normal, with biases that vary by group and "
+        "station"
+    )
+    baseline: ClassVar[bool] = False
+    joint: ClassVar[bool] = True
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
         "errors": ("factor", "lkj", "independent"), "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip

@@ -167,6 +167,13 @@ class LinearPool(CorrectedMembers):
     intercept_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
     coefficient_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.5))
 
+    spelled: ClassVar[tuple[str, str]] = ("linear pool", "one density around a weighted mean")
+    assumes: ClassVar[str] = (
+        "puts one normal error around a weighted mean of the members. Given the parameters, rows are independent."
+    )
+    meaning: ClassVar[str] = ""
+    baseline: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
         "weights": ("simplex", "free"), "correction": ("own", "joint"), "bias": ("linear", "additive", "none"),
         "kernel": ("normal", "student_t"), "transform": ("identity", "sqrt", "log"),

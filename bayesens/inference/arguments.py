@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from bayesens import models
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.streaming import SufficientStatistics
 
 __all__ = ["check_fit_call", "check_fitted_call", "models_by_name"]
-
-KINDS = ("BMA", "HBM", "LinearPool", "EMOS", "EqualWeights", "SingleMember", "Climatology")
 
 
 def check_fit_call(model: Any, rows: Any, call: str = "be.fit({}, ensemble)") -> None:
@@ -164,14 +163,18 @@ def _holds_rows(given: Any) -> bool:
 
 def _kind(given: Any) -> str:
     """The model that a text means, or the one to begin with."""
-    same = [name for name in KINDS if isinstance(given, str) and name.lower() == given.lower().replace("_", "")]
+    same = [
+        name
+        for name in models.KINDS.values()
+        if isinstance(given, str) and name.lower() == given.lower().replace("_", "")
+    ]
     return same[0] if same else "BMA"
 
 
 def _call(model: Any) -> str:
     """How a model is written, its options aside."""
     name = type(model).__name__
-    return f"be.{name}()" if name in KINDS else "model"
+    return f"be.{name}()" if name in models.KINDS.values() else "model"
 
 
 def _what(given: Any) -> str:

@@ -227,7 +227,7 @@ def model_of(tree: xr.DataTree, model: Any = None) -> Any:
                 + ". Pass the model that was fitted."
             )
         return rebuilt
-    if name not in models.__all__:
+    if name not in models.KINDS.values():
         raise ValueError(f"The fit holds the model {name!r}, which bayesens does not have; pass it as model=.")
     return options_from_json(getattr(models, name), options)
 

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesens import models
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.fit_tree import check_fit_tree, check_training_rows, history_of, log_likelihood_of, model_of
 from bayesens.inference.psis import good_k
@@ -143,7 +144,12 @@ def _scaled_likelihood(tree: xr.DataTree, joint: bool) -> str:
     """What the likelihood is the density of."""
     if not joint:
         return "p(y | f)"
-    return "p(y, f)" if str(tree.attrs["bayesens_model"]) == "HBM" else "p(y | f)"
+    return "p(y, f)" if _is_joint(tree.attrs["bayesens_model"]) else "p(y | f)"
+
+
+def _is_joint(name: str) -> bool:
+    """Whether a model of this name is fitted to observation and members jointly."""
+    return bool(getattr(getattr(models, str(name), None), "joint", False))
 
 
 def power_words(table: pd.DataFrame) -> str:
@@ -212,7 +218,7 @@ def _likelihood_words(table: pd.DataFrame) -> str:
     if likelihood == "p(y, f)":
         return text + (", the joint one of observation and members that was fitted (sample_stats/log_joint); arviz.psense on "
                        "log_likelihood/y scales p(y | f) only, which answers another question.")  # fmt: skip
-    if table.attrs.get("model") == "HBM":
+    if _is_joint(table.attrs.get("model", "")):
         return text + ", the conditional part only; what was fitted is the joint p(y, f)."
     return (
         text

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from bayesens.console import new_console, show
+from bayesens.models import KINDS as MODELS
 
 __all__ = [
     "METHOD",
@@ -39,14 +40,6 @@ __all__ = [
     "watched",
 ]
 
-if TYPE_CHECKING:
-    pass
-
-MODELS = {
-    "bma": "BMA", "hbm": "HBM", "linear_pool": "LinearPool", "emos": "EMOS", "equal": "EqualWeights",
-    "single": "SingleMember", "climatology": "Climatology",
-}  # fmt: skip
-
 TABLE = "Rows: .csv, .tsv or .txt (also .gz), .xlsx, .parquet, .nc or .zarr."
 TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help=TABLE)]
 FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A file that `bayesens fit` wrote (.nc).")]
@@ -62,7 +55,10 @@ Covariates = Annotated[
     ),
 ]
 Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
-ModelName = Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"]
+if TYPE_CHECKING:
+    ModelName = str
+else:  # as many as there are
+    ModelName = Literal[tuple(MODELS)]
 OPTION = (
     "Any option or prior of the model; repeat as needed. VALUE is a word or JSON: sigma=shared, errors=lkj, site=true, "
     'level_prior={"family": "Normal", "mu": 0, "sigma": 5}.'

@@ -29,11 +29,6 @@ from bayesens.tables.reading import as_table, read_table
 
 __all__ = ["StudyData", "plain_values", "study_data", "study_models"]
 
-FAMILY = {
-    "bma": "BMA", "hbm": "HBM", "linear_pool": "LinearPool", "emos": "EMOS", "equal": "EqualWeights",
-    "single": "SingleMember", "climatology": "Climatology",
-}  # fmt: skip
-
 _SERIES = "series of the row"  # a column of this name is put beside those of the table for a moment
 
 
@@ -131,7 +126,7 @@ def study_models(study: Study) -> dict[str, Any]:
     known = {*study.data.covariates, *(role for role in ("lon", "lat") if getattr(study.data, role) is not None)}
     made = {}
     for name, asked in study.models.items():
-        cls = getattr(families, FAMILY[asked.model])
+        cls = getattr(families, families.KINDS[asked.model])
         try:
             made[name] = cls(**{key: option_value(cls, key, value) for key, value in asked.options.items()})
         except (TypeError, ValueError) as error:

@@ -7,12 +7,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from bayesens.comparison.folds.held_out_rows import usual_estimand
+from bayesens.models import KINDS
 from bayesens.tables.atomic import file_name
 
 __all__ = ["Study", "read_study", "study_from_text"]
@@ -25,7 +26,10 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 Code = float | tuple[float, ...] | Literal["none"]
 Codes = Annotated[Code | dict[str, Code], Field(union_mode="left_to_right")]
-KINDS = ("bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology")
+if TYPE_CHECKING:
+    Kind = str
+else:  # as many as there are
+    Kind = Literal[tuple(KINDS)]
 
 
 class Part(BaseModel):
@@ -137,9 +141,7 @@ class Model(BaseModel):
     """A model: its kind, the method of inference, and any option or prior of the model."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    model: Literal["bma", "hbm", "linear_pool", "emos", "equal", "single", "climatology"] = Field(
-        description="Kind of model."
-    )
+    model: Kind = Field(description="Kind of model.")
     method: Literal["auto", "nuts", "laplace", "em"] | None = Field(
         None, description="Of inference; left out: that of [evaluation], the same for all."
     )

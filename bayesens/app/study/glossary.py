@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bayesens import models
 from bayesens.app.study.chapters.chapter import Chapter, Points, Remark, Sheet
 from bayesens.app.study.chapters.scores import drawn
 from bayesens.app.study.results import StudyResults
 
 __all__ = ["glossary"]
 
-TERMS = {
-    "BMA": "Bayesian model averaging: a mixture of densities, one around each bias-corrected member, with weights that "
-           "sum to one",
-    "HBM": "hierarchical Bayesian model: observation and members jointly normal, with biases that vary by group and station",
-    "EMOS": "ensemble model output statistics: a regression of the observation on the members, with a width of its own",
-    "climatology": "the distribution of the observations themselves; it knows no member",
+TERMS = {  # beside models, which have their own
     "CRPS": "continuous ranked probability score: the error of a whole predictive distribution, in the units of the "
             "observations; "
             "of a prediction without a spread it is the absolute error; lower is better",
@@ -47,8 +43,10 @@ def glossary(results: StudyResults, chapters: Sequence[Chapter], findings: Seque
     Chapter
     """
     text = " ".join([*findings, *results.models, *(words for one in chapters for words in _words(one))]).lower()
+    every = (getattr(models, name) for name in models.KINDS.values())
+    terms = {model.spelled[0]: model.meaning for model in every if model.meaning} | TERMS
     found = [
-        f"{term}: {meaning.format(drawn=drawn(results))}." for term, meaning in TERMS.items() if term.lower() in text
+        f"{term}: {meaning.format(drawn=drawn(results))}." for term, meaning in terms.items() if term.lower() in text
     ]
     return Chapter("Glossary", (Points(tuple(item[0].upper() + item[1:] for item in found)),), "glossary")
 

@@ -18,7 +18,7 @@ from bayesens.app.study.maps import Maps
 from bayesens.app.study.sensitivity import Sensitivities
 from bayesens.comparison.compare import HeldOut
 from bayesens.ensemble.ensemble import Ensemble
-from bayesens.models import Climatology, EqualWeights, SingleMember
+from bayesens.models import EqualWeights
 from bayesens.plots.axes import raised
 
 __all__ = ["StudyResults"]
@@ -91,7 +91,7 @@ class StudyResults:
         """Models that weigh or relate the members, in their order; baselines are none."""
         there = self.held[self.estimand].rows["model"].values.tolist()
         return [name for name, model in self.models.items()
-                if name in there and not isinstance(model, EqualWeights | SingleMember | Climatology)]  # fmt: skip
+                if name in there and not model.baseline]  # fmt: skip
 
     @property
     def headline(self) -> str | None:

@@ -15,12 +15,6 @@ __all__ = ["EQUIVALENT", "INSIDE", "by_method", "interval", "mean_score", "metho
 
 INSIDE = "inside 90 % intervals [%]"
 EQUIVALENT = 1.0  # percent of CRPS: nobody would change a model for less
-SPELLED = {
-    "BMA": ("BMA", "Bayesian model averaging"),
-    "HBM": ("HBM", "a hierarchical Bayesian model"),
-    "EMOS": ("EMOS", "ensemble model output statistics"),
-    "LinearPool": ("linear pool", "one density around a weighted mean"),
-}
 
 
 def options(results: StudyResults, *, least: int = 0) -> dict[str, Any]:
@@ -70,8 +64,8 @@ def mean_score(value: float, units: str) -> str:
 
 def spelled(results: StudyResults, name: str) -> str:
     """A model's name, with what its letters stand for."""
-    letters, words = SPELLED.get(type(results.models[name]).__name__, ("", ""))
-    if not letters:
+    letters, words = results.models[name].spelled
+    if letters == words:
         return name
     return f"{name} ({words})" if letters.lower() in name.lower() else f"{name} ({letters}, {words})"
 

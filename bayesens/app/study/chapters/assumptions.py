@@ -17,19 +17,6 @@ from bayesens.likelihoods.priors import Prior
 
 __all__ = ["assumptions", "priors_table"]
 
-WORDS = {
-    "BMA": "draws each observation from one member's kernel: a mixture around bias-corrected members. Given the parameters, "
-           "rows are independent. Members may be dependent; nothing in the likelihood says otherwise.",
-    "HBM": "takes observation and members as jointly normal: every member has a bias, a slope and an error, biases vary by group "
-           "and station, and errors of members are correlated through a common factor and the rest. Rows of one station "
-           "share its effects; errors of successive days are taken as independent.",
-    "LinearPool": "puts one normal error around a weighted mean of the members. Given the parameters, rows are independent.",
-    "EMOS": "regresses the observation on the members, with a normal error that is wider where they differ more, and as wide "
-            "as what its option scale names would have it: by default, as the members' mean.",
-    "EqualWeights": "gives every member the same weight, after bias correction.",
-    "SingleMember": "dresses one member, the best of the training rows unless named, with a normal error.",
-    "Climatology": "knows the distribution of the observations, and no member.",
-}  # fmt: skip
 LIBRARIES = (
     "bayesens",
     "numpy",
@@ -57,7 +44,7 @@ def assumptions(results: StudyResults) -> Chapter:
     Chapter
     """
     study = results.study
-    lines = [f"{name} ({type(model).__name__}) {WORDS[type(model).__name__]}" for name, model in results.models.items()]
+    lines = [f"{name} ({type(model).__name__}) {model.assumes}" for name, model in results.models.items()]
     parts: list[Any] = list(lines)
     parts.append(
         _resampled(results) + " With fewer than 20 of either they are t intervals from leaving out one at a time; with fewer "

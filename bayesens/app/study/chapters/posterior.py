@@ -47,9 +47,10 @@ def posterior(results: StudyResults) -> Chapter:
     if biased:
         parts.append(_biases(biased, results.units))
     parts += list(_source_biases(sampled, results.units))
-    parts.append(Sheet("posterior", table, "Posterior of weights, biases, slopes and scales by member.",
-                       "A bias is member minus observation. A linear weight need not be positive.",
-                       shown=_shown(table), heads=3))  # fmt: skip
+    if len(table):  # climatology alone says nothing of members
+        parts.append(Sheet("posterior", table, "Posterior of weights, biases, slopes and scales by member.",
+                           "A bias is member minus observation. A linear weight need not be positive.",
+                           shown=_shown(table), heads=3))  # fmt: skip
     parts.append(_convergence(results))
     parts += [Remark(f"{name}: {text}", "caution") for name, texts in results.warned.items() for text in texts]
     return Chapter("What the fits say of the members", tuple(parts), "posterior")

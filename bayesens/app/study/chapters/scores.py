@@ -187,8 +187,8 @@ def _unequal_effects(results: StudyResults) -> str:
     if results.study.data.site is None:
         return ""
     known = [name for name in ("time", "site-time") if name in results.held]
-    knows = {name: bool(getattr(results.models[name], "site", False) or type(results.models[name]).__name__ == "HBM")
-             for name in results.models}  # fmt: skip
+    # None is as much as the table has, and it has sites.
+    knows = {name: getattr(model, "site", False) is not False for name, model in results.models.items()}
     if "time" not in known or len(set(knows.values())) < 2:
         return ""
     ones, others = ([name for name, has in knows.items() if has is wanted] for wanted in (True, False))
