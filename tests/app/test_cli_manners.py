@@ -152,7 +152,7 @@ def test_a_study_stopped_by_control_c_goes_on_where_it_stopped(folder, tmp_path)
     )
     (tmp_path / "study.toml").write_text(text)
     code = (
-        "import sys, time, bayesens.comparison.compare as comparison\n"
+        "import sys, time, bayesens.comparison.folds.runs as comparison\n"
         "from bayesens.app.cli.main import main\n"
         "fit, done = comparison.fit, []\n"
         "def slow(*a, **k):\n"

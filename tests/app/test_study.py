@@ -174,7 +174,7 @@ def test_the_report_tells_it_and_escapes_what_it_was_given(small):
 
 def test_a_second_run_does_nothing_twice_and_takes_away_what_is_no_longer_written(small, tmp_path, monkeypatch):
     from bayesens.app.study import run as study
-    from bayesens.comparison import compare as comparison
+    from bayesens.comparison.folds import runs as comparison
 
     table(tmp_path)
     first = run(tmp_path)
