@@ -1,4 +1,4 @@
-"""Scores of predictions against observations: arrays in, one score a row out; the averages at the end skip NaN.
+"""Scores of predictions against observations: arrays in, one score a row out.
 
 References
 ----------
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["bias", "covered", "crps_sample", "interval_score", "mae", "pinball", "rmse", "width"]
+__all__ = ["covered", "crps_sample", "interval_score", "width"]
 
 Array = NDArray[np.float64]
 
@@ -99,38 +99,6 @@ def interval_score(lower: ArrayLike, upper: ArrayLike, y: ArrayLike, level: floa
     return np.asarray(upper - lower + 2.0 / alpha * miss)
 
 
-def pinball(quantile: ArrayLike, y: ArrayLike, p: ArrayLike) -> Array:
-    """Pinball (quantile) loss ``(1{y < q} - p) (q - y)``.
-
-    Parameters
-    ----------
-    quantile : array (...)
-        Predicted quantiles.
-    y : array (...)
-        Observations.
-    p : float or array (...)
-        Their probabilities, inside (0, 1).
-
-    Returns
-    -------
-    array (...)
-        In units of ``y``; smaller is better. Twice its integral over ``p`` is the CRPS.
-
-    Raises
-    ------
-    ValueError
-        If ``p`` is not inside (0, 1).
-
-    Examples
-    --------
-    >>> pinball([2.0, 2.0], [3.0, 1.0], 0.9)
-    array([0.9, 0.1])
-    """
-    p = _inside_unit("p", p)
-    quantile, y = np.asarray(quantile, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    return np.maximum(p * (y - quantile), (p - 1.0) * (y - quantile))
-
-
 def crps_sample(draws: ArrayLike, y: ArrayLike, *, fair: bool = False) -> Array:
     """CRPS of a sample: ``mean |x - y| - 1/2 mean |x - x'|``, from the sorted draws.
 
@@ -166,88 +134,3 @@ def crps_sample(draws: ArrayLike, y: ArrayLike, *, fair: bool = False) -> Array:
     rank = 2.0 * np.arange(1, size + 1) - size - 1.0
     spread = np.tensordot(rank, error, axes=1) / (size * (size - fair))
     return np.asarray(np.abs(error).mean(axis=0) - spread)
-
-
-def _error(prediction: ArrayLike, y: ArrayLike) -> Array:
-    error = np.subtract(prediction, y, dtype=np.float64)
-    if np.isnan(error).all():
-        raise ValueError(f"None of {error.size} rows has both a prediction and an observation; give rows that have.")
-    return error
-
-
-def bias(prediction: ArrayLike, y: ArrayLike) -> float:
-    """Mean of prediction minus observation, over the rows that have both.
-
-    Parameters
-    ----------
-    prediction, y : array (...)
-        Predictions and observations, NaN where missing.
-
-    Returns
-    -------
-    float
-        In units of ``y``.
-
-    Raises
-    ------
-    ValueError
-        If no row has both.
-
-    Examples
-    --------
-    >>> bias([2.0, 5.0, float("nan")], [1.0, 2.0, 7.0])
-    2.0
-    """
-    return float(np.nanmean(_error(prediction, y)))
-
-
-def mae(prediction: ArrayLike, y: ArrayLike) -> float:
-    """Mean absolute error, over the rows that have both.
-
-    Parameters
-    ----------
-    prediction, y : array (...)
-        Predictions and observations, NaN where missing.
-
-    Returns
-    -------
-    float
-        In units of ``y``.
-
-    Raises
-    ------
-    ValueError
-        If no row has both.
-
-    Examples
-    --------
-    >>> mae([2.0, 0.0], [1.0, 3.0])
-    2.0
-    """
-    return float(np.nanmean(np.abs(_error(prediction, y))))
-
-
-def rmse(prediction: ArrayLike, y: ArrayLike) -> float:
-    """Root mean squared error, over the rows that have both.
-
-    Parameters
-    ----------
-    prediction, y : array (...)
-        Predictions and observations, NaN where missing.
-
-    Returns
-    -------
-    float
-        In units of ``y``.
-
-    Raises
-    ------
-    ValueError
-        If no row has both.
-
-    Examples
-    --------
-    >>> rmse([1.0, 7.0], [0.0, 0.0])
-    5.0
-    """
-    return float(np.sqrt(np.nanmean(_error(prediction, y) ** 2)))
