@@ -15,6 +15,7 @@ import bayesens as be
 from bayesens.inference.log_density import compile_target
 from bayesens.inference.tape.tape import OPS
 from bayesens.inference.tape.trace import Untraceable, trace
+from bayesens.inference.tape.untraced import Compiled
 
 X = np.array([0.3, -0.7, 1.9, 0.05, -2.4, 3.3])
 
@@ -174,6 +175,21 @@ def test_a_graph_that_tapes_do_not_know_is_compiled_by_pytensor():
     np.testing.assert_allclose(target.functions.one(x[0])[0], wanted[0], rtol=1e-12)
     ordered = target.expand(x[None])[0]["ordered"]
     np.testing.assert_array_equal(ordered.values[0], np.sort(x[:, :3], axis=1))
+
+
+@pytest.mark.slow
+def test_compiling_a_graph_of_hbm_by_pytensor_prints_no_traceback(capfd):
+    """PyTensor reports a rewrite that fails, and goes on without it."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=80)
+    frame = pd.DataFrame({name: y + rng.normal(size=80) for name in "abc"} | {"y": y, "s": np.arange(80) // 8})
+    ensemble = be.Ensemble.from_frame(frame, members=list("abc"), observation="y", site="s")
+    model = be.HBM().resolve(ensemble)
+    target = compile_target(model.build(model.summarise(ensemble)))
+    graph, x = target._graph, target.start + 0.1
+    value, _ = Compiled(graph.x, graph.outputs, graph.shared).one(x)
+    assert value == pytest.approx(target.logp(x[None])[0], rel=1e-10)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("build", [

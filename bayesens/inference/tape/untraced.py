@@ -108,4 +108,4 @@ def _compiling() -> Mode:
             function, key = fn_and_cache
             return numba_njit(function.py_func, final_function=True, cache=key is not None, nogil=True)
 
-    return Mode(linker=Linker(), optimizer=NUMBA.optimizer)
+    return Mode(linker=Linker(), optimizer=NUMBA.provided_optimizer)
