@@ -178,18 +178,19 @@ def test_a_graph_that_tapes_do_not_know_is_compiled_by_pytensor():
 
 
 @pytest.mark.slow
-def test_compiling_a_graph_of_hbm_by_pytensor_prints_no_traceback(capfd):
+def test_compiling_a_graph_of_hbm_by_pytensor_prints_no_traceback(caplog):
     """PyTensor reports a rewrite that fails, and goes on without it."""
     rng = np.random.default_rng(0)
     y = rng.normal(size=80)
     frame = pd.DataFrame({name: y + rng.normal(size=80) for name in "abc"} | {"y": y, "s": np.arange(80) // 8})
-    ensemble = be.Ensemble.from_frame(frame, members=list("abc"), observation="y", site="s")
+    frame["g"] = frame["s"] // 2
+    ensemble = be.Ensemble.from_frame(frame, members=list("abc"), observation="y", site="s", group="g")
     model = be.HBM().resolve(ensemble)
     target = compile_target(model.build(model.summarise(ensemble)))
     graph, x = target._graph, target.start + 0.1
     value, _ = Compiled(graph.x, graph.outputs, graph.shared).one(x)
     assert value == pytest.approx(target.logp(x[None])[0], rel=1e-10)
-    assert "Traceback" not in capfd.readouterr().err
+    assert not [record for record in caplog.records if record.name.startswith("pytensor")]
 
 
 @pytest.mark.parametrize("build", [
