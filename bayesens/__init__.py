@@ -11,17 +11,42 @@ __version__ = "0.1.0"
 _HOME = {
     "Ensemble": "ensemble.ensemble",
     "EnsembleRegressor": "members.regressor",
-    "BMA": "models", "HBM": "models", "Climatology": "models", "EqualWeights": "models", "SingleMember": "models", "EMOS":
-    "models", "LinearPool": "models", "Prior": "likelihoods.priors", "FittedMembers": "members.fitted", "Members":
-    "members.members", "cross_fit": "members.members", "default_estimators": "members.estimators", "common_rows":
-    "comparison.common_rows", "paired_differences": "comparison.tables", "product_table": "comparison.tables", "score_table":
-    "comparison.tables", "coverage_table": "comparison.coverage", "SufficientStatistics": "ensemble.streaming", "OnMembers":
-    "comparison.compare", "compare": "comparison.compare", "dependence": "comparison.errors.dependence", "dependence_words":
-    "comparison.errors.words", "fit": "inference.fit", "ladder": "comparison.ladder", "ladder_effects": "comparison.ladder",
-    "ladder_words": "comparison.ladder", "loo": "inference.loo", "loo_table": "comparison.loo_table", "add":
-    "inference.predict", "draw": "inference.predict", "predict": "inference.predict", "score": "inference.predict", "read_fit":
-    "inference.fit_tree", "write_fit": "inference.fit_tree", "summary": "inference.summary",
-}  # fmt: skip
+    "BMA": "models",
+    "HBM": "models",
+    "Climatology": "models",
+    "EqualWeights": "models",
+    "SingleMember": "models",
+    "EMOS": "models",
+    "LinearPool": "models",
+    "Prior": "likelihoods.priors",
+    "FittedMembers": "members.fitted",
+    "Members": "members.members",
+    "cross_fit": "members.members",
+    "default_estimators": "members.estimators",
+    "common_rows": "comparison.common_rows",
+    "paired_differences": "comparison.tables",
+    "product_table": "comparison.tables",
+    "score_table": "comparison.tables",
+    "coverage_table": "comparison.coverage",
+    "SufficientStatistics": "ensemble.streaming",
+    "OnMembers": "comparison.compare",
+    "compare": "comparison.compare",
+    "dependence": "comparison.errors.dependence",
+    "dependence_words": "comparison.errors.words",
+    "fit": "inference.fit",
+    "ladder": "comparison.ladder",
+    "ladder_effects": "comparison.ladder",
+    "ladder_words": "comparison.ladder",
+    "loo": "inference.loo",
+    "loo_table": "comparison.loo_table",
+    "add": "inference.predict",
+    "draw": "inference.predict",
+    "predict": "inference.predict",
+    "score": "inference.predict",
+    "read_fit": "inference.fit_tree",
+    "write_fit": "inference.fit_tree",
+    "summary": "inference.summary",
+}
 # Files whose names are used as they stand: be.plots.weights, be.datasets.oznet.
 _FACES = {
     "applicability": "members.applicability",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -48,9 +48,6 @@ from bayesens.app.cli.shared import (
     watched,
 )
 from bayesens.app.cli.words import plain_words
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["app", "main"]
 
