@@ -14,6 +14,7 @@ from bayesens import plots, simulate
 from bayesens.app.study.chapters import headline as page
 from bayesens.app.study.chapters.assumptions import priors_table
 from bayesens.app.study.chapters.chapter import Remark, finding
+from bayesens.app.study.chapters.scores import _unequal_effects
 from bayesens.app.study.chapters.through_time import MOST, WINDOW, _window
 from bayesens.app.study.priors_in_use import has_part
 from bayesens.app.study.report import _text
@@ -247,3 +248,27 @@ def test_a_gap_in_coverage_of_two_points_is_to_be_seen():
     ax = plots.coverage([0.5, 0.9], {"BMA": [0.52, 0.88]}, difference=True)
     low, high = ax.get_ylim()
     assert 2 / (high - low) > 0.1
+
+
+# Effects of sites
+
+
+def effects_told(held=("time",), **models):
+    given = {"Equal weights": be.EqualWeights(site=False), "Climatology": be.Climatology(), **models}
+    study = SimpleNamespace(data=SimpleNamespace(site="station"))
+    return _unequal_effects(SimpleNamespace(study=study, held=dict.fromkeys(held), models=given))
+
+
+def test_models_that_have_all_effects_of_the_table_are_compared_without_a_word():
+    assert effects_told(BMA=be.BMA(), HBM=be.HBM()) == ""
+    assert effects_told(BMA=be.BMA(site=False), HBM=be.HBM(site=False)) == ""
+    assert effects_told(held=("site",), BMA=be.BMA(site=False), HBM=be.HBM()) == ""
+
+
+def test_models_without_effects_beside_others_with_them_are_named():
+    told = effects_told(BMA=be.BMA(site=False), HBM=be.HBM())
+    assert told.startswith("Effects of each site are in 'HBM' and not in 'BMA': what they differ by at known sites is ")
+    assert told.endswith("Give 'BMA' the same effects (site = true) before comparing them.")
+    told = effects_told(BMA=be.BMA(), EMOS=be.EMOS())  # which has no such option
+    assert "are in 'BMA' and not in 'EMOS'" in told
+    assert "Give" not in told

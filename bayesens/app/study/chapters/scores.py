@@ -186,15 +186,17 @@ def _unequal_effects(results: StudyResults) -> str:
     """Warn where one model knows the sites and another does not: what differs then is not how members are combined."""
     if results.study.data.site is None:
         return ""
-    known = [name for name in ("time", "site-time") if name in results.held]
-    # None is as much as the table has, and it has sites.
-    knows = {name: getattr(model, "site", False) is not False for name, model in results.models.items()}
-    if "time" not in known or len(set(knows.values())) < 2:
+    # None is as much as the table has, and it has sites. Baselines are what they are.
+    knows = {
+        name: getattr(model, "site", False) is not False for name, model in results.models.items() if not model.baseline
+    }
+    if "time" not in results.held or len(set(knows.values())) < 2:
         return ""
     ones, others = ([name for name, has in knows.items() if has is wanted] for wanted in (True, False))
-    return (f"At known sites {listed(ones)} has an effect of each site and {listed(others)} has not: what they differ by "
-            "there is knowledge of the sites, not the way in which members are combined. Give BMA the same effects (site = "
-            "true) before comparing the two.")  # fmt: skip
+    same = [name for name in others if hasattr(results.models[name], "site")]
+    advice = f" Give {listed(same)} the same effects (site = true) before comparing them." if same else ""
+    return (f"Effects of each site are in {listed(ones)} and not in {listed(others)}: what they differ by at known sites is "
+            f"knowledge of the sites, not the way in which members are combined.{advice}")  # fmt: skip
 
 
 def _in_units(results: StudyResults) -> str:
