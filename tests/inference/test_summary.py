@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import bayesens as be
 from bayesens.app.cli.main import app
+from bayesens.inference.fit_contents import read_contents
 from bayesens.inference.summary import summary_of_file
 
 
@@ -94,3 +95,20 @@ def test_words_of_dependence_are_public():
     )
     assert isinstance(be.dependence_words(found), str)
     assert json.loads(found.attrs["notes"]) is not None
+
+
+@pytest.mark.parametrize("model", [
+    be.BMA(kernel="student_t"), be.BMA(weights="group"), be.EMOS(), be.LinearPool(), be.SingleMember(), be.Climatology(),
+], ids=lambda model: f"{type(model).__name__}-{getattr(model, 'weights', '')}")  # fmt: skip
+def test_files_of_other_models_are_read_as_their_trees_are(model, tmp_path):
+    rng = np.random.default_rng(2)
+    y = rng.normal(size=120)
+    frame = pd.DataFrame(
+        {"a": y + rng.normal(size=120), "b": y + rng.normal(size=120), "y": y, "g": np.arange(120) // 20}
+    )
+    ensemble = be.Ensemble.from_frame(frame, members=["a", "b"], observation="y", group="g")
+    for method in ("auto",) if getattr(model, "weights", "") == "group" else ("em", "auto"):
+        tree = be.fit(model, ensemble, method=method, random_seed=1, draws=100, progressbar=False)
+        be.write_fit(tree, tmp_path / f"{method}.nc")
+        assert read_contents(tmp_path / f"{method}.nc") is not None
+        assert str(summary_of_file(tmp_path / f"{method}.nc")) == str(be.summary(tree))

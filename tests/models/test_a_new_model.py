@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+from bayesens import models
+
 TOY = '''"""A model of a test."""
 from dataclasses import dataclass
 from typing import ClassVar
@@ -70,3 +74,16 @@ def test_a_model_in_a_file_of_its_own_is_known_everywhere(tmp_path):
     assert '"model": "Toy, written by bayesens' in found
     assert '"called": "Toy(' in found
     assert '"report": [true, true]' in found
+
+
+@pytest.mark.parametrize("name", models.KINDS.values())
+def test_every_model_says_what_the_protocol_lists(name):
+    cls = getattr(models, name)
+    assert cls.spelled[0] and cls.spelled[1]  # noqa: PT018
+    assert cls.assumes.endswith(".")
+    assert isinstance(cls.meaning, str)
+    assert (type(cls.baseline), type(cls.joint)) == (bool, bool)
+    methods = [method for method, value in vars(models.Model).items() if callable(value) and not method.startswith("_")]
+    assert {"build", "predictive", "resolve"} <= set(methods)
+    assert all(callable(getattr(cls, method)) for method in methods)
+    assert set(models.KINDS.values()) == set(models.__all__)
