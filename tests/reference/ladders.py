@@ -43,7 +43,7 @@ def narmada(folder: Path) -> be.Ensemble:
 
 
 def effects(name: str, data: be.Ensemble | be.Members, estimand: str, cache: Path, draws: int, workers: int) -> dict:
-    """Scores and effects of the rungs."""
+    """Scores and effects of the rungs, and HBM against BMA as it is by default, with widths."""
     begin = time.perf_counter()
     rungs = be.ladder() if name == "OzNet" else be.ladder(group=False, transform="sqrt")
     if estimand == "time":  # no site is new there
@@ -51,10 +51,12 @@ def effects(name: str, data: be.Ensemble | be.Members, estimand: str, cache: Pat
     rows = be.compare(rungs, data, estimand=estimand, folds=5, draws=draws, random_seed=SEED, n_jobs=2, workers=workers,
                       cache=cache / name, progressbar=False, **CASES[name][estimand])  # fmt: skip
     found = be.ladder_effects(rows, random_seed=SEED)
+    beside = be.paired_differences(rows, "BMA with widths", random_seed=SEED).query("model == 'HBM'")
     scores = be.score_table(rows)[["model", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]]
     return {
         "seconds": time.perf_counter() - begin, "draws": draws, "workers": workers,
         "scores": json.loads(scores.to_json(orient="records")), "effects": json.loads(found.to_json(orient="records")),
+        "HBM beside BMA with widths": json.loads(beside.to_json(orient="records")),
         "failed": json.loads(rows.attrs["failed"]), "warned": json.loads(rows.attrs["warned"]),
     }  # fmt: skip
 
