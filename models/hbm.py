@@ -59,6 +59,7 @@ from bayesens.likelihoods.multilevel.new_site import given_members, inside, left
 from bayesens.likelihoods.options import ModelValue, check_options
 from bayesens.likelihoods.priors import Prior
 from bayesens.messages import listed
+from bayesens.models import presets
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -75,25 +76,6 @@ ANYWHERE = (  # families whose variables may have any value, or any positive one
 )  # fmt: skip
 FEW = 50  # units of a level, below which the prior tells as much of its correlations as they do
 MOST_ZEROS = 0.02  # share of the observations, under the square root
-
-_PRESETS = {
-    "weak": {},
-    "vague": {
-        "bias_prior": Prior("Normal", mu=0, sigma=1), "slope_prior": Prior("Normal", mu=0.7, sigma=1),
-        "slope_rest_prior": Prior("StudentT", nu=4, mu=0, sigma=0.3),
-        "error_sd_rest_prior": Prior("StudentT", nu=4, mu=0, sigma=0.3),
-        "slope_site_prior": Prior("Normal", mu=0.7, sigma=1), "slope_group_prior": Prior("Normal", mu=0.7, sigma=1),
-        "error_sd_prior": Prior("LogNormal", mu=-0.7, sigma=1), "correlation_prior": Prior("LKJCorr", eta=1),
-        "bias_site_sd_prior": Prior("HalfNormal", sigma=1), "bias_group_sd_prior": Prior("HalfNormal", sigma=1),
-        "common_prior": Prior("Beta", alpha=1, beta=1),
-    },
-    "sceptical": {
-        "bias_prior": Prior("Normal", mu=0, sigma=0.1), "slope_prior": Prior("Normal", mu=0.7, sigma=0.15),
-        "slope_site_prior": Prior("Normal", mu=0.7, sigma=0.15), "slope_group_prior": Prior("Normal", mu=0.7, sigma=0.15),
-        "bias_site_sd_prior": Prior("HalfNormal", sigma=0.2), "bias_group_sd_prior": Prior("HalfNormal", sigma=0.1),
-        "correlation_prior": Prior("LKJCorr", eta=20),
-    },
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -186,9 +168,7 @@ class HBM(ModelValue):
         >>> HBM.preset("sceptical").correlation_prior
         Prior("LKJCorr", eta=20.0)
         """
-        if name not in _PRESETS:
-            raise ValueError(f"HBM has the presets {', '.join(_PRESETS)}; got {name!r}.")
-        return cls(**{**_PRESETS[name], **options})
+        return presets.preset(cls, presets.HBM, name, options)
 
     # ------------------------------------------------------------------------------------------------ what the data set
     def summarise(self, data: Data) -> SufficientStatistics:

@@ -1,0 +1,52 @@
+"""Named sets of priors of the models: what each changes of the defaults, which are ``"weak"``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bayesens.likelihoods.priors import Prior
+
+__all__ = ["HBM", "preset"]
+
+Sets = Mapping[str, Mapping[str, Any]]
+
+HBM: Sets = {
+    "weak": {},
+    "vague": {
+        "bias_prior": Prior("Normal", mu=0, sigma=1),
+        "slope_prior": Prior("Normal", mu=0.7, sigma=1),
+        "slope_rest_prior": Prior("StudentT", nu=4, mu=0, sigma=0.3),
+        "error_sd_rest_prior": Prior("StudentT", nu=4, mu=0, sigma=0.3),
+        "slope_site_prior": Prior("Normal", mu=0.7, sigma=1),
+        "slope_group_prior": Prior("Normal", mu=0.7, sigma=1),
+        "error_sd_prior": Prior("LogNormal", mu=-0.7, sigma=1),
+        "correlation_prior": Prior("LKJCorr", eta=1),
+        "bias_site_sd_prior": Prior("HalfNormal", sigma=1),
+        "bias_group_sd_prior": Prior("HalfNormal", sigma=1),
+        "common_prior": Prior("Beta", alpha=1, beta=1),
+    },
+    "sceptical": {
+        "bias_prior": Prior("Normal", mu=0, sigma=0.1),
+        "slope_prior": Prior("Normal", mu=0.7, sigma=0.15),
+        "slope_site_prior": Prior("Normal", mu=0.7, sigma=0.15),
+        "slope_group_prior": Prior("Normal", mu=0.7, sigma=0.15),
+        "bias_site_sd_prior": Prior("HalfNormal", sigma=0.2),
+        "bias_group_sd_prior": Prior("HalfNormal", sigma=0.1),
+        "correlation_prior": Prior("LKJCorr", eta=20),
+    },
+}
+
+
+def preset[M](cls: type[M], sets: Sets, name: str, options: Mapping[str, Any]) -> M:
+    """Return a model with one of its named sets of priors; options given besides stand before those of the set.
+
+    Examples
+    --------
+    >>> from bayesens.models import HBM as Hierarchy
+    >>> preset(Hierarchy, HBM, "sceptical", {"errors": "lkj"}).correlation_prior
+    Prior("LKJCorr", eta=20.0)
+    """
+    if name not in sets:
+        raise ValueError(f"{cls.__name__} has the presets {', '.join(sets)}; got {name!r}.")
+    return cls(**{**sets[name], **options})
