@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from bayesens.ensemble.ensemble import Ensemble
-    from bayesens.models.baselines import Climatology, EqualWeights, SingleMember
+    from bayesens.models.baselines import EqualWeights, SingleMember
     from bayesens.models.bma import BMA
+    from bayesens.models.climatology import Climatology
     from bayesens.models.emos import EMOS
     from bayesens.models.hbm import HBM
     from bayesens.models.linear_pool import LinearPool
@@ -28,7 +29,7 @@ _HOME = {
     "EMOS": ("emos", "emos"),
     "EqualWeights": ("baselines", "equal"),
     "SingleMember": ("baselines", "single"),
-    "Climatology": ("baselines", "climatology"),
+    "Climatology": ("climatology", "climatology"),
 }
 KINDS = {kind: name for name, (_, kind) in _HOME.items()}
 

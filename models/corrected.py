@@ -1,32 +1,27 @@
 """What models around corrected members have in common: the options of the corrections, and what the training rows make of them.
 
-A model that mixes or averages members which are corrected first (:mod:`bayesens.likelihoods.corrected.own_correction`) takes
-these methods; fitted at once (``correction="joint"``) it uses none of the corrections.
+Fitted at once (``correction="joint"``) they use none of the corrections.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import xarray as xr
 
 from bayesens.ensemble.ensemble import Ensemble
-from bayesens.ensemble.rows import Rows, flat, prediction_rows, training_rows
+from bayesens.ensemble.rows import Rows, prediction_rows, training_rows
 from bayesens.ensemble.transforms import transform
-from bayesens.likelihoods.corrected.own_correction import (
-    CorrectedTable,
-    Recipe,
-    corrected_table,
-    drawn_correction,
-    history,
-)
+from bayesens.likelihoods.corrected.own_correction import CorrectedTable, Recipe, corrected_table
+from bayesens.likelihoods.corrected.posterior import drawn_correction, history
 from bayesens.likelihoods.corrected.widths import DEFAULT
 from bayesens.likelihoods.options import ModelValue
 from bayesens.likelihoods.priors import Prior, log_density
 from bayesens.likelihoods.row_checks import check_ties, warn_memorised, warn_outliers
-from bayesens.messages import warn
+from bayesens.models.known_priors import KnownPriors, normal_numbers
+from bayesens.models.weights import spare, weight_classes
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -36,12 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["RATIO", "CorrectedMembers", "Data", "spare"]
 
 RATIO = Prior("HalfStudentT", nu=3, sigma=1)
-FEW = 8  # members up to which each has the concentration of the weights' prior; more share that of so many
 MAX_EFFECTS = 20_000_000  # draws of effects, 160 MB: what a fit stores
 Data = Ensemble | CorrectedTable
 
 
-class CorrectedMembers(ModelValue):
+class CorrectedMembers(KnownPriors, ModelValue):
     """Methods of a model whose members are corrected first; its fields are the options that are named here."""
 
     correction: str | None
@@ -63,6 +57,8 @@ class CorrectedMembers(ModelValue):
     site_ratio_prior: Prior
     group_ratio_prior: Prior
 
+    baseline: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
     levels: ClassVar[tuple[str, ...]] = ("group", "site")
     needs_member: ClassVar[bool] = True
     second_step: ClassVar[str] = "mixture"
@@ -73,7 +69,6 @@ class CorrectedMembers(ModelValue):
         def resolve(self, data: Data) -> Any:
             """Return the model with everything filled in that the training rows say."""
 
-    # ---------------------------------------------------------------------------------------------- the training rows
     def prepare(self, data: Data) -> Any:
         """Return the training rows with their members corrected; of a joint fit, the ensemble as it is.
 
@@ -98,17 +93,12 @@ class CorrectedMembers(ModelValue):
 
     def recipe(self, members: tuple[str, ...]) -> Recipe:
         """What the resolved model asks of the corrections."""
-        assert (
-            self.center is not None
-            and self.unit is not None
-            and self.sigma_scale is not None
-            and self.scale is not None
-        )
-        model = type(self).__name__
+        assert self.center is not None and self.unit is not None
+        assert self.sigma_scale is not None and self.scale is not None
         return Recipe(
             self.bias, self.bias_covariates, self.scale, self.effects == "common", self.cluster(members),
-            self.center, self.unit, self.sigma_scale, level=_normal(model, "level", self.level_prior),
-            gain=_normal(model, "gain", self.gain_prior), covariate=_normal(model, "covariate", self.covariate_prior),
+            self.center, self.unit, self.sigma_scale, level=normal_numbers(self, "level_prior"),
+            gain=normal_numbers(self, "gain_prior"), covariate=normal_numbers(self, "covariate_prior"),
             site=log_density(self.site_ratio_prior) if self.site else None,
             group=log_density(self.group_ratio_prior) if self.group else None,
         )  # fmt: skip
@@ -161,7 +151,6 @@ class CorrectedMembers(ModelValue):
         """Levels that the resolved model has effects of."""
         return tuple(level for level in self.levels if getattr(self, level))
 
-    # ------------------------------------------------------------------------------------------------ the corrections
     def build_correction(self, data: Data, member: str) -> pm.Model:
         """Return the PyMC model of one member's correction: a plain mixed model of its rows.
 
@@ -216,33 +205,16 @@ class CorrectedMembers(ModelValue):
         drawn = drawn_correction(table, self.recipe(table.members), chains, draws, rng, effects=effects)
         return posterior.assign(drawn).assign_coords(self.coordinates(table))
 
-    # ------------------------------------------------------------------------------------------------------ the optimum
-    def known_prior(self, option: str) -> dict[str, Any]:
-        """Parameters of a prior as the optimum takes them; those of the default where the prior has another family."""
-        prior, default = getattr(self, option), _default(self, option)
-        return dict((prior if prior.family == default.family else default).parameters)
-
-    def tell_of_other_priors(self, options: list[str]) -> None:
-        """Warn of priors that the optimum leaves out, because it does not know their families."""
-        odd = [f"{o}={getattr(self, o)!r}" for o in options if not _same_family(getattr(self, o), _default(self, o))]
-        if odd:
-            warn(f"method='em' of {type(self).__name__} knows the families of the default priors alone, and takes the default in "
-                 f"place of {', '.join(odd)}. Use method='auto' for these priors.")  # fmt: skip
-
-    # ------------------------------------------------------------------------------------------------------- prediction
     def predictive(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
-        """Return p(y | f) for every row, on the transformed scale.
-
-        Rows without any member, or without a covariate of the corrections, have none; nor have rows that lack some member where
-        the model is a regression on all of them.
+        """Return p(y | f) for every row, on the transformed scale; rows that lack what the model needs have none.
 
         Parameters
         ----------
         posterior : Dataset
             Draws with the dimensions ``chain`` and ``draw``; the model must be resolved.
         ensemble : Ensemble
-            With the members of the fit, in its order. Sites and groups that the fit has not seen are new draws of
-            their effect, and such groups have new draws of their weights.
+            With the members of the fit, in its order. Sites and groups that the fit has not seen have new draws of their
+            effects, and such groups new draws of their weights.
         history : Dataset, optional
             Of the training rows, from :meth:`history`; a joint fit has none.
 
@@ -256,7 +228,7 @@ class CorrectedMembers(ModelValue):
 
         assert history is not None
         rows, recipe = prediction_rows(ensemble, self.transform), self.recipe(ensemble.members)
-        weight, kind = self.weight_classes(posterior, ensemble)
+        weight, kind = weight_classes(posterior, ensemble)
         return self.law(predicted_rows(recipe, posterior, history, ensemble, rows, weight, kind), posterior, history)
 
     def training(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset | None = None) -> Any:
@@ -279,39 +251,10 @@ class CorrectedMembers(ModelValue):
         assert history is not None
         y = np.asarray(transform(self.transform).forward(ensemble.require_observation()))
         seen, recipe = replace(prediction_rows(ensemble, self.transform), y=y), self.recipe(ensemble.members)
-        weight, kind = self.weight_classes(posterior, ensemble)
+        weight, kind = weight_classes(posterior, ensemble)
         found = training_rows_of(recipe, posterior, history, ensemble, seen, self.censored(seen), weight, kind)
         return self.law(found, posterior, history)
-
-    def weight_classes(self, posterior: xr.Dataset, ensemble: Ensemble) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (draw, class, member), and each row's class: one for all rows."""
-        return flat(posterior["weight"])[:, None], np.zeros(ensemble.n_obs, dtype=int)
 
     def law(self, found: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset) -> CorrectedMixture:
         """The model's own distribution, made of the mixture of kernels around the members."""
         return found
-
-
-def _default(model: Any, option: str) -> Any:
-    return next(field.default for field in fields(model) if field.name == option)
-
-
-def _same_family(prior: Any, default: Any) -> bool:
-    if not isinstance(prior, Prior) or not isinstance(default, Prior):
-        return isinstance(prior, Prior) == isinstance(default, Prior)
-    return prior.family == default.family
-
-
-def spare(members: int) -> float:
-    """By how much the concentration of many members' weights is less than that of a few, so that all count no more together."""
-    return min(1.0, FEW / members)
-
-
-def _normal(model: str, name: str, prior: Prior) -> tuple[float, float]:
-    parameters = dict(prior.parameters)
-    mu, sigma = parameters.get("mu", 0.0), parameters.get("sigma", 1.0)
-    if prior.family != "Normal" or not (isinstance(mu, float) and isinstance(sigma, float)):
-        raise ValueError(f"{model}({name}_prior=...) is a Normal prior with numbers mu and sigma, because the correction is "
-                         f"integrated in closed form; got {prior!r}. correction='joint' takes any prior of bias and "
-                         "slope.")  # fmt: skip
-    return mu, sigma

@@ -25,8 +25,9 @@ import xarray as xr
 
 from bayesens.distributions.posterior_mixture import Block, PosteriorMixture, row_classes
 from bayesens.ensemble.ensemble import Ensemble
-from bayesens.ensemble.rows import Rows, codes, effect_variance, flat, level_rows, prediction_rows
+from bayesens.ensemble.rows import codes, effect_variance, flat, level_rows, prediction_rows
 from bayesens.likelihoods.em import Optimum, em_starts, least_squares
+from bayesens.models.weights import groups_of, shares, weight_classes, weight_variables
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -41,14 +42,14 @@ def build(asked: Any, ensemble: Ensemble, likelihood: str) -> pm.Model:
     import pytensor.tensor as pt
 
     model, rows = asked.resolve(ensemble), asked.rows(ensemble)
-    groups = model.weight_groups(ensemble, rows)
+    groups = groups_of(model, ensemble, rows)
     coords = model.coords(ensemble, groups, ())
     codes_of: dict[str, np.ndarray] = {}
     for level in model.effect_levels:
         coords[level], codes_of[level] = level_rows(ensemble, level, rows.index)
     k = len(ensemble.members)
     with pm.Model(coords=coords) as pymc_model:
-        weight, log_weight = model.weight_variables(ensemble.members, groups)
+        weight, log_weight = weight_variables(model, ensemble.members, groups)
         bias, slope = pt.zeros(k), pt.ones(k)
         if model.bias != "none":
             bias = model.by_member(ensemble.members, "bias",
@@ -59,8 +60,9 @@ def build(asked: Any, ensemble: Ensemble, likelihood: str) -> pm.Model:
         offset = _offset(model, codes_of)
         c = pytensor.shared(np.float64(model.center))  # a constant would be compiled anew for every table
         if likelihood == "rows":
-            _observe(rows, weight if groups is None else weight[groups[1]], c - bias + slope * (rows.f - c), sigma,
-                     offset if codes_of else None)  # fmt: skip
+            mean = c - bias + slope * (rows.f - c)
+            share = shares(weight if groups is None else weight[groups[1]], rows.available)
+            pm.NormalMixture("y", w=share, mu=mean + offset if codes_of else mean, sigma=sigma, observed=rows.y)
         else:
             from bayesens.likelihoods.ops import mixture_loglik
 
@@ -97,17 +99,6 @@ def _offset(model: Any, codes_of: dict[str, np.ndarray]) -> Any:
     return offset
 
 
-def _observe(rows: Rows, weight: Any, mean: Any, sigma: Any, offset: Any) -> None:
-    import pymc as pm
-    import pytensor.tensor as pt
-
-    present = pt.switch(rows.available, weight, 0.0)
-    # A weight of exactly zero has a gradient of nan * 0; the smallest weight that a double holds has none.
-    share = pt.switch(rows.available, weight / present.sum(axis=1, keepdims=True), 1e-300)
-    location = mean if offset is None else mean + offset
-    pm.NormalMixture("y", w=share, mu=location, sigma=sigma, observed=rows.y)
-
-
 def em(asked: Any, ensemble: Ensemble, *, starts: int, seed: int, tolerance: float) -> tuple[xr.Dataset, list[Optimum]]:
     """Least-squares correction of each member, then EM for weights and sigma; see `BMA.em`."""
     model, rows = asked.resolve(ensemble), asked.rows(ensemble)
@@ -135,7 +126,7 @@ def predictive(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> Posteri
     level_codes = {
         level: codes(ensemble.labels(level), posterior[level].values, len(rows.y)) for level in model.effect_levels
     }
-    own, group = model.weight_classes(posterior, ensemble)
+    own, group = weight_classes(posterior, ensemble)
     patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
 
     def blocks() -> Iterator[Block]:

@@ -35,7 +35,8 @@ import xarray as xr
 
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows, flat
-from bayesens.likelihoods.corrected.own_correction import CorrectedTable, point_correction
+from bayesens.likelihoods.corrected.own_correction import CorrectedTable
+from bayesens.likelihoods.corrected.posterior import point_correction
 from bayesens.likelihoods.em import Optimum
 from bayesens.likelihoods.options import check_options
 from bayesens.likelihoods.priors import Prior

@@ -7,9 +7,42 @@ from typing import Any
 
 from bayesens.likelihoods.priors import Prior
 
-__all__ = ["HBM", "preset"]
+__all__ = ["BMA", "HBM", "preset"]
 
 Sets = Mapping[str, Mapping[str, Any]]
+
+BMA: Sets = {
+    "weak": {},
+    "vague": {
+        "level_prior": Prior("Normal", mu=0, sigma=10),
+        "gain_prior": Prior("Normal", mu=0.7, sigma=2),
+        "site_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
+        "group_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
+        "bias_prior": Prior("Normal", mu=0, sigma=1),
+        "slope_prior": Prior("Normal", mu=1, sigma=1),
+        "sigma_prior": Prior("LogNormal", mu=0, sigma=1),
+        "sigma_spread": 1.0,
+        "group_sd_prior": Prior("HalfNormal", sigma=1),
+        "site_sd_prior": Prior("HalfNormal", sigma=1),
+        "weight_logit_prior": Prior("ZeroSumNormal", sigma=1.5),
+        "weight_spread_prior": Prior("HalfNormal", sigma=1.5),
+    },
+    "sceptical": {
+        "weight_prior": Prior("Dirichlet", a=5),
+        "gain_prior": Prior("Normal", mu=0.7, sigma=0.2),
+        "site_ratio_prior": Prior("HalfNormal", sigma=0.3),
+        "group_ratio_prior": Prior("HalfNormal", sigma=0.3),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
+        "bias_prior": Prior("Normal", mu=0, sigma=0.1),
+        "slope_prior": Prior("Normal", mu=1, sigma=0.1),
+        "sigma_spread": 0.1,
+        "group_sd_prior": Prior("HalfNormal", sigma=0.2),
+        "site_sd_prior": Prior("HalfNormal", sigma=0.2),
+        "weight_logit_prior": Prior("ZeroSumNormal", sigma=0.5),
+        "weight_spread_prior": Prior("HalfNormal", sigma=0.2),
+    },
+}
 
 HBM: Sets = {
     "weak": {},

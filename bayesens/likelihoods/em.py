@@ -17,7 +17,7 @@ import scipy
 
 from bayesens.threads import share_out
 
-__all__ = ["Optimum", "Steps", "climb", "distinct", "em", "em_starts", "least_squares", "newton"]
+__all__ = ["Optimum", "Steps", "climb", "distinct", "em", "em_starts", "least_squares", "newton", "residual_sds"]
 
 TINY = 1e-300
 PARTS, ROWS_FOR_THREADS = 8, 10_000
@@ -87,6 +87,13 @@ def least_squares(y: np.ndarray, f: np.ndarray, available: np.ndarray, *, bias: 
             slope[members] = np.sum((x - x.mean()) * (target - target.mean())) / np.sum((x - x.mean()) ** 2)
         intercept[members] = target.mean() - slope[members] * x.mean()
     return intercept, slope
+
+
+def residual_sds(y: np.ndarray, f: np.ndarray, available: np.ndarray, *, bias: str, cluster: np.ndarray) -> np.ndarray:
+    """Root mean squares of what :func:`least_squares` leaves of the rows that each member has, (member)."""
+    intercept, slope = least_squares(y, f, available, bias=bias, cluster=cluster)
+    squares = np.where(available, (y[:, None] - intercept - slope * f) ** 2, 0.0)
+    return np.asarray(np.sqrt(squares.sum(axis=0) / available.sum(axis=0)))
 
 
 class Steps:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayesens.likelihoods.corrected import own_correction
+from bayesens.likelihoods.corrected import posterior
 
 FILE = Path(__file__).parent / "predictive.py"
 
@@ -49,7 +49,7 @@ def test_new_places_cover_whether_members_share_their_offsets_or_not(predictive,
     case = replace(predictive.CASES[-1], alike=alike)
     assert np.all(np.abs(shares(predictive, case, range(1000, 1030)) - 0.9) < 0.025)
     wrong = np.eye(4) if alike else np.ones((4, 4))
-    monkeypatch.setattr(own_correction, "_effects_alike", lambda *_: np.stack([wrong, wrong]))
+    monkeypatch.setattr(posterior, "_effects_alike", lambda *_: np.stack([wrong, wrong]))
     assert np.any(np.abs(shares(predictive, case, range(1000, 1030)) - 0.9) > 0.025)
 
 

@@ -481,7 +481,7 @@ def corrected_by(model, table, coefficients, k, f, x):
 def conditioned(case, table, draw, family, k, f, group, site, ratio, rows_at):
     """Mean of a new row of a member under each draw, what is open of its effects, and the mean at the typical coefficients."""
     model, rows = case.model, table.rows
-    from bayesens.likelihoods.corrected.own_correction import point_correction
+    from bayesens.likelihoods.corrected.posterior import point_correction
 
     point = {n: v[0, 0] for n, (_, v) in point_correction(table, model.recipe(table.members)).items()}
     x_new = np.array([rows_at[name] for name in model.bias_covariates])

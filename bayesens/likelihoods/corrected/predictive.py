@@ -34,27 +34,15 @@ import numpy as np
 
 from bayesens.distributions.heavy_tails import log_below, mean_rule, normal_rule, scale_gain, t_variables
 from bayesens.distributions.mixtures import NormalMixture
-from bayesens.distributions.posterior_mixture import (
-    MEAN_BINS,
-    PART_ROWS,
-    SD_BINS,
-    SPREAD_FOR_BINS,
-    Moments,
-    joined,
-    row_classes,
-    stacked,
-)
+from bayesens.distributions.posterior_mixture import PART_ROWS, Moments, joined, row_classes, stacked
+from bayesens.likelihoods.corrected.matched import matched_component
 from bayesens.threads import share_out
 
 __all__ = ["CorrectedDraws", "CorrectedMixture"]
 
 MEMORY = 32e6  # bytes of log densities under all draws at a time
-# A row's width varies over draws with its covariates' coefficients: where its logarithm may vary by more than UNSURE,
-# every bin is given three widths, the nodes of Gauss-Hermite quadrature, with the same mean variance.
-UNSURE, NODES, SHARES = 0.03, np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1.0, 4.0, 1.0]) / 6.0
 GIVING_WAY = 0.5  # share of the members' new spread for which kernels are narrower
 NARROWEST = 0.25  # of their variance, which they keep at least
-LIGHT = 0.05  # mean weight below which a component is matched by one normal: its tails hardly count
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +221,7 @@ class CorrectedMixture:
         parts = []
         for c, k in enumerate(present):
             base = self.draws.sigma[:, k] ** 2
-            found = _matched(x[:, c], share[:, c], coefficient[:, c], base, widening[:, c], self.left[rows, k],
+            found = matched_component(x[:, c], share[:, c], coefficient[:, c], base, widening[:, c], self.left[rows, k],
                              self.x[rows], self.draws.width, self.draws.normals)  # fmt: skip
             parts.append(found)
         weight, mean, sd = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
@@ -368,128 +356,3 @@ def _some(array: np.ndarray, rows: np.ndarray) -> Any:
         one = array[:, :1][rows]
         return np.broadcast_to(one, (len(one), *array.shape[1:]))
     return array[rows]
-
-
-# ------------------------------------------------------------------------------------------------- one component, matched
-def _matched(
-    x: np.ndarray, share: np.ndarray, coefficient: np.ndarray, base: np.ndarray, widening: np.ndarray, left: np.ndarray,
-    covariate: np.ndarray, width: np.ndarray, normals: tuple[np.ndarray, np.ndarray] | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Weights, means and standard deviations (row, bin) of one component."""
-    everything = [np.arange(len(share))]
-    by_sd = _sd_bins(share, base * widening)
-    if len(by_sd) == 1:
-        return _bins(x, everything, share, coefficient, base, widening, left, covariate, width, normals)
-    total = share.sum()
-    apart = coefficient - share @ coefficient / total
-    # What makes the mean vary depends on the row: there is a cut for every principal direction in units of typical rows.
-    size = np.sqrt(np.mean(x**2, axis=0)) + 1e-300
-    _, direction = np.linalg.eigh((apart * size * share[:, None]).T @ (apart * size))
-    score = (apart * size) @ direction
-    moved = (x / size @ direction) ** 2 * (share @ score**2)
-    choice = np.argmax(moved, axis=1)
-    columns = len(by_sd) * (len(MEAN_BINS) - 1) * len(_nodes(share, width, normals)[0])
-    out = [np.empty((len(x), columns)) for _ in range(3)]
-    for j in np.unique(choice):
-        rows = choice == j
-        subsets = [t for subset in by_sd for t in _cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
-        found = _bins(x[rows], subsets, share, coefficient, base, widening, left[rows], covariate[rows], width, normals)
-        for array, part in zip(out, found, strict=True):
-            array[rows] = part
-    return out[0], out[1], out[2]
-
-
-def _bins(
-    x: np.ndarray, subsets: list[np.ndarray], share: np.ndarray, coefficient: np.ndarray, base: np.ndarray,
-    widening: np.ndarray, left: np.ndarray, covariate: np.ndarray, width: np.ndarray,
-    normals: tuple[np.ndarray, np.ndarray] | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Share of each set of draws, and mean and standard deviation of the normal with the set's moments, (row, set)."""
-    unsure = _unsure(covariate, width[np.concatenate(subsets)])
-    shares, nodes = _nodes(share, width, normals)
-    weights, means, sds = (np.empty((len(x), len(subsets) * len(nodes))) for _ in range(3))
-    for b, subset in enumerate(subsets):
-        columns = slice(b * len(nodes), (b + 1) * len(nodes))
-        total = share[subset].sum()
-        w = share[subset] / total if total > 0.0 else np.full(len(subset), 1.0 / len(subset))
-        centre = w @ coefficient[subset]
-        apart = coefficient[subset] - centre
-        spread = (apart * w[:, None]).T @ apart
-        variance = _mean_variance(w, base[subset], widening[subset], left, covariate, width[subset])
-        if normals is None:
-            factor = np.exp(2.0 * np.outer(unsure, nodes))
-            factor /= (factor @ shares)[:, None]
-        else:
-            factor = nodes[None]
-        parameter = np.maximum(np.einsum("ri,ij,rj->r", x, spread, x, optimize=True), 0.0)
-        weights[:, columns] = total / len(share) * shares
-        means[:, columns] = (x @ centre)[:, None]
-        sds[:, columns] = np.sqrt(variance[:, None] * factor + parameter[:, None])
-    return weights, means, sds
-
-
-def _nodes(
-    share: np.ndarray, width: np.ndarray, normals: tuple[np.ndarray, np.ndarray] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Shares and nodes of a component's widths; what decides is a row whose covariates are two from typical.
-
-    A t kernel's shares are those of its normals, beside whose widths that of draws hardly matters, and its nodes variances.
-    """
-    if normals is not None:
-        return normals
-    largest = np.linalg.eigvalsh(np.cov(width.T, ddof=0).reshape(width.shape[1], -1))[-1] if width.shape[1] else 0.0
-    if 2.0 * np.sqrt(max(largest, 0.0)) <= UNSURE or share.sum() <= LIGHT * len(share):
-        return np.ones(1), np.zeros(1)
-    return SHARES, NODES
-
-
-def _unsure(covariate: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Standard deviation over draws of each row's log width, (row)."""
-    apart = width - width.mean(axis=0)
-    return np.asarray(
-        np.sqrt(np.maximum(np.einsum("ri,ij,rj->r", covariate, apart.T @ apart / len(width), covariate), 0.0))
-    )
-
-
-def _mean_variance(
-    w: np.ndarray, base: np.ndarray, widening: np.ndarray, left: np.ndarray, covariate: np.ndarray, width: np.ndarray
-) -> np.ndarray:
-    """Mean over draws of ``base exp(2 x' width) (widening + left)``, (row).
-
-    Under the draws weighted by ``w base`` the widths are close to normal, and the mean of the exponential follows from their
-    mean and covariance.
-    """
-    out: np.ndarray | float = 0.0
-    for factor, scale in ((widening, 1.0), (np.ones_like(base), left)):
-        tilted = w * base * factor
-        size = tilted.sum()
-        out = out + scale * size * _mean_exponential(tilted / size, covariate, width)
-    return np.asarray(out)
-
-
-def _mean_exponential(w: np.ndarray, covariate: np.ndarray, width: np.ndarray) -> np.ndarray:
-    if width.shape[1] == 0:
-        return np.ones(len(covariate))
-    centre = w @ width
-    apart = width - centre
-    spread = (apart * w[:, None]).T @ apart
-    exponent = 2.0 * covariate @ centre + 2.0 * np.einsum("ri,ij,rj->r", covariate, spread, covariate)
-    return np.asarray(np.exp(exponent))
-
-
-def _sd_bins(share: np.ndarray, variance: np.ndarray) -> list[np.ndarray]:
-    """Draws cut by a component's standard deviation where that varies enough to give the mixture heavier tails."""
-    everything = np.arange(len(variance))
-    total = share.sum()
-    if len(variance) < 20 * len(SD_BINS) * len(MEAN_BINS) or total <= LIGHT * len(variance):
-        return [everything]
-    sd = np.sqrt(variance)
-    mean = share @ sd / total
-    if np.sqrt(share @ (sd - mean) ** 2 / total) <= SPREAD_FOR_BINS * mean:
-        return [everything]
-    return _cut(np.argsort(sd, kind="stable"), SD_BINS)
-
-
-def _cut(order: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
-    """Split an ordered set at quantiles."""
-    return np.split(order, np.round(edges[1:-1] * len(order)).astype(int))

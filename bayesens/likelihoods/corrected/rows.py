@@ -50,7 +50,7 @@ def predicted_rows(
     recipe : Recipe
     posterior : Dataset
     history : Dataset
-        Of the fit, from `own_correction.history`.
+        Of the fit, from `posterior.history`.
     ensemble : Ensemble
     rows : Rows
         All of its rows, on the scale of the transform.
