@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["UnknownName", "check_known", "listed", "warn"]
+__all__ = ["UnknownName", "check_keywords", "check_known", "listed", "warn"]
 
 
 class UnknownName(KeyError):
@@ -67,3 +67,21 @@ def check_known(names: Iterable[str], known: Iterable[object], *, kind: str, whe
         near = dict.fromkeys(match for name in missing for match in get_close_matches(name, have, n=1, cutoff=0.5))
         hint = f"; did you mean {listed(near)}?" if near else "."
         raise UnknownName(f"no {kind} {listed(missing)} in {where}{hint} It has {listed(have, limit=20) or 'none'}")
+
+
+def check_keywords(given: Iterable[str], known: Iterable[str], function: str) -> None:
+    """Refuse keywords that a function has not, in the words of Python itself, with the nearest one as a suggestion.
+
+    Examples
+    --------
+    >>> check_keywords(["observaton"], ["observation", "site"], "from_frame")
+    Traceback (most recent call last):
+    ...
+    TypeError: from_frame() got an unexpected keyword argument 'observaton'. Did you mean 'observation'?
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            near = get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else f" It has {listed(names, limit=20)}."
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}.{hint}")

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from bayesens.ensemble.checks import degenerate
-from bayesens.ensemble.ensemble import Ensemble, affine_copies
+from bayesens.ensemble.collinear import affine_copies
+from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows
 from bayesens.likelihoods.corrected.em import Penalty, corrected_em_starts
 from bayesens.likelihoods.corrected.own_correction import CorrectedTable

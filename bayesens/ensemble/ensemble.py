@@ -5,36 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
-from html import escape
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.ensemble import checks, from_grid
-from bayesens.ensemble.collinear import affine_copies, linear_dependence
-from bayesens.ensemble.facts import Facts, check_training
-from bayesens.ensemble.from_grid import COVARIATE, COVARIATE_NAME
+from bayesens.ensemble import checks, from_table
+from bayesens.ensemble.digest import dataset_digest
+from bayesens.ensemble.display import as_html, as_text
+from bayesens.ensemble.from_grid import cells_table, keep_marks
+from bayesens.ensemble.from_table import CODES, CONVERTED, COVARIATE, COVARIATE_NAME, LABELS, ROLES, TableOptions
+from bayesens.ensemble.training_checks import Facts, check_training
 from bayesens.messages import listed
-from bayesens.tables.calendars import decoded
-from bayesens.tables.columns import labels, numbers, times
-from bayesens.tables.conversion import Conversion, conversion_words, convert, factors
-from bayesens.tables.long_tables import widened
-from bayesens.tables.missing_codes import NONE, Counts, Missing, check_codes, clear_codes, missing_words
+from bayesens.tables.conversion import Conversion
+from bayesens.tables.missing_codes import Counts, Missing
 
-__all__ = ["Ensemble", "affine_copies", "linear_dependence"]
-
-LABELS = ("site", "group")
-COORDINATES = ("site", "group", "time", "lon", "lat")
-ROLES = ("observation", *COORDINATES)
-# The attribute that keeps the user's own column names: one JSON string, because NetCDF holds no mapping.
-COLUMNS = "bayesens_columns"
-# The same for codes that were read as missing, with their counts, and for columns that were converted.
-CODES, CONVERTED = "bayesens_missing", "bayesens_converted"
-FOLD = "fold"
+__all__ = ["Ensemble"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -130,10 +118,8 @@ class Ensemble:
 
         Raises
         ------
-        KeyError
-            A column that is not there.
-        TypeError
-            Text where numbers are wanted, one string where a list is wanted.
+        KeyError, TypeError
+            A column that is not there; text where numbers are wanted, one string where a list is wanted.
         ValueError
             No members or rows, a column named twice or in two roles, infinite values, mixed units or time zones, sites
             that belong to two groups, a covariate called as something that models know, such as "spread", values that look like
@@ -154,24 +140,10 @@ class Ensemble:
           missing    -9999 in 1 row of 'svr'
           converted  svr = 0.01 * svr
         """
-        given = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
-        names, beside = checks.member_names(members), checks.covariate_names(covariates)
-        checks.check_columns(frame, names, given, beside)
-        measured = [*names, *([observation] if observation else [])]
-        unit = checks.common_units(_attrs_units(frame, measured) if units is None else units, measured, len(frame))
-        arrays = {role: _convert(role, frame[name], time_format) for role, name in given.items()}
-        predicted = {name: numbers(frame[name]) for name in names}
-        looked_at = {name: numbers(frame[name]) for name in beside}
-        measured_arrays = predicted | ({observation: arrays["observation"]} if observation else {})
-        codes = _without_codes(frame, measured_arrays, looked_at, arrays, given, missing)
-        convert(measured_arrays, scale, offset)
-        prediction = np.column_stack(list(predicted.values()))
-        if "site" in arrays and "group" in arrays:
-            checks.check_groups(arrays["site"], arrays["group"], given)
-        checks.warn_rows(prediction, arrays.get("site"), arrays.get("time"), names, given)
-        made = _dataset(prediction, names, arrays, unit, given)
-        _note(made, codes, factors(scale, offset, measured_arrays))
-        return cls(_with_covariates(made, looked_at))
+        given = {"observation": observation, "site": site, "group": group, "time": time, "lon": lon, "lat": lat}
+        columns = {role: name for role, name in given.items() if name is not None}
+        options = units, time_format, missing, scale, offset
+        return cls(from_table.table_dataset(frame, members, columns, covariates, *options))
 
     @classmethod
     def from_long(
@@ -182,18 +154,7 @@ class Ensemble:
         value: str,
         by: Iterable[str] | None = None,
         members: Iterable[str] | None = None,
-        observation: str | None = None,
-        site: str | None = None,
-        group: str | None = None,
-        time: str | None = None,
-        lon: str | None = None,
-        lat: str | None = None,
-        covariates: Iterable[str] = (),
-        units: str | Mapping[str, str] | None = None,
-        time_format: str | None = None,
-        missing: Missing = None,
-        scale: Conversion = None,
-        offset: Conversion = None,
+        **columns: Unpack[TableOptions],
     ) -> Self:
         """Make an ensemble from a long table, with one row a model and case.
 
@@ -216,9 +177,7 @@ class Ensemble:
 
         Raises
         ------
-        KeyError, TypeError
-            As in `from_frame`.
-        ValueError
+        KeyError, TypeError, ValueError
             As in `from_frame`, and for two rows of one model and case, for an observation that differs between rows of one
             case, and where nothing tells cases apart.
 
@@ -229,15 +188,8 @@ class Ensemble:
         >>> Ensemble.from_long(frame, model="model", value="value", time="day", observation="sm").prediction.tolist()
         [[0.1, 0.2], [0.3, 0.4]]
         """
-        given = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
-        beside = checks.covariate_names(covariates)
-        keys = [given[role] for role in ("site", "time") if role in given] if by is None else list(by)
-        wide, found = widened(frame, model=model, value=value, by=keys, keep=[*given.values(), *beside])
-        wide.attrs.update(frame.attrs)
-        names = found if members is None else checks.member_names(members)
-        checks.check_known(names, found, kind="model", where=f"column {model!r} ({len(frame)} rows)")
-        return cls.from_frame(wide, members=names, covariates=beside, units=units, time_format=time_format, missing=missing,
-                              scale=scale, offset=offset, **given)  # fmt: skip
+        wide, options = from_table.wide_table(frame, model, value, by, members, columns)
+        return cls.from_frame(wide, **options)
 
     @classmethod
     def from_dataset(
@@ -246,18 +198,7 @@ class Ensemble:
         *,
         members: Iterable[str] | None = None,
         prediction: str = "prediction",
-        observation: str | None = None,
-        site: str | None = None,
-        group: str | None = None,
-        time: str | None = None,
-        lon: str | None = None,
-        lat: str | None = None,
-        covariates: Iterable[str] | None = None,
-        units: str | Mapping[str, str] | None = None,
-        time_format: str | None = None,
-        missing: Missing = None,
-        scale: Conversion = None,
-        offset: Conversion = None,
+        **columns: Unpack[TableOptions],
     ) -> Self:
         """Make an ensemble from a dataset or grid, whose cells become rows.
 
@@ -276,16 +217,10 @@ class Ensemble:
         covariates : iterable of str, optional
             Variables, as in `from_frame`; they may lack some of the dimensions, as ``elevation (y, x)`` does. None: those of
             the dataset of another `Ensemble`, otherwise none.
-        units : str or mapping, optional
-            As in `from_frame`. None: the attributes ``units`` of members and observation.
-        time_format : str, optional
-            As in `from_frame`. None: numbers with units such as "days since 2000-01-01" are decoded, in any calendar of
-            climate models.
-        missing : optional
-            As in `from_frame`. What the attributes ``_FillValue`` and ``missing_value`` name is missing as well. None: the
-            dataset of another `Ensemble` has been looked through already.
-        scale, offset : mapping of column to number, optional
-            As in `from_frame`.
+        units, time_format, missing, scale, offset : optional
+            As in `from_frame`. No units: those in the attributes of members and observation. No format: numbers with units such
+            as "days since 2000-01-01" are decoded, in any calendar of climate models. What the attributes ``_FillValue`` and
+            ``missing_value`` name is missing as well; the dataset of another `Ensemble` has been looked through already.
 
         Returns
         -------
@@ -308,34 +243,10 @@ class Ensemble:
         >>> ensemble.dataset["lat"].values.tolist()
         [51.0, 51.0, 50.0, 50.0]
         """
-        given = _given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
-        own = _own_columns(dataset)
-        given = {role: role for role in own if role in dataset.variables} | given
-        columns = {role: own.get(role, name) if name == role else name for role, name in given.items()}
-        variables = {columns[role]: name for role, name in given.items()}
-        if "time" in given and time_format is None and isinstance(dataset, xr.Dataset):
-            dataset = decoded(dataset, given["time"])
-        beside = checks.covariate_names(_own_covariates(dataset) if covariates is None else covariates)
-        seen = columns.get("observation")
-        frame, names, found = from_grid.dataset_table(dataset, members, prediction, variables, seen, beside)
-        unit = found if units is None else units
-        if missing is None and COLUMNS in dataset.attrs:
-            missing = NONE
-        made = cls.from_frame(frame, members=names, covariates=beside, units=unit, time_format=time_format, missing=missing,
-                              scale=scale, offset=offset, **columns)  # fmt: skip
-        return made._with_marks(dataset, prediction)
-
-    def _with_marks(self, dataset: xr.Dataset, prediction: str) -> Self:
-        """Keep what cross-fitting noted of the rows: which fold held them out, and how the members were trained."""
-        trained = dataset[prediction].attrs.get("trained") if prediction in dataset else None
-        if trained:
-            self.dataset["prediction"].attrs["trained"] = str(trained)
-        if FOLD in dataset and dataset[FOLD].dims == ("obs",):
-            self.dataset[FOLD] = ("obs", dataset[FOLD].values.astype(np.int64), dataset[FOLD].attrs)
-        for key in (CODES, CONVERTED):
-            if COLUMNS in dataset.attrs and key in dataset.attrs:
-                self.dataset.attrs.setdefault(key, dataset.attrs[key])
-        return self
+        frame, options = cells_table(dataset, members, prediction, columns)
+        made = cls.from_frame(frame, **options)
+        keep_marks(made.dataset, dataset, prediction)
+        return made
 
     # Contents --------------------------------------------------------------------------------------------------------
 
@@ -396,7 +307,7 @@ class Ensemble:
     @property
     def columns(self) -> dict[str, str]:
         """The user's own column name of each role that is there (observation, site, ...)."""
-        return _own_columns(self.dataset)
+        return from_table.own_columns(self.dataset)
 
     @property
     def covariates(self) -> tuple[str, ...]:
@@ -447,13 +358,8 @@ class Ensemble:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the contents: the same in every process, whatever the memory layout or column names."""
-        seal = sha256(f"{self.units}|{self.n_obs}|{self.n_members}".encode())
-        for name in ("member", "prediction", *ROLES, COVARIATE_NAME, COVARIATE):
-            if name in self.dataset.variables:
-                values = _canonical(self.dataset[name].values)
-                seal.update(f"|{name}|{values.dtype.str}|{values.shape}|".encode())
-                seal.update(values.tobytes())
-        return seal.hexdigest()
+        names = ("member", "prediction", *ROLES, COVARIATE_NAME, COVARIATE)
+        return dataset_digest(f"{self.units}|{self.n_obs}|{self.n_members}", self.dataset, names)
 
     # Parts and tables ------------------------------------------------------------------------------------------------
 
@@ -489,7 +395,7 @@ class Ensemble:
             checks.check_known(names, self.members, kind="member", where=f"the ensemble ({self.n_obs} rows)")
             where["member"] = [self.members.index(name) for name in names]
         if rows is not None:
-            where["obs"] = _row_positions(rows, self.n_obs)
+            where["obs"] = from_table.row_positions(rows, self.n_obs)
         chosen = self.dataset.isel(where).copy(deep=True)
         # Selecting members leaves columns scattered in memory; kernels walk along rows.
         chosen["prediction"].values = np.ascontiguousarray(chosen["prediction"].values)
@@ -510,19 +416,7 @@ class Ensemble:
         >>> Ensemble.from_frame(frame, members=["rf"], observation="sm").to_frame().columns.tolist()
         ['sm', 'rf']
         """
-        columns = self.columns
-        table: dict[str, Any] = {}
-        for role in (*COORDINATES, "observation"):
-            if role in columns:
-                values = pd.Series(self.dataset[role].values)
-                table[columns[role]] = values.where(values != "") if role in LABELS else values
-        table |= dict(zip(self.members, self.prediction.T, strict=True))
-        if self.covariates:
-            table |= dict(zip(self.covariates, self.dataset[COVARIATE].values.T, strict=True))
-        frame = pd.DataFrame(table)
-        if self.units:
-            frame.attrs["units"] = self.units
-        return frame
+        return from_table.table_frame(self.dataset)
 
     def check_training(self, *, n_parameters: int = 0) -> None:
         """Refuse what a table of predictions may have and a training table may not.
@@ -549,159 +443,8 @@ class Ensemble:
         facts = Facts.of_rows(self.prediction, self.require_observation())
         check_training(facts, self.members, self.columns["observation"], n_parameters)
 
-    # Display ---------------------------------------------------------------------------------------------------------
-
-    def _summary(self) -> list[tuple[str, str]]:
-        lines = [("members", _with_gaps(self.members, self.prediction))]
-        for role in LABELS:
-            labels = self.labels(role)
-            if labels is not None:
-                without = int((labels == "").sum())
-                note = f", {without} rows without" if without else ""
-                lines.append((f"{role}s", f"{len(self.levels(role))} ({self.columns[role]}{note})"))
-        if "time" in self.dataset.coords:
-            time = pd.Series(self.dataset["time"].values)
-            first, last = (str(end).removesuffix(" 00:00:00") for end in (time.min(), time.max()))
-            lines.append(("time", f"{first} to {last} ({self.columns['time']})"))
-        if self.covariates:
-            lines.append(("covariates", _with_gaps(self.covariates, self.dataset[COVARIATE].values)))
-        if self.codes:
-            lines.append(("missing", missing_words(self.codes)))
-        if self.converted:
-            lines.append(("converted", conversion_words(self.converted)))
-        return lines
-
-    def _title(self) -> str:
-        units = f", {self.units}" if self.units else ""
-        members = "1 member" if self.n_members == 1 else f"{self.n_members} members"
-        rows = "1 row" if self.n_obs == 1 else f"{self.n_obs} rows"
-        return f"Ensemble: {rows} ({int(self.observed.sum())} observed), {members}{units}"
-
     def __repr__(self) -> str:
-        lines = self._summary()
-        width = max(len(key) for key, _ in lines)
-        return "\n".join([f"<{self._title()}>", *(f"  {key:<{width}}  {text}" for key, text in lines)])
+        return as_text(self)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(key)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
-            for key, text in self._summary()
-        )
-        return f"<table><caption style='text-align:left'>{escape(self._title())}</caption>{rows}</table>"
-
-
-# Making --------------------------------------------------------------------------------------------------------------
-
-
-def _given(**columns: str | None) -> dict[str, str]:
-    return {role: name for role, name in columns.items() if name is not None}
-
-
-def _without_codes(
-    frame: pd.DataFrame,
-    measured: Mapping[str, NDArray[np.float64]],
-    covariates: Mapping[str, NDArray[np.float64]],
-    arrays: Mapping[str, NDArray[Any]],
-    given: Mapping[str, str],
-    missing: Missing,
-) -> Counts:
-    """Set codes that were named to NaN, in place, and refuse others."""
-    places = {given[role]: arrays[role] for role in ("lon", "lat") if role in given}
-    columns = {**measured, **covariates, **places}
-    kinds = dict.fromkeys(measured, "measured") | dict.fromkeys(covariates, "covariate")
-    kinds |= {given[role]: role for role in ("lon", "lat") if role in given}
-    counts = clear_codes(columns, missing, declared=frame.attrs.get(from_grid.DECLARED))
-    check_codes(columns, kinds, missing)
-    return counts
-
-
-def _note(dataset: xr.Dataset, codes: Counts, converted: Mapping[str, tuple[float, float]]) -> None:
-    """Keep what was done to the values, as JSON."""
-    if codes:
-        dataset.attrs[CODES] = json.dumps({name: list(each.items()) for name, each in codes.items()})
-    if converted:
-        dataset.attrs[CONVERTED] = json.dumps(converted)
-
-
-def _attrs_units(frame: pd.DataFrame, measured: list[str]) -> str | dict[str, str] | None:
-    """What the table itself says of its units; attributes of other columns, or of another kind, are passed over."""
-    units = frame.attrs.get("units")
-    if isinstance(units, Mapping):
-        return {name: units[name] for name in measured if isinstance(units.get(name), str)}
-    return units if isinstance(units, str) else None
-
-
-def _own_columns(dataset: xr.Dataset) -> dict[str, str]:
-    """Read the user's column names back; empty for a dataset that no ensemble made."""
-    return dict(json.loads(getattr(dataset, "attrs", {}).get(COLUMNS, "{}")))
-
-
-def _own_covariates(dataset: xr.Dataset) -> list[str]:
-    """Names of the covariates in a dataset that an ensemble made."""
-    own = COLUMNS in getattr(dataset, "attrs", {}) and COVARIATE in dataset
-    return [str(name) for name in dataset[COVARIATE_NAME].values] if own else []
-
-
-def _with_gaps(names: Iterable[str], values: NDArray[np.float64]) -> str:
-    """Names of columns, each with the share that is missing."""
-    missing = 100 * np.isnan(values).mean(axis=0)
-    return ", ".join(f"{name} ({share:.1f} % missing)" if share else name
-                     for name, share in zip(names, missing, strict=True))  # fmt: skip
-
-
-def _with_covariates(dataset: xr.Dataset, covariates: Mapping[str, NDArray[np.float64]]) -> xr.Dataset:
-    if not covariates:
-        return dataset
-    values = (("obs", COVARIATE_NAME), np.column_stack(list(covariates.values())))
-    return dataset.assign({COVARIATE: values}).assign_coords(
-        {COVARIATE_NAME: np.array(list(covariates), dtype=np.str_)}
-    )
-
-
-def _convert(role: str, column: pd.Series, time_format: str | None) -> NDArray[Any]:
-    if role in LABELS:
-        return labels(column)
-    return times(column, time_format) if role == "time" else numbers(column)
-
-
-def _dataset(
-    prediction: NDArray[np.float64],
-    members: list[str],
-    arrays: Mapping[str, NDArray[Any]],
-    units: str,
-    columns: Mapping[str, str],
-) -> xr.Dataset:
-    attrs = {"units": units} if units else {}
-    variables: dict[str, Any] = {"prediction": (("obs", "member"), prediction, attrs)}
-    if "observation" in arrays:
-        variables["observation"] = (("obs",), arrays["observation"], attrs)
-    coords = {role: (("obs",), arrays[role]) for role in COORDINATES if role in arrays}
-    member = (("member",), np.array(members, dtype=np.str_))
-    return xr.Dataset(variables, {"member": member, **coords}, {COLUMNS: json.dumps(dict(columns))})
-
-
-def _row_positions(rows: ArrayLike | slice, n_rows: int) -> NDArray[np.int64]:
-    if isinstance(rows, slice):
-        wanted = np.arange(n_rows)[rows]
-    else:
-        index = np.atleast_1d(np.asarray(rows))
-        if index.size and index.dtype.kind not in "biu":
-            raise TypeError(f"rows has dtype {index.dtype}; wanted a boolean mask, integers or a slice ({n_rows} rows)")
-        if index.dtype == bool and index.shape != (n_rows,):
-            raise ValueError(f"the mask rows has shape {index.shape}; wanted ({n_rows},), one value a row")
-        wanted = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
-    if wanted.size == 0:
-        raise ValueError(f"rows leaves zero of {n_rows} rows; wanted at least one")
-    if wanted.min() < -n_rows or wanted.max() >= n_rows:
-        raise IndexError(f"rows goes from {wanted.min()} to {wanted.max()}; wanted positions within {n_rows} rows")
-    return wanted
-
-
-def _canonical(values: NDArray[Any]) -> NDArray[Any]:
-    """One layout for equal contents: shortest unicode, little-endian, C order, one NaN, no negative zero."""
-    if values.dtype.kind == "U":
-        length = max(int(np.strings.str_len(values).max()), 1)
-        return np.ascontiguousarray(values.astype(f"<U{length}"))
-    if values.dtype.kind == "f":
-        values = np.where(np.isnan(values), np.nan, values) + 0.0
-    return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<")))
+        return as_html(self)

@@ -9,15 +9,65 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.ensemble.checks import member_names
+from bayesens.ensemble.checks import covariate_names, member_names
+from bayesens.ensemble.from_table import (
+    CODES,
+    COLUMNS,
+    CONVERTED,
+    COVARIATE,
+    COVARIATE_NAME,
+    DECLARED,
+    own_columns,
+    split_roles,
+)
 from bayesens.messages import UnknownName, check_known, listed
+from bayesens.tables.calendars import decoded
 from bayesens.tables.columns import labels
+from bayesens.tables.missing_codes import NONE
 
-__all__ = ["COVARIATE", "COVARIATE_NAME", "DECLARED", "dataset_table"]
+__all__ = ["cells_table", "dataset_table", "keep_marks"]
 
-# The array of an ensemble's dataset that holds its covariates, and the dimension of their names.
-COVARIATE, COVARIATE_NAME = "covariate", "covariate_name"
-DECLARED = "declared_missing"  # in the attributes of the table: what those of the arrays say of missing values
+FOLD = "fold"
+
+
+def cells_table(
+    dataset: xr.Dataset, members: Iterable[str] | None, prediction: str, options: Mapping[str, Any]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the table of a dataset's cells, and the keywords with which `Ensemble.from_frame` takes it."""
+    given, options = split_roles("from_dataset", options)
+    own = own_columns(dataset)
+    named = {role: role for role in own if role in dataset.variables} | given
+    columns = {role: own.get(role, name) if name == role else name for role, name in named.items()}
+    variables = {columns[role]: name for role, name in named.items()}
+    if "time" in named and options.get("time_format") is None and isinstance(dataset, xr.Dataset):
+        dataset = decoded(dataset, named["time"])
+    if (covariates := options.get("covariates")) is None:
+        covariates = (
+            dataset[COVARIATE_NAME].values.tolist()
+            if COLUMNS in getattr(dataset, "attrs", {}) and COVARIATE in dataset
+            else []
+        )
+    beside = covariate_names(covariates)
+    seen = columns.get("observation")
+    frame, names, units = dataset_table(dataset, members, prediction, variables, seen, beside)
+    found = {**options, **columns, "members": names, "covariates": beside}
+    if options.get("units") is None:
+        found["units"] = units
+    if options.get("missing") is None and COLUMNS in dataset.attrs:
+        found["missing"] = NONE  # that of another ensemble has been looked through
+    return frame, found
+
+
+def keep_marks(made: xr.Dataset, given: xr.Dataset, prediction: str) -> None:
+    """Keep what cross-fitting noted of the rows: which fold held them out, and how the members were trained."""
+    trained = given[prediction].attrs.get("trained") if prediction in given else None
+    if trained:
+        made["prediction"].attrs["trained"] = str(trained)
+    if FOLD in given and given[FOLD].dims == ("obs",):
+        made[FOLD] = ("obs", given[FOLD].values.astype(np.int64), given[FOLD].attrs)
+    for key in (CODES, CONVERTED):
+        if COLUMNS in given.attrs and key in given.attrs:
+            made.attrs.setdefault(key, given.attrs[key])
 
 
 def dataset_table(
@@ -30,32 +80,9 @@ def dataset_table(
 ) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
     """Stack a dataset into a table: one column a member and one a role, one row a cell.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        With an array `prediction` (any dimensions, member), or one variable a member.
-    members : iterable of str or None
-        Which members; None: all along the dimension ``member``.
-    prediction : str
-        The array's name.
-    columns : mapping of str to str
-        Further columns of the table, each with the variable or coordinate it comes from.
-    observation : str, optional
-        The one of them that is the observation: it must span all dimensions, and has a unit.
-    covariates : sequence of str
-        Variables that models may look at; those of an ensemble's dataset stand together in one array.
-
-    Returns
-    -------
-    frame : pandas.DataFrame
-        Members first, then `columns`, then `covariates`.
-    members : list of str
-    units : dict
-        The ``units`` attribute of each member and of the observation, where there is one.
-
-    Raises
-    ------
-    TypeError, ValueError, UnknownName
+    `columns` are further columns of the table, each with the variable or coordinate that it comes from; the one that is the
+    `observation` must span all dimensions. Returned are the table (members first, then `columns`, then `covariates`), the
+    members' names, and the units of members and observation where they have any.
 
     Examples
     --------

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from bayesens.ensemble import checks, streaming_sources
 from bayesens.ensemble.collinear import constant, rounding
-from bayesens.ensemble.ensemble import LABELS, Ensemble
-from bayesens.ensemble.facts import Facts, check_training
-from bayesens.ensemble.rowhash import row_hash
+from bayesens.ensemble.digest import row_hash
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.from_table import LABELS
 from bayesens.ensemble.rows import check_enough, check_level
 from bayesens.ensemble.sufficient import Coded, Root, Tally
+from bayesens.ensemble.training_checks import Facts, check_training
 from bayesens.ensemble.transforms import transform as transform_of
 from bayesens.messages import listed
 from bayesens.tables.columns import coded_labels, numbers

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from bayesens.ensemble.checks import degenerate
-from bayesens.ensemble.collinear import rounding
-from bayesens.ensemble.ensemble import Ensemble, affine_copies
+from bayesens.ensemble.collinear import affine_copies, rounding
+from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows
 from bayesens.likelihoods.em import least_squares
 from bayesens.likelihoods.row_checks import check_ties, warn_memorised, warn_outliers, within_widths

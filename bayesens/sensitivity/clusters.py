@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.bootstrap import LEAST, MOST_UNDEFINED
 from bayesens.comparison.row_clusters import row_clusters
-from bayesens.ensemble.ensemble import LABELS, Ensemble
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.from_table import LABELS
 from bayesens.inference.fit import fit
 from bayesens.inference.fit_tree import check_fit_tree, check_given, on_model_scale
 from bayesens.messages import warn

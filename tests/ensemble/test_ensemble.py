@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bayesens.ensemble.ensemble import Ensemble, affine_copies, linear_dependence
+from bayesens.ensemble.collinear import affine_copies, linear_dependence
+from bayesens.ensemble.ensemble import Ensemble
 
 ROLES = {"site": "station", "group": "network", "time": "date", "lon": "x", "lat": "y"}
 
@@ -953,3 +954,13 @@ def test_linear_dependence_on_complete_rows():
     few = np.where(np.arange(30) < 26, np.nan, random(3))
     assert linear_dependence(members(a=a, b=b, few=few)) == []
     assert linear_dependence(members(a=a, b=np.full(30, np.nan))) == []
+
+
+def test_a_misspelt_keyword_is_named_at_every_door():
+    frame = pd.DataFrame({"model": ["rf"], "value": [0.1], "day": [1]})
+    with pytest.raises(TypeError, match=r"from_long\(\) got .* 'tme'. Did you mean 'time'"):
+        Ensemble.from_long(frame, model="model", value="value", tme="day")
+    with pytest.raises(TypeError, match=r"from_dataset\(\) got .* 'covariate'. Did you mean 'covariates'"):
+        Ensemble.from_dataset(xr.Dataset({"rf": ("obs", [0.1])}), members=["rf"], covariate=["dem"])
+    with pytest.raises(TypeError, match=r"from_dataset\(\) got .* 'zzz'. It has 'observation', 'site'"):
+        Ensemble.from_dataset(xr.Dataset({"rf": ("obs", [0.1])}), members=["rf"], zzz=1)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bayesens as be
-from bayesens.ensemble.rowhash import row_hash
+from bayesens.ensemble.digest import row_hash
 from bayesens.ensemble.streaming_sources import merged
 from bayesens.ensemble.sufficient import Root, Tally
 from bayesens.inference.log_density import compile_target

@@ -1,14 +1,37 @@
-"""A digest of rows that does not depend on their order: a sum of hashes."""
+"""What tells tables apart: a digest of arrays as they stand, and a hash of rows that does not depend on their order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
-__all__ = ["row_hash"]
+__all__ = ["dataset_digest", "row_hash"]
+
+
+def dataset_digest(text: str, dataset: xr.Dataset, names: Iterable[str]) -> str:
+    """SHA-256 (hex) of a text and of those of the named variables that are there, whatever their memory layout."""
+    seal = sha256(text.encode())
+    for name in names:
+        if name in dataset.variables:
+            values = _canonical(dataset[name].values)
+            seal.update(f"|{name}|{values.dtype.str}|{values.shape}|".encode())
+            seal.update(values.tobytes())
+    return seal.hexdigest()
+
+
+def _canonical(values: NDArray[Any]) -> NDArray[Any]:
+    """One layout for equal contents: shortest unicode, little-endian, C order, one NaN, no negative zero."""
+    if values.dtype.kind == "U":
+        length = max(int(np.strings.str_len(values).max()), 1)
+        return np.ascontiguousarray(values.astype(f"<U{length}"))
+    if values.dtype.kind == "f":
+        values = np.where(np.isnan(values), np.nan, values) + 0.0
+    return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<")))
 
 
 def row_hash(values: NDArray[np.float64], labels: Sequence[tuple[NDArray[np.str_], NDArray[np.int64]]]) -> int:
