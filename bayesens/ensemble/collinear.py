@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from bayesens.ensemble.ensemble import Ensemble
 
-__all__ = ["ROUNDING", "affine_copies", "constant", "linear_dependence", "rounding"]
+__all__ = ["ROUNDING", "affine_copies", "constant", "dependent_columns", "linear_dependence", "rounding"]
 
 # Copies and linear combinations are exact: what is left is the rounding of a few operations.
 EXACT = 1e-10
@@ -134,9 +134,13 @@ def linear_dependence(ensemble: Ensemble, values: NDArray[np.float64] | None = N
         return []
     # By QR, not by the Gram matrix, which would square the rounding and hide what 1e-10 can still tell.
     triangle = np.linalg.qr(_standardised(complete), mode="r")
-    _, strength, directions = np.linalg.svd(triangle)
     sd = np.array([np.inf if constant(column) else column.std() for column in complete.T])
-    noise = float(np.linalg.norm(rounding(complete) / sd))
-    null = directions[strength <= EXACT * max(strength[0], 1.0) + noise * np.sqrt(len(complete))]
-    involved = np.linalg.norm(null, axis=0) > 1e-6 + 10.0 * noise
+    involved = dependent_columns(triangle, float(np.linalg.norm(rounding(complete) / sd)), len(complete))
     return [name for name, inside in zip(ensemble.members, involved, strict=True) if inside]
+
+
+def dependent_columns(triangle: NDArray[np.float64], noise: float, n_rows: int) -> NDArray[np.bool_]:
+    """Which columns take part in an exact linear combination, from the triangle of their QR and the noise of rounding."""
+    _, strength, directions = np.linalg.svd(triangle)
+    null = directions[strength <= EXACT * max(strength[0], 1.0) + noise * np.sqrt(n_rows)]
+    return np.asarray(np.linalg.norm(null, axis=0) > 1e-6 + 10.0 * noise)

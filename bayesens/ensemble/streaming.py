@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesens.ensemble import checks, streaming_sources
-from bayesens.ensemble.collinear import constant, rounding
+from bayesens.ensemble import checks
+from bayesens.ensemble import streaming_sources as sources
+from bayesens.ensemble.collinear import constant, dependent_columns, rounding
 from bayesens.ensemble.digest import row_hash
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.from_table import LABELS
 from bayesens.ensemble.rows import check_enough, check_level
-from bayesens.ensemble.sufficient import Coded, Root, Tally
+from bayesens.ensemble.streaming_sources import Chunk, ChunkOptions, ChunkReader, chunk_reader, ensemble_chunk
+from bayesens.ensemble.sufficient import Root, Tally
 from bayesens.ensemble.training_checks import Facts, check_training
 from bayesens.ensemble.transforms import transform as transform_of
 from bayesens.messages import listed
-from bayesens.tables.columns import coded_labels, numbers
-from bayesens.tables.conversion import Conversion, convert
-from bayesens.tables.missing_codes import Missing, check_codes, clear_codes
 
 __all__ = ["SufficientStatistics", "sufficient_statistics"]
 
-# As in bayesens.ensemble.collinear: copies and linear combinations are exact, but for the rounding of a few operations.
-EXACT = 1e-10
 NO_LABEL = np.array([""])
 
 
@@ -116,9 +113,8 @@ class SufficientStatistics:
         came: object = ensembles
         if isinstance(came, Ensemble):
             raise TypeError("got one Ensemble; wanted an iterable of them: from_ensembles([ensemble])")
-        return _closed(
-            streaming_sources.merged(_each(ensembles, "ensemble", partial(_of_ensemble, transform=transform)), _merge)
-        )
+        of_one = partial(_of_ensemble, transform=transform)
+        return _closed(sources.chunks_merged(ensembles, "ensemble", of_one, _merge))
 
     @classmethod
     def from_frames(
@@ -127,13 +123,7 @@ class SufficientStatistics:
         *,
         members: Iterable[str],
         observation: str,
-        site: str | None = None,
-        group: str | None = None,
-        transform: str = "identity",
-        units: str | Mapping[str, str] | None = None,
-        missing: Missing = None,
-        scale: Conversion = None,
-        offset: Conversion = None,
+        **options: Unpack[ChunkOptions],
     ) -> SufficientStatistics:
         r"""Sum the rows of tables, one after the other.
 
@@ -168,8 +158,8 @@ class SufficientStatistics:
         came: object = frames
         if isinstance(came, pd.DataFrame):
             raise TypeError("got one DataFrame; wanted an iterable of them: from_frames([frame])")
-        of_frame = _reader(members, observation, site, group, transform, units, missing, scale, offset)
-        return _closed(streaming_sources.merged(_each(frames, "chunk", of_frame), _merge), warn=True)
+        read = chunk_reader("from_frames", members, observation, options)
+        return _closed(sources.chunks_merged(frames, "chunk", partial(_of_frame, read=read), _merge), warn=True)
 
     @classmethod
     def from_parquet(
@@ -178,15 +168,9 @@ class SufficientStatistics:
         *,
         members: Iterable[str],
         observation: str,
-        site: str | None = None,
-        group: str | None = None,
-        transform: str = "identity",
-        units: str | Mapping[str, str] | None = None,
-        missing: Missing = None,
-        scale: Conversion = None,
-        offset: Conversion = None,
         batch_rows: int = 131_072,
         progressbar: bool = True,
+        **options: Unpack[ChunkOptions],
     ) -> SufficientStatistics:
         """Sum the rows of a Parquet file or of a folder of them.
 
@@ -195,10 +179,8 @@ class SufficientStatistics:
         path : str or path
             A file, or a folder with files of the same columns (also with hive partitions, ``year=2020/...``). Only the
             columns that are named are read.
-        members, observation, site, group, units, missing, scale, offset
-            As in `Ensemble.from_frame`.
-        transform : {"identity", "sqrt", "log"}
-            That of the model to be fitted.
+        members, observation, site, group, transform, units, missing, scale, offset
+            As in `from_frames`.
         batch_rows : int
             Rows in memory at a time; a few such batches are read ahead.
         progressbar : bool
@@ -225,13 +207,12 @@ class SufficientStatistics:
         ...     SufficientStatistics.from_parquet(folder, members=["a"], observation="y", progressbar=False).n_obs
         3
         """
-        names = checks.member_names(members)
-        of_frame = _reader(names, observation, site, group, transform, units, missing, scale, offset)
-        wanted = {role: name for role, name in (("site", site), ("group", group)) if name is not None}
-        frames = streaming_sources.parquet_frames(
-            path, [*names, observation], list(wanted.values()), batch_rows=batch_rows, progressbar=progressbar
+        read = chunk_reader("from_parquet", members, observation, options)
+        labels = [name for role, name in read.columns.items() if role in LABELS]
+        frames = sources.parquet_frames(
+            path, [*read.members, observation], labels, batch_rows=batch_rows, progressbar=progressbar
         )
-        return _closed(streaming_sources.merged(_each(frames, "batch", of_frame), _merge), warn=True)
+        return _closed(sources.chunks_merged(frames, "batch", partial(_of_frame, read=read), _merge), warn=True)
 
     @classmethod
     def from_dask(
@@ -240,13 +221,7 @@ class SufficientStatistics:
         *,
         members: Iterable[str],
         observation: str,
-        site: str | None = None,
-        group: str | None = None,
-        transform: str = "identity",
-        units: str | Mapping[str, str] | None = None,
-        missing: Missing = None,
-        scale: Conversion = None,
-        offset: Conversion = None,
+        **options: Unpack[ChunkOptions],
     ) -> SufficientStatistics:
         """Sum the rows of a dask dataframe, partition by partition, and merge the sums in a tree.
 
@@ -255,10 +230,8 @@ class SufficientStatistics:
         frame : dask.dataframe.DataFrame
             Where it is computed is dask's affair: on threads here, or on the cluster of the current client. dask writes
             columns of Python objects as text (7.0, not 7): give numeric labels a numeric dtype.
-        members, observation, site, group, units, missing, scale, offset
-            As in `Ensemble.from_frame`.
-        transform : {"identity", "sqrt", "log"}
-            That of the model to be fitted.
+        members, observation, site, group, transform, units, missing, scale, offset
+            As in `from_frames`.
 
         Returns
         -------
@@ -278,11 +251,9 @@ class SufficientStatistics:
         >>> SufficientStatistics.from_dask(dd.from_pandas(table, npartitions=2), members=["a"], observation="y").n_obs
         3
         """
-        of_frame = _reader(members, observation, site, group, transform, units, missing, scale, offset)
-        wanted = [*of_frame.members, *of_frame.columns.values()]
-        return _closed(
-            streaming_sources.dask_merged(frame, wanted, partial(_of_partition, make=of_frame), _merge), warn=True
-        )
+        read = chunk_reader("from_dask", members, observation, options)
+        wanted = [*read.members, *read.columns.values()]
+        return _closed(sources.dask_merged(frame, wanted, partial(_of_frame, read=read), _merge), warn=True)
 
     def merge(self, *others: SufficientStatistics) -> SufficientStatistics:
         """Return the statistics of the rows of all: those of disjoint parts of a table, in any order.
@@ -336,14 +307,15 @@ class SufficientStatistics:
 
     def levels(self, name: str) -> NDArray[np.str_]:
         """Return the different labels of ``"site"`` or ``"group"`` among the observed rows, sorted, without the missing one."""
-        return np.setdiff1d(getattr(self.tally, name), [""]) if name in LABELS else _unknown_level(name)
+        if name not in LABELS:
+            raise ValueError(f"got levels({name!r}); wanted 'site' or 'group'")
+        return np.setdiff1d(getattr(self.tally, name), [""])
 
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the observed rows, whatever their order and the chunks that they came in."""
-        text = (
-            f"rows|{self.units}|{self.members}|{sorted(set(self.columns) & set(LABELS))}|{self.n_observed}|{self.seal}"
-        )
+        levels = sorted(set(self.columns) & set(LABELS))
+        text = f"rows|{self.units}|{self.members}|{levels}|{self.n_observed}|{self.seal}"
         return sha256(text.encode()).hexdigest()
 
     def __repr__(self) -> str:
@@ -372,10 +344,8 @@ class SufficientStatistics:
         ends = transform_of(self.transform).forward(np.stack([self.facts.low[1:], self.facts.high[1:]]))
         flat = np.array([constant(pair) for pair in ends.T])
         triangle = np.where(flat, 0.0, self.root.triangle) / np.where(flat, 1.0, sd)
-        _, strength, directions = np.linalg.svd(triangle)
         noise = float(np.linalg.norm(rounding(ends) / np.where(flat, np.inf, sd)))
-        null = directions[strength <= EXACT * max(strength[0], 1.0) + noise * np.sqrt(self.root.n)]
-        involved = np.linalg.norm(null, axis=0) > 1e-6 + 10.0 * noise
+        involved = dependent_columns(triangle, noise, self.root.n)
         return [name for name, inside in zip(self.members, involved, strict=True) if inside]
 
 
@@ -406,121 +376,35 @@ def sufficient_statistics(data: Ensemble | SufficientStatistics, transform: str)
 # From rows to statistics ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """What to take from every chunk; the same on every worker."""
-
-    members: tuple[str, ...]
-    columns: dict[str, str]
-    transform: str
-    units: str | Mapping[str, str] | None
-    missing: Missing = None
-    scale: Conversion = None
-    offset: Conversion = None
-
-    def __call__(self, frame: Any) -> SufficientStatistics | None:
-        if isinstance(frame, pd.DataFrame) and len(frame) == 0:
-            return None
-        checks.check_columns(frame, self.members, self.columns)
-        measured = [*self.members, self.columns["observation"]]
-        units = frame.attrs.get("units") if self.units is None else self.units
-        if isinstance(units, Mapping):
-            units = {name: units[name] for name in measured if name in units}
-        unit = checks.common_units(units, measured, len(frame))
-        labels = {role: coded_labels(frame[self.columns[role]]) for role in LABELS if role in self.columns}
-        values = {name: numbers(frame[name]) for name in measured}
-        clear_codes(values, self.missing)
-        check_codes(values, dict.fromkeys(values, "measured"), self.missing)
-        convert(values, self.scale, self.offset)
-        return _sums(
-            np.stack([values[name] for name in self.members]).T,
-            values[self.columns["observation"]],
-            {role: (names, code) for role, (names, code, _) in labels.items()},
-            {role: kind for role, (*_, kind) in labels.items()},
-            self.members, self.columns, unit, self.transform,
-        )  # fmt: skip
-
-
-def _reader(
-    members: Iterable[str],
-    observation: str,
-    site: str | None,
-    group: str | None,
-    transform: str,
-    units: Any,
-    missing: Missing,
-    scale: Conversion,
-    offset: Conversion,
-) -> _Reader:
-    given: Mapping[str, Any] = {"observation": observation, "site": site, "group": group}
-    transform_of(transform)
-    columns = {role: name for role, name in given.items() if name is not None or role == "observation"}
-    held = missing if missing is None or isinstance(missing, str | Mapping | float | int) else list(missing)
-    return _Reader(tuple(checks.member_names(members)), columns, transform, units, held, scale, offset)
+def _of_frame(frame: pd.DataFrame, *, read: ChunkReader) -> SufficientStatistics | None:
+    chunk = read(frame)
+    return None if chunk is None else _sums(chunk, read.transform)
 
 
 def _of_ensemble(ensemble: Ensemble, *, transform: str) -> SufficientStatistics:
-    if not isinstance(ensemble, Ensemble):
-        raise TypeError(f"got {type(ensemble).__name__}; wanted an Ensemble (tables go to from_frames)")
-    labels: dict[str, Coded] = {}
-    for role in LABELS:
-        if (values := ensemble.labels(role)) is not None:
-            code, unique = pd.factorize(values.astype(object))
-            labels[role] = np.asarray(unique, dtype=np.str_), code
-    columns = {role: name for role, name in ensemble.columns.items() if role in ("observation", *LABELS)}
-    observation = ensemble.require_observation()
-    return _sums(ensemble.prediction, observation, labels, {}, ensemble.members, columns, ensemble.units, transform)
+    return _sums(ensemble_chunk(ensemble), transform)
 
 
-def _sums(
-    prediction: NDArray[np.float64],
-    observation: NDArray[np.float64],
-    labels: Mapping[str, Coded],
-    kinds: dict[str, str],
-    members: Sequence[str],
-    columns: dict[str, str],
-    units: str,
-    transform: str,
-) -> SufficientStatistics:
+def _sums(chunk: Chunk, transform: str) -> SufficientStatistics:
     """Sum the rows of a chunk that has passed the door."""
-    g = transform_of(transform)
-    for name, column in zip((*members, columns["observation"]), (*prediction.T, observation), strict=True):
+    g, prediction, observation = transform_of(transform), chunk.prediction, chunk.observation
+    for name, column in zip((*chunk.members, chunk.columns["observation"]), (*prediction.T, observation), strict=True):
         g.check(column, column=name)
     observed = ~np.isnan(observation)
     whole = bool(observed.all())
     raw = np.stack([c if whole else c[observed] for c in (observation, *prediction.T)]).T  # columns lie together
-    coded = {role: (names, code[observed]) for role, (names, code) in labels.items()}
+    coded = {role: (names, code[observed]) for role, (names, code) in chunk.labels.items()}
     blank = NO_LABEL, np.zeros(len(raw), dtype=np.int64)
     z = g.forward(raw)
     complete = ~np.isnan(z[:, 1:]).any(axis=1)
     return SufficientStatistics(
-        tuple(members), dict(columns), units, transform, Facts.of_rows(prediction, observation),
+        tuple(chunk.members), dict(chunk.columns), chunk.units, transform, Facts.of_rows(prediction, observation),
         Tally.of_rows(z, coded.get("group", blank), coded.get("site", blank)),
-        Root.of_rows(z[:, 1:] if complete.all() else z[complete, 1:]), kinds, row_hash(raw, list(coded.values())),
+        Root.of_rows(z[:, 1:] if complete.all() else z[complete, 1:]), chunk.kinds, row_hash(raw, list(coded.values())),
     )  # fmt: skip
 
 
 # Chunks to the whole -------------------------------------------------------------------------------------------------
-
-
-def _each(chunks_: Iterable[Any], what: str, make: Any) -> Iterator[SufficientStatistics | None]:
-    """Statistics of every chunk; an error names the chunk."""
-    start = 0
-    for i, chunk in enumerate(chunks_):
-        size = len(chunk) if isinstance(chunk, (pd.DataFrame, Ensemble)) else 0
-        yield _named(f"{what} {i} (from row {start} of all)", make, chunk)
-        start += size
-
-
-def _of_partition(i: int, chunk: pd.DataFrame, *, make: Any) -> SufficientStatistics | None:
-    return _named(f"partition {i}", make, chunk)
-
-
-def _named(name: str, make: Any, chunk: Any) -> SufficientStatistics | None:
-    try:
-        return make(chunk)
-    except (KeyError, TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error.args[0] if error.args else ''}") from error
 
 
 def _merge(*parts: SufficientStatistics) -> SufficientStatistics:
@@ -565,7 +449,3 @@ def _closed(total: SufficientStatistics | None, *, warn: bool = False) -> Suffic
     if warn:
         checks.warn_empty(total.facts.n_empty, total.n_obs, total.members)
     return total
-
-
-def _unknown_level(name: str) -> Any:
-    raise ValueError(f"got levels({name!r}); wanted 'site' or 'group'")

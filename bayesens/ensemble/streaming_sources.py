@@ -1,22 +1,43 @@
-"""A table in chunks: read from Parquet or from a dask dataframe, and merged in a tree."""
+"""A table in chunks: each through the door of an ensemble, from Parquet or a dask dataframe, and merged in a tree."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from bayesens.messages import check_known
+from bayesens.ensemble import checks
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.from_table import LABELS
+from bayesens.ensemble.sufficient import Coded
+from bayesens.ensemble.transforms import transform
+from bayesens.messages import check_keywords, check_known
+from bayesens.tables.columns import coded_labels, numbers
+from bayesens.tables.conversion import Conversion, convert
+from bayesens.tables.missing_codes import Missing, check_codes, clear_codes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["dask_merged", "merged", "parquet_frames"]
+__all__ = [
+    "Chunk",
+    "ChunkOptions",
+    "ChunkReader",
+    "chunk_reader",
+    "chunks_merged",
+    "dask_merged",
+    "ensemble_chunk",
+    "merged",
+    "parquet_frames",
+]
 
 FAN_IN = 8  # partial results that one task of a tree merges
 
@@ -53,6 +74,121 @@ def merged[T](parts: Iterable[T | None], merge: Callable[..., T]) -> T | None:
             size *= 2
         stack.append((size, total))
     return merge(*(total for _, total in stack)) if stack else None
+
+
+# One chunk -----------------------------------------------------------------------------------------------------------
+
+
+class ChunkOptions(TypedDict, total=False):
+    """Keywords of all that reads a table in chunks; `Ensemble.from_frame` says what they mean, and models have a transform."""
+
+    site: str | None
+    group: str | None
+    transform: str
+    units: str | Mapping[str, str] | None
+    missing: Missing
+    scale: Conversion
+    offset: Conversion
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Rows that have passed the door: predictions (obs, member), observations (obs), labels by role."""
+
+    prediction: NDArray[np.float64]
+    observation: NDArray[np.float64]
+    labels: dict[str, Coded]
+    kinds: dict[str, str]
+    members: Sequence[str]
+    columns: Mapping[str, str]
+    units: str
+
+
+@dataclass(frozen=True)
+class ChunkReader:
+    """What to take from every chunk; the same on every worker."""
+
+    members: tuple[str, ...]
+    columns: dict[str, str]
+    transform: str = "identity"
+    units: str | Mapping[str, str] | None = None
+    missing: Missing = None
+    scale: Conversion = None
+    offset: Conversion = None
+
+    def __call__(self, frame: Any) -> Chunk | None:
+        """Check a table; None where it has no rows."""
+        if isinstance(frame, pd.DataFrame) and len(frame) == 0:
+            return None
+        checks.check_columns(frame, self.members, self.columns)
+        measured = [*self.members, self.columns["observation"]]
+        units = frame.attrs.get("units") if self.units is None else self.units
+        if isinstance(units, Mapping):
+            units = {name: units[name] for name in measured if name in units}
+        unit = checks.common_units(units, measured, len(frame))
+        labels = {role: coded_labels(frame[self.columns[role]]) for role in LABELS if role in self.columns}
+        values = {name: numbers(frame[name]) for name in measured}
+        clear_codes(values, self.missing)
+        check_codes(values, dict.fromkeys(values, "measured"), self.missing)
+        convert(values, self.scale, self.offset)
+        return Chunk(
+            np.stack([values[name] for name in self.members]).T,
+            values[self.columns["observation"]],
+            {role: (names, code) for role, (names, code, _) in labels.items()},
+            {role: kind for role, (*_, kind) in labels.items()},
+            self.members,
+            self.columns,
+            unit,
+        )
+
+
+def chunk_reader(function: str, members: Iterable[str], observation: str, options: Mapping[str, Any]) -> ChunkReader:
+    """Return what reads the chunks, with the options of a function that are given."""
+    check_keywords(options, ChunkOptions.__annotations__, function)
+    transform(options.get("transform", "identity"))
+    given = {"observation": observation} | {role: options.get(role) for role in LABELS}
+    columns: Any = {role: name for role, name in given.items() if name is not None or role == "observation"}
+    others = {name: value for name, value in options.items() if name not in LABELS}
+    missing = others.get("missing")
+    if not (missing is None or isinstance(missing, str | Mapping | float | int)):
+        others["missing"] = list(missing)  # an iterator is read once
+    return ChunkReader(tuple(checks.member_names(members)), columns, **others)
+
+
+def ensemble_chunk(ensemble: Ensemble) -> Chunk:
+    """Return the rows of an ensemble, which has passed the door, as a chunk."""
+    if not isinstance(ensemble, Ensemble):
+        raise TypeError(f"got {type(ensemble).__name__}; wanted an Ensemble (tables go to from_frames)")
+    labels: dict[str, Coded] = {}
+    for role in LABELS:
+        if (values := ensemble.labels(role)) is not None:
+            code, unique = pd.factorize(values.astype(object))
+            labels[role] = np.asarray(unique, dtype=np.str_), code
+    columns = {role: name for role, name in ensemble.columns.items() if role in ("observation", *LABELS)}
+    return Chunk(
+        ensemble.prediction, ensemble.require_observation(), labels, {}, ensemble.members, columns, ensemble.units
+    )
+
+
+def chunks_merged[T](
+    chunks: Iterable[Any], what: str, make: Callable[[Any], T | None], merge: Callable[..., T]
+) -> T | None:
+    """Make a part of every chunk as they come, and merge them; an error names the chunk."""
+
+    def parts() -> Iterator[T | None]:
+        start = 0
+        for i, chunk in enumerate(chunks):
+            yield _named(f"{what} {i} (from row {start} of all)", make, chunk)
+            start += len(chunk) if isinstance(chunk, (pd.DataFrame, Ensemble)) else 0
+
+    return merged(parts(), merge)
+
+
+def _named[T](name: str, make: Callable[[Any], T], chunk: Any) -> T:
+    try:
+        return make(chunk)
+    except (KeyError, TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error.args[0] if error.args else ''}") from error
 
 
 # Parquet -------------------------------------------------------------------------------------------------------------
@@ -165,7 +301,7 @@ def _progress(text: str, total: int, *, shown: bool) -> Iterator[Callable[[int],
 
 
 def dask_merged[T](
-    frame: Any, columns: Sequence[str], make: Callable[[int, pd.DataFrame], T | None], merge: Callable[..., T]
+    frame: Any, columns: Sequence[str], make: Callable[[pd.DataFrame], T | None], merge: Callable[..., T]
 ) -> T | None:
     """Make a part of every partition of a dask dataframe, and merge them in a tree, where the partitions are.
 
@@ -184,7 +320,7 @@ def dask_merged[T](
         )
     check_known(columns, frame.columns, kind="column", where="the dask dataframe")
     partitions = frame[list(dict.fromkeys(columns))].to_delayed()
-    tasks = [dask.delayed(make)(i, partition) for i, partition in enumerate(partitions)]
+    tasks = [dask.delayed(_named)(f"partition {i}", make, each) for i, each in enumerate(partitions)]
     while len(tasks) > 1:
         tasks = [dask.delayed(_merged_list)(tasks[i : i + FAN_IN], merge) for i in range(0, len(tasks), FAN_IN)]
     return dask.compute(*tasks)[0] if tasks else None

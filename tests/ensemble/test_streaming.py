@@ -588,3 +588,8 @@ def test_models_that_need_the_rows_say_so():
         TypeError, match=r"likelihood='rows' needs the rows, .*; pass an Ensemble, or use likelihood='fused'"
     ):
         be.HBM().build(statistics, likelihood="rows")
+
+
+def test_a_misspelt_keyword_is_named():
+    with pytest.raises(TypeError, match=r"from_frames\(\) got .* 'transfrom'. Did you mean 'transform'"):
+        be.SufficientStatistics.from_frames([], members=["a"], observation="y", transfrom="log")
