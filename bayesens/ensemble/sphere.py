@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["EARTH_RADIUS", "check_places", "great_circle", "on_sphere"]
+__all__ = ["EARTH_RADIUS", "arc", "check_places", "great_circle", "on_sphere"]
 
 Array = NDArray[np.float64]
 EARTH_RADIUS = 6371.0088  # km, mean
@@ -52,8 +52,12 @@ def great_circle(lon: ArrayLike, lat: ArrayLike, other_lon: ArrayLike, other_lat
     >>> great_circle(0.0, 0.0, 0.0, 90.0).round(2).tolist()
     10007.56
     """
-    chord = np.linalg.norm(on_sphere(lon, lat) - on_sphere(other_lon, other_lat), axis=-1)
-    return np.asarray(2.0 * EARTH_RADIUS * np.arcsin(np.minimum(0.5 * chord, 1.0)))
+    return arc(np.linalg.norm(on_sphere(lon, lat) - on_sphere(other_lon, other_lat), axis=-1))
+
+
+def arc(chord: ArrayLike) -> Array:
+    """Distance along the sphere [km] of points so far apart on a straight line, on the unit sphere."""
+    return np.asarray(2.0 * EARTH_RADIUS * np.arcsin(np.minimum(0.5 * np.asarray(chord), 1.0)))
 
 
 def check_places(lon: ArrayLike, lat: ArrayLike, size: int) -> tuple[Array, Array]:

@@ -350,13 +350,7 @@ class SufficientStatistics:
 
 
 def sufficient_statistics(data: Ensemble | SufficientStatistics, transform: str) -> SufficientStatistics:
-    """Return the statistics of an ensemble, or those given, for a model with that transform.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two rows with an observation, or statistics that were summed on another scale.
-    """
+    """Return the statistics of an ensemble, or those given if they were summed on the scale of a model's transform."""
     if isinstance(data, Ensemble):
         if data.observation is None or not data.observed.any():
             check_enough(0, data.n_obs, need_member=False)

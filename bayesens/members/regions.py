@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bayesens.ensemble.sphere import arc, on_sphere
+
 __all__ = ["Regions"]
 
-EARTH_RADIUS = 6371.0088  # km, mean
 # Below this share of the nearest region's weight a region has no say, so that far regions need not be predicted.
 FLOOR = 1e-3
 
@@ -110,12 +111,10 @@ class Regions:
         place = np.column_stack([lon, lat])
         seen = np.isfinite(place).all(axis=1)
         weight = np.zeros((len(lon), len(everywhere)))
-        here = _on_sphere(lon[seen], lat[seen])
-        away = np.column_stack([
-            cKDTree(_on_sphere(self.lon[self.region == name], self.lat[self.region == name])).query(here)[0]
-            for name in everywhere
-        ])  # fmt: skip
-        distance = 2 * EARTH_RADIUS * np.arcsin(np.clip(away / 2, 0, 1))  # from chord to great circle
+        here = on_sphere(lon[seen], lat[seen])
+        station = on_sphere(self.lon, self.lat)
+        away = np.column_stack([cKDTree(station[self.region == name]).query(here)[0] for name in everywhere])
+        distance = arc(away)
         share = np.exp(-(distance - distance.min(axis=1, keepdims=True)) / self.length)
         share = np.clip(share - FLOOR, 0, None)  # taken off, not cut off: the weight reaches zero without a step
         weight[seen] = share / share.sum(axis=1, keepdims=True)
@@ -131,9 +130,3 @@ class Regions:
         """Return the value that `to_json` wrote."""
         lon, lat = (np.array(facts[name], dtype=np.float64) for name in ("lon", "lat"))
         return cls(tuple(facts["names"]), facts["length"], lon, lat, np.array(facts["region"], dtype=np.str_))
-
-
-def _on_sphere(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (row, 3) on the unit sphere."""
-    lam, phi = np.radians(lon), np.radians(lat)
-    return np.column_stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)])
