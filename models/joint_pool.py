@@ -41,7 +41,7 @@ from bayesens.likelihoods.training_checks import at_zero, warn_incomplete
 if TYPE_CHECKING:
     import pymc as pm
 
-__all__ = ["build", "em", "log_below_zero", "predictive"]
+__all__ = ["build", "em", "predictive"]
 
 TINY = 1e-300
 
@@ -78,6 +78,8 @@ def build(asked: Any, ensemble: Ensemble, likelihood: str) -> pm.Model:
             else:
                 pm.Normal("y", mean, sigma, observed=rows.y)
         else:
+            from bayesens.likelihoods.ops import log_below_zero
+
             known = Rows(rows.y[~low], rows.f[~low], rows.available[~low], rows.index[~low])
             factors = triangles(known, model.center, patterns, pattern.ravel()[~low])
             triangle = pytensor.shared(factors, shape=factors.shape)  # the number of members belongs to the graph
@@ -172,12 +174,3 @@ def predictive(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> Posteri
             yield Block(index, one, whole, variance)
 
     return PosteriorMixture(rows.f, blocks, c, model.unit or 1.0)
-
-
-def log_below_zero(mean: Any, sigma: Any) -> Any:
-    """Log probability that a normal is below zero; PyMC's has a root of two in single precision."""
-    import pytensor.tensor as pt
-
-    u = -mean / sigma
-    t = -u * np.sqrt(0.5)
-    return pt.switch(pt.lt(u, -1.0), pt.log(0.5 * pt.erfcx(t)) - t**2, pt.log1p(-0.5 * pt.erfc(-t)))

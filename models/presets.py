@@ -41,6 +41,24 @@ BMA: Sets = {
         "site_sd_prior": Prior("HalfNormal", sigma=0.2),
         "weight_logit_prior": Prior("ZeroSumNormal", sigma=0.5),
         "weight_spread_prior": Prior("HalfNormal", sigma=0.2),
+
+__all__ = ["EMOS", "HBM", "LINEAR_POOL", "preset"]
+
+Sets = Mapping[str, Mapping[str, Any]]
+
+EMOS: Sets = {
+    "weak": {},
+    "vague": {
+        "intercept_prior": Prior("Normal", mu=0, sigma=1),
+        "coefficient_prior": Prior("Normal", mu=0, sigma=2),
+        "sd_prior": Prior("LogNormal", mu=0, sigma=1),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
+    },
+    "sceptical": {
+        "intercept_prior": Prior("Normal", mu=0, sigma=0.1),
+        "coefficient_prior": Prior("Normal", mu=0, sigma=0.1),
+        "spread_share_prior": Prior("Beta", alpha=1, beta=5),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
     },
 }
 
@@ -67,6 +85,35 @@ HBM: Sets = {
         "bias_site_sd_prior": Prior("HalfNormal", sigma=0.2),
         "bias_group_sd_prior": Prior("HalfNormal", sigma=0.1),
         "correlation_prior": Prior("LKJCorr", eta=20),
+    },
+}
+
+LINEAR_POOL: Sets = {
+    "weak": {},
+    "vague": {
+        "level_prior": Prior("Normal", mu=0, sigma=10),
+        "gain_prior": Prior("Normal", mu=0.7, sigma=2),
+        "site_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
+        "group_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
+        "stretch_prior": Prior("Normal", mu=1, sigma=2),
+        "bias_prior": Prior("Normal", mu=0, sigma=1),
+        "slope_prior": Prior("Normal", mu=1, sigma=1),
+        "intercept_prior": Prior("Normal", mu=0, sigma=1),
+        "coefficient_prior": Prior("Normal", mu=0, sigma=2),
+        "sigma_prior": Prior("LogNormal", mu=0, sigma=1),
+    },
+    "sceptical": {
+        "weight_prior": Prior("Dirichlet", a=5),
+        "gain_prior": Prior("Normal", mu=0.7, sigma=0.2),
+        "site_ratio_prior": Prior("HalfNormal", sigma=0.3),
+        "group_ratio_prior": Prior("HalfNormal", sigma=0.3),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
+        "stretch_prior": Prior("Normal", mu=1, sigma=0.2),
+        "bias_prior": Prior("Normal", mu=0, sigma=0.1),
+        "slope_prior": Prior("Normal", mu=1, sigma=0.1),
+        "intercept_prior": Prior("Normal", mu=0, sigma=0.1),
+        "coefficient_prior": Prior("Normal", mu=0, sigma=0.1),
     },
 }
 

@@ -31,7 +31,15 @@ from bayesens.likelihoods.mixture import mixture_packed, mixture_values, pack
 from bayesens.likelihoods.multilevel.multilevel import collapsed_packed
 from bayesens.threads import share_out
 
-__all__ = ["Likelihood", "collapsed_loglik", "corrected_loglik", "mixture_loglik", "pooled_loglik", "with_gradients"]
+__all__ = [
+    "Likelihood",
+    "collapsed_loglik",
+    "corrected_loglik",
+    "log_below_zero",
+    "mixture_loglik",
+    "pooled_loglik",
+    "with_gradients",
+]
 
 # PyTensor caches what calls the kernels by the operation's name alone; the version makes an edit of this file a new name.
 _VERSION = int.from_bytes(sha256(Path(__file__).read_bytes()).digest()[:6])
@@ -251,6 +259,13 @@ def pooled_loglik(log_weight: Any, width: Any, scale: Any, *, rows: PooledRows) 
     """
     data, index = rows.packed
     return PooledLogLik().at(log_weight, width, scale, data=data, index=index)
+
+
+def log_below_zero(mean: Any, sigma: Any) -> Any:
+    """Log probability that a normal is below zero; PyMC's has a root of two in single precision."""
+    u = -mean / sigma
+    t = -u * np.sqrt(0.5)
+    return pt.switch(pt.lt(u, -1.0), pt.log(0.5 * pt.erfcx(t)) - t**2, pt.log1p(-0.5 * pt.erfc(-t)))
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels

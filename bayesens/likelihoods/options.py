@@ -6,13 +6,14 @@ import dataclasses
 import difflib
 import json
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayesens.likelihoods.priors import Prior
 
-__all__ = ["ModelValue", "changed_words", "check_options", "options_from_json", "options_to_json"]
+__all__ = ["ModelValue", "changed_words", "check_options", "filled", "options_from_json", "options_to_json"]
 
 # What other libraries have as methods of a model, and how it is written here; {} is the model.
 _CALLS = {
@@ -116,6 +117,20 @@ def _sets(what: str, value: Any) -> tuple[tuple[str, ...], ...]:
     if isinstance(value, str) or any(isinstance(v, str) or not all(isinstance(m, str) for m in v) for v in value):
         raise TypeError(f"{what} is a sequence of sequences of member names, such as (('a', 'b'),); got {value!r}.")
     return tuple(tuple(v) for v in value)
+
+
+def filled[M](model: M, **found: Callable[[], Any]) -> M:
+    """Return a model with its options that are None as the training rows say; functions are called only where they are.
+
+    Examples
+    --------
+    >>> from bayesens.models import BMA
+    >>> model = filled(BMA(center=2.0), center=lambda: 1.0, unit=lambda: 0.5)
+    >>> model.center, model.unit
+    (2.0, 0.5)
+    """
+    missing = {name: value() for name, value in found.items() if getattr(model, name) is None}
+    return dataclasses.replace(model, **missing)  # type: ignore[type-var]
 
 
 def options_to_json(model: Any) -> dict[str, Any]:

@@ -7,13 +7,17 @@ least squares. So the search is one over share and widths alone, whose gradient 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy
 
+from bayesens.ensemble.rows import Rows
+from bayesens.likelihoods.em import Optimum
 from bayesens.likelihoods.simplex_regression import normal_loglik, regression
+from bayesens.messages import warn
 
-__all__ = ["Best", "Profile"]
+__all__ = ["Profile", "spread_optimum"]
 
 LARGEST_SHARE = 1.0 - 1e-6  # a row whose members agree needs some variance
 SHARES = np.linspace(0.0, 1.0, 21) ** 2 * LARGEST_SHARE  # where the likelihood is tried before the search
@@ -22,6 +26,56 @@ LONGEST = 3.0  # of a width's coefficient; widths then differ by a factor of 400
 GRADIENT = 1e-6  # of the log density a row, below which the search has converged
 GAIN = 1e-9  # of the log likelihood a row, below which another share is no better
 LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+def spread_optimum(
+    model: Any, rows: Rows, spread: np.ndarray, x: np.ndarray, low: np.ndarray, *, tolerance: float
+) -> tuple[dict[str, Any], Optimum]:
+    """Parameters of EMOS where its likelihood, with the prior of the widths' coefficients, is highest.
+
+    Parameters
+    ----------
+    model : EMOS
+        Resolved.
+    rows : Rows
+    spread : array (row)
+        Sample variance of the members.
+    x : array (row, covariate)
+        What the widths follow.
+    low : bool array (row)
+        Rows that only say that the observation is below zero.
+    tolerance : float
+        Of the share.
+
+    Returns
+    -------
+    parameters : dict of str to variable
+    optimum : Optimum
+    """
+    floor = model.sigma_floor**2
+    design = np.column_stack([np.ones(len(rows.y)), rows.f - model.center])
+    profile = Profile(design, rows.y - model.center, spread / model.spread_scale**2 - 1.0, x, low, floor)
+    found = profile.best(*_prior_of_widths(model), tolerance=tolerance)
+    square, share = found.square, found.share
+    data: dict[str, Any] = {
+        "intercept": ((), found.coefficient[0]), "linear_weight": ("member", found.coefficient[1:]),
+        "sd": ((), np.sqrt(square)), "spread_share": ((), share * (1.0 + floor / square)),
+        "sigma": ((), np.sqrt(square * (1.0 - share))), "spread": ((), np.sqrt(square * share) / model.spread_scale),
+    }  # fmt: skip
+    if x.shape[1]:
+        data["scale_slope"] = ("scale_covariate", found.slope)
+    none = np.ones(0)  # everything stands in the parameters
+    return data, Optimum(none, none, found.loglik, found.passes, found.converged, "least squares")
+
+
+def _prior_of_widths(model: Any) -> tuple[float, float]:
+    """Mean and standard deviation of the widths' coefficients; those of the default for another family."""
+    prior, default = model.scale_slope_prior, type(model).scale_slope_prior
+    if model.scale and prior.family != default.family:
+        warn(f"method='em' of EMOS knows Normal priors of the widths' coefficients alone, and takes the default in place of "
+             f"scale_slope_prior={prior!r}. Use method='auto' for this prior.")  # fmt: skip
+    known = dict((prior if prior.family == default.family else default).parameters)
+    return float(np.mean(known.get("mu", 0.0))), float(np.mean(known.get("sigma", 1.0)))
 
 
 @dataclass(frozen=True, eq=False)

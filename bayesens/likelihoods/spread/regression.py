@@ -158,9 +158,7 @@ class SpreadLogLik(Likelihood):
     packed = staticmethod(spread_packed)
 
 
-def spread_loglik(
-    parameters: Any, *, y: np.ndarray, f: np.ndarray, excess: np.ndarray, x: np.ndarray | None = None
-) -> Any:
+def spread_loglik(parameters: Any, *, y: np.ndarray, f: np.ndarray, excess: np.ndarray, x: np.ndarray) -> Any:
     """Log likelihood of ``y_i ~ Normal(intercept + f_i slope, sd^2 (1 + share excess_i) exp(2 x_i width))``.
 
     Parameters
@@ -170,13 +168,12 @@ def spread_loglik(
     y, excess : array (obs)
         ``excess`` is at least minus one: a row's spread over the mean spread, less one.
     f : array (obs, member)
-    x : array (obs, covariate), optional
-        What the widths follow; None for one width.
+    x : array (obs, covariate)
+        What the widths follow.
 
     Returns
     -------
     tensor ()
     """
-    x = np.zeros((len(y), 0)) if x is None else x
     data = np.concatenate([y, np.ravel(f.T), excess, np.ravel(x.T)]).astype(float)
     return SpreadLogLik().at(parameters, data=data, index=np.array([*f.shape, x.shape[1]], dtype=np.int64))

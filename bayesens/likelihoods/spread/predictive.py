@@ -1,0 +1,196 @@
+"""EMOS's predictive distribution: one normal a draw, whose variance is linear in the row's spread, log-linear in covariates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy
+import xarray as xr
+
+from bayesens.distributions.posterior_mixture import MEMORY, SD_BINS, SPREAD_FOR_BINS, Block, Moments, PosteriorMixture
+from bayesens.ensemble.rows import Rows, flat
+from bayesens.threads import share_out
+
+__all__ = ["SpreadMixture", "spread_mixture"]
+
+BLOCKS = 64
+FEWEST = 200  # draws, below which a row's are not cut by its standard deviation
+CACHE = 4e6  # bytes of arrays at a time, which come and go faster if they stay near
+
+
+def spread_mixture(
+    posterior: xr.Dataset, rows: Rows, spread: np.ndarray, x: np.ndarray, center: float, unit: float
+) -> SpreadMixture:
+    """Return the law of rows; those that lack a member have none.
+
+    Parameters
+    ----------
+    posterior : Dataset
+        Draws of ``intercept``, ``linear_weight``, ``sigma``, ``spread`` and, where widths follow something, ``scale_slope``.
+    rows : Rows
+    spread : array (row)
+        Sample variance of the members.
+    x : array (row, covariate)
+        What the widths follow.
+    center, unit : float
+        Origin of the members, and size of the observations.
+    """
+    draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
+    linear, sigma, factor = np.ascontiguousarray(draw["linear_weight"]), draw["sigma"] ** 2, draw["spread"] ** 2
+    level = center + draw["intercept"] - center * linear.sum(axis=1)
+    coefficient = np.column_stack([level, linear])[:, None, :]
+    slope = np.ascontiguousarray(draw.get("scale_slope", np.zeros((len(sigma), 0))))
+    complete = np.flatnonzero(rows.available.all(axis=1))
+    typical = (sigma.mean() + factor.mean() * spread) * np.exp(2.0 * x @ slope.mean(axis=0))
+    order = complete[np.argsort(typical[complete], kind="stable")]
+
+    def blocks() -> Iterator[Block]:
+        """Rows of about the same variance."""
+        for index in np.array_split(order, min(BLOCKS, len(order))) if len(order) else ():
+            variance = sigma + factor * spread[index].mean()
+            variance = variance * np.exp(2.0 * slope @ x[index].mean(axis=0))
+            yield Block(np.sort(index), np.ones((len(sigma), 1)), coefficient, variance[:, None])
+
+    return SpreadMixture(rows.f, blocks, center, unit, spread=spread, sigma=sigma, factor=factor, x=x, slope=slope)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpreadMixture(PosteriorMixture):
+    """One normal a draw, whose variance is linear in the row's spread and log-linear in its covariates.
+
+    The variances of the blocks are those at the means of each; everything here takes every row's own.
+
+    Attributes
+    ----------
+    spread : array (row)
+    sigma, factor : array (draw)
+    x : array (row, covariate)
+    slope : array (draw, covariate)
+        The variance is ``(sigma + factor * spread) * exp(2 * x @ slope)``.
+    """
+
+    spread: np.ndarray
+    sigma: np.ndarray
+    factor: np.ndarray
+    x: np.ndarray
+    slope: np.ndarray
+
+    def _of_draws(self, draw: np.ndarray) -> SpreadMixture:
+        return replace(self, sigma=self.sigma[draw], factor=self.factor[draw], slope=self.slope[draw])
+
+    def moments(self) -> Moments:
+        """Exact mean and variance parts over all draws."""
+        moments = super().moments()
+        own = self._mean_variance(np.arange(len(self.spread)))
+        return replace(moments, within=np.where(np.isnan(moments.mean), np.nan, own))
+
+    def _mean_variance(self, rows: np.ndarray) -> np.ndarray:
+        """Mean over draws of rows' variances, (row)."""
+        if not self.slope.shape[1]:
+            return np.asarray(self.sigma.mean() + self.factor.mean() * self.spread[rows])
+        from bayesens.likelihoods.corrected.loops import mean_width
+
+        x, spread, out = np.ascontiguousarray(self.x[rows]), self.spread[rows, None], np.empty(len(rows))
+        width, factor = np.ascontiguousarray(self.slope.T), np.ascontiguousarray(self.factor[None])
+        share_out(lambda part: mean_width(x[part], spread[part], width, self.sigma, factor, out[part]), len(out))
+        return out
+
+    def by_row(
+        self,
+        visit: Callable[[np.ndarray, np.ndarray], None],
+        z: np.ndarray,
+        *,
+        below: np.ndarray | None = None,
+        memory: float = MEMORY,
+    ) -> None:
+        """Show the log densities of rows under all draws to a function; see :meth:`PosteriorMixture.by_row`."""
+        below = np.zeros(len(z), dtype=bool) if below is None else below
+        for block in self.blocks():
+            step = max(1, int(min(memory, CACHE) // (4 * 8 * len(self.sigma))))
+            for start in range(0, len(block.rows), step):
+                rows = block.rows[start : start + step]
+
+                def show(part: slice, rows: np.ndarray = rows, block: Block = block) -> None:
+                    some = rows[part]
+                    mean, variance = self._mean_and_variance(replace(block, rows=some))
+                    values = z[some, None] - mean
+                    values *= values
+                    values /= variance
+                    values += np.log(2.0 * np.pi * variance)
+                    values *= -0.5
+                    if (low := below[some]).any():
+                        values[low] = scipy.special.log_ndtr(-mean[low] / np.sqrt(variance[low]))
+                    visit(some, values)
+
+                share_out(show, len(rows))
+
+    def _mean_and_variance(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """Of every row under every draw, (row, draw)."""
+        variance = self.sigma + self.factor * self.spread[block.rows, None]
+        if self.slope.shape[1]:
+            variance *= np.exp(2.0 * (self.x[block.rows] @ self.slope.T))
+        return self._design(block) @ block.coefficient[:, 0].T, variance
+
+    def _under(self, block: Block, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same under some draws."""
+        return self._of_draws(draw)._mean_and_variance(replace(block, coefficient=block.coefficient[draw]))
+
+    def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One normal, or, where the standard deviation varies over draws, one a bin of it.
+
+        Given the variances the coefficients' posterior is close to normal, so that their mean and covariance in each bin
+        are enough.
+        """
+        x = self._design(block)
+        if self.slope.shape[1] and len(self.sigma) >= FEWEST:
+            return self._matched_rows(x, block)
+        bins = [np.arange(len(self.sigma))] if self.slope.shape[1] else _bins(block.variance[:, 0])
+        out = np.empty((3, len(x), len(bins)))
+        for b, subset in enumerate(bins):
+            coefficient = block.coefficient[subset, 0]
+            apart = coefficient - coefficient.mean(axis=0)
+            parameter = np.einsum("ri,ij,rj->r", x, apart.T @ apart / len(subset), x, optimize=True)
+            variance = self._of_draws(subset)._mean_variance(block.rows)
+            out[0, :, b] = len(subset) / len(self.sigma)
+            out[1, :, b] = x @ coefficient.mean(axis=0)
+            out[2, :, b] = np.sqrt(variance + parameter)
+        return out[0], out[1], out[2]
+
+    def _matched_rows(self, design: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same where each row's draws are cut by its own standard deviation.
+
+        Widths that follow covariates have another order of draws in every row: cut by that of a typical row, or with the
+        logarithm of the standard deviation taken as normal, outer quantiles err by up to a tenth of an interval.
+        """
+        from bayesens.likelihoods.spread.loops import BINS, matched_rows
+
+        coefficient = block.coefficient[:, 0]
+        centre = coefficient.mean(axis=0)
+        by_draw = (np.ascontiguousarray((coefficient - centre).T), self.sigma, self.factor,
+                   np.ascontiguousarray(self.slope.T), BINS)  # fmt: skip
+        x, spread = np.ascontiguousarray(self.x[block.rows]), self.spread[block.rows]
+        weight, mean, sd = (np.empty((len(design), len(BINS) - 1)) for _ in range(3))
+        share_out(lambda part: matched_rows(design[part], x[part], spread[part], *by_draw, weight[part], mean[part], sd[part]),
+                  len(design))  # fmt: skip
+        return weight, (design @ centre)[:, None] + mean, sd
+
+    def variances(self, block: Block, draw: np.ndarray) -> np.ndarray:
+        """Variances of a block's rows under some draws, (draw, row, 1); see :meth:`PosteriorMixture.variances`."""
+        if not self.slope.shape[1]:
+            return super().variances(block, draw)
+        return self._under(block, draw)[1].T[:, :, None]
+
+    def _sample_block(self, block: Block, draw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        mean, variance = self._under(block, draw)
+        return np.asarray((mean + np.sqrt(variance) * rng.standard_normal(mean.shape)).T)
+
+
+def _bins(variance: np.ndarray) -> list[np.ndarray]:
+    """Draws cut by their standard deviation where it varies enough to give the mixture heavier tails."""
+    sd = np.sqrt(variance)
+    if len(sd) < 20 * len(SD_BINS) or np.std(sd) <= SPREAD_FOR_BINS * np.mean(sd):
+        return [np.arange(len(sd))]
+    order = np.argsort(sd, kind="stable")
+    return np.split(order, np.round(SD_BINS[1:-1] * len(sd)).astype(int))
