@@ -1,6 +1,7 @@
 """The house itself: public names, what importing costs, the symlink, and no trace of the machine it was built on."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -12,45 +13,13 @@ import pytest
 import bayesens
 
 ROOT = Path(__file__).resolve().parents[2]
-PUBLIC = [
-    "BMA",
-    "Climatology",
-    "EMOS",
-    "Ensemble",
-    "EnsembleRegressor",
-    "EqualWeights",
-    "FittedMembers",
-    "HBM",
-    "LinearPool",
-    "Members",
-    "OnMembers",
-    "Prior",
-    "SingleMember",
-    "SufficientStatistics",
-    "add",
-    "common_rows",
-    "compare",
-    "coverage_table",
-    "cross_fit",
-    "default_estimators",
-    "dependence",
-    "dependence_words",
-    "draw",
-    "fit",
-    "ladder",
-    "ladder_effects",
-    "ladder_words",
-    "loo",
-    "loo_table",
-    "paired_differences",
-    "predict",
-    "product_table",
-    "read_fit",
-    "score",
-    "score_table",
-    "summary",
-    "write_fit",
-]
+NAMES = (
+    "BMA Climatology EMOS Ensemble EnsembleRegressor EqualWeights FittedMembers HBM LinearPool Members OnMembers "
+    "Prior SingleMember SufficientStatistics add common_rows compare coverage_table cross_fit default_estimators "
+    "dependence dependence_words draw fit ladder ladder_effects ladder_words loo loo_table paired_differences "
+    "predict product_table read_fit score score_table summary write_fit"
+)
+PUBLIC = NAMES.split()
 NUMERICAL = ("numpy", "pandas", "scipy", "xarray", "matplotlib", "arviz", "numba", "pytensor", "pymc")
 SAMPLING = ("pytensor", "pymc", "nutpie")
 
@@ -59,21 +28,46 @@ def exists(module):
     return importlib.util.find_spec(module) is not None
 
 
-def fresh(code, loaded):
-    """Run code in a new process and return which of the packages it loaded."""
-    code += f"\nimport sys; print('LOADED', *[name for name in {loaded!r} if name in sys.modules])"
+WITHOUT_SAMPLER = (
+    "app.cli.main app.demo plots inference.predict inference.fit_tree models.bma models.hbm ensemble.files ensemble.ensemble "
+    "inference.loo simulate distributions.scores"
+)
+MODULES = WITHOUT_SAMPLER.split()
+# One process does all of it, the lightest first, and says after each step what is loaded by then.
+STEPS = {
+    "import": "import time; t = time.perf_counter(); import bayesens; assert time.perf_counter() - t < 1, 'slow'",
+    "help": """
+import sys
+from bayesens.app.cli.main import main
+sys.argv = ['bayesens', '--help']
+try: main()
+except SystemExit as stop: assert not stop.code, stop.code
+""",
+    "plots": "import bayesens.plots",
+    "names": "import bayesens as be; be.plots.weights; be.datasets.oznet; assert 'events' in dir(be)",
+    **{module: f"import bayesens.{module}" for module in MODULES},
+}
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """Return which of the heavy packages a new process has loaded after each step."""
+    code = f"import json, sys\nfor name, step in {STEPS!r}.items():\n    exec(step)\n"
+    code += f"    print('LOADED', json.dumps([name, [x for x in {(*NUMERICAL, *SAMPLING)!r} if x in sys.modules]]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.rsplit("LOADED", 1)[1].split()
+    said = [line.removeprefix("LOADED ") for line in done.stdout.splitlines() if line.startswith("LOADED ")]
+    after = dict(json.loads(line) for line in said)
+    assert list(after) == list(STEPS)
+    return after
 
 
 def test_public_names():
     assert sorted(bayesens.__all__) == PUBLIC
 
 
-def test_files_are_found_by_their_names():
-    done = fresh("import bayesens as be; be.plots.weights; be.datasets.oznet; assert 'events' in dir(be)", ("pymc",))
-    assert done == []
+def test_files_are_found_by_their_names(loaded):
+    assert "pymc" not in loaded["names"]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -92,36 +86,19 @@ def test_unknown_name_is_an_attribute_error():
         bayesens.nonesuch  # noqa: B018
 
 
-def test_import_is_light():
-    code = "import time; t = time.perf_counter(); import bayesens; assert time.perf_counter() - t < 1, 'slow'"
-    assert fresh(code, NUMERICAL) == []
+@pytest.mark.parametrize("step", ["import", "help"])
+def test_import_and_help_are_light(loaded, step):
+    assert loaded[step] == []
 
 
-@pytest.mark.skipif(not exists("bayesens.app.cli.main"), reason="there is no bayesens.app.cli.main")
-def test_help_is_light():
-    code = "\n".join(
-        [
-            "import sys; sys.argv = ['bayesens', '--help']",
-            "from bayesens.app.cli.main import main",
-            "try: main()",
-            "except SystemExit as stop: assert not stop.code, stop.code",
-        ]
-    )
-    assert fresh(code, NUMERICAL) == []
-
-
-@pytest.mark.parametrize("module", [
-    "app.cli.main", "app.demo", "plots", "inference.predict", "inference.fit_tree", "models.bma", "models.hbm", "ensemble.files",
-    "ensemble.ensemble", "inference.loo", "simulate", "distributions.scores",
-])  # fmt: skip
-def test_import_of_a_module_loads_no_sampler(module):
+@pytest.mark.parametrize("module", MODULES)
+def test_import_of_a_module_loads_no_sampler(loaded, module):
     """Describing, predicting and scoring a saved fit never import PyMC; models import it inside build."""
-    assert fresh(f"import bayesens.{module}", SAMPLING) == []
+    assert not {*loaded[module]} & {*SAMPLING}
 
 
-@pytest.mark.skipif(not exists("bayesens.plots"), reason="there is no bayesens.plots")
-def test_plots_load_matplotlib_at_the_first_figure():
-    assert fresh("import bayesens.plots", ("matplotlib",)) == []
+def test_plots_load_matplotlib_at_the_first_figure(loaded):
+    assert "matplotlib" not in loaded["plots"]
 
 
 def test_models_are_a_relative_symlink():
