@@ -18,40 +18,16 @@ from bayesens.app.study.chapters.scores import _unequal_effects
 from bayesens.app.study.chapters.through_time import MOST, WINDOW, _window
 from bayesens.app.study.priors_in_use import has_part
 from bayesens.app.study.report import _text
-from bayesens.app.study.run import run_study
+from studies import run_quietly, study_text
 
 pytestmark = pytest.mark.filterwarnings("ignore:EM found", "ignore:.*that the fit has not seen")
 
-STUDY = """
-[study]
-title = "First page"
-[data]
-table = "t.csv"
-observation = "sm"
-site = "station"
-group = "network"
-time = "date"
-units = "m3 m-3"
-[members]
-columns = ["rf", "mlr", "xgb"]
-[products]
-"Far away" = "far"
-[models.BMA]
-model = "bma"
-[models."Linear pool"]
-model = "linear_pool"
-[models."Equal weights"]
-model = "equal"
-[models."Best member"]
-model = "single"
-[models.Climatology]
-model = "climatology"
-[evaluation]
-method = "em"
-folds = 4
-by = ["group"]
-replicates = 200
-"""
+STUDY = study_text(
+    products={"Far away": "far"},
+    models={"BMA": "bma", "Linear pool": "linear_pool", "Equal weights": "equal", "Best member": "single",
+            "Climatology": "climatology"},
+    folds=4, by=["group"], replicates=200,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +35,8 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     frame = simulate.region(12, 3, 24, random_seed=4).frame.drop(columns="truth")
     frame.assign(far=frame["sm"] + 3.0).to_csv(folder / "t.csv", index=False)
-    (folder / "study.toml").write_text(STUDY, encoding="utf-8")
-    done = run_study(folder / "study.toml", folder / "out", say=lambda _: None, progressbar=False)
-    text = (folder / "out" / "report.html").read_text(encoding="utf-8")
-    return done, folder / "out", text.replace("\N{NO-BREAK SPACE}", " ")
+    done, page = run_quietly(folder, STUDY)
+    return done, folder / "out", page
 
 
 # ---------------------------------------------------------------------------------------------------------- the first page

@@ -10,12 +10,12 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
-from bayesens import simulate
 from bayesens.comparison.compare import compare, held_out
 from bayesens.comparison.folds.runs import OnMembers
 from bayesens.comparison.steps import Steps
 from bayesens.comparison.tables import score_table
 from bayesens.ensemble.files import write_table
+from simulated import gappy_region
 
 COLUMNS = {"members": ["rf", "mlr", "svr", "xgb"], "observation": "sm", "site": "station", "group": "network",
            "time": "date", "units": "m3 m-3"}  # fmt: skip
@@ -25,9 +25,7 @@ QUICK = {"method": "em", "random_seed": 1, "progressbar": False}
 
 @pytest.fixture(scope="module")
 def frame():
-    frame = simulate.region(12, 3, 20, random_seed=2).frame
-    frame.loc[::17, "sm"] = np.nan
-    return frame
+    return gappy_region(12, 3, 20)
 
 
 @pytest.fixture(scope="module")

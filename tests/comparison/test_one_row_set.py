@@ -13,10 +13,10 @@ import bayesens as be
 from bayesens import simulate
 from bayesens.app.study.data import study_models
 from bayesens.app.study.file import study_from_text
-from bayesens.app.study.run import run_study
 from bayesens.app.study.template import study_template
 from bayesens.comparison.common_rows import SEASONS, in_season_order
 from bayesens.comparison.compare import held_out
+from studies import run_quietly, study_text
 
 # Few rows: EM has several optima, and some warn of rows left out where that is what is looked at.
 pytestmark = pytest.mark.filterwarnings("ignore:EM found", "ignore:.*that the fit has not seen")
@@ -122,41 +122,13 @@ def test_a_member_that_is_named_and_a_product_with_gaps_are_set_apart():
         be.compare(models, ensemble, products={"Coarse": product}, **QUICK)
 
 
-STUDY = """
-[data]
-table = "t.csv"
-observation = "sm"
-site = "station"
-group = "network"
-time = "date"
-units = "m3 m-3"
-
-[members]
-columns = ["rf", "mlr", "xgb"]
-
-[products]
-"Coarse input" = "svr"
-
-[models.BMA]
-model = "bma"
-
-[models."Equal weights"]
-model = "equal"
-
-[models."Best member"]
-model = "single"
-
-[models.Climatology]
-model = "climatology"
-
-[evaluation]
-method = "em"
-folds = 3
-by = ["season", "group"]
-replicates = 100
-"""
-
-
+STUDY = study_text(
+    products={"Coarse input": "svr"},
+    models={"BMA": "bma", "Equal weights": "equal", "Best member": "single", "Climatology": "climatology"},
+    folds=3,
+    by=["season", "group"],
+    replicates=100,
+)
 PRODUCT = ["Coarse input", "Coarse input, corrected"]  # which lack rows and stand apart
 
 
@@ -168,10 +140,7 @@ def whole(tmp_path_factory):
     frame["date"] = days + pd.to_timedelta(90 * (np.arange(len(frame)) % 4), unit="D")
     frame["svr"] = frame["svr"].where(np.arange(len(frame)) % 5 > 0)
     frame.to_csv(folder / "t.csv", index=False)
-    (folder / "study.toml").write_text(STUDY, encoding="utf-8")
-    done = run_study(folder / "study.toml", folder / "out", say=lambda _: None, progressbar=False)
-    page = (folder / "out" / "report.html").read_text(encoding="utf-8")
-    return frame, folder / "out", done, page.replace("\N{NO-BREAK SPACE}", " ")
+    return frame, folder / "out", *run_quietly(folder, STUDY)
 
 
 def read(folder, name):
@@ -228,9 +197,7 @@ def test_a_best_member_by_em_beside_a_posterior_is_said_wherever_the_two_are_com
         'model = "single"', 'model = "single"\nmethod = "em"'
     )
     text = text.replace('[models."Equal weights"]\nmodel = "equal"\n\n', "")
-    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
-    done = run_study(tmp_path / "study.toml", tmp_path / "out", say=lambda _: None, progressbar=False)
-    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    done, page = run_quietly(tmp_path, text)
     clause = "Best member was fitted by EM and BMA by its posterior, which may be the difference"
     assert clause in done.findings[1]
     assert page.count(clause) == 2  # on the first page and among the scores

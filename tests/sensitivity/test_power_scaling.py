@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose
 from scipy.stats import lognorm, norm
 
 import bayesens as be
-from bayesens import simulate
 from bayesens.sensitivity.power import importance_weights, power_scaling, power_words, scaled_draws, weighted_moments
+from simulated import hierarchy, mixture
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 
@@ -135,21 +135,6 @@ def test_sensitivities_are_those_of_numerical_integration(sigma):
 
 
 # ------------------------------------------------------------------------------------------------------------- refits
-def mixture(n=120, seed=3):
-    frame = simulate.bma(n, weight=[0.5, 0.3, 0.2], bias=[0.1, -0.2, 0.3], slope=[0.9, 1.0, 0.8], sigma=[0.3, 0.4, 0.5],
-                         member_correlation=0.3, random_seed=seed)  # fmt: skip
-    return be.Ensemble.from_frame(frame, members=["m1", "m2", "m3"], observation="y")
-
-
-def hierarchy(seed=4):
-    cov = 0.16 * (0.5 * np.eye(2) + 0.5)
-    made = simulate.hbm(n_sites=8, n_groups=2, n_times=12, truth_mean=0.1, truth_sd=0.8, truth_site_sd=0.5, truth_group_sd=0.0,
-                        center=0.0, bias=[0.2, -0.1], slope=[0.7, 0.9], slope_site=[0.6, 0.8], slope_group=[0.7, 0.7],
-                        error_cov=cov, bias_site_cov=0.1 * np.eye(2), bias_group_cov=np.zeros((2, 2)),
-                        random_seed=seed)  # fmt: skip
-    return be.Ensemble.from_frame(made.frame, members=["m1", "m2"], observation="y", site="site")
-
-
 def agree(base, refit, weight, names, errors=5.0):
     """Means and sds of a reweighted fit and a refit within so many Monte Carlo standard errors."""
     first, second = (tree["posterior"].to_dataset()[list(names)] for tree in (base, refit))

@@ -13,11 +13,12 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
-from bayesens import Prior, simulate
+from bayesens import Prior
 from bayesens import models as every
 from bayesens.sensitivity import priors as prior_grid
 from bayesens.sensitivity.prior_tables import grid_table, grid_words
 from bayesens.sensitivity.priors import usual_grid
+from simulated import hierarchy, mixture
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 
@@ -27,21 +28,6 @@ QUIET = {"random_seed": 1, "progressbar": False}
 
 def grid(*args, **kwargs):
     return prior_grid.prior_grid(*args, **{**QUIET, **kwargs})
-
-
-def mixture(n=120, seed=3):
-    frame = simulate.bma(n, weight=[0.5, 0.3, 0.2], bias=[0.1, -0.2, 0.3], slope=[0.9, 1.0, 0.8], sigma=[0.3, 0.4, 0.5],
-                         member_correlation=0.3, random_seed=seed)  # fmt: skip
-    return be.Ensemble.from_frame(frame, members=["m1", "m2", "m3"], observation="y")
-
-
-def hierarchy(seed=4):
-    error = 0.16 * (0.5 * np.eye(2) + 0.5)
-    made = simulate.hbm(n_sites=8, n_groups=2, n_times=12, truth_mean=0.1, truth_sd=0.8, truth_site_sd=0.5, truth_group_sd=0.0,
-                        center=0.0, bias=[0.2, -0.1], slope=[0.7, 0.9], slope_site=[0.6, 0.8], slope_group=[0.7, 0.7],
-                        error_cov=error, bias_site_cov=0.1 * np.eye(2), bias_group_cov=np.zeros((2, 2)),
-                        random_seed=seed)  # fmt: skip
-    return be.Ensemble.from_frame(made.frame, members=["m1", "m2"], observation="y", site="site")
 
 
 # ------------------------------------------------------------------------------------------- posteriors given all rows

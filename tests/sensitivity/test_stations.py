@@ -12,11 +12,11 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 
 import bayesens as be
-from bayesens import simulate
 from bayesens.ensemble.files import write_table
 from bayesens.ensemble.sphere import great_circle
 from bayesens.sensitivity.station_curves import power_law, reduction_table, reduction_words
 from bayesens.sensitivity.stations import fewer_stations
+from simulated import gappy_region
 
 COLUMNS = {"members": ["rf", "mlr"], "observation": "sm", "site": "station", "group": "network", "time": "date",
            "lon": "lon", "lat": "lat", "units": "m3 m-3"}  # fmt: skip
@@ -26,9 +26,7 @@ QUICK = {"method": "em", "random_seed": 1, "progressbar": False}
 
 @pytest.fixture(scope="module")
 def frame():
-    frame = simulate.region(20, 3, 12, random_seed=2).frame
-    frame.loc[::17, "sm"] = np.nan
-    return frame
+    return gappy_region(20, 3, 12)
 
 
 @pytest.fixture(scope="module")
