@@ -7,7 +7,7 @@ from typing import Any
 
 from bayesens.likelihoods.priors import Prior
 
-__all__ = ["BMA", "HBM", "preset"]
+__all__ = ["BMA", "EMOS", "HBM", "LINEAR_POOL", "preset"]
 
 Sets = Mapping[str, Mapping[str, Any]]
 
@@ -41,24 +41,6 @@ BMA: Sets = {
         "site_sd_prior": Prior("HalfNormal", sigma=0.2),
         "weight_logit_prior": Prior("ZeroSumNormal", sigma=0.5),
         "weight_spread_prior": Prior("HalfNormal", sigma=0.2),
-
-__all__ = ["EMOS", "HBM", "LINEAR_POOL", "preset"]
-
-Sets = Mapping[str, Mapping[str, Any]]
-
-EMOS: Sets = {
-    "weak": {},
-    "vague": {
-        "intercept_prior": Prior("Normal", mu=0, sigma=1),
-        "coefficient_prior": Prior("Normal", mu=0, sigma=2),
-        "sd_prior": Prior("LogNormal", mu=0, sigma=1),
-        "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
-    },
-    "sceptical": {
-        "intercept_prior": Prior("Normal", mu=0, sigma=0.1),
-        "coefficient_prior": Prior("Normal", mu=0, sigma=0.1),
-        "spread_share_prior": Prior("Beta", alpha=1, beta=5),
-        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
     },
 }
 
@@ -114,6 +96,22 @@ LINEAR_POOL: Sets = {
         "slope_prior": Prior("Normal", mu=1, sigma=0.1),
         "intercept_prior": Prior("Normal", mu=0, sigma=0.1),
         "coefficient_prior": Prior("Normal", mu=0, sigma=0.1),
+    },
+}
+
+EMOS: Sets = {
+    "weak": {},
+    "vague": {
+        "intercept_prior": Prior("Normal", mu=0, sigma=1),
+        "coefficient_prior": Prior("Normal", mu=0, sigma=2),
+        "sd_prior": Prior("LogNormal", mu=0, sigma=1),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
+    },
+    "sceptical": {
+        "intercept_prior": Prior("Normal", mu=0, sigma=0.1),
+        "coefficient_prior": Prior("Normal", mu=0, sigma=0.1),
+        "spread_share_prior": Prior("Beta", alpha=1, beta=5),
+        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
     },
 }
 
