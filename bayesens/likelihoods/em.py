@@ -21,10 +21,13 @@ __all__ = ["Optimum", "Steps", "climb", "distinct", "em", "em_starts", "least_sq
 
 TINY = 1e-300
 PARTS, ROWS_FOR_THREADS = 8, 10_000
-PATIENCE, CLOSE = 20, 2  # steps of EM before quasi-Newton steps are tried: from anywhere, and from close to the optimum
+PATIENCE, PATIENCE_NEAR = (
+    20,
+    2,
+)  # steps of EM before quasi-Newton steps are tried: from anywhere, and from close to the optimum
 ROWS_FOR_STARTS, ROWS_OF_MEMBER = 5_000, 100
-LEAP = 4.0  # by how much these may change logarithms
-STILL = 1e-8  # change of weights, and of logarithms of variances times the weight, at which EM ends
+LARGEST_STEP = 4.0  # by how much these may change logarithms
+CHANGE_AT_END = 1e-8  # change of weights, and of logarithms of variances times the weight, at which EM ends
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class Steps:
             return -loglik / self.rows, -np.concatenate([by_weight[:clusters], by_variance]) / self.rows
 
         size = clusters + (1 if self.shared else len(first))
-        bounds = [(-LEAP, LEAP)] * size
+        bounds = [(-LARGEST_STEP, LARGEST_STEP)] * size
         options = {"maxiter": 100, "maxcor": 20, "ftol": 0.0, "gtol": 1e-9}
         u = scipy.optimize.minimize(
             negative, np.zeros(size), jac=True, method="L-BFGS-B", bounds=bounds, options=options
@@ -208,7 +211,7 @@ def climb(step: Steps, weight: np.ndarray, variance: np.ndarray, tolerance: floa
             return weight, variance, np.inf, step.passes, False
         loglik, *there = step(weight, variance)
         moved = step.moved(before, (weight, variance))
-        if abs(loglik - previous) <= tolerance * abs(loglik) and moved <= STILL:
+        if abs(loglik - previous) <= tolerance * abs(loglik) and moved <= CHANGE_AT_END:
             return weight, variance, loglik, step.passes, True
         slow += 1
         if slow == leap_at:
@@ -316,7 +319,7 @@ def em_starts(squares: np.ndarray, available: np.ndarray, *, cluster: np.ndarray
     names = [f"random {i + 1}" for i in range(starts)]
     if some is not None and starts:
         points, names = _promising(squares[some], available[some], points, names, standard, common)
-        common["patience"] = CLOSE
+        common["patience"] = PATIENCE_NEAR
     found = distinct([standard], _from_points(squares, available, points, names, common))
     return [standard, *sorted(found[1:], key=lambda o: -o.loglik)]
 
@@ -339,7 +342,7 @@ def _standard(squares: np.ndarray, available: np.ndarray, some: np.ndarray | Non
         except ValueError:  # without bound on these rows, which need not be so on all
             pass
         else:
-            (weight, sigma), patience = _beside(near), CLOSE
+            (weight, sigma), patience = _beside(near), PATIENCE_NEAR
     return em(squares, available, weight=weight, sigma=sigma, patience=patience, **common)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 
 from bayesens.likelihoods.em import (
-    LEAP,
+    LARGEST_STEP,
     PARTS,
     PATIENCE,
     ROWS_FOR_THREADS,
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["Penalty", "corrected_em", "corrected_em_starts"]
 
 STEP = 0.5  # by how much a scoring step may change a coefficient of the widths, or a logarithm of sigma
-STEEPEST = 30.0  # of such a coefficient
+LARGEST_SLOPE = 30.0  # of such a coefficient
 FIRST_TAIL = 8.0  # nu - 2 of t kernels at the start
-MOST_FOR_NEWTON = 60  # parameters: the Hessian costs two passes a parameter
-ROWS_FOR_STARTS, MANY = 3_000, 20  # members, with which the standard start is enough: their kernels hardly differ
+PARAMETERS_FOR_NEWTON = 60  # parameters: the Hessian costs two passes a parameter
+ROWS_FOR_STARTS, MEMBERS_FOR_ONE_START = (
+    3_000,
+    20,
+)  # members, with which the standard start is enough: their kernels hardly differ
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ class WidthSteps(Steps):
             w = np.exp((log_weight + u[:clusters])[self.cluster]) if clusters else weight
             own = (log_scale[: self.members][first] + u[clusters : clusters + sigmas])[self.cluster]
             widths = log_scale[self.members :] + u[clusters + sigmas :]
-            return w / w.sum(), np.exp(np.concatenate([own, np.clip(widths, -STEEPEST, STEEPEST)]))
+            return w / w.sum(), np.exp(np.concatenate([own, np.clip(widths, -LARGEST_SLOPE, LARGEST_SLOPE)]))
 
         def negative(u: np.ndarray) -> tuple[float, np.ndarray]:
             w, s = point(u)
@@ -201,9 +204,14 @@ class WidthSteps(Steps):
         size = clusters + sigmas + len(scales) - self.members
         options = {"maxiter": 200, "maxcor": 20, "ftol": 0.0, "gtol": 1e-9}
         u = scipy.optimize.minimize(
-            negative, np.zeros(size), jac=True, method="L-BFGS-B", bounds=[(-LEAP, LEAP)] * size, options=options
+            negative,
+            np.zeros(size),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-LARGEST_STEP, LARGEST_STEP)] * size,
+            options=options,
         ).x
-        return point(u + newton(lambda v: negative(v)[1], u) if size <= MOST_FOR_NEWTON else u)
+        return point(u + newton(lambda v: negative(v)[1], u) if size <= PARAMETERS_FOR_NEWTON else u)
 
 
 def corrected_em(
@@ -293,7 +301,7 @@ def corrected_em_starts(
                "floor": floor, "penalty": penalty, "student": student, "tolerance": tolerance}  # fmt: skip
     standard = corrected_em(rows, weight=equal, sigma=np.full(k, best), **common)
     # With one sigma for all, and complete rows, the log likelihood is concave in the weights at any sigma and width.
-    more = 0 if k == 1 or k > MANY or shared or fixed_weight else -(-starts // 4)
+    more = 0 if k == 1 or k > MEMBERS_FOR_ONE_START or shared or fixed_weight else -(-starts // 4)
     rng, found = np.random.default_rng(seed), [standard]
     some = _some(rows, rng)
     for i in range(more):
