@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, clon
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-__all__ = ["EarlyStoppedXGB", "RowCap", "default_estimators", "seeded"]
+__all__ = ["EarlyStoppedXGB", "RowCap", "default_estimators", "named_pairs", "seeded"]
 
 
 def default_estimators(*, random_seed: int | None = None) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def _scaled(last: Any) -> Any:
     return make_pipeline(filled, StandardScaler(), last)
 
 
+# Fields are the parameters of scikit-learn: it reads them from the signature, shows, compares and copies estimators itself.
+@dataclass(eq=False, repr=False)
 class RowCap(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     """Fit an estimator to at most `max_rows` rows, for those whose cost grows with the square of the rows.
 
@@ -91,10 +94,10 @@ class RowCap(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     (10, 6.0)
     """
 
-    def __init__(self, estimator: Any = None, *, max_rows: int = 4000, random_state: Any = None) -> None:
-        self.estimator = estimator
-        self.max_rows = max_rows
-        self.random_state = random_state
+    estimator: Any = None
+    _: KW_ONLY
+    max_rows: int = 4000
+    random_state: Any = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Fit to at most `max_rows` rows.
@@ -140,6 +143,7 @@ class RowCap(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         return tags
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class EarlyStoppedXGB(RegressorMixin, BaseEstimator):
     """Boosted trees whose number is chosen on held-out groups, then fitted to all rows with that number.
 
@@ -176,30 +180,16 @@ class EarlyStoppedXGB(RegressorMixin, BaseEstimator):
     (2, (200,))
     """
 
-    def __init__(
-        self,
-        *,
-        n_estimators: int = 1000,
-        learning_rate: float = 0.05,
-        max_depth: int = 4,
-        min_child_weight: float = 10.0,
-        subsample: float = 0.7,
-        colsample_bytree: float = 0.7,
-        reg_lambda: float = 5.0,
-        early_stopping_rounds: int = 50,
-        validation_fraction: float = 0.2,
-        random_state: Any = None,
-    ) -> None:
-        self.n_estimators = n_estimators
-        self.learning_rate = learning_rate
-        self.max_depth = max_depth
-        self.min_child_weight = min_child_weight
-        self.subsample = subsample
-        self.colsample_bytree = colsample_bytree
-        self.reg_lambda = reg_lambda
-        self.early_stopping_rounds = early_stopping_rounds
-        self.validation_fraction = validation_fraction
-        self.random_state = random_state
+    n_estimators: int = 1000
+    learning_rate: float = 0.05
+    max_depth: int = 4
+    min_child_weight: float = 10.0
+    subsample: float = 0.7
+    colsample_bytree: float = 0.7
+    reg_lambda: float = 5.0
+    early_stopping_rounds: int = 50
+    validation_fraction: float = 0.2
+    random_state: Any = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Choose the number of trees on held-out groups, and fit that many to all rows.
@@ -272,3 +262,30 @@ def seeded(estimator: Any, seed: int) -> Any:
                    if value is None and (name == "random_state" or name.endswith("__random_state")))  # fmt: skip
     drawn = np.random.default_rng(seed).integers(2**31 - 1, size=len(names))
     return made.set_params(**{name: int(value) for name, value in zip(names, drawn)})
+
+
+def named_pairs(given: Any) -> list[tuple[str, Any]]:
+    """Names and regressors, of a list or a dict; none where None stands for the default members, which are made later."""
+    if given is None:
+        return []
+    pairs = list(given.items()) if isinstance(given, dict) else given
+    wanted = (
+        "wanted names with regressors: estimators={'mlr': LinearRegression()}, or a list [('mlr', LinearRegression())]"
+    )
+    if not isinstance(pairs, list | tuple):
+        raise TypeError(f"estimators is of type {type(given).__name__}; {wanted}")
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise TypeError(f"estimators holds {_shortly(pair)} at place {i}, which is no pair of a name and a regressor; "
+                            f"{wanted}")  # fmt: skip
+        name, one = pair
+        if isinstance(one, type) or (one != "drop" and not hasattr(one, "fit")):
+            raise TypeError(
+                f"estimators holds {_shortly(one)} under the name {name!r} in place of a regressor; {wanted}"
+            )
+    return [(name, one) for name, one in pairs]
+
+
+def _shortly(given: Any) -> str:
+    """What was given in place of a regressor."""
+    return f"the class {given.__name__}" if isinstance(given, type) else f"{given!r:.60}"

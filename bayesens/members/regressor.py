@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -26,7 +27,7 @@ from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.arguments import check_fit_call
 from bayesens.inference.fit import fit
 from bayesens.inference.predict import draw, predict
-from bayesens.members.estimators import default_estimators, seeded
+from bayesens.members.estimators import default_estimators, named_pairs, seeded
 from bayesens.members.feature_columns import check_columns, ensemble_beside, model_columns, plain_features
 from bayesens.members.fitted import run, seed_of
 from bayesens.messages import listed, warn
@@ -37,6 +38,7 @@ __all__ = ["EnsembleRegressor"]
 EXACT = 1e-7  # a residual below this share of the target's standard deviation: the member is the target
 
 
+@dataclass(eq=False, repr=False)  # scikit-learn shows, compares and copies estimators itself
 class EnsembleRegressor(RegressorMixin, _BaseComposition):
     """Several regressors, combined by a Bayesian model into one predictive distribution.
 
@@ -107,26 +109,15 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
     (True, (3, 2))
     """
 
-    def __init__(
-        self,
-        estimators: list[tuple[str, Any]] | dict[str, Any] | None = None,
-        model: Any = None,
-        *,
-        method: str = "auto",
-        cv: Any = 5,
-        draws: int = 1000,
-        missing: Any = None,
-        n_jobs: int = 1,
-        random_state: Any = None,
-    ) -> None:
-        self.estimators = estimators
-        self.model = model
-        self.method = method
-        self.cv = cv
-        self.draws = draws
-        self.missing = missing
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    estimators: list[tuple[str, Any]] | dict[str, Any] | None = None
+    model: Any = None
+    _: KW_ONLY
+    method: str = "auto"
+    cv: Any = 5
+    draws: int = 1000
+    missing: Any = None
+    n_jobs: int = 1
+    random_state: Any = None
 
     # Parameters ------------------------------------------------------------------------------------------------------
 
@@ -155,7 +146,7 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        given = [one for _, one in self._pairs() if one != "drop"]
+        given = [one for _, one in named_pairs(self.estimators) if one != "drop"]
         # The default members fill gaps themselves.
         tags.input_tags.allow_nan = all(get_tags(one).input_tags.allow_nan for one in given)
         tags.non_deterministic = self.random_state is None and self.method != "em"
@@ -190,10 +181,10 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         """
         members = self._members()
         asked = model_columns(self._model(), X, members)
-        table, target = validate_data(self, X, y, dtype=_kind(X), ensure_all_finite=_finite(X), y_numeric=True,
+        table, target = validate_data(self, X, y, dtype=_kind(X), ensure_all_finite="allow-nan", y_numeric=True,
                                       ensure_min_samples=2)  # fmt: skip
         target = np.array(target, dtype=np.float64)
-        table = plain_features(X if _is_frame(X) else table, self.missing, target)
+        table = plain_features(X if isinstance(X, pd.DataFrame) else table, self.missing, target)
         self.covariates_ = asked
         site = None if groups is None else np.asarray(groups)
         check_consistent_length(target, site)
@@ -212,30 +203,10 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         check_fit_call(model, None, "be.EnsembleRegressor(estimators, model={})")
         return model
 
-    def _pairs(self) -> list[tuple[str, Any]]:
-        """Names and regressors, of a list or a dict; none of the default members, which are made when they are fitted."""
-        given: Any = self.estimators
-        if given is None:
-            return []
-        pairs = list(given.items()) if isinstance(given, dict) else given
-        wanted = "wanted names with regressors: estimators={'mlr': LinearRegression()}, or a list [('mlr', LinearRegression())]"
-        if not isinstance(pairs, list | tuple):
-            raise TypeError(f"estimators is of type {type(given).__name__}; {wanted}")
-        for i, pair in enumerate(pairs):
-            if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise TypeError(f"estimators holds {_shortly(pair)} at place {i}, which is no pair of a name and a regressor; "
-                                f"{wanted}")  # fmt: skip
-            name, one = pair
-            if isinstance(one, type) or (one != "drop" and not hasattr(one, "fit")):
-                raise TypeError(
-                    f"estimators holds {_shortly(one)} under the name {name!r} in place of a regressor; {wanted}"
-                )
-        return [(name, one) for name, one in pairs]
-
     def _members(self) -> dict[str, Any]:
         if self.estimators is None:
             return default_estimators()
-        kept = [(name, one) for name, one in self._pairs() if one != "drop"]
+        kept = [(name, one) for name, one in named_pairs(self.estimators) if one != "drop"]
         names = member_names([name for name, _ in kept]) if kept else []
         if not names:
             raise ValueError(
@@ -399,8 +370,8 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
         """What the members predict, and the features without codes."""
         check_is_fitted(self, "estimators_")
         check_columns(self.covariates_, X, self._model())
-        checked = validate_data(self, X, dtype=_kind(X), ensure_all_finite=_finite(X), reset=False)
-        table = plain_features(X if _is_frame(X) else checked, self.missing)
+        checked = validate_data(self, X, dtype=_kind(X), ensure_all_finite="allow-nan", reset=False)
+        table = plain_features(X if isinstance(X, pd.DataFrame) else checked, self.missing)
         return pd.DataFrame({name: one.predict(table) for name, one in self.named_estimators_.items()}), table
 
     def _new(self, members: pd.DataFrame, X: Any) -> Ensemble:
@@ -415,27 +386,13 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
 # Parts ---------------------------------------------------------------------------------------------------------------
 
 
-def _shortly(given: Any) -> str:
-    """What was given in place of a regressor."""
-    return f"the class {given.__name__}" if isinstance(given, type) else f"{given!r:.60}"
-
-
-def _is_frame(X: Any) -> bool:
-    return isinstance(X, pd.DataFrame)
-
-
 def _kind(X: Any) -> str | None:
     """A table goes to the members as it is: columns of text may be for their own encoders."""
-    return None if _is_frame(X) else "numeric"
-
-
-def _finite(X: Any) -> str:
-    """Missing covariates are the business of each member."""
-    return "allow-nan"
+    return None if isinstance(X, pd.DataFrame) else "numeric"
 
 
 def _rows(X: Any, index: NDArray[np.int64]) -> Any:
-    return X.iloc[index] if _is_frame(X) else X[index]
+    return X.iloc[index] if isinstance(X, pd.DataFrame) else X[index]
 
 
 def _fitted(name: str, estimator: Any, X: Any, y: Any, site: Any, fold: Any, seed: int) -> Any:
