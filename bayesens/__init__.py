@@ -21,7 +21,7 @@ _HOME = {
     "Prior": "likelihoods.priors",
     "FittedMembers": "members.fitted",
     "Members": "members.members",
-    "cross_fit": "members.members",
+    "cross_fit": "members.cross_fitting",
     "default_estimators": "members.estimators",
     "common_rows": "comparison.common_rows",
     "paired_differences": "comparison.tables",
@@ -126,9 +126,10 @@ if TYPE_CHECKING:
     from bayesens.inference.predict import add, draw, predict, score
     from bayesens.inference.summary import summary
     from bayesens.likelihoods.priors import Prior
+    from bayesens.members.cross_fitting import cross_fit
     from bayesens.members.estimators import default_estimators
     from bayesens.members.fitted import FittedMembers
-    from bayesens.members.members import Members, cross_fit
+    from bayesens.members.members import Members
     from bayesens.members.regressor import EnsembleRegressor
     from bayesens.models import BMA, EMOS, HBM, Climatology, EqualWeights, LinearPool, SingleMember
 

@@ -34,7 +34,7 @@ def cells_table(
     dataset: xr.Dataset, members: Iterable[str] | None, prediction: str, options: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the table of a dataset's cells, and the keywords with which `Ensemble.from_frame` takes it."""
-    given, options = split_roles("from_dataset", options)
+    given, options = split_roles("from_dataset", options, "members", "prediction")
     own = own_columns(dataset)
     named = {role: role for role in own if role in dataset.variables} | given
     columns = {role: own.get(role, name) if name == role else name for role, name in named.items()}

@@ -49,15 +49,15 @@ class TableOptions(TypedDict, total=False):
     offset: Conversion
 
 
-def split_roles(function: str, options: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the columns that are named, by role, and the other options.
+def split_roles(function: str, options: Mapping[str, Any], *own: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the columns that are named, by role, and the other options; the function has keywords of its `own` besides.
 
     Examples
     --------
     >>> split_roles("from_long", {"site": "station", "time": None, "units": "mm"})
     ({'site': 'station'}, {'units': 'mm'})
     """
-    check_keywords(options, TableOptions.__annotations__, function)
+    check_keywords(options, [*own, *TableOptions.__annotations__], function)
     named = {role: options[role] for role in ROLES if options.get(role) is not None}
     return named, {name: value for name, value in options.items() if name not in ROLES}
 
@@ -71,7 +71,7 @@ def wide_table(
     options: Mapping[str, Any],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return a long table with one row a case, and the keywords with which `Ensemble.from_frame` takes it."""
-    columns, others = split_roles("from_long", options)
+    columns, others = split_roles("from_long", options, "model", "value", "by", "members")
     beside = checks.covariate_names(others.get("covariates", ()))
     keys = [columns[role] for role in ("site", "time") if role in columns] if by is None else list(by)
     wide, found = widened(frame, model=model, value=value, by=keys, keep=[*columns.values(), *beside])

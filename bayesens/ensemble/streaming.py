@@ -207,7 +207,7 @@ class SufficientStatistics:
         ...     SufficientStatistics.from_parquet(folder, members=["a"], observation="y", progressbar=False).n_obs
         3
         """
-        read = chunk_reader("from_parquet", members, observation, options)
+        read = chunk_reader("from_parquet", members, observation, options, "batch_rows", "progressbar")
         labels = [name for role, name in read.columns.items() if role in LABELS]
         frames = sources.parquet_frames(
             path, [*read.members, observation], labels, batch_rows=batch_rows, progressbar=progressbar

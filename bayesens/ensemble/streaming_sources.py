@@ -142,9 +142,11 @@ class ChunkReader:
         )
 
 
-def chunk_reader(function: str, members: Iterable[str], observation: str, options: Mapping[str, Any]) -> ChunkReader:
+def chunk_reader(
+    function: str, members: Iterable[str], observation: str, options: Mapping[str, Any], *own: str
+) -> ChunkReader:
     """Return what reads the chunks, with the options of a function that are given."""
-    check_keywords(options, ChunkOptions.__annotations__, function)
+    check_keywords(options, ["members", "observation", *own, *ChunkOptions.__annotations__], function)
     transform(options.get("transform", "identity"))
     given = {"observation": observation} | {role: options.get(role) for role in LABELS}
     columns: Any = {role: name for role, name in given.items() if name is not None or role == "observation"}

@@ -1,205 +1,30 @@
-"""The door of the members: covariates, observations, stations and regions, checked once."""
+"""Covariates of the members, in training tables and in new ones: found, read, and without codes for missing values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.ensemble.checks import check_groups, covariate_names, member_names
+from bayesens.ensemble.checks import member_names
 from bayesens.members.regions import Regions
-from bayesens.messages import check_known, listed, warn
-from bayesens.tables.columns import labels, numbers, times, where_in
+from bayesens.messages import check_known, listed
+from bayesens.tables.columns import labels, numbers, where_in
 from bayesens.tables.missing_codes import OTHERS, Counts, Missing, check_codes, clear_codes
 
 __all__ = [
-    "Rows",
-    "check_estimators",
-    "check_kept",
-    "check_names",
+    "check_membership",
     "check_new",
-    "check_rows",
-    "numbers",
+    "check_table",
+    "given_covariates",
+    "given_products",
     "row_mask",
+    "taken",
     "without_codes",
 ]
-
-ROLES = ("site", "group", "time", "lon", "lat")
-SAME_PLACE = 1e-4  # degrees, about 10 m: what rounding does to the coordinates of one station
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The checked columns of a training table.
-
-    Attributes
-    ----------
-    X : pandas.DataFrame (obs, covariate), float64
-    y : numpy.ndarray (obs)
-        NaN where there is no observation.
-    site, group, time, lon, lat, region : numpy.ndarray (obs), or None where not given
-        Without stations every row is one: `site` then numbers the rows, and `columns` has none.
-    membership : pandas.DataFrame (obs, region) or None
-    products : dict of str to numpy.ndarray (obs)
-    columns : dict of role to the user's own name
-    units : str
-    order : numpy.ndarray (obs), int
-        Positions sorted by station, time and contents: fits in this order do not depend on the order of the table.
-    bare : numpy.ndarray (obs), bool
-        Rows without any covariate.
-    """
-
-    X: pd.DataFrame
-    y: NDArray[np.float64]
-    site: NDArray[np.str_]
-    group: NDArray[np.str_] | None
-    time: NDArray[Any] | None
-    lon: NDArray[np.float64] | None
-    lat: NDArray[np.float64] | None
-    region: NDArray[np.str_] | None
-    membership: pd.DataFrame | None
-    products: dict[str, NDArray[np.float64]]
-    columns: dict[str, str]
-    units: str
-    order: NDArray[np.int64]
-    bare: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def where(self, rows: NDArray[np.int64]) -> dict[str, Any]:
-        """Return what `Regions.weight` wants to know of some rows."""
-        parts = {"label": self.region, "lon": self.lon, "lat": self.lat}
-        found = {name: None if values is None else values[rows] for name, values in parts.items()}
-        return found | {"membership": None if self.membership is None else self.membership.iloc[rows]}
-
-    def labelled(self, rows: NDArray[np.int64], members: Iterable[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """Return observation, labels and places of some rows, and the column of each role, clear of member names."""
-        values = {"observation": self.y} | {role: getattr(self, role) for role in ROLES}
-        taken, roles, table = set(members), {}, {}
-        for role, column in values.items():
-            if column is not None and role in self.columns:
-                name = next(name for name in (self.columns[role], role, f"{role}_") if name not in taken)
-                taken.add(name)
-                roles[role], table[name] = name, column[rows]
-        return pd.DataFrame(table), roles
-
-
-def check_estimators(estimators: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the estimators as a dict, refusing what cannot be fitted and predicted."""
-    if not isinstance(estimators, Mapping):
-        raise TypeError(
-            f"estimators is {type(estimators).__name__}; wanted a mapping of name to regressor: {{'rf': ...}}"
-        )
-    for name, estimator in estimators.items():
-        if isinstance(estimator, type) or not all(
-            hasattr(estimator, part) for part in ("fit", "predict", "get_params")
-        ):
-            shown = f"the class {estimator.__name__}" if isinstance(estimator, type) else type(estimator).__name__
-            hint = (
-                f"{estimator.__name__}()"
-                if isinstance(estimator, type)
-                else "an object with fit, predict and get_params"
-            )
-            raise TypeError(f"member {name!r} is {shown}; wanted a scikit-learn regressor: {hint}")
-    return dict(estimators)
-
-
-def check_kept(keep: Iterable[str], rows: Rows, members: Iterable[str]) -> tuple[str, ...]:
-    """Return the covariates that ensembles keep, refusing what the members do not learn from and names of members."""
-    names = covariate_names(keep, "keep")
-    where = f"the covariates of the members ({len(rows)} rows)"
-    check_known(names, rows.X.columns, kind="column", where=where)
-    if both := sorted(set(names) & set(members)):
-        raise ValueError(
-            f"keep names {listed(both)}, and members have that name; wanted different names: rename the members"
-        )
-    return tuple(names)
-
-
-def check_names(names: list[str]) -> list[str]:
-    """Return names of members and products, each of them once."""
-    if not names:
-        raise ValueError("there are no estimators and no products; wanted at least one member")
-    return member_names(names)
-
-
-def check_rows(
-    X: pd.DataFrame,
-    y: ArrayLike | str,
-    roles: Mapping[str, ArrayLike | str | None],
-    *,
-    by: ArrayLike | str | pd.DataFrame | None,
-    products: Iterable[str] | pd.DataFrame | None,
-    units: str,
-    missing: Missing = None,
-    time_format: str | None = None,
-) -> Rows:
-    """Check a training table and take it apart.
-
-    Parameters
-    ----------
-    X : pandas.DataFrame (obs, column)
-    y, by : see `bayesens.members.members.Members`
-    roles : mapping of site, group, time, lon and lat to values, a column or None
-    products : iterable of str or pandas.DataFrame, optional
-    units : str
-    missing, time_format : optional
-        Codes for missing values and how times are written, as in `Ensemble.from_frame`.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        See `bayesens.members.members.Members`.
-
-    Examples
-    --------
-    >>> X = pd.DataFrame({"rain": [0.0, 1.0], "station": ["a", "b"]})
-    >>> rows = check_rows(X, [0.1, 0.2], {"site": "station"}, by=None, products=None, units="")
-    >>> list(rows.X), rows.site.tolist()
-    (['rain'], ['a', 'b'])
-    """
-    _check_table(X)
-    soft = by if isinstance(by, pd.DataFrame) else None
-    wanted = {"observation": y, **roles, "by": None if soft is not None else by}
-    said = {"observation": "y"}
-    found = {role: taken(X, value, said.get(role, role)) for role, value in wanted.items() if value is not None}
-    product = _products(X, products)
-    used = {value for value in wanted.values() if isinstance(value, str)} | (
-        {*product} if not _is_frame(products) else set()
-    )
-    inputs = _covariates(X.drop(columns=[name for name in X.columns if name in used]), needed=products is None)
-    observed = numbers(found["observation"])
-    labelled = {role: labels(found[role]) if role in found else None for role in ("site", "group", "by")}
-    place = {role: numbers(found[role]) if role in found else None for role in ("lon", "lat")}
-    time = times(found["time"], time_format) if "time" in found else None
-    columns = {role: _name(found[role], role) for role in found}
-    coordinates = {role: {columns[role]: values} for role, values in place.items() if values is not None}
-    without_codes(
-        {"covariate": inputs, "measured": {columns["observation"]: observed} | product, **coordinates}, missing
-    )
-    table = pd.DataFrame(
-        np.column_stack(list(inputs.values())) if inputs else np.empty((len(X), 0)), columns=list(inputs)
-    )
-    # Without stations every row is one of its own, so that folds of stations are folds of rows.
-    sited, site = labelled["site"], np.arange(len(X)).astype(np.str_)
-    site, region = site if sited is None else sited, labelled["by"]
-    membership = None if soft is None else check_membership(soft, X, "by")
-    if membership is not None:
-        region = membership.columns.to_numpy(dtype=np.str_)[membership.to_numpy().argmax(axis=1)]
-    _check_observed(observed, columns["observation"])
-    if sited is not None:
-        _check_sites(found["site"], site, labelled["group"], time, place, columns)
-    _check_covariates(table, np.isfinite(observed), region if region is not None else labelled["group"],
-                      "region" if region is not None else "group")  # fmt: skip
-    order = _order(np.zeros(len(X)) if sited is None else site, time, observed, table)
-    bare = table.isna().to_numpy().all(axis=1)
-    return Rows(table, observed, site, labelled["group"], time, place["lon"], place["lat"], region, membership, product,
-                columns, units, order, bare)  # fmt: skip
 
 
 def taken(X: pd.DataFrame, value: ArrayLike | str, role: str) -> pd.Series:
@@ -263,21 +88,20 @@ def check_new(
     covariates: Iterable[str],
     products: Iterable[str],
     regions: Regions,
-    *,
-    region: ArrayLike | str | None,
-    membership: pd.DataFrame | None,
-    lon: ArrayLike | str | None,
-    lat: ArrayLike | str | None,
+    places: Mapping[str, Any],
     missing: Missing = None,
 ) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]], dict[str, Any]]:
-    """Check new rows; return their covariates in the order of the fit, the products, and what `Regions.weight` wants."""
-    _check_table(X)
+    """Check new rows; return their covariates in the order of the fit, the products, and what `Regions.weight` wants.
+
+    `places` are the region, membership, lon and lat that `FittedMembers.predict` was given.
+    """
+    check_table(X)
     X = X.set_axis([str(name) for name in X.columns], axis=1)
     check_known([*covariates, *products], X.columns, kind="column", where=f"X ({len(X)} rows)")
     inputs, product = ({name: numbers(X[name]) for name in names} for names in (covariates, products))
     without_codes({"covariate": inputs, "measured": product}, missing)
     table = pd.DataFrame(inputs, index=X.index)
-    return table, product, _regions_of_new(X, regions, region=region, membership=membership, lon=lon, lat=lat)
+    return table, product, _regions_of_new(X, regions, **places)
 
 
 def _regions_of_new(
@@ -308,18 +132,8 @@ def _regions_of_new(
     return {"label": labels(taken(X, region, "region"))}
 
 
-# Parts ---------------------------------------------------------------------------------------------------------------
-
-
-def _is_frame(value: object) -> bool:
-    return isinstance(value, pd.DataFrame)
-
-
-def _name(column: pd.Series, role: str) -> str:
-    return column.name if isinstance(column.name, str) else role
-
-
-def _check_table(X: object) -> None:
+def check_table(X: object) -> None:
+    """Refuse what is no table, has no rows, or has two columns of one name."""
     if not isinstance(X, pd.DataFrame):
         raise TypeError(f"X is {type(X).__name__}; wanted a pandas.DataFrame with one column a covariate")
     if len(X) == 0:
@@ -331,7 +145,8 @@ def _check_table(X: object) -> None:
         )
 
 
-def _products(X: pd.DataFrame, products: Iterable[str] | pd.DataFrame | None) -> dict[str, NDArray[np.float64]]:
+def given_products(X: pd.DataFrame, products: Iterable[str] | pd.DataFrame | None) -> dict[str, NDArray[np.float64]]:
+    """Return members that need no training: columns of X by their names, or another table with the rows of X."""
     if products is None:
         return {}
     if isinstance(products, pd.DataFrame):
@@ -341,30 +156,17 @@ def _products(X: pd.DataFrame, products: Iterable[str] | pd.DataFrame | None) ->
     return {name: numbers(X[name]) for name in names}
 
 
-def _covariates(X: pd.DataFrame, *, needed: bool) -> dict[str, NDArray[np.float64]]:
+def given_covariates(X: pd.DataFrame, *, needed: bool) -> dict[str, NDArray[np.float64]]:
+    """Return all columns of X as numbers."""
     if needed and X.shape[1] == 0:
         raise ValueError(f"X ({len(X)} rows) has no column that is a covariate; wanted at least one")
     return {str(name): numbers(X[name]) for name in X.columns}
 
 
 def without_codes(tables: Mapping[str, Mapping[str, NDArray[np.float64]]], missing: Missing) -> Counts:
-    """Set codes that were named to NaN, in place, and refuse others; a column may be of two kinds.
+    """Set codes that were named to NaN, in place, and refuse others; return their counts by column.
 
-    Parameters
-    ----------
-    tables : mapping of {"covariate", "measured", "lon", "lat"} to mapping of name to array (row)
-        Changed.
-    missing : optional
-        As in `Ensemble.from_frame`.
-
-    Returns
-    -------
-    dict of column to dict of code to count
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        Columns that are not there, and values that look like codes.
+    `tables` has columns by kind ("covariate", "measured", "lon", "lat"); a column may be of two kinds.
     """
     named = {name for each in tables.values() for name in each}
     counts: Counts = {}
@@ -379,71 +181,3 @@ def without_codes(tables: Mapping[str, Mapping[str, NDArray[np.float64]]], missi
         counts |= clear_codes(each, own)
         check_codes(each, dict.fromkeys(each, kind), own)
     return counts
-
-
-def _check_observed(y: NDArray[np.float64], name: str) -> None:
-    if not np.isfinite(y).any():
-        raise ValueError(f"{name!r} is missing in all {len(y)} rows; wanted observations to learn from")
-
-
-def _check_sites(
-    given: pd.Series,
-    site: NDArray[np.str_],
-    group: NDArray[np.str_] | None,
-    time: NDArray[Any] | None,
-    place: Mapping[str, NDArray[np.float64] | None],
-    columns: Mapping[str, str],
-) -> None:
-    without = site == ""
-    if without.any():
-        raise ValueError(
-            f"column {columns['site']!r} is missing in {where_in(given, without)}; wanted a station in every row"
-        )
-    if group is not None:
-        check_groups(site, group, columns)
-    for role, values in place.items():
-        if values is not None:
-            by_site = pd.Series(values).groupby(site)
-            spread = by_site.max() - by_site.min()
-            moved = spread.index[spread > SAME_PLACE]
-            if len(moved):
-                both = sorted(set(values[(site == moved[0]) & np.isfinite(values)]))
-                raise ValueError(
-                    f"{len(moved)} station(s) stand in two places: {listed(moved)} ({columns[role]!r} of {moved[0]!r} is "
-                    f"{listed(both, 3)}); wanted one place each: correct them, or give two stations two names"
-                )
-    if time is not None:
-        repeated = pd.DataFrame({"site": site, "time": time}).duplicated().to_numpy() & ~pd.isna(time)
-        if repeated.any():
-            raise ValueError(
-                f"columns {columns['site']!r} and {columns['time']!r}: {where_in(given, repeated)} repeat the station and time "
-                f"of an earlier row (station {str(site[repeated][0])!r}); wanted one row each: drop or average them"
-            )
-
-
-def _check_covariates(X: pd.DataFrame, observed: NDArray[np.bool_], region: NDArray[np.str_] | None, kind: str) -> None:
-    seen = X[observed]
-    empty = [name for name in X.columns if seen[name].isna().all()]
-    if empty:
-        raise ValueError(
-            f"covariate(s) {listed(empty)} are missing in all {len(seen)} rows with an observation; leave them out"
-        )
-    constant = [name for name in X.columns if seen[name].min() == seen[name].max()]
-    if constant:
-        warn(f"covariate(s) {listed(constant)} are constant in the {len(seen)} rows with an observation; nothing can be learnt "
-             "from them: leave them out")  # fmt: skip
-    if region is None or X.shape[1] == 0:
-        return
-    known = seen.notna().groupby(region[observed]).any()
-    known = known[known.index != ""]
-    holes = [f"{name!r} in {listed(known.index[~known[name]])}" for name in X.columns if not known[name].all()]
-    if holes:
-        warn(f"covariates are missing throughout whole {kind}s: {'; '.join(holes[:5])}"
-             f"{f' and {len(holes) - 5} more' if len(holes) > 5 else ''}; members there rest on filled-in values: leave the "
-             "covariate out, or complete it")  # fmt: skip
-
-
-def _order(site: NDArray[Any], time: NDArray[Any] | None, y: NDArray[Any], X: pd.DataFrame) -> NDArray[np.int64]:
-    """Rows by station, time and contents; rows that tie in all of it are the same row."""
-    keys = [site, *([] if time is None else [time]), y, *(X[name].to_numpy() for name in X.columns)]
-    return np.lexsort(keys[::-1]).astype(np.int64)

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.members import covariates
-from bayesens.members.covariates import Rows
+from bayesens.members.covariates import check_new
 from bayesens.members.files import read_members, write_members
 from bayesens.members.regions import Regions
+from bayesens.members.training_table import TrainingTable
 from bayesens.tables.missing_codes import Missing
 
 __all__ = ["FittedMembers", "Job", "MemberError", "entropy", "run", "seed_of"]
@@ -93,10 +93,8 @@ class FittedMembers:
             ones.
         MemberError
         """
-        table, product, where = covariates.check_new(
-            X, self.covariates, self.products, self.regions, region=region, membership=membership, lon=lon, lat=lat,
-            missing=missing,
-        )  # fmt: skip
+        places = {"region": region, "membership": membership, "lon": lon, "lat": lat}
+        table, product, where = check_new(X, self.covariates, self.products, self.regions, places, missing)
         weight = self.regions.weight(len(X), **where)
         found = {name: blended(fits, name, table, weight, self.regions.names, "") for name, fits in self.fits.items()}
         return pd.DataFrame(found | product, index=X.index)
@@ -148,7 +146,7 @@ class Job:
     """One member to be fitted to some rows, region by region."""
 
     estimator: Any
-    rows: Rows
+    rows: TrainingTable
     name: str
     train: NDArray[np.int64]
     regions: Regions

@@ -14,15 +14,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.ensemble.ensemble import Ensemble
-from bayesens.members import covariates
 from bayesens.members import folds as folding
-from bayesens.members.covariates import Rows
+from bayesens.members import training_table
+from bayesens.members.covariates import row_mask
 from bayesens.members.fitted import FittedMembers, Job, MemberError, entropy, run, seed_of
 from bayesens.members.regions import Regions
 from bayesens.messages import listed, warn
 from bayesens.tables.missing_codes import NONE, Missing
 
-__all__ = ["FittedMembers", "MemberError", "Members", "cross_fit"]
+__all__ = ["FittedMembers", "MemberError", "Members"]
 
 CROSS_FITTED, HELD_OUT, IN_SAMPLE = "cross-fitted", "held-out", "in-sample"
 
@@ -65,7 +65,7 @@ class Members:
     Attributes
     ----------
     estimators : dict of str to regressor
-    rows : Rows
+    rows : TrainingTable
         The checked columns.
     names : tuple of str
         Estimators, then products.
@@ -90,7 +90,7 @@ class Members:
     """
 
     estimators: dict[str, Any]
-    rows: Rows
+    rows: training_table.TrainingTable
     names: tuple[str, ...]
     min_rows: int
     min_sites: int
@@ -118,15 +118,15 @@ class Members:
         missing: Missing = None,
         time_format: str | None = None,
     ) -> None:
-        checked = covariates.check_estimators(estimators)
+        checked = training_table.check_estimators(estimators)
         roles = {"site": site, "group": group, "time": time, "lon": lon, "lat": lat}
-        rows = covariates.check_rows(
+        rows = training_table.check_rows(
             X, y, roles, by=by, products=products, units=units or "", missing=missing, time_format=time_format
         )
-        names = covariates.check_names([*checked, *rows.products])
-        kept = covariates.check_kept(keep, rows, names)
+        names = training_table.check_names([*checked, *rows.products])
+        kept = training_table.check_kept(keep, rows, names)
         if blend is not None:
-            _check_blend(blend, rows)
+            training_table.check_blend(blend, rows)
         values = (checked, rows, tuple(names), min_rows, min_sites, float(blend or 0), kept)
         for name, value in zip(("estimators", "rows", "names", "min_rows", "min_sites", "blend", "keep"), values):
             object.__setattr__(self, name, value)
@@ -257,14 +257,12 @@ class Members:
             Rows that are in both.
         MemberError
         """
-        inside, outside = (
-            covariates.row_mask(rows, len(self.rows), name) for rows, name in ((train, "train"), (test, "test"))
-        )
+        inside, outside = (row_mask(rows, len(self.rows), name) for rows, name in ((train, "train"), (test, "test")))
         if both := int((inside & outside).sum()):
             raise ValueError(f"{both} rows are in train and in test; wanted each row in one of them at most")
         seeds = np.random.SeedSequence(entropy(random_seed)).generate_state(2)
-        within = _cross_fitted(
-            self, inside, folds, scheme, gap, int(seeds[0]), random_seed is not None, n_jobs, progressbar
+        within = self._cross_fitted(
+            inside, folds, scheme, gap, int(seeds[0]), random_seed is not None, n_jobs, progressbar
         )
         fit_rows, apart = self._training(inside), np.flatnonzero(outside)
         found = self._predicted([(fit_rows, apart, "")], "Held-out rows", int(seeds[1]), n_jobs, progressbar)
@@ -319,6 +317,47 @@ class Members:
             prediction[:, k] = product
         return prediction
 
+    def _cross_fitted(
+        self,
+        inside: NDArray[np.bool_],
+        folds: int,
+        scheme: str | ArrayLike,
+        gap: Any,
+        seed: int,
+        shake: bool,
+        n_jobs: int,
+        progressbar: bool,
+    ) -> Ensemble:
+        """Predict the rows of a mask, each by fits to the others of them that are not in its fold."""
+        rows, chosen = self.rows, np.flatnonzero(inside)
+        usable = np.zeros(len(rows), dtype=bool)
+        usable[self._training(inside)] = True
+        fold = np.full(len(rows), -1)
+        group, time = (None if values is None else values[chosen] for values in (rows.group, rows.time))
+        given = scheme if isinstance(scheme, str) else folding.given_labels(scheme, len(rows))[chosen]
+        fold[chosen], how = folding.row_folds(
+            given,
+            rows.site[chosen],
+            group,
+            time,
+            folds=folds,
+            weight=usable[chosen],
+            gap=gap,
+            random_seed=seed if shake else None,
+        )
+        number = int(fold.max()) + 1
+        plan = []
+        for k in range(number):
+            test = inside & (fold == k)
+            train = inside & ~test & ~folding.near(rows.time, test, gap)
+            if not (train & usable).any():
+                raise ValueError(
+                    f"fold {k + 1} of {number} leaves no row to learn from; wanted fewer folds or a shorter gap"
+                )
+            plan.append((self._training(train), np.flatnonzero(test), f"fold {k + 1} of {number}"))
+        found = self._predicted(plan, "Cross-fitting", seed, n_jobs, progressbar)
+        return self._ensemble(found, chosen, f"{CROSS_FITTED}, {number} folds {how}", fold)
+
     def _ensemble(
         self,
         prediction: NDArray[np.float64],
@@ -338,147 +377,3 @@ class Members:
         if fold is not None:
             dataset["fold"] = ("obs", fold[rows], {"long_name": "fold that held the row out, from 0"})
         return replace(made, dataset=dataset)
-
-
-def _check_blend(blend: float, rows: Rows) -> None:
-    labelled = rows.region is not None and rows.membership is None
-    if not (blend > 0 and labelled and rows.lon is not None and rows.lat is not None):
-        raise ValueError(f"blend is {blend!r}; wanted a length in km above zero, with by=labels, lon=... and lat=...")
-    if not (np.isfinite(rows.lon) & np.isfinite(rows.lat)).all():
-        raise ValueError(
-            f"blend={blend!r} needs lon and lat in all {len(rows)} rows; complete them, or leave blend out"
-        )
-
-
-def cross_fit(
-    estimators: Mapping[str, Any] | Members,
-    X: pd.DataFrame | None = None,
-    y: ArrayLike | str | None = None,
-    *,
-    site: ArrayLike | str | None = None,
-    group: ArrayLike | str | None = None,
-    time: ArrayLike | str | None = None,
-    by: ArrayLike | str | pd.DataFrame | None = None,
-    lon: ArrayLike | str | None = None,
-    lat: ArrayLike | str | None = None,
-    blend: float | None = None,
-    min_rows: int = 200,
-    min_sites: int = 3,
-    products: Iterable[str] | pd.DataFrame | None = None,
-    units: str | None = None,
-    keep: Iterable[str] = (),
-    missing: Missing = None,
-    time_format: str | None = None,
-    folds: int = 5,
-    scheme: str | ArrayLike = "site",
-    gap: Any = None,
-    random_seed: int | None = None,
-    n_jobs: int = 1,
-    progressbar: bool = True,
-) -> Ensemble:
-    """Predict every row by members that were fitted without its fold.
-
-    Parameters
-    ----------
-    estimators : mapping of str to regressor, or Members
-        With `Members` nothing of X, y and their columns is given.
-    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep, missing, time_format
-        As in `Members`.
-    folds : int
-        Number of folds.
-    scheme : {"site", "time", "row"} or array_like (obs)
-        ``"site"``: whole stations, folds of about equally many observed rows, every group spread over the folds.
-        ``"time"``: contiguous blocks of time. ``"row"``: rows one by one, whatever they have in common. An array holds your
-        own fold labels.
-    gap : timedelta, str or float, optional
-        With ``"time"``: training rows within this distance of the block that is held out are left out.
-    random_seed : int, optional
-        Of the folds of stations and of every ``random_state`` that is None. None: the even deal of stations, and other
-        random numbers at every call.
-    n_jobs : int
-        Threads; the result does not depend on it.
-    progressbar : bool
-
-    Returns
-    -------
-    Ensemble
-        Rows as in `X`; a variable ``fold (obs)``; ``dataset["prediction"].attrs["trained"]`` says how.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        As in `Members`, and for folds that cannot be made.
-    MemberError
-        An estimator failed: the text names member, fold and region.
-
-    References
-    ----------
-    Wolpert, D. H. (1992). Stacked generalization. Neural Networks 5, 241-259.
-
-    Examples
-    --------
-    >>> from sklearn.dummy import DummyRegressor
-    >>> X = pd.DataFrame({"rain": [0.0, 1.0, 2.0]})
-    >>> ensemble = cross_fit({"mean": DummyRegressor()}, X, [1.0, 2.0, 6.0], site=["a", "b", "c"], folds=3, progressbar=False)
-    >>> ensemble.prediction.ravel().tolist()
-    [4.0, 3.5, 1.5]
-    >>> ensemble.dataset["prediction"].attrs["trained"]
-    'cross-fitted, 3 folds by site'
-    """
-    table = {"site": site, "group": group, "time": time, "by": by, "lon": lon, "lat": lat, "blend": blend,
-             "products": products, "units": units, "missing": missing, "time_format": time_format}  # fmt: skip
-    if isinstance(estimators, Members):
-        given = [name for name, value in ({"X": X, "y": y, "keep": keep or None} | table).items() if value is not None]
-        if given:
-            raise TypeError(f"cross_fit got Members and {', '.join(given)}; wanted these in Members(...) only")
-        members = estimators
-    elif X is None or y is None or site is None:
-        raise TypeError(
-            "cross_fit got estimators without X, y or site; wanted cross_fit(estimators, X, y, site=...) or Members"
-        )
-    else:
-        members = Members(estimators, X, y, min_rows=min_rows, min_sites=min_sites, keep=keep, **table)  # type: ignore[arg-type]
-    every = np.ones(len(members.rows), dtype=bool)
-    seed = entropy(random_seed)
-    return _cross_fitted(members, every, folds, scheme, gap, seed, random_seed is not None, n_jobs, progressbar)
-
-
-def _cross_fitted(
-    members: Members,
-    inside: NDArray[np.bool_],
-    folds: int,
-    scheme: str | ArrayLike,
-    gap: Any,
-    seed: int,
-    shake: bool,
-    n_jobs: int,
-    progressbar: bool,
-) -> Ensemble:
-    rows, chosen = members.rows, np.flatnonzero(inside)
-    usable = np.zeros(len(rows), dtype=bool)
-    usable[members._training(inside)] = True
-    fold = np.full(len(rows), -1)
-    group, time = (None if values is None else values[chosen] for values in (rows.group, rows.time))
-    given = scheme if isinstance(scheme, str) else folding.given_labels(scheme, len(rows))[chosen]
-    fold[chosen], how = folding.row_folds(
-        given,
-        rows.site[chosen],
-        group,
-        time,
-        folds=folds,
-        weight=usable[chosen],
-        gap=gap,
-        random_seed=seed if shake else None,
-    )
-    number = int(fold.max()) + 1
-    plan = []
-    for k in range(number):
-        test = inside & (fold == k)
-        train = inside & ~test & ~folding.near(rows.time, test, gap)
-        if not (train & usable).any():
-            raise ValueError(
-                f"fold {k + 1} of {number} leaves no row to learn from; wanted fewer folds or a shorter gap"
-            )
-        plan.append((members._training(train), np.flatnonzero(test), f"fold {k + 1} of {number}"))
-    found = members._predicted(plan, "Cross-fitting", seed, n_jobs, progressbar)
-    return members._ensemble(found, chosen, f"{CROSS_FITTED}, {number} folds {how}", fold)

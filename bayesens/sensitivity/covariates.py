@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.bootstrap import interval, pigeonhole
 from bayesens.comparison.common_rows import season
-from bayesens.members.covariates import Rows
 from bayesens.members.fitted import Job, blended, entropy, run, seed_of
 from bayesens.members.folds import custom_folds, site_folds
 from bayesens.members.members import Members
 from bayesens.members.regions import Regions
+from bayesens.members.training_table import TrainingTable
 from bayesens.messages import check_known, listed, warn
 
 __all__ = ["drop_importance", "permutation_importance"]
@@ -230,7 +230,7 @@ class _Fold:
     """Rows to learn from and rows held out, with the weights that regions have there."""
 
     members: Members
-    rows: Rows
+    rows: TrainingTable
     name: str
     train: Index
     test: Index
@@ -262,7 +262,7 @@ class _Fold:
 class _Measure:
     """Loss and squared error of every member and combination, summed by station."""
 
-    rows: Rows
+    rows: TrainingTable
     station: Index
     loss: Loss
     combiners: dict[str, Combiner]
@@ -343,11 +343,11 @@ def _door(
     return columns | {column: [column] for column in single}, [*members.estimators, *(combiners or {})]
 
 
-def _usable(rows: Rows) -> NDArray[np.bool_]:
+def _usable(rows: TrainingTable) -> NDArray[np.bool_]:
     return np.isfinite(rows.y) & ~rows.bare
 
 
-def _never_bare(rows: Rows, columns: dict[str, list[str]]) -> NDArray[np.bool_]:
+def _never_bare(rows: TrainingTable, columns: dict[str, list[str]]) -> NDArray[np.bool_]:
     """Usable rows, without those that would lose their only covariates to a row that lacks them."""
     usable, there = _usable(rows), rows.X.notna()
     counted = usable.copy()
@@ -364,7 +364,7 @@ def _loss(loss: str | Loss) -> Loss:
     return LOSSES[loss]
 
 
-def _stations(rows: Rows) -> NDArray[np.intp]:
+def _stations(rows: TrainingTable) -> NDArray[np.intp]:
     return np.unique(rows.site, return_inverse=True)[1]
 
 
@@ -417,7 +417,7 @@ def _fitted(plan: list[_Fold], seed: int, n_jobs: int, progressbar: bool) -> lis
     return [{name: next(done) for name in names} for _ in plan]
 
 
-def _strata(rows: Rows, within: str | ArrayLike | None) -> NDArray[np.intp] | None:
+def _strata(rows: TrainingTable, within: str | ArrayLike | None) -> NDArray[np.intp] | None:
     """A number for every stratum; None for one of all rows."""
     if within is None:
         return None
@@ -448,7 +448,7 @@ def _shuffled(fold: _Fold, columns: list[str], strata: NDArray[np.intp] | None, 
 
 
 def _warn_unmoved(
-    plan: list[_Fold], columns: dict[str, list[str]], strata: NDArray[np.intp] | None, rows: Rows
+    plan: list[_Fold], columns: dict[str, list[str]], strata: NDArray[np.intp] | None, rows: TrainingTable
 ) -> None:
     """Name the covariates that shuffling within strata cannot change."""
     if strata is None:
@@ -463,7 +463,7 @@ def _warn_unmoved(
              "construction")  # fmt: skip
 
 
-def _cells(plan: list[_Fold], rows: Rows, base: list[Array], done: list[Array], n_sets: int) -> _Cells:
+def _cells(plan: list[_Fold], rows: TrainingTable, base: list[Array], done: list[Array], n_sets: int) -> _Cells:
     n = [len(fold.test) for fold in plan]
     by_fold = [np.stack(done[k * n_sets : (k + 1) * n_sets]) for k in range(len(plan))]
     rise = [(each.mean(axis=3) - one).sum(axis=2) / count for each, one, count in zip(by_fold, base, n, strict=True)]

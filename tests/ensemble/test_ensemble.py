@@ -962,5 +962,7 @@ def test_a_misspelt_keyword_is_named_at_every_door():
         Ensemble.from_long(frame, model="model", value="value", tme="day")
     with pytest.raises(TypeError, match=r"from_dataset\(\) got .* 'covariate'. Did you mean 'covariates'"):
         Ensemble.from_dataset(xr.Dataset({"rf": ("obs", [0.1])}), members=["rf"], covariate=["dem"])
-    with pytest.raises(TypeError, match=r"from_dataset\(\) got .* 'zzz'. It has 'observation', 'site'"):
+    with pytest.raises(
+        TypeError, match=r"from_dataset\(\) got .* 'zzz'. It has 'members', 'prediction', 'observation'"
+    ):
         Ensemble.from_dataset(xr.Dataset({"rf": ("obs", [0.1])}), members=["rf"], zzz=1)

@@ -23,9 +23,10 @@ from sklearn.svm import SVR
 
 import bayesens as be
 from bayesens.ensemble.ensemble import Ensemble
+from bayesens.members.cross_fitting import cross_fit
 from bayesens.members.estimators import RowCap, default_estimators
 from bayesens.members.fitted import FittedMembers, MemberError
-from bayesens.members.members import Members, cross_fit
+from bayesens.members.members import Members
 from bayesens.members.regions import Regions
 from shared_data import shared_data
 
@@ -566,6 +567,10 @@ def test_bad_arguments_are_refused():
         cross_fit(mlr, X, y, site=site, scheme="time", **QUIET)
     with pytest.raises(TypeError, match="got Members and y, site"):
         cross_fit(Members(mlr, X, y, site=site), y=y, site=site)
+    with pytest.raises(TypeError, match="got Members and min_rows"):
+        cross_fit(Members(mlr, X, y, site=site), min_rows=50)
+    with pytest.raises(TypeError, match=r"cross_fit\(\) got .* 'fold'. Did you mean 'folds'"):
+        cross_fit(mlr, X, y, site=site, fold=3)
     with pytest.raises(TypeError, match="without X, y or site"):
         cross_fit(mlr, X, y)
     with pytest.raises(ValueError, match=r"scheme has shape \(5,\); wanted one fold label for each of the 108 rows"):

@@ -11,7 +11,8 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 
 from bayesens.comparison.bootstrap import interval
-from bayesens.members.members import Members, cross_fit
+from bayesens.members.cross_fitting import cross_fit
+from bayesens.members.members import Members
 from bayesens.sensitivity.covariates import drop_importance, permutation_importance
 
 QUIET = {"progressbar": False}

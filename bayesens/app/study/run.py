@@ -53,8 +53,9 @@ from bayesens.inference.fit import fit
 from bayesens.inference.fit_tree import write_fit
 from bayesens.likelihoods.options import options_to_json
 from bayesens.members.correlations import covariate_correlations, inflation_factors
+from bayesens.members.cross_fitting import cross_fit
 from bayesens.members.fitted import FittedMembers
-from bayesens.members.members import Members, cross_fit
+from bayesens.members.members import Members
 from bayesens.messages import listed
 from bayesens.sensitivity.covariates import permutation_importance
 from bayesens.tables.atomic import check_writable, file_name, link, move, remove, write_atomically

@@ -1,0 +1,117 @@
+"""Rows predicted by members that have not seen them, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.members.fitted import entropy
+from bayesens.members.members import Members
+from bayesens.messages import check_keywords
+from bayesens.tables.missing_codes import Missing
+
+__all__ = ["cross_fit"]
+
+
+class MembersOptions(TypedDict, total=False):
+    """Keywords of `Members`, which says what they mean."""
+
+    site: ArrayLike | str | None
+    group: ArrayLike | str | None
+    time: ArrayLike | str | None
+    by: ArrayLike | str | pd.DataFrame | None
+    lon: ArrayLike | str | None
+    lat: ArrayLike | str | None
+    blend: float | None
+    min_rows: int
+    min_sites: int
+    products: Iterable[str] | pd.DataFrame | None
+    units: str | None
+    keep: Iterable[str]
+    missing: Missing
+    time_format: str | None
+
+
+def cross_fit(
+    estimators: Mapping[str, Any] | Members,
+    X: pd.DataFrame | None = None,
+    y: ArrayLike | str | None = None,
+    *,
+    folds: int = 5,
+    scheme: str | ArrayLike = "site",
+    gap: Any = None,
+    random_seed: int | None = None,
+    n_jobs: int = 1,
+    progressbar: bool = True,
+    **columns: Unpack[MembersOptions],
+) -> Ensemble:
+    """Predict every row by members that were fitted without its fold.
+
+    Parameters
+    ----------
+    estimators : mapping of str to regressor, or Members
+        With `Members` nothing of X, y and their columns is given.
+    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep, missing, time_format
+        As in `Members`.
+    folds : int
+        Number of folds.
+    scheme : {"site", "time", "row"} or array_like (obs)
+        ``"site"``: whole stations, folds of about equally many observed rows, every group spread over the folds.
+        ``"time"``: contiguous blocks of time. ``"row"``: rows one by one, whatever they have in common. An array holds your
+        own fold labels.
+    gap : timedelta, str or float, optional
+        With ``"time"``: training rows within this distance of the block that is held out are left out.
+    random_seed : int, optional
+        Of the folds of stations and of every ``random_state`` that is None. None: the even deal of stations, and other
+        random numbers at every call.
+    n_jobs : int
+        Threads; the result does not depend on it.
+    progressbar : bool
+
+    Returns
+    -------
+    Ensemble
+        Rows as in `X`; a variable ``fold (obs)``; ``dataset["prediction"].attrs["trained"]`` says how.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As in `Members`, and for folds that cannot be made.
+    MemberError
+        An estimator failed: the text names member, fold and region.
+
+    References
+    ----------
+    Wolpert, D. H. (1992). Stacked generalization. Neural Networks 5, 241-259.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyRegressor
+    >>> X = pd.DataFrame({"rain": [0.0, 1.0, 2.0]})
+    >>> ensemble = cross_fit({"mean": DummyRegressor()}, X, [1.0, 2.0, 6.0], site=["a", "b", "c"], folds=3, progressbar=False)
+    >>> ensemble.prediction.ravel().tolist()
+    [4.0, 3.5, 1.5]
+    >>> ensemble.dataset["prediction"].attrs["trained"]
+    'cross-fitted, 3 folds by site'
+    """
+    check_keywords(columns, [*MembersOptions.__annotations__, *(cross_fit.__kwdefaults__ or ())], "cross_fit")
+    options: dict[str, Any] = {"X": X, "y": y, **columns}
+    given = [name for name, value in options.items() if value is not None]
+    if isinstance(estimators, Members):
+        if given:
+            raise TypeError(f"cross_fit got Members and {', '.join(given)}; wanted these in Members(...) only")
+        members = estimators
+    elif not {"X", "y", "site"} <= set(given):
+        raise TypeError(
+            "cross_fit got estimators without X, y or site; wanted cross_fit(estimators, X, y, site=...) or Members"
+        )
+    else:
+        members = Members(estimators, **options)
+    every = np.ones(len(members.rows), dtype=bool)
+    seed = entropy(random_seed)
+    return members._cross_fitted(every, folds, scheme, gap, seed, random_seed is not None, n_jobs, progressbar)
