@@ -17,7 +17,7 @@ from bayesens.comparison.row_clusters import row_clusters
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.fit_tree import check_given
 from bayesens.inference.loo import loo
-from bayesens.inference.psis import good_k
+from bayesens.inference.sampling.psis import good_k
 from bayesens.messages import listed, warn
 
 if TYPE_CHECKING:

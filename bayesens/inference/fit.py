@@ -27,7 +27,7 @@ from bayesens.inference.fit_tree import (
     no_log_likelihood,
     optimum,
 )
-from bayesens.inference.sampling import sample
+from bayesens.inference.sampling.draws import sample
 from bayesens.likelihoods.em import Optimum
 from bayesens.likelihoods.options import changed_words, options_to_json
 from bayesens.messages import listed, warn

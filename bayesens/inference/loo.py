@@ -21,7 +21,7 @@ from bayesens.inference.fit_tree import (
     on_model_scale,
     training_mixture,
 )
-from bayesens.inference.psis import LEAST_TAIL, good_k, leave_one_out, tail_length
+from bayesens.inference.sampling.psis import LEAST_TAIL, good_k, leave_one_out, tail_length
 from bayesens.messages import warn
 
 if TYPE_CHECKING:

@@ -303,8 +303,8 @@ def _by_optimum(model: Any, warm: Mapping[str, Any], rows: Ensemble) -> xr.Datas
 
 def _optima(model: Any, rows: Ensemble, warm: Mapping[str, Any] | None, seed: int | None = 0) -> tuple[Any, Any, Any]:
     """The compiled posterior, its optima, and the data that it was made of."""
-    from bayesens.inference.laplace import find_modes
     from bayesens.inference.log_density import compile_target, lean
+    from bayesens.inference.sampling.laplace import find_modes
 
     data = _prepared(model, rows)
     with lean():
@@ -455,7 +455,7 @@ def effective_rows(
     >>> round(found.design_effect, 2), round(found.effective), round(found.parameters, 1)  # 4 (50 / 49) / (200 / 199)
     (4.06, 49, 2.0)
     """
-    from bayesens.inference.laplace import curvature
+    from bayesens.inference.sampling.laplace import curvature
 
     check_given(ensemble, model)
     if hasattr(model, "summarise"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bayesens import models
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.fit_tree import check_fit_tree, check_training_rows, history_of, log_likelihood_of, model_of
-from bayesens.inference.psis import good_k
+from bayesens.inference.sampling.psis import good_k
 from bayesens.messages import check_known, listed
 
 __all__ = [

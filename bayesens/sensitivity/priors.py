@@ -24,7 +24,7 @@ from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.convergence import IMPORTANCE_ESS, RHAT
 from bayesens.inference.fit import fit
 from bayesens.inference.fit_tree import check_given, model_of
-from bayesens.inference.psis import good_k
+from bayesens.inference.sampling.psis import good_k
 from bayesens.likelihoods.priors import Prior
 from bayesens.members.members import Members
 from bayesens.messages import check_known

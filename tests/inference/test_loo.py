@@ -17,7 +17,7 @@ from scipy.stats import t as student
 import bayesens as be
 from bayesens.inference.fit import _describe
 from bayesens.inference.fit_tree import log_likelihood_of, model_of
-from bayesens.inference.psis import _pareto, _select, good_k, leave_one_out, tail_length
+from bayesens.inference.sampling.psis import _pareto, _select, good_k, leave_one_out, tail_length
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 

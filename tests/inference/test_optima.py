@@ -11,9 +11,18 @@ import pytest
 from scipy.special import gammaln
 
 import bayesens as be
-from bayesens.inference.laplace import find_modes
 from bayesens.inference.log_density import compile_target
-from bayesens.inference.optima import Peak, _chains, apart, find_peaks, nearest, nuts_from, of_standing, sample_around
+from bayesens.inference.sampling.laplace import find_modes
+from bayesens.inference.sampling.optima import (
+    Peak,
+    _chains,
+    apart,
+    find_peaks,
+    nearest,
+    nuts_from,
+    of_standing,
+    sample_around,
+)
 
 MEANS = np.array([[-4.0, 1.0], [4.0, -1.0]])
 SDS = np.array([[1.0, 0.5], [0.6, 1.2]])

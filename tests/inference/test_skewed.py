@@ -6,9 +6,9 @@ import pytensor.tensor as pt
 import pytest
 from scipy.special import gammaln
 
-from bayesens.inference.laplace import curvature, find_modes, laplace
 from bayesens.inference.log_density import compile_target
-from bayesens.inference.skewed import skew_map
+from bayesens.inference.sampling.laplace import curvature, find_modes, laplace
+from bayesens.inference.sampling.skewed import skew_map
 
 SHAPE = np.array([1.0, 1.5, 4.0, 30.0])
 MIXED = np.array([[1.0, 0.4, -0.3, 0.2], [0.0, 1.0, 0.5, -0.4], [0.3, 0.0, 1.0, 0.6], [-0.2, 0.3, 0.0, 1.0]])

@@ -14,8 +14,8 @@ from pytensor.compile.mode import Mode
 
 import bayesens as be
 from bayesens import worlds
-from bayesens.inference.laplace import curvature, find_modes
 from bayesens.inference.log_density import compile_target
+from bayesens.inference.sampling.laplace import curvature, find_modes
 from bayesens.inference.tape.trace import trace
 from bayesens.likelihoods.parametrisation import CholeskyCorr, EffectCoordinates, FactorCoordinates
 

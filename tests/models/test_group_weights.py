@@ -14,8 +14,8 @@ from scipy.stats import halfnorm, norm
 import bayesens as be
 from bayesens import BMA, Prior
 from bayesens.inference.fit_tree import write_fit
-from bayesens.inference.laplace import find_modes
 from bayesens.inference.log_density import compile_target
+from bayesens.inference.sampling.laplace import find_modes
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 

@@ -8,8 +8,8 @@ from scipy import stats
 
 import bayesens as be
 from bayesens.ensemble.sufficient import statistics
-from bayesens.inference.laplace import find_modes
 from bayesens.inference.log_density import compile_target
+from bayesens.inference.sampling.laplace import find_modes
 from bayesens.likelihoods.multilevel.level_moments import level_moments
 from bayesens.likelihoods.priors import Prior
 

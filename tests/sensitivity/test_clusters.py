@@ -403,7 +403,7 @@ def test_bad_input_says_what_to_do():
 
 def test_scores_of_rows_at_sites_add_up_to_the_derivative_of_the_likelihood():
     """Each row at its own site: at another one its density, and so its score, would be another."""
-    from bayesens.inference.laplace import curvature
+    from bayesens.inference.sampling.laplace import curvature
     from bayesens.sensitivity import clusters as clustered
 
     rng = np.random.default_rng(5)

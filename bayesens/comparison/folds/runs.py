@@ -22,7 +22,7 @@ from bayesens.distributions.mixtures import probability_below
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.fit import fit
 from bayesens.inference.fit_tree import optimum
-from bayesens.inference.predict import distribution, predict, score
+from bayesens.inference.prediction import Prediction, prediction
 from bayesens.likelihoods.options import options_to_json
 from bayesens.members.members import Members
 from bayesens.messages import listed
@@ -290,12 +290,15 @@ class _Job:
             warnings.simplefilter("always", UserWarning)
             tree = fit(model, train, method=self.method, draws=self.draws, likelihood_power=self.power,
                        random_seed=self.seed, warm=self.warm, log_likelihood=False, progressbar=False)  # fmt: skip
-            out = predict(tree, test, quantiles=QUANTILES)
+            said = prediction(tree, test)
+            out = said.summary(QUANTILES)
             if test.observed.any():
-                scores = self._scores(tree, test).drop_vars("interval_score")  # no table has it, and rows are many
+                scores = self._scores(said.of(test.observed)).drop_vars(
+                    "interval_score"
+                )  # no table has it, and rows are many
                 out = out.assign(scores.reindex(obs=out["obs"].values).data_vars)
             if self.below is not None:
-                out["probability_below"] = "obs", probability_below(distribution(tree, test), self.below).values
+                out["probability_below"] = "obs", probability_below(said.law, self.below).values
         news = {str(one.message) for one in caught if issubclass(one.category, UserWarning)}
         texts = sorted(text for text in news if UNSEEN not in text)
         out.attrs |= {"warned": json.dumps(texts), "seconds": tree.attrs["seconds"], "method": tree.attrs["method"],
@@ -304,11 +307,10 @@ class _Job:
             out.attrs["used_member"] = str(tree["posterior"].to_dataset()["member"].values[0])
         return out
 
-    def _scores(self, tree: xr.DataTree, test: Ensemble) -> xr.Dataset:
+    def _scores(self, said: Prediction) -> xr.Dataset:
         low, high = self.limits
-        y = test.require_observation()[test.observed]
-        weighted = threshold_crps(distribution(tree, test, rows=test.observed), y, lower=low, upper=high)
-        return score(tree, test, levels=LEVELS, random_seed=self.seed).assign(twcrps=("obs", weighted))
+        weighted = threshold_crps(said.law, said.table.require_observation(), lower=low, upper=high)
+        return said.scores(LEVELS, random_seed=self.seed).assign(twcrps=("obs", weighted))
 
 
 def _takes_the_best(model: Any) -> bool:

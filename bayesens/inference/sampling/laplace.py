@@ -9,7 +9,7 @@ import numpy as np
 from scipy import linalg, optimize
 
 from bayesens.inference.log_density import Target
-from bayesens.inference.skewed import skew_map
+from bayesens.inference.sampling.skewed import skew_map
 
 __all__ = ["Laplace", "Mode", "curvature", "distinct", "find_modes", "laplace", "weighted", "worth_more"]
 

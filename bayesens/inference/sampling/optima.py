@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesens.inference.laplace import (
+from bayesens.inference.log_density import Target
+from bayesens.inference.sampling.laplace import (
     BATCH,
     JITTER,
     Laplace,
@@ -20,9 +21,8 @@ from bayesens.inference.laplace import (
     weighted,
     worth_more,
 )
-from bayesens.inference.log_density import Target
-from bayesens.inference.nuts import nuts
-from bayesens.inference.skewed import SkewMap, skew_map
+from bayesens.inference.sampling.nuts import nuts
+from bayesens.inference.sampling.skewed import SkewMap, skew_map
 
 __all__ = ["Peak", "apart", "find_peaks", "nearest", "nuts_from", "of_standing", "sample_around"]
 

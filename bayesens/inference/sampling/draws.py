@@ -13,7 +13,7 @@ from bayesens.messages import warn
 
 if TYPE_CHECKING:
     from bayesens.inference.log_density import Target
-    from bayesens.inference.optima import Peak
+    from bayesens.inference.sampling.optima import Peak
 
 __all__ = ["Sampled", "sample"]
 
@@ -65,7 +65,7 @@ def sample(
     UserWarning
         If the approximation is kept and should not be trusted, or if chains do not go from one optimum to another.
     """
-    from bayesens.inference.optima import find_peaks, nuts_from, of_standing
+    from bayesens.inference.sampling.optima import find_peaks, nuts_from, of_standing
 
     peaks = find_peaks(target, start=start, starts=starts, rng=rng, near=near)
     several = of_standing(peaks)
@@ -114,7 +114,7 @@ def _slow(x: np.ndarray) -> bool:
 def _approximate(target: Target, peaks: list[Peak], *, draws: int, chains: int, rng: np.random.Generator,
                  keep: bool) -> tuple[Sampled, str]:  # fmt: skip
     """Draws by importance weights, none where these cannot be trusted unless they are kept whatever they are worth."""
-    from bayesens.inference.optima import sample_around
+    from bayesens.inference.sampling.optima import sample_around
 
     result = sample_around(target, peaks, ess=max(IMPORTANCE_ESS, 0.25 * draws * chains), pareto_k=PARETO_K, rng=rng)
     trusted = result.pareto_k < PARETO_K and result.ess >= IMPORTANCE_ESS
@@ -133,7 +133,7 @@ def _approximate(target: Target, peaks: list[Peak], *, draws: int, chains: int, 
 
 def _told(target: Target, peaks: list[Peak], sampled: Sampled) -> Sampled:
     """The draws with what they say of the optima: which one each belongs to, and whether chains have been at all of them."""
-    from bayesens.inference.optima import apart, nearest, of_standing
+    from bayesens.inference.sampling.optima import apart, nearest, of_standing
 
     optima, several = _optima(target, peaks), of_standing(peaks)
     stats, attrs = dict(sampled.stats), dict(sampled.attrs)
