@@ -38,6 +38,8 @@ def parts(mixture, i):
 def added(d, share, there, levels):
     """One and what new effects add: the error of the weighted mean, less half of the spread, draw by draw."""
     out = np.ones(len(share))
+    if d.nu is not None:
+        tail = (d.nu + t.ppf(0.95, d.nu) ** 2) / (d.nu + 1.0)
     for i, w in enumerate(share):
         for level in levels:
             sd = d.new[i, there, level]
@@ -45,7 +47,7 @@ def added(d, share, there, levels):
             error = w @ covariance @ w
             size = w @ d.sigma[i, there] ** 2
             if d.nu is not None:
-                size *= (d.nu[i] + t(d.nu[i]).ppf(0.95) ** 2) / (d.nu[i] + 1.0)
+                size *= tail[i]
             out[i] += (error - 0.5 * (w @ np.diag(covariance) - error)) / size
     return np.maximum(out, 0.25)
 
@@ -111,11 +113,12 @@ def test_matched_quantiles_of_t_kernels_and_draws_of_them(spread, tail):
     mixture = law(seed=2, n=8, draws=1500, spread=spread, tail=tail, missing=False)
     levels = np.array([0.005, 0.05, 0.25, 0.5, 0.75, 0.95, 0.995])
     got, drawn = mixture.matched().quantile(levels), mixture.sample(300, np.random.default_rng(0))
+    shape = kernel(mixture)
     for i in range(len(mixture)):
         w, m, s = parts(mixture, i)
 
         def cdf(z, w=w, m=m, s=s):
-            return np.mean(np.sum(w * scaled("cdf", kernel(mixture), z, m, s), axis=1))
+            return np.mean(np.sum(w * scaled("cdf", shape, z, m, s), axis=1))
 
         ends = m.mean() - 200.0, m.mean() + 200.0
         exact = np.array([brentq(lambda z, p=p: cdf(z) - p, *ends) for p in levels])
