@@ -5,6 +5,7 @@ A new model needs a line in CASES (its options) and one in FORMULAS (its log den
 
 import json
 from dataclasses import FrozenInstanceError, fields, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -177,6 +178,7 @@ class Case:
         self.fused = self.target.logp(self.x) - jacobian
         self.posterior = self.target.expand(self.x[None])[0]
         self.draw = {str(n): v.values[0] for n, v in self.posterior.data_vars.items()}
+        self.effects = {}  # of places, under these draws
 
     def completed(self):
         """The draws as a fit has them."""
@@ -193,7 +195,17 @@ class Case:
 
     def predictive(self, posterior, rows):
         """Of new rows; HBM's, given its drawn effects."""
-        return self.model.predictive(posterior, rows, *([self.model.history(self.ensemble)] if self.own() else []))
+        return self.model.predictive(posterior, rows, *([self.history] if self.own() else []))
+
+    @cached_property
+    def history(self):
+        """What a fit keeps of its training rows."""
+        return self.model.history(self.ensemble)
+
+    @cached_property
+    def prepared(self):
+        """The training rows as the model has them."""
+        return self.model.prepare(self.ensemble)
 
     def values(self, i):
         """Unconstrained values of one point by name."""
@@ -390,7 +402,7 @@ def bma_density(model, posterior, draw, y, f, group, site):
 
 def own_density(case, posterior, y, f, group, site, rows_at):
     """The mixture around members whose effects are conditioned on all training rows at once, with dense matrices."""
-    model, table = case.model, case.model.prepare(case.ensemble)
+    model, table = case.model, case.prepared
     draw = {str(n): v.values[0] for n, v in posterior.data_vars.items()}
     members = list(table.members)
     f = f[[MEMBERS.index(m) for m in members]]
@@ -424,10 +436,10 @@ def own_density(case, posterior, y, f, group, site, rows_at):
         at = place(posterior, "group", group)
         weight = draw["weight_group"][:, at] if at is not None else posterior["weight_new"].values[0]
     share = weight[:, there] / weight[:, there].sum(axis=1, keepdims=True)
-    mean, alike = np.stack(means, axis=1), model.history(table)["effects_alike"].values
+    mean, alike = np.stack(means, axis=1), case.history["effects_alike"].values
     new = [level for level, seen in known.items() if not seen]
     if isinstance(model, LinearPool):
-        standing = model.history(table)["standing"].values[there]
+        standing = case.history["standing"].values[there]
         stretch = draw.get("stretch", np.ones(POINTS))
         extra = error_of_mean(alike, table.even_sd, draw, share, there, new) * (stretch / draw["sigma"]) ** 2
         extra = extra * gain(draw)
@@ -480,11 +492,21 @@ def corrected_by(model, table, coefficients, k, f, x):
 
 def conditioned(case, table, draw, family, k, f, group, site, ratio, rows_at):
     """Mean of a new row of a member under each draw, what is open of its effects, and the mean at the typical coefficients."""
+    x_new = np.array([rows_at[name] for name in case.model.bias_covariates])
+    key = tuple(family.members), group, site
+    if key not in case.effects:  # rows of a place have the same
+        case.effects[key] = effects_of_a_place(case, table, draw, family, group, site, ratio)
+    left, point, of_draws, of_point = case.effects[key]
+    mean = corrected_by(case.model, table, draw, k, f, x_new) + of_draws
+    return mean, left, float(np.squeeze(corrected_by(case.model, table, point, k, f, x_new) + of_point))
+
+
+def effects_of_a_place(case, table, draw, family, group, site, ratio):
+    """What is open of the effects, the typical coefficients, and the effects' means under each draw and under those."""
     model, rows = case.model, table.rows
     from bayesens.likelihoods.corrected.posterior import point_correction
 
     point = {n: v[0, 0] for n, (_, v) in point_correction(table, model.recipe(table.members)).items()}
-    x_new = np.array([rows_at[name] for name in model.bias_covariates])
     x_all = np.column_stack([case.ensemble.dataset[name].values[rows.index] for name in model.bias_covariates]) if (
         model.bias_covariates) else np.zeros((len(rows.y), 0))  # fmt: skip
     label = {level: case.ensemble.labels(level)[rows.index] for level in ("site", "group")}
@@ -500,14 +522,12 @@ def conditioned(case, table, draw, family, k, f, group, site, ratio, rows_at):
         cross += r2 * same[level]
         prior += r2 * same[level].any()
     smoother = np.linalg.solve(between + np.diag(1.0 / weight), cross)
-    left = prior - smoother @ cross
 
     def mean(coefficients):
         fitted = np.array([corrected_by(model, table, coefficients, j, rows.f[i, j], x_all[i]) for i, j in line])
-        residual = np.array([rows.y[i] for i, _ in line])[:, None] - fitted.reshape(len(line), -1)
-        return corrected_by(model, table, coefficients, k, f, x_new) + smoother @ residual
+        return smoother @ (np.array([rows.y[i] for i, _ in line])[:, None] - fitted.reshape(len(line), -1))
 
-    return mean(draw), left, float(np.squeeze(mean(point)))
+    return prior - smoother @ cross, point, mean(draw), mean(point)
 
 
 def single_density(model, posterior, draw, y, f, group, site):
