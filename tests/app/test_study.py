@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from bayesens.comparison.tables import score_table
 from bayesens.geo.representativeness import variance_components
 from bayesens.geo.spatial import morans_i
 from bayesens.members.fitted import FittedMembers, MemberError
+from studies import undrawn
 
 pytestmark = pytest.mark.filterwarnings("ignore:EM found")
 
@@ -71,16 +74,17 @@ def table(folder, **change):
     return frame
 
 
-def run(folder, text=TEXT, out="out"):
+def run(folder, text=TEXT, out="out", drawn=False):
     (folder / "study.toml").write_text(text, encoding="utf-8")
-    return run_study(folder / "study.toml", folder / out, say=lambda _: None, progressbar=False)
+    with nullcontext() if drawn else undrawn():
+        return run_study(folder / "study.toml", folder / out, say=lambda _: None, progressbar=False)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     table(folder)
-    return folder, run(folder)
+    return folder, run(folder, drawn=True)
 
 
 def test_all_that_is_listed_is_there_and_nothing_else(small):
@@ -176,8 +180,8 @@ def test_a_second_run_does_nothing_twice_and_takes_away_what_is_no_longer_writte
     from bayesens.app.study import run as study
     from bayesens.comparison.folds import runs as comparison
 
-    table(tmp_path)
-    first = run(tmp_path)
+    folder, first = small
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     for module in (comparison, study):
         monkeypatch.setattr(module, "fit", lambda *_, **__: pytest.fail("fitted again"))
     again = run(tmp_path)
@@ -266,7 +270,8 @@ def test_the_command_line_writes_a_study_and_runs_it(tmp_path):
     assert "members.columns names 'rff'; did you mean 'rf'?" in wrong.stderr
     assert not (tmp_path / "out").exists()
     (tmp_path / "study.toml").write_text(TEXT.replace('"site", "time"', '"site"'), encoding="utf-8")
-    done = runner.invoke(app, ["run", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out")])
+    with undrawn():
+        done = runner.invoke(app, ["run", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert "report.html" in done.stdout
 
@@ -342,7 +347,7 @@ def whole(tmp_path_factory):
     layers["rain"][0, 0] = np.nan
     grid = xr.Dataset({name: (("y", "x"), values) for name, values in layers.items()}, {"y": y, "x": x})
     grid.to_netcdf(folder / "grid.nc", engine="h5netcdf")
-    return folder, run(folder, PARTS)
+    return folder, run(folder, PARTS, drawn=True)
 
 
 def read(folder, name):
@@ -389,7 +394,7 @@ def test_the_ladder_and_priors_of_a_study(tmp_path):
     table(tmp_path)
     text = TEXT.replace('method = "em"\n\n[models."Equal', '\n[models."Equal')
     text += "draws = 100\n[ladder]\n[sensitivity]\n"
-    done = run(tmp_path, text)
+    done = run(tmp_path, text, drawn=True)
     steps = read(tmp_path, "ladder")
     assert set(steps["estimand"]) == {"site", "time"}
     rungs = read(tmp_path, "ladder_scores").query("estimand == 'site'").set_index("model")["crps"]
