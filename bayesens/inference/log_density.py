@@ -384,8 +384,10 @@ def _structure(model: pm.Model) -> tuple[Any, list[Any]]:
     names = tuple((v.name, number.get(v)) for v in named)
     changes = tuple((kind, tuple(number[graph] for graph in graphs)) for kind, graphs in transforms)
     dims = tuple((k, tuple(v)) for k, v in sorted(model.named_vars_to_dims.items()))
+    # Lengths of dimensions are values of shared variables: graphs of other lengths are written alike and have other sizes.
+    lengths = tuple(len(model.coords[d]) for rv in model.free_RVs for d in model.named_vars_to_dims.get(rv.name) or ())
     pairs = tuple(getattr(rv.tag, "rest", None) is not None for rv in model.free_RVs)
-    return (tuple(tokens), names, changes, dims, pairs), shared
+    return (tuple(tokens), names, changes, dims, lengths, pairs), shared
 
 
 def _transform(model: pm.Model, rv: Any) -> tuple[Any, list[Any]]:

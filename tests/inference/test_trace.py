@@ -1,5 +1,7 @@
 """Tapes: every elementary operation, what moves numbers about, and densities against PyTensor's own evaluation of the graph."""
 
+import gc
+
 import numpy as np
 import pandas as pd
 import pymc as pm
@@ -238,3 +240,17 @@ def test_priors_of_many_families_are_taped_and_are_those_of_the_rows(family):
         gradient, step = target.logp_and_gradient(x[None])[1][0], 1e-6 * np.eye(len(x))
         numeric = (target.logp(x + step) - target.logp(x - step)) / 2e-6
         np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [be.BMA, be.LinearPool, be.EMOS])
+def test_a_graph_that_nobody_uses_any_more_is_not_taken_for_one_with_dimensions_of_other_lengths(kind):
+    rng = np.random.default_rng(5)
+    y = rng.gamma(4.0, 1.0, 60)
+    frame = pd.DataFrame(y[:, None] + rng.normal(0.0, 0.5, (60, 3)), columns=list("abc"))
+    frame = frame.assign(y=y, day=pd.date_range("2020", periods=60))
+    table = be.Ensemble.from_frame(frame, members=list("abc"), observation="y", time="day")
+    for scale in (("mean", "season"), ("mean",)):
+        target = compile_target(kind(scale=scale).build(table))
+        assert len(target.start) == len(target.unit) == sum(target._graph.sizes)
+        del target
+        gc.collect()
