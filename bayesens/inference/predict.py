@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import xarray as xr
@@ -22,27 +22,37 @@ from bayesens.inference.fit_tree import (
     model_of,
     training_mixture,
 )
+from bayesens.inference.grid import GridOptions, predict_grid
 from bayesens.inference.prediction import QUANTILES, check_levels, prediction
+from bayesens.messages import check_keywords, listed
 
 __all__ = ["add", "distribution", "draw", "predict", "score"]
 
 
 @plain_arithmetic
 def predict(
-    tree: xr.DataTree, new: Ensemble, *, quantiles: Sequence[float] = QUANTILES, model: Any = None
-) -> xr.Dataset:
-    """Predictive mean, standard deviation and quantiles of every row.
+    tree: xr.DataTree, new: Ensemble | xr.Dataset | xr.DataArray, *, quantiles: Sequence[float] = QUANTILES,
+    model: Any = None, **grid: Unpack[GridOptions],
+) -> xr.Dataset:  # fmt: skip
+    """Predictive mean, standard deviation and quantiles of every row of a table, or of every cell of a grid.
 
     Parameters
     ----------
     tree : DataTree
         A fit.
-    new : Ensemble
-        Rows to predict, with or without observations. A member of the fit that it lacks is missing in every row.
+    new : Ensemble, DataArray or Dataset
+        Rows to predict, with or without observations. A member of the fit that it lacks is missing in every row. Or a grid:
+        an array with a dimension ``member``, a dataset with such an array ``prediction``, or one with a variable a member, with
+        any other dimensions, in memory or of dask.
     quantiles : sequence of float
         Levels in (0, 1).
     model : optional
         The model object, if it is one of your own.
+    **grid
+        Of grids alone. ``below``: thresholds, each a number or a map, of which the probability of lying below is wanted.
+        ``site``, ``group``, ``time``, ``lon``, ``lat``: variables of the grid, or arrays on some of its dimensions, that the
+        model looks at; covariates are found by their names. ``where``: cells that are wanted. ``missing``: codes for missing
+        values, as in `Ensemble.from_frame`.
 
     Returns
     -------
@@ -50,7 +60,8 @@ def predict(
         ``mean``, ``sd`` (obs), and the parts whose squares add up to that of ``sd``: ``sd_within`` the kernels,
         ``sd_between`` the members, ``sd_parameter`` what the posterior leaves open; ``quantile_value (obs, quantile)``; in
         the units of the observations. NaN where a model needs a member and a row has none, or needs a covariate
-        (``bias_covariates``) that is missing there.
+        (``bias_covariates``) that is missing there. Of a grid on its dimensions, with ``quantile_value (quantile, ...)`` and
+        ``probability_below (threshold, ...)``; lazy where the grid is, and in its precision.
 
     Warns
     -----
@@ -67,8 +78,16 @@ def predict(
     >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
     >>> be.predict(tree, ens, quantiles=[0.5])["quantile_value"].values.ravel().round(6).tolist()
     [1.0, 2.0, 3.0, 4.0, 5.0]
+    >>> grid = xr.DataArray([[[1.0], [2.5]]], {"member": ["a"]}, ("y", "x", "member"))
+    >>> be.predict(tree, grid, quantiles=[0.5], below=2.0)["probability_below"].values.round(6).tolist()
+    [[[0.9453, 0.211855]]]
     """
     check_fitted_call("predict", tree, new)
+    if isinstance(new, xr.Dataset | xr.DataArray):
+        return predict_grid(tree, new, quantiles=quantiles, model=model, **grid)
+    check_keywords(grid, GridOptions.__annotations__, "predict")
+    if grid:
+        raise TypeError(f"predict has {listed(grid)} for grids alone, and got a table: its columns are named when it is made.")  # fmt: skip
     return prediction(tree, new, model=model).summary(quantiles)
 
 

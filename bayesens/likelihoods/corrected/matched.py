@@ -25,11 +25,13 @@ def matched_component(
         return _bins(x, everything, share, coefficient, base, widening, left, covariate, width, normals)
     total = share.sum()
     apart = coefficient - share @ coefficient / total
-    # What makes the mean vary depends on the row: there is a cut for every principal direction in units of typical rows.
-    size = np.sqrt(np.mean(x**2, axis=0)) + 1e-300
-    _, direction = np.linalg.eigh((apart * size * share[:, None]).T @ (apart * size))
-    score = (apart * size) @ direction
-    moved = (x / size @ direction) ** 2 * (share @ score**2)
+    # What makes the mean vary depends on the row: there is a cut for every principal direction of the coefficients, each in units
+    # of its own spread, so that what a row gets does not depend on the rows beside it.
+    unit = np.sqrt(share @ apart**2 / total)
+    apart = apart / np.where(unit > 0.0, unit, 1.0)
+    _, direction = np.linalg.eigh((apart * share[:, None]).T @ apart)
+    score = apart @ direction
+    moved = (x * unit @ direction) ** 2 * (share @ score**2)
     choice = np.argmax(moved, axis=1)
     columns = len(by_sd) * (len(MEAN_BINS) - 1) * len(_nodes(share, width, normals)[0])
     out = [np.empty((len(x), columns)) for _ in range(3)]
