@@ -7,6 +7,7 @@ Dimitriadis, Gneiting & Jordan (2021), PNAS 118, e2016191118: reliability by iso
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -164,14 +165,16 @@ def roc(probability: ArrayLike, event: ArrayLike) -> pd.DataFrame:
     >>> roc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]).attrs["auc"]
     0.75
     """
+    from sklearn.exceptions import UndefinedMetricWarning
+    from sklearn.metrics import auc, roc_curve
+
     p, y = _checked(probability, event)
-    order = np.argsort(-p, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)
-    hit, false = np.cumsum(y[order])[last], np.cumsum(1 - y[order])[last]
-    with np.errstate(invalid="ignore"):
-        rates = {"false_alarm_rate": np.append(0.0, false / false[-1]), "hit_rate": np.append(0.0, hit / hit[-1])}
-    curve = pd.DataFrame({"threshold": np.append(np.inf, p[order][last])} | rates)
-    curve.attrs["auc"] = float(np.trapezoid(curve["hit_rate"], curve["false_alarm_rate"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # rates of no row are NaN, as said above
+        false, hit, threshold = roc_curve(y, p, drop_intermediate=False)
+    curve = pd.DataFrame({"threshold": threshold, "false_alarm_rate": false, "hit_rate": hit})
+    curve.loc[0, ["false_alarm_rate", "hit_rate"]] = 0.0  # no warning at all, also where there is nothing to warn of
+    curve.attrs["auc"] = float(auc(false, hit)) if 0 < y.sum() < len(y) else np.nan
     return curve
 
 

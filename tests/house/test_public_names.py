@@ -73,3 +73,8 @@ def test_no_folder_has_more_than_sixteen_modules():
     root = Path(be.__file__).parent
     for folder in {path.parent for path in root.rglob("*.py")}:
         assert len([path for path in folder.glob("*.py") if path.stem != "__init__"]) <= 16, folder
+
+
+def test_type_checkers_are_told_that_the_package_has_types():
+    """Without the mark they take every name of the package for Any, whatever the classifiers say."""
+    assert (Path(be.__file__).parent / "py.typed").is_file()
