@@ -1,15 +1,16 @@
-"""Tables in a terminal, and as plain text."""
+"""Tables in a terminal, and as plain text; and the bar that shows how far a long computation has come."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-__all__ = ["WIDE", "new_console", "show"]
+__all__ = ["WIDE", "new_console", "progress", "show"]
 
 WIDE = 140  # letters of a line where there is no terminal: 80 would cut tables
 
@@ -37,3 +38,24 @@ def show(console: Console, title: str, frame: pd.DataFrame | Mapping[str, Sequen
         grid.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
     console.print(title, style="bold", soft_wrap=True)
     console.print(grid)
+
+
+@contextmanager
+def progress(total: int, text: str, shown: bool) -> Iterator[Callable[..., None]]:
+    """Show a bar on the standard error that is gone at the end, and give what moves it on, by one step or by some.
+
+    Examples
+    --------
+    >>> with progress(3, "Fits", shown=False) as advance:
+    ...     advance()
+    ...     advance(2)
+    """
+    if not shown:
+        yield lambda steps=1: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda steps=1: bar.advance(task, steps)

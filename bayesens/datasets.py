@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bayesens.console import progress
 from bayesens.messages import listed
 
 __all__ = ["oznet"]
@@ -170,18 +171,16 @@ def _download(progressbar: bool) -> Path:
     """Return the folder of the user's cache that holds the files, after fetching those that are not there."""
     import pooch
     from requests import RequestException
-    from rich.console import Console
-    from rich.progress import track
 
     store = pooch.create(pooch.os_cache("bayesens") / "oznet", base_url=ORIGIN, registry=_known(), retry_if_failed=1)
     log = pooch.get_logger()
     level = log.level
     log.setLevel("ERROR")  # a line for each of 29 files says less than one bar
     try:
-        for name in track(
-            store.registry, "OzNet", console=Console(stderr=True), transient=True, disable=not progressbar
-        ):
-            store.fetch(name)
+        with progress(len(store.registry), "OzNet", progressbar) as advance:
+            for name in store.registry:
+                store.fetch(name)
+                advance()
     except RequestException as error:  # a full disk speaks for itself
         raise ConnectionError(
             f"could not download {name} from {ORIGIN} ({type(error).__name__}); wanted a network connection, or a folder with "

@@ -39,17 +39,6 @@ def member_names(members: Iterable[str]) -> list[str]:
     members : iterable of str
         As the user gave them.
 
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    TypeError
-        One string in place of a list, or a name that is not a string.
-    ValueError
-        No name, or a name given twice.
-
     Examples
     --------
     >>> member_names(("rf", "mlr"))
@@ -70,14 +59,6 @@ def covariate_names(covariates: Iterable[str], what: str = "covariates") -> list
         As the user gave them.
     what : str
         The argument, for messages.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    TypeError, ValueError
 
     Examples
     --------
@@ -138,10 +119,6 @@ def check_columns(
         The other columns, by role (observation, site, ...).
     covariates : sequence of str
         Columns that models may look at.
-
-    Raises
-    ------
-    UnknownName, TypeError, ValueError
     """
     came: object = frame
     if not isinstance(came, pd.DataFrame):
@@ -210,16 +187,6 @@ def common_units(units: str | Mapping[str, str] | None, columns: Sequence[str], 
     n_rows : int
         For the message.
 
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    TypeError, UnknownName
-    ValueError
-        Units that differ, compared as text.
-
     Examples
     --------
     >>> common_units({"rf": "m3 m-3", "sm": "m3 m-3"}, ["rf", "mlr", "sm"], 10)
@@ -259,10 +226,6 @@ def check_groups(
         For the message.
     n_rows : int, optional
         For the message, where `site` and `group` are not those of every row.
-
-    Raises
-    ------
-    ValueError
     """
     pairs = pd.DataFrame({"site": site, "group": group}).drop_duplicates()
     pairs = pairs[pairs["site"] != ""]

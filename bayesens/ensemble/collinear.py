@@ -55,10 +55,6 @@ def affine_copies(ensemble: Ensemble, values: NDArray[np.float64] | None = None)
     values : array (obs, member), optional
         The members on the scale to compare them on; None takes them as they are.
 
-    Returns
-    -------
-    list of (str, str)
-
     Examples
     --------
     >>> import pandas as pd

@@ -50,15 +50,6 @@ def read_ensemble(
         As in `Ensemble.from_frame` for a table, `Ensemble.from_dataset` for a dataset: ``members=``,
         ``observation=``, ``site=`` and so on. Sites and groups of a text file are kept as written.
 
-    Returns
-    -------
-    Ensemble
-
-    Raises
-    ------
-    OSError, KeyError, TypeError, ValueError
-        As in `read_table` and `Ensemble.from_frame`.
-
     Examples
     --------
     >>> import tempfile
@@ -97,13 +88,6 @@ def write_table(data: pd.DataFrame | xr.Dataset, path: str | os.PathLike[str]) -
         A named index is written as columns, another one is not written.
     path : str or path
         A suffix as in `read_table`.
-
-    Raises
-    ------
-    OSError
-        As in `check_writable`.
-    ValueError
-        An unknown suffix, variables that share no dimension.
 
     Examples
     --------

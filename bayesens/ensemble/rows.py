@@ -51,13 +51,7 @@ class Rows:
 
 
 def training_rows(ensemble: Ensemble, name: str, *, need_member: bool) -> Rows:
-    """Rows with an observation, and with a member where the model needs one, on the scale of the named transform.
-
-    Raises
-    ------
-    ValueError
-        If a value lies outside the transform's domain.
-    """
+    """Rows with an observation, and with a member where the model needs one, on the scale of the named transform."""
     keep = ensemble.observed & (ensemble.available.any(axis=1) if need_member else True)
     rows = _rows(ensemble, name, np.nonzero(keep)[0], ensemble.observation)
     check_enough(len(rows.y), ensemble.n_obs, need_member=need_member)
@@ -101,11 +95,6 @@ def level_rows(ensemble: Ensemble, level: str, index: np.ndarray) -> tuple[np.nd
     levels : str array (level)
         Sorted.
     code : int array (row)
-
-    Raises
-    ------
-    ValueError
-        If the ensemble has no such column, or rows without a label.
     """
     labels = ensemble.labels(level)
     used = np.zeros(0, dtype=np.str_) if labels is None else labels[index]
@@ -135,7 +124,6 @@ def effect_variance(code: Mapping[str, np.ndarray], level: str, sd: float) -> np
     ----------
     code : mapping of level to int array (row)
         Of all levels that a model has effects of.
-    level : str
     sd : float
         Of the residuals.
 

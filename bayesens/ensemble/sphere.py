@@ -19,10 +19,6 @@ def on_sphere(lon: ArrayLike, lat: ArrayLike) -> Array:
     lon, lat : array (...)
         Degrees.
 
-    Returns
-    -------
-    array (..., 3)
-
     Examples
     --------
     >>> on_sphere(90.0, 0.0).round(12).tolist()
@@ -69,11 +65,6 @@ def check_places(lon: ArrayLike, lat: ArrayLike, size: int) -> tuple[Array, Arra
         Degrees.
     size : int
         Number of stations.
-
-    Raises
-    ------
-    ValueError
-        If there is not one of each a station, or one is missing or out of range.
 
     Examples
     --------

@@ -206,20 +206,13 @@ def parquet_frames(
 
     Parameters
     ----------
-    path : str or path
     columns, labels : sequence of str
         Columns of numbers, and of labels, which come as categories.
-    batch_rows : int
-    progressbar : bool
 
     Yields
     ------
     pandas.DataFrame
         With ``units`` in ``attrs`` where the file has them.
-
-    Raises
-    ------
-    FileNotFoundError, UnknownName, ValueError
     """
     from pyarrow.parquet import ParquetFile
 
@@ -305,12 +298,7 @@ def _progress(text: str, total: int, *, shown: bool) -> Iterator[Callable[[int],
 def dask_merged[T](
     frame: Any, columns: Sequence[str], make: Callable[[pd.DataFrame], T | None], merge: Callable[..., T]
 ) -> T | None:
-    """Make a part of every partition of a dask dataframe, and merge them in a tree, where the partitions are.
-
-    Raises
-    ------
-    ImportError, TypeError, UnknownName
-    """
+    """Make a part of every partition of a dask dataframe, and merge them in a tree, where the partitions are."""
     try:
         import dask
         import dask.dataframe as dd

@@ -138,10 +138,6 @@ def statistics(z: np.ndarray, site: np.ndarray, site_group: np.ndarray) -> Stati
     site_group : int array (site)
         Index of each site's group, non-decreasing.
 
-    Returns
-    -------
-    Statistics
-
     Examples
     --------
     >>> s = statistics(np.array([[1.0, 2.0], [3.0, 2.0]]), np.array([0, 0]), np.array([0]))

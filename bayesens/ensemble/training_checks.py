@@ -97,18 +97,12 @@ def check_training(facts: Facts, members: Sequence[str], name: str, n_parameters
 
     Parameters
     ----------
-    facts : Facts
     members : sequence of str
         Their names.
     name : str
         The observation's column.
     n_parameters : int
         Free parameters of the model.
-
-    Raises
-    ------
-    ValueError
-        As in `Ensemble.check_training`.
 
     Examples
     --------

@@ -65,11 +65,6 @@ class Transform:
         column : str
             Its name, for the message.
 
-        Raises
-        ------
-        ValueError
-            If a value is below the domain, naming the column, the number of rows and the first of them.
-
         Examples
         --------
         >>> transform("sqrt").check([0.0, 4.0, float("nan")], column="flow")
@@ -125,15 +120,6 @@ def transform(name: str) -> Transform:
     ----------
     name : {"identity", "sqrt", "log"}
         Name of the transform.
-
-    Returns
-    -------
-    Transform
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
 
     Examples
     --------

@@ -9,7 +9,7 @@ Tallaksen, Madsen & Clausen (1997), Hydrol. Sci. J. 42, 15: pooling of dependent
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from bayesens.console import progress
 from bayesens.geo.site_series import SiteSeries, site_series
 from bayesens.geo.thresholds import limits_of_rows
 
@@ -240,27 +241,21 @@ def find_events(
         raise ValueError(f"values have shape {y.shape}; wanted (obs) or (sample, obs)")
     limit = limits_of_rows(threshold, series)
     parts = []
-    for s, rows in _each_site(series, progressbar and y.size > 10_000_000):
-        place = _places(series, rows, step, str(series.sites[s]))
-        deficit = np.full((len(y), place[-1] + 1), np.nan)
-        deficit[:, place] = limit[rows] - y[:, rows]
-        found = runs(deficit, min_duration=min_duration, pool=pool, bridge=bridge)
-        when = np.empty(place[-1] + 1, dtype=series.time.dtype)
-        when[place] = series.time[rows]  # an event begins and ends on a row, never on a missing step
-        found["onset"], found["end"] = (when[found[name].to_numpy()] for name in ("onset", "end"))
-        parts.append(found.assign(site=str(series.sites[s])))
+    with progress(len(series.sites), "Events", progressbar and y.size > 10_000_000) as advance:
+        for s, site_name in enumerate(series.sites):
+            rows = series.rows(s)
+            place = _places(series, rows, step, str(site_name))
+            deficit = np.full((len(y), place[-1] + 1), np.nan)
+            deficit[:, place] = limit[rows] - y[:, rows]
+            found = runs(deficit, min_duration=min_duration, pool=pool, bridge=bridge)
+            when = np.empty(place[-1] + 1, dtype=series.time.dtype)
+            when[place] = series.time[rows]  # an event begins and ends on a row, never on a missing step
+            found["onset"], found["end"] = (when[found[name].to_numpy()] for name in ("onset", "end"))
+            parts.append(found.assign(site=str(site_name)))
+            advance()
     table = pd.concat(parts, ignore_index=True).rename(columns={"trajectory": "sample"})[list(COLUMNS)]
     table[["duration", "severity"]] = table[["duration", "severity"]].astype(np.float64) * step
     return Events(table, tuple(series.sites.tolist()), len(y))
-
-
-def _each_site(series: SiteSeries, shown: bool) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        for s in bar.track(range(len(series.sites)), description="Events"):
-            yield s, series.rows(s)
 
 
 def _places(series: SiteSeries, rows: NDArray[np.intp], step: float, site: str) -> NDArray[np.intp]:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from bayesens.console import progress
 from bayesens.messages import listed
 from bayesens.threads import CORES, share_out
 
@@ -35,10 +36,6 @@ def as_map(values: ArrayLike | xr.DataArray, dims: tuple[str, str] | None, name:
     -------
     DataArray (..., y, x)
         Its other dimensions first.
-
-    Raises
-    ------
-    TypeError, ValueError
 
     Examples
     --------
@@ -76,14 +73,6 @@ def on_grid_of(field: xr.DataArray, values: ArrayLike | xr.DataArray, name: str)
     values : array (y, x) or DataArray (..., y, x)
     name : str
         For messages.
-
-    Returns
-    -------
-    DataArray (..., y, x)
-
-    Raises
-    ------
-    TypeError, ValueError
 
     Examples
     --------
@@ -126,10 +115,6 @@ def over_maps(
         Their sizes.
     progressbar : bool
         Show one, if there are many maps.
-
-    Returns
-    -------
-    DataArray (..., *core)
     """
     space = list(fields[0].dims[-2:])
     maps = int(np.prod(fields[0].shape[:-2]))
@@ -161,25 +146,19 @@ def over_maps(
 @contextmanager
 def _progress(total: int, *, dask: bool, shown: bool) -> Iterator[Callable[[], None]]:
     """A bar that counts maps, or the tasks of a dask scheduler of this process, whose workers know of no bar."""
-    if not shown:
-        yield _nothing
+    if not (dask and shown):
+        with progress(total, "Maps", shown) as advance:
+            yield advance
         return
+    from dask.callbacks import Callback
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Maps", total=total)
-        if not dask:
-            yield lambda: bar.advance(task)
-            return
-        from dask.callbacks import Callback
 
         def start(_: Any, state: Any) -> None:
             bar.update(task, total=len(state["ready"]) + len(state["waiting"]), completed=0)
 
         with Callback(start_state=start, posttask=lambda *_: bar.advance(task)):
-            yield _nothing
-
-
-def _nothing() -> None:
-    """Stand in for a bar that is not shown."""
+            yield lambda: None

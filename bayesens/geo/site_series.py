@@ -77,15 +77,6 @@ def site_series(values: Any, site: ArrayLike | None, time: ArrayLike | None) -> 
     time : array (obs), optional
         Datetimes or numbers, in any order.
 
-    Returns
-    -------
-    SiteSeries
-
-    Raises
-    ------
-    ValueError
-        Sites or times that are not given, missing or of another length, and repeated site-days.
-
     Examples
     --------
     >>> series = site_series(np.array([5.0, 6.0, 7.0]), ["b", "a", "b"], [2, 1, 1])

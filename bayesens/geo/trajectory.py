@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import ndtri
 
+from bayesens.console import progress
 from bayesens.geo.site_series import SiteSeries, site_series
 from bayesens.tables.columns import labels
 
@@ -271,20 +272,16 @@ def _checked(persistence: float | Persistence, series: SiteSeries) -> Array:
 
 def _batches(series: SiteSeries, size: int, progressbar: bool) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Rows of some whole sites at a time, and where each site begins among them."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     n = len(series.sites)
     small = len(series.site) * size <= BATCH
-    with Progress(console=Console(stderr=True), transient=True, disable=small or not progressbar) as bar:
-        task = bar.add_task("Trajectories", total=n)
+    with progress(n, "Trajectories", progressbar and not small) as advance:
         first = 0
         while first < n:
             room = series.start[first] + max(BATCH // size, 1)
             last = max(int(np.searchsorted(series.start, room, side="right")) - 1, first + 1)
             start = series.start[first : last + 1]
             yield series.order[start[0] : start[-1]], start - start[0]
-            bar.update(task, completed=last)
+            advance(last - first)
             first = last
 
 

@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from pandas.api import types
 
+from bayesens.console import progress
 from bayesens.ensemble.checks import check_columns
 from bayesens.ensemble.collinear import constant
 from bayesens.members.covariates import taken
@@ -249,20 +250,17 @@ def _tree(points: Array) -> Any:
 
 def _mean_distance(points: Array, progressbar: bool) -> float:
     """Mean of all pairs, in blocks of the upper triangle."""
-    from rich.console import Console
-    from rich.progress import Progress
     from scipy.spatial.distance import cdist, pdist
 
     starts, total, n = range(0, len(points), BLOCK), 0.0, len(points)
-    with Progress(console=Console(stderr=True), transient=True, disable=not progressbar or n <= BLOCK) as bar:
-        task = bar.add_task("Distances of training rows", total=len(starts) ** 2)
+    with progress(len(starts) ** 2, "Distances of training rows", progressbar and n > BLOCK) as advance:
         for i in starts:
             one = points[i : i + BLOCK]
             total += float(pdist(one).sum())
             for j in range(i + BLOCK, n, BLOCK):
                 total += float(cdist(one, points[j : j + BLOCK]).sum())
-                bar.advance(task, 2)
-            bar.advance(task)
+                advance(2)
+            advance()
     return total / (n * (n - 1) / 2)
 
 

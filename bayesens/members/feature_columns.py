@@ -27,19 +27,9 @@ def model_columns(model: Any, X: Any, members: Iterable[str]) -> tuple[str, ...]
 
     Parameters
     ----------
-    model : model
     X : array_like or pandas.DataFrame (row, feature)
     members : iterable of str
         Names that no such column may have.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    ValueError
-        A column that is not there or that a member is called as, a model that asks for dates.
 
     Examples
     --------
@@ -62,10 +52,6 @@ def model_columns(model: Any, X: Any, members: Iterable[str]) -> tuple[str, ...]
 
 def check_columns(asked: Sequence[str], X: Any, model: Any) -> None:
     """Refuse features without the columns that a model looks at.
-
-    Raises
-    ------
-    ValueError
 
     Examples
     --------
@@ -98,10 +84,6 @@ def plain_features(X: Any, missing: Missing, y: NDArray[np.float64] | None = Non
     -------
     numpy.ndarray or pandas.DataFrame
         `X` itself where it has no code.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
 
     Examples
     --------
@@ -138,10 +120,6 @@ def ensemble_beside(members: pd.DataFrame, X: Any, asked: Sequence[str], **value
         Columns of `X` to go along; "lon" and "lat" become places.
     **values : array_like (row), optional
         By role, such as ``observation=y`` and ``site=station``; None for none.
-
-    Returns
-    -------
-    Ensemble
 
     Examples
     --------

@@ -51,19 +51,10 @@ def write_members(
 
     Parameters
     ----------
-    folder : path
-    fits : mapping of member to mapping of region to estimator
     facts : mapping
         Anything that JSON holds.
     trusted : iterable of str
         Types beyond `TRUSTED` that the reader will allow too.
-
-    Raises
-    ------
-    FileExistsError
-        The folder has something in it.
-    TypeError
-        An estimator holds a type that `read_members` would refuse, or that skops cannot write.
     """
     from zipfile import ZIP_DEFLATED
 
@@ -102,13 +93,6 @@ def read_members(
     -------
     fits : dict of member to dict of region to estimator
     facts : dict
-
-    Raises
-    ------
-    FileNotFoundError
-        No folder of fitted members.
-    TypeError
-        A file holds a type that is not trusted.
     """
     import sklearn
     import skops.io

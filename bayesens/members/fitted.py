@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from bayesens.console import progress
 from bayesens.members.covariates import check_new
 from bayesens.members.files import read_members, write_members
 from bayesens.members.regions import Regions
@@ -244,14 +245,11 @@ def seed_of(base: int, name: str, fold: str) -> int:
 def run[T](jobs: Sequence[Callable[[], T]], text: str, n_jobs: int, progressbar: bool) -> list[T]:
     """Run jobs in threads (forests, boosted trees and support vectors let go of the interpreter), results in order."""
     from joblib import Parallel, delayed
-    from rich.console import Console
-    from rich.progress import Progress
 
     work = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")(delayed(job)() for job in jobs)
     done = []
-    with Progress(console=Console(stderr=True), transient=True, disable=not progressbar) as bar:
-        task = bar.add_task(text, total=len(jobs))
+    with progress(len(jobs), text, progressbar) as advance:
         for result in work:
             done.append(result)
-            bar.advance(task)
+            advance()
     return done

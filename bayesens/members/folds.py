@@ -45,11 +45,6 @@ def site_folds(
     numpy.ndarray (obs), int
         0 to folds - 1. It depends on the labels and weights, not on the order of the rows.
 
-    Raises
-    ------
-    ValueError
-        Fewer sites (with any weight) than folds, or fewer than two folds.
-
     References
     ----------
     Graham, R. L. (1969). Bounds on multiprocessing timing anomalies. SIAM Journal on Applied Mathematics 17, 416-429.
@@ -101,11 +96,6 @@ def time_folds(time: ArrayLike, *, folds: int = 5, weight: ArrayLike | None = No
     numpy.ndarray (obs), int
         0 is the earliest block.
 
-    Raises
-    ------
-    ValueError
-        Fewer times (with any weight) than folds, or fewer than two folds.
-
     Examples
     --------
     >>> time_folds([2001, 2004, 2003, 2002], folds=2).tolist()
@@ -142,11 +132,6 @@ def plain_folds(weight: ArrayLike, *, folds: int = 5, random_seed: int | None = 
     -------
     numpy.ndarray (obs), int
         0 to folds - 1.
-
-    Raises
-    ------
-    ValueError
-        Fewer rows that count than folds, or fewer than two folds.
 
     Examples
     --------
@@ -199,13 +184,7 @@ def row_folds(
     gap: Any = None,
     random_seed: int | None = None,
 ) -> tuple[NDArray[np.int64], str]:
-    """Return folds of rows by the name of a scheme, or by given labels, and a word for how they were made.
-
-    Raises
-    ------
-    ValueError
-        An unknown scheme, a gap without blocks of time, rows without time, fewer sites or times than folds.
-    """
+    """Return folds of rows by the name of a scheme, or by given labels, and a word for how they were made."""
     if gap is not None and not (isinstance(scheme, str) and scheme == "time"):
         raise ValueError(f"gap={gap!r} goes with scheme='time' only; leave it out")
     if not isinstance(scheme, str):

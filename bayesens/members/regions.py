@@ -79,7 +79,6 @@ class Regions:
 
         Parameters
         ----------
-        n_rows : int
         label : array_like (row), optional
             Regions; an unknown one goes to the pooled fit.
         membership : pandas.DataFrame (row, region), optional

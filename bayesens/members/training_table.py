@@ -147,22 +147,13 @@ def check_rows(
     missing: Missing = None,
     time_format: str | None = None,
 ) -> TrainingTable:
-    """Check a training table and take it apart.
+    """Check a training table and take it apart; the arguments are those of `Members`.
 
     Parameters
     ----------
     X : pandas.DataFrame (obs, column)
-    y, by : see `bayesens.members.members.Members`
-    roles : mapping of site, group, time, lon and lat to values, a column or None
-    products : iterable of str or pandas.DataFrame, optional
-    units : str
     missing, time_format : optional
         Codes for missing values and how times are written, as in `Ensemble.from_frame`.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        See `bayesens.members.members.Members`.
 
     Examples
     --------

@@ -63,12 +63,6 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     path : str or path
         The file, or the Zarr store, to be.
 
-    Raises
-    ------
-    FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError
-    OSError
-        The file system takes no file of that name there.
-
     Examples
     --------
     >>> check_writable("no/such/folder/fit.nc")
@@ -137,11 +131,6 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     pathlib.Path
         In the same folder, hidden, with the same suffix. Removed after any exception, an interrupt included.
-
-    Raises
-    ------
-    OSError
-        As in `check_writable`, and where the writing itself fails, as on a full disk.
 
     Examples
     --------

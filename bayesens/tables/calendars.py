@@ -28,20 +28,8 @@ def decoded(dataset: xr.Dataset, name: str) -> xr.Dataset:
 
     Parameters
     ----------
-    dataset : xarray.Dataset
     name : str
         A variable; what is no number or has no such units is left as it is.
-
-    Returns
-    -------
-    xarray.Dataset
-
-    Raises
-    ------
-    ImportError
-        A calendar that needs cftime, which is not installed.
-    ValueError
-        Units that are no times.
 
     Examples
     --------
@@ -110,13 +98,6 @@ def standard_times(column: pd.Series) -> NDArray[np.datetime64]:
     -------
     numpy.ndarray, datetime64[ns]
         Of noleap the same dates. Of 360_day, which has a 30 February, days at the same place in the year; a warning says so.
-
-    Raises
-    ------
-    TypeError
-        Other calendars.
-    ValueError
-        Years outside 1678 to 2261.
     """
     name, missing = column.name, column.isna().to_numpy()
     given = column[~missing]

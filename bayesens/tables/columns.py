@@ -49,17 +49,6 @@ def numbers(column: pd.Series) -> NDArray[np.float64]:
     column : pandas.Series (obs)
         Of any numeric dtype.
 
-    Returns
-    -------
-    numpy.ndarray (obs), float64
-
-    Raises
-    ------
-    TypeError
-        Text, booleans or anything else that is not a real number.
-    ValueError
-        Infinite values.
-
     Examples
     --------
     >>> numbers(pd.Series([1, None, 3], dtype="Int64", name="rf")).tolist()
@@ -117,17 +106,6 @@ def labels(column: pd.Series) -> NDArray[np.str_]:
     column : pandas.Series (obs)
         Text, categories, whole numbers, times, booleans.
 
-    Returns
-    -------
-    numpy.ndarray (obs), unicode
-
-    Raises
-    ------
-    TypeError
-        Values that cannot be labels, such as lists.
-    ValueError
-        Text that no file can hold.
-
     Examples
     --------
     >>> labels(pd.Series([7, None, 9], name="station")).tolist()
@@ -147,11 +125,6 @@ def coded_labels(column: pd.Series) -> tuple[NDArray[np.str_], NDArray[np.int64]
     code : numpy.ndarray (obs), int
     kind : {"text", "numbers", "times", ""}
         Empty where the column is missing throughout, or holds another kind or several.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `labels`.
 
     Examples
     --------
@@ -209,18 +182,6 @@ def times(column: pd.Series, time_format: str | None = None) -> NDArray[Any]:
         How dates are written: a pattern such as ``"%d/%m/%Y"``, a form such as ``"YYYYMMDD"``, ``"epoch"`` (seconds since
         1970; also ``_ms``, ``_us``, ``_ns``), ``"excel"``, ``"matlab"``, ``"mjd"`` or ``"jd"`` (day numbers),
         ``"days since 1900-01-01"``, or ``"number"`` for plain numbers. None: looked for.
-
-    Returns
-    -------
-    numpy.ndarray (obs), datetime64[ns], int64 or float64
-
-    Raises
-    ------
-    TypeError
-        Values that are no times: booleans, durations, dates of another calendar.
-    ValueError
-        Mixed time zones, text that has no known format or two, numbers that may be dates of several kinds, infinite numbers,
-        times outside 1678 to 2262.
 
     Examples
     --------

@@ -20,19 +20,8 @@ def factors(scale: Conversion, offset: Conversion, columns: Iterable[str]) -> di
 
     Parameters
     ----------
-    scale, offset : mapping of column to number, optional
     columns : iterable of str
         Those that may be converted.
-
-    Returns
-    -------
-    dict of column to (float, float)
-
-    Raises
-    ------
-    TypeError, UnknownName
-    ValueError
-        Numbers that are not finite, a scale of zero.
 
     Examples
     --------
@@ -64,10 +53,6 @@ def convert(columns: Mapping[str, Array], scale: Conversion, offset: Conversion)
         Changed.
     scale, offset : mapping of column to number, optional
         The column becomes ``value * scale + offset``.
-
-    Raises
-    ------
-    TypeError, UnknownName, ValueError
 
     Examples
     --------

@@ -116,7 +116,6 @@ def likely_form(values: NDArray[Any], name: object) -> str:
 
     Parameters
     ----------
-    values : numpy.ndarray
     name : object
         Of the column: day numbers are looked for in one that is called a date or a time.
 
@@ -161,20 +160,10 @@ def from_numbers(values: NDArray[Any], form: str, name: object) -> Days:
 
     Parameters
     ----------
-    values : numpy.ndarray
     form : str
         One of `FORMATS`, or "days since 1900-01-01" and the like.
     name : object
         Of the column, for messages.
-
-    Returns
-    -------
-    numpy.ndarray, datetime64[ns]
-
-    Raises
-    ------
-    ValueError
-        Numbers that are no such dates.
 
     Examples
     --------
@@ -275,11 +264,6 @@ def from_text(column: pd.Series) -> pd.Series | None:
     pandas.Series or None
         Times; a warning says which format was taken. None where no known format fits all rows.
 
-    Raises
-    ------
-    ValueError
-        Two formats fit all rows and give other days.
-
     Examples
     --------
     >>> from_text(pd.Series(["01/02/2004", "03/04/2004"], name="date"))
@@ -351,14 +335,6 @@ def check_format(form: object) -> str:
     ----------
     form : object
         As the user gave it.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    TypeError, ValueError
 
     Examples
     --------

@@ -40,14 +40,6 @@ def model_and_value(text: str) -> tuple[str, str]:
 def long_columns(frame: pd.DataFrame) -> tuple[str, str] | None:
     """Find the columns of models and predictions in a table that looks long, by their names and by models that repeat.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-
-    Returns
-    -------
-    (str, str) or None
-
     Examples
     --------
     >>> long_columns(pd.DataFrame({"model": ["rf", "svr"] * 2, "value": [1.0, 2, 3, 4], "day": [1, 1, 2, 2]}))
@@ -84,14 +76,6 @@ def widened(
         One row a case, in the order of the first table: `by`, what is kept, and a column for each model, missing where it has
         no row, which a warning counts.
     models : list of str
-
-    Raises
-    ------
-    UnknownName
-        A column that is not there.
-    ValueError
-        No column to tell cases apart, a model without a name, two rows of one model and case, a column that differs between
-        rows of one case, a model that is called as a column.
 
     Examples
     --------

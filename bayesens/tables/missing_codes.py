@@ -81,10 +81,6 @@ def clear_codes(columns: Mapping[str, Array], missing: Missing, *, declared: Map
     dict of column to dict of code to count
         Of the codes that were found.
 
-    Raises
-    ------
-    TypeError, UnknownName
-
     Examples
     --------
     >>> rf = np.array([0.1, -9999.0, 0.3])
@@ -185,11 +181,6 @@ def check_codes(
         What the user said: nothing is looked for in columns whose values are "none" codes.
     what : str
         For messages.
-
-    Raises
-    ------
-    ValueError
-        One sentence: columns, values, counts, and how to say what they are.
 
     Examples
     --------

@@ -76,16 +76,6 @@ def read_table(
     pandas.DataFrame or xarray.Dataset
         Times of a dataset whose calendar or units cannot be decoded are left as numbers.
 
-    Raises
-    ------
-    FileNotFoundError, IsADirectoryError
-        No such file, or a folder in its place.
-    ImportError
-        An .xlsx file, and openpyxl is not installed.
-    ValueError
-        An unknown suffix, a file that cannot be read or is truncated, a header that names a column twice or has another number
-        of fields than the rows, decimal commas, a last row that sums the others up, an empty table.
-
     Examples
     --------
     >>> import tempfile
@@ -115,13 +105,8 @@ def as_table(data: pd.DataFrame | xr.Dataset, time: str | None = None) -> pd.Dat
 
     Parameters
     ----------
-    data : pandas.DataFrame or xarray.Dataset
     time : str, optional
         The variable of times.
-
-    Returns
-    -------
-    pandas.DataFrame
 
     Examples
     --------

@@ -75,15 +75,6 @@ def column_roles(frame: pd.DataFrame, *, given: Mapping[str, Any] | None = None)
     given : mapping, optional
         Columns that need no guess: ``observation``, ``site``, ``group``, ``time``, ``lon``, ``lat``, and ``members``, a list.
 
-    Returns
-    -------
-    TableRoles
-
-    Raises
-    ------
-    ValueError
-        No column looks like the observation, or one that is given is not there.
-
     Examples
     --------
     >>> frame = pd.DataFrame({"obs": [0.1, 0.2, 0.4], "rf": [0.1, 0.25, 0.3], "dem": [9.0, 8, 7]})

@@ -65,22 +65,12 @@ def read_text_table(
 
     Parameters
     ----------
-    path : path
     tabs : bool
         Whether tabs are tried first.
     text : sequence of str
         Columns of labels, kept as written.
     separator, decimal : str, optional
         As in `bayesens.tables.reading.read_table`.
-
-    Returns
-    -------
-    pandas.DataFrame
-
-    Raises
-    ------
-    BadTable
-        With what is wrong and the next move.
     """
     raw = _content(path)
     sample = raw[:SAMPLE].decode("utf-8", errors="replace")

@@ -112,7 +112,6 @@ def warn_units(prediction: Array, observation: Array, members: Sequence[str], na
     ----------
     prediction : array (row, member)
     observation : array (row)
-    members : sequence of str
     name : str
         Of the observation's column.
 
@@ -133,7 +132,6 @@ def unit_words(f: Array, y: Array, member: str, name: str, *, product: bool = Fa
     ----------
     f, y : array (row)
         NaN where missing.
-    member, name : str
     product : bool
         A product to compare with, which is converted where it is given.
 
@@ -259,7 +257,6 @@ def warn_ranges(prediction: Array, members: Sequence[str], ranges: Mapping[str, 
     Parameters
     ----------
     prediction : array (row, member)
-    members : sequence of str
     ranges : mapping of member to (low, high)
         From `member_ranges`; members that it lacks are passed over.
 
