@@ -34,11 +34,6 @@ __all__ = [
 def member_names(members: Iterable[str]) -> list[str]:
     """Return member names as a list, refusing none, duplicates and names that are not text.
 
-    Parameters
-    ----------
-    members : iterable of str
-        As the user gave them.
-
     Examples
     --------
     >>> member_names(("rf", "mlr"))
@@ -53,12 +48,7 @@ def member_names(members: Iterable[str]) -> list[str]:
 def covariate_names(covariates: Iterable[str], what: str = "covariates") -> list[str]:
     """Return covariates' names as a list, refusing duplicates, names that are not text and those that models give to others.
 
-    Parameters
-    ----------
-    covariates : iterable of str
-        As the user gave them.
-    what : str
-        The argument, for messages.
+    `what` is the argument, for messages.
 
     Examples
     --------
@@ -109,16 +99,7 @@ def check_columns(
 ) -> None:
     """Check that a table has rows and every column asked for, once, each in one role.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        The user's table.
-    members : sequence of str
-        Columns of predictions.
-    columns : mapping of role to column name
-        The other columns, by role (observation, site, ...).
-    covariates : sequence of str
-        Columns that models may look at.
+    `columns` are the other columns by role (observation, site, ...).
     """
     came: object = frame
     if not isinstance(came, pd.DataFrame):
@@ -178,14 +159,7 @@ def _check_long(frame: pd.DataFrame, members: Sequence[str]) -> None:
 def common_units(units: str | Mapping[str, str] | None, columns: Sequence[str], n_rows: int) -> str:
     """Return the one unit of all columns, ``""`` if none is known.
 
-    Parameters
-    ----------
-    units : str, mapping of column to unit, or None
-        A string speaks for all columns. Columns that a mapping leaves out are taken to agree.
-    columns : sequence of str
-        Members and the observation.
-    n_rows : int
-        For the message.
+    One text speaks for all columns; columns that a mapping leaves out are taken to agree.
 
     Examples
     --------
@@ -218,14 +192,7 @@ def check_groups(
 ) -> None:
     """Refuse sites that belong to two groups, and warn of sites whose group is missing in some rows.
 
-    Parameters
-    ----------
-    site, group : numpy.ndarray (obs), unicode
-        ``""`` is missing.
-    columns : mapping of role to column name
-        For the message.
-    n_rows : int, optional
-        For the message, where `site` and `group` are not those of every row.
+    ``""`` is missing. `n_rows` is for messages, where the labels are not those of every row.
     """
     pairs = pd.DataFrame({"site": site, "group": group}).drop_duplicates()
     pairs = pairs[pairs["site"] != ""]
@@ -261,19 +228,7 @@ def warn_rows(
     members: Sequence[str],
     columns: Mapping[str, str],
 ) -> None:
-    """Warn, with counts, of rows without any member and of rows that repeat a site and time.
-
-    Parameters
-    ----------
-    prediction : numpy.ndarray (obs, member)
-        NaN where a member is missing.
-    site, time : numpy.ndarray (obs) or None
-        ``""`` and NaT or NaN are missing.
-    members : sequence of str
-        Their names, for the message.
-    columns : mapping of role to column name
-        For the message.
-    """
+    """Warn, with counts, of rows without any member and of rows that repeat a site and time."""
     n_rows = len(prediction)
     warn_empty(int(np.isnan(prediction).all(axis=1).sum()), n_rows, members)
     if site is None or time is None:

@@ -48,12 +48,8 @@ def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def affine_copies(ensemble: Ensemble, values: NDArray[np.float64] | None = None) -> list[tuple[str, str]]:
     """Name the pairs of members of which one is exactly ``a + b`` times the other.
 
-    Parameters
-    ----------
-    ensemble : Ensemble
-        Rows where both members exist are compared; fewer than three, or a constant member, say nothing.
-    values : array (obs, member), optional
-        The members on the scale to compare them on; None takes them as they are.
+    Rows where both exist are compared, on the scale of `values` (obs, member) where it is given; fewer than three rows, or
+    a constant member, say nothing.
 
     Examples
     --------
@@ -100,18 +96,8 @@ def _affine(pair: NDArray[np.float64], tolerance: float) -> bool:
 def linear_dependence(ensemble: Ensemble, values: NDArray[np.float64] | None = None) -> list[str]:
     """Name the members involved in an exact linear combination, an intercept included.
 
-    Parameters
-    ----------
-    ensemble : Ensemble
-        Only rows with all members are used; with no more of them than members plus one, any members are dependent,
-        which says nothing.
-    values : array (obs, member), optional
-        The members on the scale to compare them on; None takes them as they are.
-
-    Returns
-    -------
-    list of str
-        In the order of the members; empty if there is no such combination.
+    Only rows with all members are used, on the scale of `values` (obs, member) where it is given; with no more of them than
+    members plus one, any members are dependent, which says nothing. Names are in the order of the members.
 
     Examples
     --------

@@ -37,11 +37,8 @@ def _canonical(values: NDArray[Any]) -> NDArray[Any]:
 def row_hash(values: NDArray[np.float64], labels: Sequence[tuple[NDArray[np.str_], NDArray[np.int64]]]) -> int:
     """Sum of a 64-bit hash of every row, modulo 2^64: the same whatever the order of rows.
 
-    Parameters
-    ----------
-    values : array (row, column)
-        NaN where missing: one NaN is as good as another, and -0 as 0.
-    labels : sequence of (labels, code of each row)
+    `values` (row, column) are NaN where missing: one NaN is as good as another, and -0 as 0. `labels` come with the code of
+    each row among them.
 
     Examples
     --------

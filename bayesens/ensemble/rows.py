@@ -120,17 +120,8 @@ def check_level(level: str, *, given: bool, blank: int, n: int) -> None:
 def effect_variance(code: Mapping[str, np.ndarray], level: str, sd: float) -> np.ndarray:
     """Return what the rows of each level leave open of its effect, about, for its coordinates.
 
-    Parameters
-    ----------
-    code : mapping of level to int array (row)
-        Of all levels that a model has effects of.
-    sd : float
-        Of the residuals.
-
-    Returns
-    -------
-    array (level)
-        Variance of a mean over the rows, or of a group, whose sites have effects of their own, over the sites.
+    `code` has all levels that a model has effects of, `sd` is that of the residuals. Returned is the variance of a mean
+    over the rows of each level; of a group whose sites have effects of their own, over its sites.
 
     Examples
     --------

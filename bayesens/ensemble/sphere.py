@@ -14,10 +14,7 @@ EARTH_RADIUS = 6371.0088  # km, mean
 def on_sphere(lon: ArrayLike, lat: ArrayLike) -> Array:
     """Points on the unit sphere.
 
-    Parameters
-    ----------
-    lon, lat : array (...)
-        Degrees.
+    Degrees (...) to unit vectors (..., 3).
 
     Examples
     --------
@@ -31,15 +28,7 @@ def on_sphere(lon: ArrayLike, lat: ArrayLike) -> Array:
 def great_circle(lon: ArrayLike, lat: ArrayLike, other_lon: ArrayLike, other_lat: ArrayLike) -> Array:
     """Distance along the sphere.
 
-    Parameters
-    ----------
-    lon, lat, other_lon, other_lat : array (...)
-        Degrees; they broadcast.
-
-    Returns
-    -------
-    array (...)
-        Kilometres.
+    Of degrees that broadcast, in kilometres.
 
     Examples
     --------
@@ -58,13 +47,6 @@ def arc(chord: ArrayLike) -> Array:
 
 def check_places(lon: ArrayLike, lat: ArrayLike, size: int) -> tuple[Array, Array]:
     """Return the coordinates of stations as numbers, refusing what is no place.
-
-    Parameters
-    ----------
-    lon, lat : array (station)
-        Degrees.
-    size : int
-        Number of stations.
 
     Examples
     --------

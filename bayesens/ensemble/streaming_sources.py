@@ -45,19 +45,8 @@ FAN_IN = 8  # partial results that one task of a tree merges
 def merged[T](parts: Iterable[T | None], merge: Callable[..., T]) -> T | None:
     """Merge parts as they come, always two of the same size, as a binary counter carries.
 
-    A part then takes part in log2(n) merges, and no more than so many are held.
-
-    Parameters
-    ----------
-    parts : iterable
-        None is passed over.
-    merge : callable
-        Of one part or more.
-
-    Returns
-    -------
-    part or None
-        None if there was no part.
+    A part then takes part in log2(n) merges, and no more than so many are held. None is passed over, and is the answer
+    where there was no part.
 
     Examples
     --------
@@ -202,17 +191,7 @@ def parquet_frames(
     """Read a Parquet file, or a folder of them, some rows at a time.
 
     Every file is read by its own schema: a column without values in one file, or of whole numbers, need not have the type
-    that it has in the others.
-
-    Parameters
-    ----------
-    columns, labels : sequence of str
-        Columns of numbers, and of labels, which come as categories.
-
-    Yields
-    ------
-    pandas.DataFrame
-        With ``units`` in ``attrs`` where the file has them.
+    that it has in the others. Labels come as categories, and ``units`` in ``attrs`` where the file has them.
     """
     from pyarrow.parquet import ParquetFile
 

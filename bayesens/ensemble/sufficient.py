@@ -129,14 +129,8 @@ def residual_share(data: Statistics) -> np.ndarray:
 def statistics(z: np.ndarray, site: np.ndarray, site_group: np.ndarray) -> Statistics:
     """Sum rows into :class:`Statistics`.
 
-    Parameters
-    ----------
-    z : array (obs, column)
-        Observation and members; NaN where missing.
-    site : int array (obs)
-        Index of each row's site.
-    site_group : int array (site)
-        Index of each site's group, non-decreasing.
+    `z` is (obs, column), observation and members, NaN where missing; `site` numbers the site of each row, `site_group` the
+    group of each site, non-decreasing.
 
     Examples
     --------

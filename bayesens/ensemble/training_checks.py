@@ -95,14 +95,7 @@ def _copied(column: NDArray[np.float64], truth: NDArray[np.float64]) -> NDArray[
 def check_training(facts: Facts, members: Sequence[str], name: str, n_parameters: int) -> None:
     """Refuse what a table of predictions may have and a training table may not.
 
-    Parameters
-    ----------
-    members : sequence of str
-        Their names.
-    name : str
-        The observation's column.
-    n_parameters : int
-        Free parameters of the model.
+    `name` is the observation's column; `n_parameters` are the free ones of the model.
 
     Examples
     --------

@@ -58,12 +58,7 @@ class Transform:
     def check(self, values: ArrayLike, *, column: str) -> None:
         """Refuse values outside the domain; missing values pass.
 
-        Parameters
-        ----------
-        values : array (row)
-            The values of one column, in natural units.
-        column : str
-            Its name, for the message.
+        `values` are those of one column, in natural units; its name is for the message.
 
         Examples
         --------
@@ -115,11 +110,6 @@ TRANSFORMS: dict[str, Transform] = {
 
 def transform(name: str) -> Transform:
     """Return the transform of that name.
-
-    Parameters
-    ----------
-    name : {"identity", "sqrt", "log"}
-        Name of the transform.
 
     Examples
     --------

@@ -23,19 +23,8 @@ SPACE = (("y", "x"), ("lat", "lon"), ("latitude", "longitude"))  # dimensions of
 def as_map(values: ArrayLike | xr.DataArray, dims: tuple[str, str] | None, name: str = "the map") -> xr.DataArray:
     """Return a map as a DataArray of real numbers whose last two dimensions are those of the grid.
 
-    Parameters
-    ----------
-    values : array (y, x) or DataArray (..., y, x)
-        Masked cells of a masked array become NaN.
-    dims : (str, str), optional
-        The grid's dimensions. Without it they are (y, x), (lat, lon) or (latitude, longitude), whichever is there.
-    name : str
-        For messages.
-
-    Returns
-    -------
-    DataArray (..., y, x)
-        Its other dimensions first.
+    Masked cells of a masked array become NaN. Without `dims` they are (y, x), (lat, lon) or (latitude, longitude),
+    whichever is there.
 
     Examples
     --------
@@ -66,13 +55,7 @@ def as_map(values: ArrayLike | xr.DataArray, dims: tuple[str, str] | None, name:
 def on_grid_of(field: xr.DataArray, values: ArrayLike | xr.DataArray, name: str) -> xr.DataArray:
     """Return a map that must lie on the grid of another, such as the one that decides the bands.
 
-    Parameters
-    ----------
-    field : DataArray (..., y, x)
-        The other, from `as_map`.
-    values : array (y, x) or DataArray (..., y, x)
-    name : str
-        For messages.
+    `field` is the other, from `as_map`.
 
     Examples
     --------
@@ -103,18 +86,8 @@ def over_maps(
 ) -> xr.DataArray:
     """Apply a kernel of one map, or of one of each field, to all of them; from dask, chunk by chunk of whole maps.
 
-    Parameters
-    ----------
-    kernel : callable
-        Takes float64 arrays (y, x), returns an array of ``sizes``.
-    fields : DataArray (..., y, x)
-        The further dimensions of the first are those of the result.
-    core : sequence of str
-        Names of the dimensions that the kernel returns.
-    sizes : sequence of int
-        Their sizes.
-    progressbar : bool
-        Show one, if there are many maps.
+    The kernel takes float64 arrays (y, x) and returns an array of `sizes`, whose dimensions are called `core`. Further
+    dimensions of the first field are those of the result. The bar is shown if there are many maps.
     """
     space = list(fields[0].dims[-2:])
     maps = int(np.prod(fields[0].shape[:-2]))

@@ -68,14 +68,8 @@ class SiteSeries:
 def site_series(values: Any, site: ArrayLike | None, time: ArrayLike | None) -> SiteSeries:
     """Sort rows into series by site and time.
 
-    Parameters
-    ----------
-    values : array (..., obs)
-        A DataArray may bring coordinates ``site`` and ``time`` on ``obs``, which stand where the next two are None.
-    site : array (obs) or str, optional
-        Labels; one text for all rows.
-    time : array (obs), optional
-        Datetimes or numbers, in any order.
+    A DataArray may bring coordinates ``site`` and ``time`` on ``obs``, which stand where the next two are None; one text is
+    the site of all rows. Times are datetimes or numbers, in any order.
 
     Examples
     --------

@@ -100,15 +100,7 @@ class RowCap(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     random_state: Any = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Fit to at most `max_rows` rows.
-
-        Parameters
-        ----------
-        X : array_like (row, feature)
-        y : array_like (row)
-        groups : array_like (row), optional
-            Stations.
-        """
+        """Fit to at most `max_rows` rows; `groups` are stations."""
         table, target = validate_data(self, X, y, ensure_all_finite="allow-nan", y_numeric=True)
         self.rows_ = self._chosen(len(target), groups)
         self.estimator_ = clone(self.estimator).fit(table[self.rows_], target[self.rows_])
@@ -123,16 +115,7 @@ class RowCap(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         return np.sort(order[edges[:-1] + (draw * np.diff(edges)).astype(np.int64)])
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Predict by the fitted estimator.
-
-        Parameters
-        ----------
-        X : array_like (row, feature)
-
-        Returns
-        -------
-        numpy.ndarray (row)
-        """
+        """Predict by the fitted estimator."""
         check_is_fitted(self, "estimator_")
         return self.estimator_.predict(validate_data(self, X, reset=False, ensure_all_finite="allow-nan"))
 
@@ -192,15 +175,7 @@ class EarlyStoppedXGB(RegressorMixin, BaseEstimator):
     random_state: Any = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Choose the number of trees on held-out groups, and fit that many to all rows.
-
-        Parameters
-        ----------
-        X : array_like (row, feature)
-        y : array_like (row)
-        groups : array_like (row), optional
-            Stations.
-        """
+        """Choose the number of trees on held-out groups, and fit that many to all rows; `groups` are stations."""
         import xgboost as xgb
 
         table, target = validate_data(self, X, y, ensure_all_finite="allow-nan", y_numeric=True)
@@ -231,16 +206,7 @@ class EarlyStoppedXGB(RegressorMixin, BaseEstimator):
         return {name: getattr(self, name) for name in names} | {"seed": seed, "nthread": 1, "tree_method": "hist"}
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Predict.
-
-        Parameters
-        ----------
-        X : array_like (row, feature)
-
-        Returns
-        -------
-        numpy.ndarray (row)
-        """
+        """Predict by the trees."""
         import xgboost as xgb
 
         check_is_fitted(self, "booster_")

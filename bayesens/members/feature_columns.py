@@ -25,11 +25,7 @@ PLACES = ("lon", "lat")  # columns that an ensemble has as places, and not as co
 def model_columns(model: Any, X: Any, members: Iterable[str]) -> tuple[str, ...]:
     """Columns of features that a model looks at, each there and named as nothing else is.
 
-    Parameters
-    ----------
-    X : array_like or pandas.DataFrame (row, feature)
-    members : iterable of str
-        Names that no such column may have.
+    `members` are names that no such column may have.
 
     Examples
     --------
@@ -71,19 +67,8 @@ def check_columns(asked: Sequence[str], X: Any, model: Any) -> None:
 def plain_features(X: Any, missing: Missing, y: NDArray[np.float64] | None = None) -> Any:
     """Features with the codes for missing values that were named set to NaN; others are refused, and so are those of a target.
 
-    Parameters
-    ----------
-    X : numpy.ndarray or pandas.DataFrame (row, feature)
-        Columns of an array are called x0, x1 and so on; those of text are passed over.
-    missing : optional
-        As in `Ensemble.from_frame`.
-    y : numpy.ndarray (row), optional
-        The target, called y.
-
-    Returns
-    -------
-    numpy.ndarray or pandas.DataFrame
-        `X` itself where it has no code.
+    Columns of an array are called x0, x1 and so on, and the target y; those of text are passed over. `X` itself is returned
+    where it has no code.
 
     Examples
     --------
@@ -110,16 +95,8 @@ def plain_features(X: Any, missing: Missing, y: NDArray[np.float64] | None = Non
 def ensemble_beside(members: pd.DataFrame, X: Any, asked: Sequence[str], **values: ArrayLike | None) -> Ensemble:
     """Put members, the model's covariates, and what else there is, into one table, under names that no other column has.
 
-    Parameters
-    ----------
-    members : DataFrame (row, member)
-        Rows counted from 0.
-    X : array_like or pandas.DataFrame (row, feature)
-        The same rows, under any index.
-    asked : sequence of str
-        Columns of `X` to go along; "lon" and "lat" become places.
-    **values : array_like (row), optional
-        By role, such as ``observation=y`` and ``site=station``; None for none.
+    Rows of `members` are counted from 0; `X` has the same rows under any index. Its columns `asked` go along, "lon" and
+    "lat" as places. `values` (row) come by role, such as ``observation=y``; None for none.
 
     Examples
     --------

@@ -82,19 +82,7 @@ def _heaviest_first(table: pd.DataFrame, random_seed: int | None) -> list[Any]:
 def time_folds(time: ArrayLike, *, folds: int = 5, weight: ArrayLike | None = None) -> NDArray[np.int64]:
     """Cut time into contiguous blocks of about equally many rows; one time never falls into two blocks.
 
-    Parameters
-    ----------
-    time : array_like (obs)
-        Times or numbers, none missing.
-    folds : int
-        At least 2, at most the number of different times.
-    weight : array_like (obs), optional
-        What is to be balanced. None: rows.
-
-    Returns
-    -------
-    numpy.ndarray (obs), int
-        0 is the earliest block.
+    `time` has no gaps. `weight` (obs) is what is to be balanced; None: rows. Fold 0 is the earliest block.
 
     Examples
     --------
@@ -119,19 +107,8 @@ def time_folds(time: ArrayLike, *, folds: int = 5, weight: ArrayLike | None = No
 def plain_folds(weight: ArrayLike, *, folds: int = 5, random_seed: int | None = None) -> NDArray[np.int64]:
     """Deal rows into folds at random, one by one, whatever they have in common.
 
-    Parameters
-    ----------
-    weight : array_like (obs)
-        Above zero in rows that count, such as those with an observation; these and the others are dealt evenly.
-    folds : int
-        At least 2, at most the number of rows that count.
-    random_seed : int, optional
-        Other seeds give other folds. None: one deal, always the same.
-
-    Returns
-    -------
-    numpy.ndarray (obs), int
-        0 to folds - 1.
+    `weight` is above zero in rows that count, such as those with an observation; these and the others are dealt evenly.
+    Other seeds give other folds; None gives one deal, always the same.
 
     Examples
     --------

@@ -48,14 +48,8 @@ class Regions:
     def of_training(cls, table: pd.DataFrame, *, min_rows: int, min_sites: int, length: float = 0.0) -> Self:
         """Find the regions that have enough training rows and stations.
 
-        Parameters
-        ----------
-        table : pandas.DataFrame (training row)
-            ``region`` and ``site``; with blending ``lon`` and ``lat`` as well.
-        min_rows, min_sites : int
-            A region with fewer is left to the pooled fit.
-        length : float
-            Blending length [km]; 0 for none.
+        `table` has ``region`` and ``site`` of the training rows, and with a blending `length` [km] ``lon`` and ``lat`` as
+        well. A region with fewer rows or stations is left to the pooled fit.
         """
         known = table[table["region"] != ""]
         size = known.groupby("region")["site"].agg(["size", "nunique"])
@@ -77,19 +71,8 @@ class Regions:
     ) -> NDArray[np.float64]:
         """Return the weight of every region's fit, and of the pooled fit, in every row.
 
-        Parameters
-        ----------
-        label : array_like (row), optional
-            Regions; an unknown one goes to the pooled fit.
-        membership : pandas.DataFrame (row, region), optional
-            Rows sum to one.
-        lon, lat : array_like (row), degrees, optional
-            Wanted where regions are blended.
-
-        Returns
-        -------
-        numpy.ndarray (row, region + 1)
-            The last column is the pooled fit; rows sum to one.
+        Of an unknown label all weight goes to the pooled fit, the last column; `lon` and `lat` are wanted where regions are
+        blended. Rows of a membership, and those of the result (row, region + 1), sum to one.
         """
         if not self.names:
             return np.ones((n_rows, 1))

@@ -47,7 +47,7 @@ class TrainingTable:
     order : numpy.ndarray (obs), int
         Positions sorted by station, time and contents: fits in this order do not depend on the order of the table.
     bare : numpy.ndarray (obs), bool
-        TrainingTable without any covariate.
+        Rows without any covariate.
     """
 
     X: pd.DataFrame
@@ -148,12 +148,6 @@ def check_rows(
     time_format: str | None = None,
 ) -> TrainingTable:
     """Check a training table and take it apart; the arguments are those of `Members`.
-
-    Parameters
-    ----------
-    X : pandas.DataFrame (obs, column)
-    missing, time_format : optional
-        Codes for missing values and how times are written, as in `Ensemble.from_frame`.
 
     Examples
     --------
@@ -271,6 +265,6 @@ def _check_covariates(X: pd.DataFrame, observed: NDArray[np.bool_], region: NDAr
 
 
 def _order(site: NDArray[Any], time: NDArray[Any] | None, y: NDArray[Any], X: pd.DataFrame) -> NDArray[np.int64]:
-    """TrainingTable by station, time and contents; rows that tie in all of it are the same row."""
+    """Rows by station, time and contents; rows that tie in all of it are the same row."""
     keys = [site, *([] if time is None else [time]), y, *(X[name].to_numpy() for name in X.columns)]
     return np.lexsort(keys[::-1]).astype(np.int64)

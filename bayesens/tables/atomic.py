@@ -58,10 +58,7 @@ def link(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Refuse a path that cannot be written, before the work whose result should go there.
 
-    Parameters
-    ----------
-    path : str or path
-        The file, or the Zarr store, to be.
+    `path` is the file, or the Zarr store, to be.
 
     Examples
     --------
@@ -122,15 +119,8 @@ def _is_store(path: Path) -> bool:
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`, and move what was written there into place if all went well.
 
-    Parameters
-    ----------
-    path : str or path
-        A file, or a folder that is a Zarr store. What is there already stays as it is until the new one is complete.
-
-    Yields
-    ------
-    pathlib.Path
-        In the same folder, hidden, with the same suffix. Removed after any exception, an interrupt included.
+    What is there already, a file or a folder that is a Zarr store, stays as it is until the new one is complete. The path
+    given is in the same folder, hidden, with the same suffix, and removed after any exception, an interrupt included.
 
     Examples
     --------

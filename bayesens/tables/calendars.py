@@ -26,10 +26,7 @@ STANDARD = ("standard", "gregorian", "proleptic_gregorian")
 def decoded(dataset: xr.Dataset, name: str) -> xr.Dataset:
     """Decode the times of one variable, if they are numbers with units such as "days since 2000-01-01".
 
-    Parameters
-    ----------
-    name : str
-        A variable; what is no number or has no such units is left as it is.
+    What is no number or has no such units is left as it is.
 
     Examples
     --------
@@ -89,15 +86,7 @@ def _with(dataset: xr.Dataset, name: str) -> xr.Dataset:
 def standard_times(column: pd.Series) -> NDArray[np.datetime64]:
     """Turn dates of another calendar (cftime) into datetime64.
 
-    Parameters
-    ----------
-    column : pandas.Series
-        Dates that know their calendar; missing values stay missing.
-
-    Returns
-    -------
-    numpy.ndarray, datetime64[ns]
-        Of noleap the same dates. Of 360_day, which has a 30 February, days at the same place in the year; a warning says so.
+    Of noleap the same dates. Of 360_day, which has a 30 February, days at the same place in the year; a warning says so.
     """
     name, missing = column.name, column.isna().to_numpy()
     given = column[~missing]

@@ -44,11 +44,6 @@ def check_text(text: str, name: object) -> None:
 def numbers(column: pd.Series) -> NDArray[np.float64]:
     """Return a column of numbers as float64, NaN where it is missing.
 
-    Parameters
-    ----------
-    column : pandas.Series (obs)
-        Of any numeric dtype.
-
     Examples
     --------
     >>> numbers(pd.Series([1, None, 3], dtype="Int64", name="rf")).tolist()
@@ -98,13 +93,8 @@ def _not_numbers(column: pd.Series) -> str:
 def labels(column: pd.Series) -> NDArray[np.str_]:
     """Return a column of labels as numpy unicode, ``""`` where it is missing.
 
-    Whole numbers are written without a decimal point, so that station 7 is ``"7"`` whether or not gaps made the
-    column one of floats.
-
-    Parameters
-    ----------
-    column : pandas.Series (obs)
-        Text, categories, whole numbers, times, booleans.
+    Text, categories, whole numbers, times or booleans. Whole numbers are written without a decimal point, so that station 7
+    is ``"7"`` whether or not gaps made the column one of floats.
 
     Examples
     --------
@@ -118,13 +108,8 @@ def labels(column: pd.Series) -> NDArray[np.str_]:
 def coded_labels(column: pd.Series) -> tuple[NDArray[np.str_], NDArray[np.int64], str]:
     """Return the labels of a column's different values, the code of every row, and what kind of values they were.
 
-    Returns
-    -------
-    labels : numpy.ndarray (label), unicode
-        As in `labels`; the last one is ``""``, for missing values.
-    code : numpy.ndarray (obs), int
-    kind : {"text", "numbers", "times", ""}
-        Empty where the column is missing throughout, or holds another kind or several.
+    The last label is ``""``, for missing values. The kind is "text", "numbers" or "times"; empty where the column is
+    missing throughout, or holds another kind or several.
 
     Examples
     --------
@@ -171,17 +156,8 @@ def times(column: pd.Series, time_format: str | None = None) -> NDArray[Any]:
     """Return a column of times as datetime64[ns] in UTC, or as numbers where it holds plain numbers.
 
     Numbers such as 20210730 and text such as 30/07/2021 are read where one reading alone is possible; a guess at 01/02/2021
-    would be wrong for half of the world.
-
-    Parameters
-    ----------
-    column : pandas.Series (obs)
-        Dates, datetimes (with one time zone or none), periods (their start), text, numbers that are dates, or plain numbers
-        such as years and steps.
-    time_format : str, optional
-        How dates are written: a pattern such as ``"%d/%m/%Y"``, a form such as ``"YYYYMMDD"``, ``"epoch"`` (seconds since
-        1970; also ``_ms``, ``_us``, ``_ns``), ``"excel"``, ``"matlab"``, ``"mjd"`` or ``"jd"`` (day numbers),
-        ``"days since 1900-01-01"``, or ``"number"`` for plain numbers. None: looked for.
+    would be wrong for half of the world. Plain numbers are years or steps; of periods it is the start. `time_format` is
+    that of `Ensemble.from_frame`.
 
     Examples
     --------

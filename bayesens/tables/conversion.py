@@ -18,10 +18,7 @@ Conversion = Mapping[str, float] | None
 def factors(scale: Conversion, offset: Conversion, columns: Iterable[str]) -> dict[str, tuple[float, float]]:
     """Return scale and offset of each column that has one, checked.
 
-    Parameters
-    ----------
-    columns : iterable of str
-        Those that may be converted.
+    `columns` are those that may be converted.
 
     Examples
     --------
@@ -47,12 +44,7 @@ def factors(scale: Conversion, offset: Conversion, columns: Iterable[str]) -> di
 def convert(columns: Mapping[str, Array], scale: Conversion, offset: Conversion) -> None:
     """Convert columns in place.
 
-    Parameters
-    ----------
-    columns : mapping of name to array (row)
-        Changed.
-    scale, offset : mapping of column to number, optional
-        The column becomes ``value * scale + offset``.
+    A column becomes ``value * scale + offset``.
 
     Examples
     --------

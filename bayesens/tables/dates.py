@@ -80,18 +80,8 @@ def written(day: Any) -> str:
 def number_form(values: NDArray[Any], *, least: int = 6) -> str:
     """Say which dates numbers are, such as YYYYMMDD, where they can be nothing else.
 
-    Parameters
-    ----------
-    values : numpy.ndarray
-        Numbers; NaN is passed over.
-    least : int
-        Digits that they need.
-
-    Returns
-    -------
-    str
-        A form of `FORMATS`; empty where numbers have no valid month, day or hour at its place. A few that have none among
-        others of eight digits or more are left to `from_numbers`, which refuses them.
+    They need `least` digits. The answer is a form of `FORMATS`, empty where numbers have no valid month, day or hour at its
+    place. A few that have none among others of eight digits or more are left to `from_numbers`, which refuses them.
 
     Examples
     --------
@@ -114,15 +104,7 @@ def number_form(values: NDArray[Any], *, least: int = 6) -> str:
 def likely_form(values: NDArray[Any], name: object) -> str:
     """Say which dates numbers may be although they could be others or counts.
 
-    Parameters
-    ----------
-    name : object
-        Of the column: day numbers are looked for in one that is called a date or a time.
-
-    Returns
-    -------
-    str
-        A form of `FORMATS`; empty where nothing looks like a date.
+    Day numbers are looked for in a column that is called a date or a time. The answer is a form of `FORMATS`, or empty.
 
     Examples
     --------
@@ -158,12 +140,7 @@ def in_pandas(form: str, name: object) -> str:
 def from_numbers(values: NDArray[Any], form: str, name: object) -> Days:
     """Turn numbers into times; NaN becomes NaT.
 
-    Parameters
-    ----------
-    form : str
-        One of `FORMATS`, or "days since 1900-01-01" and the like.
-    name : object
-        Of the column, for messages.
+    `form` is one of `FORMATS`, or "days since 1900-01-01" and the like; `name` is that of the column.
 
     Examples
     --------
@@ -254,15 +231,7 @@ def _from_digits(numbers: NDArray[np.int64], digits: int) -> tuple[Days, NDArray
 def from_text(column: pd.Series) -> pd.Series | None:
     """Read dates as people write them, 31/01/2004 or 31 Jan 2004, if all rows have one format and no other reading.
 
-    Parameters
-    ----------
-    column : pandas.Series
-        Text; missing values stay missing.
-
-    Returns
-    -------
-    pandas.Series or None
-        Times; a warning says which format was taken. None where no known format fits all rows.
+    A warning says which format was taken; None where no known format fits all rows.
 
     Examples
     --------
@@ -330,11 +299,6 @@ def _read_all(texts: pd.Series, form: str) -> pd.Series | None:
 
 def check_format(form: object) -> str:
     """Refuse a time format that is none.
-
-    Parameters
-    ----------
-    form : object
-        As the user gave it.
 
     Examples
     --------

@@ -67,19 +67,7 @@ class _Column:
 def clear_codes(columns: Mapping[str, Array], missing: Missing, *, declared: Mapping[str, Any] | None = None) -> Counts:
     """Set the codes that were named to NaN, in place, and say how often each stood in which column.
 
-    Parameters
-    ----------
-    columns : mapping of name to array (row)
-        Changed.
-    missing : number, sequence of numbers, mapping of column to these, "none" or None
-        What the user said.
-    declared : mapping of column to number, optional
-        What a file's attributes say, unless the user says "none".
-
-    Returns
-    -------
-    dict of column to dict of code to count
-        Of the codes that were found.
+    `missing` is what the user said, `declared` what a file's attributes say, unless the user says "none".
 
     Examples
     --------
@@ -170,17 +158,10 @@ def check_codes(
 ) -> None:
     """Refuse columns with values that look like codes for missing ones.
 
-    Parameters
-    ----------
-    columns : mapping of name to array (row)
-        NaN where missing.
-    kinds : mapping of name to {"measured", "covariate", "lon", "lat"}
-        Members and observations are measured: they are compared with each other where a column has no value but a code. A
-        value that repeats is no sign in the others, where all rows of a station have the same one.
-    missing : optional
-        What the user said: nothing is looked for in columns whose values are "none" codes.
-    what : str
-        For messages.
+    `kinds` has "measured", "covariate", "lon" or "lat" of each column. Members and observations are measured: they are
+    compared with each other where a column has no value but a code. A value that repeats is no sign in the others, where
+    all rows of a station have the same one. `missing` is what the user said: nothing is looked for in columns whose values
+    are "none" codes.
 
     Examples
     --------

@@ -68,12 +68,7 @@ class TableRoles:
 def column_roles(frame: pd.DataFrame, *, given: Mapping[str, Any] | None = None) -> TableRoles:
     """Guess what each column of a table is, and say why.
 
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        The table, or its first rows.
-    given : mapping, optional
-        Columns that need no guess: ``observation``, ``site``, ``group``, ``time``, ``lon``, ``lat``, and ``members``, a list.
+    `frame` is the table, or its first rows; `given` has columns that need no guess, by role, and ``members``, a list.
 
     Examples
     --------

@@ -63,14 +63,7 @@ def read_text_table(
 ) -> pd.DataFrame:
     """Read a table that is written as text, packed (.gz) or not.
 
-    Parameters
-    ----------
-    tabs : bool
-        Whether tabs are tried first.
-    text : sequence of str
-        Columns of labels, kept as written.
-    separator, decimal : str, optional
-        As in `bayesens.tables.reading.read_table`.
+    `tabs` says whether tabs are tried first; the others are those of `bayesens.tables.reading.read_table`.
     """
     raw = _content(path)
     sample = raw[:SAMPLE].decode("utf-8", errors="replace")

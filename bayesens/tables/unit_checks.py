@@ -108,17 +108,7 @@ def _spread(x: Array) -> float:
 def warn_units(prediction: Array, observation: Array, members: Sequence[str], name: str) -> None:
     """Warn of members that look as if they were in another unit than the observation.
 
-    Parameters
-    ----------
-    prediction : array (row, member)
-    observation : array (row)
-    name : str
-        Of the observation's column.
-
-    Warns
-    -----
-    UserWarning
-        One sentence for each: medians, standard deviations, and the conversion as one would write it.
+    One sentence for each: medians, standard deviations, and the conversion as one would write it.
     """
     for k, member in enumerate(members):
         if text := unit_words(prediction[:, k], observation, member, name):
@@ -128,12 +118,7 @@ def warn_units(prediction: Array, observation: Array, members: Sequence[str], na
 def unit_words(f: Array, y: Array, member: str, name: str, *, product: bool = False) -> str:
     """Say what tells that a member is in another unit than the observation; empty if nothing does.
 
-    Parameters
-    ----------
-    f, y : array (row)
-        NaN where missing.
-    product : bool
-        A product to compare with, which is converted where it is given.
+    A product to compare with is converted where it is given.
 
     Examples
     --------
@@ -164,15 +149,7 @@ def unit_words(f: Array, y: Array, member: str, name: str, *, product: bool = Fa
 def conversion_of(f: Array, y: Array) -> tuple[float, float, str] | None:
     """Scale and offset that bring a column to the observation's unit, and the unit that it seems to be in, if it is in another.
 
-    Parameters
-    ----------
-    f, y : array (row)
-        NaN where missing.
-
-    Returns
-    -------
-    tuple of float, float, str, or None
-        None where they are alike as they are, where no conversion makes them so, and where they do not vary together.
+    None where they are alike as they are, where no conversion makes them so, and where they do not vary together.
 
     Examples
     --------
@@ -254,16 +231,8 @@ def member_ranges(low: Sequence[float], high: Sequence[float], members: Sequence
 def warn_ranges(prediction: Array, members: Sequence[str], ranges: Mapping[str, Sequence[float]]) -> None:
     """Warn of members whose values lie far outside of what a fit has seen.
 
-    Parameters
-    ----------
-    prediction : array (row, member)
-    ranges : mapping of member to (low, high)
-        From `member_ranges`; members that it lacks are passed over.
-
-    Warns
-    -----
-    UserWarning
-        One sentence for each member: its values, those of the fit, and what to do.
+    `ranges` are from `member_ranges`; members that it lacks are passed over. One sentence for each: its values, those of
+    the fit, and what to do.
     """
     for k, name in enumerate(members):
         values = prediction[~np.isnan(prediction[:, k]), k]
