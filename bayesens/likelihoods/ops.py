@@ -273,7 +273,7 @@ class CollapsedLogLik(Likelihood):
     n_parameters = 4
 
     packed = staticmethod(collapsed_packed)
-    besides = (*Likelihood.besides, "bayesens.likelihoods.multilevel.multilevel:effects_address")
+    besides = (*Likelihood.besides, "bayesens.likelihoods.multilevel.effects:effects_address")
 
 
 def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Statistics) -> Any:

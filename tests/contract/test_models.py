@@ -31,7 +31,7 @@ from bayesens import (
 )
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.log_density import compile_target
-from bayesens.likelihoods.multilevel.multilevel import effect_draws
+from bayesens.likelihoods.multilevel.effects import effect_draws
 from bayesens.likelihoods.options import options_from_json, options_to_json
 
 # The row-by-row graphs as they are written, in Python: quick to compile, and nothing is rewritten on the way.

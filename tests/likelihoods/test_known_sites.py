@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bayesens.ensemble.sufficient import statistics
+from bayesens.likelihoods.multilevel.effects import group_moments
 from bayesens.likelihoods.multilevel.known_sites import KnownSites
-from bayesens.likelihoods.multilevel.multilevel import group_moments
 
 DRAWS, P = 3, 4
 

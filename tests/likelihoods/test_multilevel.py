@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
 from bayesens.ensemble.sufficient import statistics
-from bayesens.likelihoods.multilevel.multilevel import effect_draws
+from bayesens.likelihoods.multilevel.effects import effect_draws
 from bayesens.likelihoods.ops import CollapsedLogLik
 from collapsed import collapsed, split
 

@@ -18,7 +18,7 @@ from scipy.stats import multivariate_normal, norm
 
 from bayesens.ensemble.sufficient import statistics
 from bayesens.likelihoods.mixture import BLOCK, _exp, mixture_values, pack
-from bayesens.likelihoods.multilevel.multilevel import effect_draws
+from bayesens.likelihoods.multilevel.effects import effect_draws
 from bayesens.likelihoods.ops import MixtureLogLik, collapsed_loglik, mixture_loglik
 from collapsed import collapsed as _collapsed
 from collapsed import split

@@ -13,6 +13,7 @@ and ``T B T' = diag(l)``: if nothing is open of the group, there are neither mat
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -96,7 +97,7 @@ class KnownSites:
         self.cells = np.split(order, np.cumsum(np.bincount(data.cell_site, minlength=len(data.site_group)))[:-1])
         self.law, self.precision = lru_cache(maxsize=KEPT)(self._law), lru_cache(maxsize=KEPT)(self._precision)
 
-    def line(self, unit: int, present: np.ndarray) -> Line:
+    def line(self, unit: int, present: Iterable[int]) -> Line:
         """Return the line of a site, by its number among the statistics, for members that stand in these columns."""
         cells = self.cells[unit]
         counts = tuple((int(self.data.cell_pattern[c]), float(self.data.n[c])) for c in cells)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from bayesens.ensemble.sufficient import Statistics
 
-__all__ = ["LevelMoments", "level_moments", "split_correlation"]
+__all__ = ["ANYWHERE", "LevelMoments", "level_moments", "split_correlation", "start_values"]
 
+ANYWHERE = (  # families whose variables may have any value, or any positive one, or any between 0 and 1, or correlations
+    "Normal", "StudentT", "Laplace", "Cauchy", "Logistic", "HalfNormal", "HalfStudentT", "HalfCauchy", "LogNormal", "Gamma",
+    "InverseGamma", "Exponential", "Weibull", "ChiSquared", "Beta", "LKJCorr",
+)  # fmt: skip
 LEAST = 0.02  # eigenvalue of a covariance whose columns are in units of the rows' standard deviations
 
 
@@ -72,6 +78,51 @@ def split_correlation(correlation: np.ndarray) -> tuple[float, np.ndarray]:
     """
     r = float(np.clip(0.5 / np.linalg.inv(correlation).sum(), 1e-3, 0.999))
     return r, (correlation - r) / (1.0 - r)
+
+
+def start_values(
+    moments: LevelMoments, center: float, levels: Iterable[str], *, common_factor: bool
+) -> dict[str, np.ndarray]:
+    """Values by moments of the variables of :class:`bayesens.models.HBM`.
+
+    Parameters
+    ----------
+    moments : LevelMoments
+    center : float
+        Where biases are measured.
+    levels : iterable of {"group", "site"}
+        That the model has effects of.
+    common_factor : bool
+        Whether correlations are those of a factor common to all members plus a rest.
+
+    Examples
+    --------
+    >>> within = np.array([[1.0, 0.5], [0.5, 0.5]])  # an error of variance .25 about half of y
+    >>> found = start_values(LevelMoments(np.array([2.0, 3.0]), within, within, within), 0.0, (), common_factor=False)
+    >>> [np.round(found[name], 9).tolist() for name in ("truth_mean", "truth_sd", "slope", "error_sd", "bias")]
+    [2.0, 1.0, [0.5], [0.5], [2.0]]
+    """
+    values: dict[str, Any] = {"truth_mean": moments.mean[0]}
+
+    def level(covariance: np.ndarray, truth: str, slope: str, error: str, sd: str) -> None:
+        values[truth] = np.sqrt(covariance[0, 0])
+        values[slope] = covariance[0, 1:] / covariance[0, 0]
+        rest = covariance[1:, 1:] - covariance[0, 0] * np.outer(values[slope], values[slope])
+        values[sd] = np.sqrt(np.diag(rest))
+        correlation = rest / values[sd] / values[sd][:, None]
+        if common_factor:
+            values[f"{error}_common"], correlation = split_correlation(correlation)
+        values[f"{error}_rest"] = np.linalg.cholesky(correlation)
+
+    level(moments.within, "truth_sd", "slope", "residual", "error_sd")
+    for name in levels:
+        level(getattr(moments, name), f"truth_{name}_sd", f"slope_{name}", f"bias_{name}", f"bias_{name}_sd")
+    slope, sd = values["slope"], values["error_sd"]
+    values["slope_mean"], values["error_sd_mean"] = slope.mean(), np.exp(np.log(sd).mean())
+    values["slope_rest"] = slope - values["slope_mean"]
+    values["error_sd_rest"] = np.log(sd / values["error_sd_mean"])
+    values["bias"] = moments.mean[1:] - center - slope * (moments.mean[0] - center)
+    return {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
 
 
 def _pooled(weight: np.ndarray, mean: np.ndarray, unit: np.ndarray, units: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,24 +13,14 @@ such sites cost a few vector operations instead of a few matrices each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 import numba
 import numpy as np
 
-from bayesens.c_functions import BARE, INNER, ONCE, address_of, beyond, over_draws
-from bayesens.ensemble.sufficient import Statistics
+from bayesens.c_functions import BARE, INNER, ONCE, beyond
 
-__all__ = [
-    "collapsed_packed",
-    "effect_draws",
-    "effects_address",
-    "group_moments",
-]
+__all__ = ["collapsed_packed", "effects_packed", "groups_packed"]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
-NOISE = 4_000_000  # random numbers at a time: 32 MB
 BLOCK = 256  # sites whose deviations from the mean stay in the first cache
 FAST = {"reassoc", "contract", "nsz"}  # sums in any order, so that they become vector operations
 
@@ -399,11 +389,10 @@ def _columns(pattern):  # type: ignore[no-untyped-def]
 
 
 @INNER
-def _rows_upward(  # type: ignore[no-untyped-def]
-    mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant, place,
-    raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
-):  # fmt: skip
+def _rows_upward(mean, site, statistics, inverse, log_determinant, levels, work):  # type: ignore[no-untyped-def]
     """Fill the information about sites on the long route and add it to their groups'; the rows' part of the value."""
+    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, _, _ = statistics
+    raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, _, _ = levels
     p = len(mean)
     value, deviation, weighted = 0.0, np.empty(p), np.empty(p)
     constant = np.empty(len(pattern))
@@ -435,25 +424,23 @@ def _rows_upward(  # type: ignore[no-untyped-def]
 
 
 @INNER
-def _upward(  # type: ignore[no-untyped-def]
-    mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start
-):
+def _upward(parameters, statistics):  # type: ignore[no-untyped-def]
     """Information of rows about their site, of sites about their group, of groups about the mean; and the value."""
+    mean, within, site, group = parameters
+    pattern, _, n, cell_mean, _, _, site_group, _, cells, start = statistics
     p, n_groups, long = len(mean), len(start) - 1, len(site_group) - len(cells)
     work = np.empty((4, p, p))
     raw_p, raw_h = np.zeros((long, p, p)), np.zeros((long, p))
     site_p, site_h = np.zeros((long, p, p)), np.zeros((long, p))
     group_raw_p, group_raw_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
     group_p, group_h = np.zeros((n_groups, p, p)), np.zeros((n_groups, p))
+    levels = raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, group_p, group_h
     rows, u, r = np.empty(len(cells)), np.empty((p, len(cells))), np.empty((p, len(cells)))
     turn, l = np.empty((p, p)), np.zeros(p)
     inverse, log_determinant, ok = _pattern_inverses(pattern, within)
     value = 0.0 if ok else -np.inf
     if ok:
-        value = _rows_upward(
-            mean, site, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, inverse, log_determinant, place,
-            raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, work,
-        )  # fmt: skip
+        value = _rows_upward(mean, site, statistics, inverse, log_determinant, levels, work)
         if len(cells) > 0:
             for s in range(len(cells)):
                 rows[s] = n[cells[s]]
@@ -467,7 +454,6 @@ def _upward(  # type: ignore[no-untyped-def]
             value -= logdet + 0.5 * gain
     if not np.isfinite(value):
         value = -np.inf
-    levels = raw_p, raw_h, site_p, site_h, group_raw_p, group_raw_h, group_p, group_h
     return value, inverse, levels, (turn, l, rows, u, r)
 
 
@@ -511,10 +497,10 @@ def _site_effect(  # type: ignore[no-untyped-def]
 
 @INNER
 def _rows_downward(  # type: ignore[no-untyped-def]
-    mean, site, n, cell_mean, cell_pattern, cell_site, site_group, place, site_p, site_h, effect_mean, effect_cov,
-    expected, rows, d_site, work,
-):  # fmt: skip
+    mean, site, statistics, site_p, site_h, effect_mean, effect_cov, expected, rows, d_site, work
+):
     """Count rows and add their expected squares given all rows, for each pattern; add the sites' part of ``d_site``."""
+    _, _, n, cell_mean, cell_pattern, cell_site, site_group, place, _, _ = statistics
     p = len(mean)
     effect, spread, residual = np.empty(p), np.empty((p, p)), np.empty(p)
     last, still = -1, not effect_cov.any()
@@ -593,27 +579,14 @@ def _parameters(theta, p):  # type: ignore[no-untyped-def]
 
 def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Value and gradient."""
-    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start = _unpack(data, index)
+    statistics = _unpack(data, index)
+    pattern, scatter, _, _, _, _, _, _, cells, start = statistics
     p, n_groups = scatter.shape[1], len(start) - 1
-    mean, within, site, group = _parameters(theta, p)
+    parameters = _parameters(theta, p)
+    mean, _, site, group = parameters
     d_mean, d_within, d_site, d_group = _parameters(beyond(out, -1), p)
     out = numba.carray(out, 1 + p + 3 * p * p)
-    value, inverse, levels, (turn, _, shorter, u, r) = _upward(
-        mean,
-        within,
-        site,
-        group,
-        pattern,
-        scatter,
-        n,
-        cell_mean,
-        cell_pattern,
-        cell_site,
-        site_group,
-        place,
-        cells,
-        start,
-    )
+    value, inverse, levels, (turn, _, shorter, u, r) = _upward(parameters, statistics)
     out[0] = value
     for i in range(1, len(out)):
         out[i] = 0.0
@@ -628,10 +601,7 @@ def collapsed_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
         for i in range(p):
             d_mean[i] += group_h[g, i]
     expected, rows = np.zeros(scatter.shape), np.zeros(len(pattern))
-    _rows_downward(
-        mean, site, n, cell_mean, cell_pattern, cell_site, site_group, place, site_p, site_h, effect_mean, effect_cov,
-        expected, rows, d_site, work,
-    )  # fmt: skip
+    _rows_downward(mean, site, statistics, site_p, site_h, effect_mean, effect_cov, expected, rows, d_site, work)
     for q in range(len(pattern)):
         _add(expected[q], scatter[q], 1.0)
         _sandwich(d_within, inverse[q], expected[q], 0.5, work[0])
@@ -708,25 +678,22 @@ def _short_effects(within, turn, l, rows, u, cells, cell_site, start, groups, no
     return log_density
 
 
-def _effects_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
+def effects_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Log density of drawn effects, and those of groups and sites, from noise that follows the parameters."""
-    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start = _unpack(data, index)
+    statistics = _unpack(data, index)
+    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start = statistics
     p, sites, n_groups = scatter.shape[1], len(site_group), len(start) - 1
-    mean, within, site, group = _parameters(theta, p)
+    parameters = _parameters(theta, p)
+    _, within, site, group = parameters
     noise = numba.carray(beyond(theta, 2 + p + 3 * p * p), (n_groups + sites, p))
     drawn = numba.carray(beyond(out, 1), (n_groups + sites, p))
     left, prior, work = np.empty(p), np.empty((p, p)), np.empty((4, p, p))
-    _, _, levels, (turn, l, rows, u, _) = _upward(
-        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start
-    )  # fmt: skip
-    if (
-        len(cells) > 0 and not l.min() > 1e-12 * l.max()
-    ):  # some combination of columns has no effect: the long route for all
+    _, _, levels, (turn, l, rows, u, _) = _upward(parameters, statistics)
+    if len(cells) > 0 and not l.min() > 1e-12 * l.max():
+        # Some combination of columns has no effect: the long route for all.
         place, cells, start = np.arange(sites), np.zeros(0, np.int64), np.zeros(n_groups + 1, np.int64)
-        _, _, levels, (turn, l, rows, u, _) = _upward(
-            mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells,
-            start,
-        )  # fmt: skip
+        statistics = pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start
+        _, _, levels, (turn, l, rows, u, _) = _upward(parameters, statistics)
     raw_p, raw_h, _, _, group_raw_p, group_raw_h, _, _ = levels
     log_density = 0.0
     _root(group, prior)
@@ -747,84 +714,12 @@ def _effects_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     numba.carray(out, 1)[0] = log_density
 
 
-def effects_address() -> int:
-    """Address of the C function that draws effects."""
-    return address_of(_effects_packed)
-
-
-def _groups_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
+def groups_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Means of the groups' effects given all rows, then their covariances."""
-    pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start = _unpack(data, index)
-    p, n_groups = scatter.shape[1], len(start) - 1
-    mean, within, site, group = _parameters(theta, p)
+    statistics = _unpack(data, index)
+    p, n_groups = statistics[1].shape[1], len(statistics[9]) - 1
+    parameters = _parameters(theta, p)
     means, covariances = numba.carray(out, (n_groups, p)), numba.carray(beyond(out, n_groups * p), (n_groups, p, p))
-    levels = _upward(
-        mean, within, site, group, pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, cells, start
-    )[2]  # fmt: skip
-    work = np.empty((p, p))
+    levels, work = _upward(parameters, statistics)[2], np.empty((p, p))
     for g in range(n_groups):
-        _group_effect(group, levels[6][g], levels[7][g], means[g], covariances[g], work)
-
-
-# -------------------------------------------------------------------------------------------------- for many draws
-def effect_draws(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: np.ndarray, *, data: Statistics,
-                 rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Draw the effects of groups and sites from their exact conditional distribution, one draw per set of parameters.
-
-    Parameters
-    ----------
-    mean : array (draw, column)
-    within, site, group : array (draw, column, column)
-    data : Statistics
-    rng : numpy.random.Generator or None
-        None puts every effect at its conditional mean.
-
-    Returns
-    -------
-    group : array (draw, group, column)
-    site : array (draw, site, column)
-    log_density : array (draw)
-        Log density of the drawn effects given parameters and data, over the effects whose variance is not zero.
-    """
-    draws, p = mean.shape
-    count = (data.n_groups + len(data.site_group)) * p
-    out = np.empty((draws, 1 + count))
-    step = max(1, NOISE // count)
-    for part in (slice(i, i + step) for i in range(0, draws, step)):
-        size = len(mean[part]), count
-        noise = np.zeros(size) if rng is None else rng.standard_normal(size)
-        out[part] = _over_draws(
-            _effects_packed, (mean[part], within[part], site[part], group[part], noise), data, 1 + count
-        )
-    effects = out[:, 1:].reshape(draws, -1, p)
-    return effects[:, : data.n_groups], effects[:, data.n_groups :], out[:, 0]
-
-
-def group_moments(mean: np.ndarray, within: np.ndarray, site: np.ndarray, group: np.ndarray, *,
-                  data: Statistics) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Mean and covariance of the groups' effects given all rows, for each set of parameters.
-
-    Parameters
-    ----------
-    mean : array (draw, column)
-    within, site, group : array (draw, column, column)
-    data : Statistics
-
-    Returns
-    -------
-    array (draw, group, column), array (draw, group, column, column)
-    """
-    draws, p = mean.shape
-    out = _over_draws(_groups_packed, (mean, within, site, group), data, data.n_groups * (p + p * p))
-    first = data.n_groups * p
-    return out[:, :first].reshape(draws, -1, p), out[:, first:].reshape(draws, -1, p, p)
-
-
-def _over_draws(
-    packed: Callable[..., Any], parameters: Iterable[np.ndarray], data: Statistics, size: int
-) -> np.ndarray:
-    """Call a function for C with each draw's parameters, into (draw, size)."""
-    flat = [np.reshape(x, (len(x), -1)) for x in parameters]
-    p = data.pattern.shape[1]
-    theta = np.concatenate([np.full((len(flat[0]), 2), float(p)), *flat], axis=1)
-    return over_draws(address_of(packed), theta, *data.packed(), size)
+        _group_effect(parameters[3], levels[6][g], levels[7][g], means[g], covariances[g], work)
