@@ -26,7 +26,7 @@ weights. Under ``transform="sqrt"`` the normal is censored at zero: an observed 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -44,6 +44,7 @@ from bayesens.likelihoods.spread.optimum import spread_optimum
 from bayesens.likelihoods.spread.predictive import spread_mixture
 from bayesens.likelihoods.training_checks import at_zero, check_residuals, refuse_exact, warn_copies, warn_incomplete
 from bayesens.models import presets
+from bayesens.models.known_priors import KnownPriors
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -52,7 +53,7 @@ __all__ = ["EMOS"]
 
 
 @dataclass(frozen=True)
-class EMOS(ModelValue):
+class EMOS(KnownPriors, ModelValue):
     """Normal distribution with a regression mean and a variance that is linear in the variance of the members.
 
     Training rows must have all members; rows to predict that lack some have no prediction.
@@ -72,17 +73,9 @@ class EMOS(ModelValue):
     widths : tuple of tuples, optional
         How what ``scale`` names is standardised: (name, start of the logarithm or None, mean, standard deviation, least and
         greatest value) of each column; None takes them from the training rows.
-    intercept_prior : Prior
-        In units of ``unit``: members that are about right on average need a shift by a part of the observations' spread.
-    coefficient_prior : Prior
-        About one over the number of members, which makes their mean; wide enough for a member that counts for nothing, or
-        against the others.
-    sd_prior : Prior
-        In units of ``sigma_scale``: the regression's errors are a third to three times those of the best member.
-    spread_share_prior : Prior
-        Uniform: the variance may follow the members' spread wholly, not at all, or in part.
-    scale_slope_prior : Prior
-        A coefficient of .3 makes the width a third larger a standard deviation of its covariate.
+    intercept_prior, coefficient_prior, sd_prior, spread_share_prior, scale_slope_prior : Prior
+        Priors. That of the intercept is in units of ``unit``, that of ``sd`` of ``sigma_scale``; that of the coefficients
+        is about one over the number of members; that of the widths' coefficients, a standard deviation of their covariates.
 
     References
     ----------
@@ -102,11 +95,11 @@ class EMOS(ModelValue):
     spread_scale: float | None = None
     sigma_floor: float | None = None
     widths: tuple[tuple[Any, ...], ...] | None = None
-    intercept_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
-    coefficient_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.5))
-    sd_prior: Prior = field(default=Prior("LogNormal", mu=0, sigma=0.5))
-    spread_share_prior: Prior = field(default=Prior("Beta", alpha=1, beta=1))
-    scale_slope_prior: Prior = field(default=Prior("Normal", mu=0, sigma=0.3))
+    intercept_prior: Prior = Prior("Normal", mu=0, sigma=0.3)  # members are about right on average
+    coefficient_prior: Prior = Prior("Normal", mu=0, sigma=0.5)  # members may count for nothing, or against the others
+    sd_prior: Prior = Prior("LogNormal", mu=0, sigma=0.5)  # a third to three times the errors of the best member
+    spread_share_prior: Prior = Prior("Beta", alpha=1, beta=1)  # the variance may follow the spread or not
+    scale_slope_prior: Prior = Prior("Normal", mu=0, sigma=0.3)  # widths that double between rows two sd apart
 
     spelled: ClassVar[tuple[str, str]] = ("EMOS", "ensemble model output statistics")
     assumes: ClassVar[str] = (

@@ -37,13 +37,39 @@ from bayesens.ensemble.rows import Rows, flat, prediction_rows
 from bayesens.likelihoods.em import Optimum
 from bayesens.likelihoods.simplex_regression import regression, row_means, search_pool, triangles
 from bayesens.likelihoods.training_checks import at_zero, warn_incomplete
+from bayesens.models.weights import weight_variables
 
 if TYPE_CHECKING:
     import pymc as pm
 
-__all__ = ["build", "em", "predictive"]
+__all__ = ["OF_CORRECTIONS", "build", "em", "predictive", "refuse_options"]
 
 TINY = 1e-300
+# Options that only corrections of each member have, with what is left of them where there are none.
+OF_CORRECTIONS: dict[str, Any] = {"scale": (), "bias_covariates": (), "group": False, "site": False}
+
+
+def refuse_options(model: Any) -> None:
+    """Refuse options of a pool that free weights, or a joint fit, cannot have."""
+    free = model.weights == "free"
+    if free and model.correction == "own":
+        raise ValueError("LinearPool(weights='free') is a regression on the members as they are; got correction='own'. Leave "
+                         "correction out, or use weights='simplex'.")  # fmt: skip
+    if free and model.bias != "linear":
+        raise ValueError(f"LinearPool(weights='free') has an intercept and coefficients, which leave no bias to correct; "
+                         f"got bias={model.bias!r}. Leave bias out, or use weights='simplex'.")  # fmt: skip
+    if model.correction == "own":
+        return
+    for name in OF_CORRECTIONS:
+        if value := getattr(model, name):
+            asked = "weights='free'" if free else "correction='joint'"
+            raise ValueError(f"LinearPool({asked}) has one width and no covariates or effects; got {name}={value!r}. Leave "
+                             f"{name} out, or use correction='own' with simplex weights.")  # fmt: skip
+    if model.kernel != "normal":
+        raise ValueError(
+            "LinearPool(correction='joint'), and free weights, have a normal kernel; got "
+            f"kernel={model.kernel!r}. Leave kernel out, or use correction='own' and simplex weights."
+        )
 
 
 def build(asked: Any, ensemble: Ensemble, likelihood: str) -> pm.Model:
@@ -54,44 +80,46 @@ def build(asked: Any, ensemble: Ensemble, likelihood: str) -> pm.Model:
 
     model, rows = asked.resolve(ensemble), asked.rows(ensemble)
     assert model.center is not None and model.unit is not None and model.sigma_scale is not None
+    c, low = pytensor.shared(np.float64(model.center)), at_zero(rows, asked.transform)
+    patterns, code = np.unique(rows.available, axis=0, return_inverse=True)
+    code = code.ravel()
     with pm.Model(coords={"member": list(ensemble.members)}) as pymc_model:
         sigma = asked.sigma_prior.create("sigma", scale=model.sigma_scale)
-        patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
-        low = at_zero(rows, asked.transform)
         if asked.weights == "free":
-            k = ensemble.n_members
             level = asked.intercept_prior.create("intercept", scale=model.unit)[None]
-            share = asked.coefficient_prior.create("linear_weight", shift=1.0 / k, dims="member")[None]
+            share = asked.coefficient_prior.create("linear_weight", shift=1.0 / ensemble.n_members, dims="member")[None]
         else:
-            weight = asked.weight_variable(ensemble.n_members)
+            weight, _ = weight_variables(asked, ensemble.members, None)
             bias, slope = _correction(asked, weight, rows, model.center, model.unit)
             share = weight * patterns / (weight * patterns).sum(axis=1, keepdims=True)
             level = -(share * bias).sum(axis=1)
             share = slope * share
             pm.Deterministic("linear_weight", slope * weight, dims="member")
+
+        def mean_of(f: Any, code: Any) -> Any:
+            return c + level[code] + (share[code] * (f - c)).sum(axis=1)
+
         if likelihood == "rows":
-            c = pytensor.shared(np.float64(model.center))
-            code = pattern.ravel()
-            mean = c + level[code] + (share[code] * (rows.f - c)).sum(axis=1)
+            mean = mean_of(rows.f, code)
             if low.any():
                 pm.Censored("y", pm.Normal.dist(mean, sigma), lower=0.0, upper=None, observed=rows.y)
             else:
                 pm.Normal("y", mean, sigma, observed=rows.y)
-        else:
-            from bayesens.likelihoods.ops import log_below_zero
+            return pymc_model
 
-            known = Rows(rows.y[~low], rows.f[~low], rows.available[~low], rows.index[~low])
-            factors = triangles(known, model.center, patterns, pattern.ravel()[~low])
-            triangle = pytensor.shared(factors, shape=factors.shape)  # the number of members belongs to the graph
-            contrast = pt.concatenate([pt.ones((len(patterns), 1)), -level[:, None], -share], axis=1)
-            residual = (triangle * contrast[:, None, :]).sum(axis=2)
-            n = pytensor.shared(np.float64(len(known.y)))
-            loglik = -n * (pt.log(sigma) + 0.5 * np.log(2.0 * np.pi)) - 0.5 * (residual**2).sum() / sigma**2
-            if low.any():
-                apart, code = (pytensor.shared(x) for x in (rows.f[low] - model.center, pattern.ravel()[low]))
-                mean = model.center + level[code] + (share[code] * apart).sum(axis=1)
-                loglik = loglik + log_below_zero(mean, sigma).sum()
-            pm.Potential("loglik", loglik)
+        from bayesens.likelihoods.ops import log_below_zero
+
+        known = Rows(rows.y[~low], rows.f[~low], rows.available[~low], rows.index[~low])
+        factors = triangles(known, model.center, patterns, code[~low])
+        triangle = pytensor.shared(factors, shape=factors.shape)  # the number of members belongs to the graph
+        contrast = pt.concatenate([pt.ones((len(patterns), 1)), -level[:, None], -share], axis=1)
+        residual = (triangle * contrast[:, None, :]).sum(axis=2)
+        n = pytensor.shared(np.float64(len(known.y)))
+        loglik = -n * (pt.log(sigma) + 0.5 * np.log(2.0 * np.pi)) - 0.5 * (residual**2).sum() / sigma**2
+        if low.any():
+            below = mean_of(pytensor.shared(rows.f[low]), pytensor.shared(code[low]))
+            loglik = loglik + log_below_zero(below, sigma).sum()
+        pm.Potential("loglik", loglik)
     return pymc_model
 
 

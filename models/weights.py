@@ -29,7 +29,7 @@ def spare(members: int) -> float:
     return min(1.0, FEW / members)
 
 
-def weight_variables(model: KernelMixture, members: tuple[str, ...], groups: Groups | None) -> tuple[Any, Any]:
+def weight_variables(model: Any, members: tuple[str, ...], groups: Groups | None) -> tuple[Any, Any]:
     """Weights and their logarithms, (member), or (group, member) where groups have their own."""
     import pymc as pm
     import pytensor.tensor as pt

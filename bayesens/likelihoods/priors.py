@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pymc as pm
     import xarray as xr
 
-__all__ = ["Prior", "log_density", "prior_draws"]
+__all__ = ["Prior", "location_scale", "log_density", "prior_draws"]
 
 # How a family's parameters move when its variable is multiplied by `scale` (and shifted, for families of the whole
 # line). Families that are not listed here go through a change of variables in PyMC, which costs more compilation.
@@ -140,6 +140,13 @@ class Prior:
         except (TypeError, ValueError) as error:
             raise ValueError(f"The prior of {name!r}, {self!r}, cannot be built: {error}. "
                              f"Use the parameter names of pymc.{self.family}.") from error  # fmt: skip
+
+
+def location_scale(parameters: Mapping[str, Any]) -> tuple[float, float]:
+    """Location and scale of a normal prior, be it of the logarithm."""
+    import numpy as np
+
+    return float(np.mean(parameters.get("mu", 0.0))), float(np.mean(parameters.get("sigma", 1.0)))
 
 
 def log_density(prior: Prior) -> Callable[[Any], Any]:

@@ -10,7 +10,7 @@ from bayesens import models
 TOY = '''"""A model of a test."""
 from dataclasses import dataclass
 from typing import ClassVar
-from bayesens.models.baselines import Climatology
+from bayesens.models.climatology import Climatology
 
 @dataclass(frozen=True)
 class Toy(Climatology):

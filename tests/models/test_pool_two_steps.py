@@ -14,7 +14,7 @@ from bayesens.distributions.mixtures import NormalMixture
 from bayesens.inference.fit_tree import history_of, model_of
 from bayesens.inference.log_density import compile_target
 from bayesens.inference.sampling.laplace import find_modes
-from bayesens.models.linear_pool import standing
+from bayesens.likelihoods.corrected.pool import standing
 
 MEMBERS = ["a", "b", "c"]
 

@@ -12,20 +12,27 @@ Parameters stand end to end: log weights, coefficients of the widths, log sigma,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numba
 import numpy as np
+import xarray as xr
 from scipy import optimize
 
 from bayesens.c_functions import INNER, KERNEL
 from bayesens.distributions.special import digamma, log_ndtr, log_t_constant
+from bayesens.ensemble.rows import Rows
 from bayesens.likelihoods.corrected.mixture import STEEP, CorrectedRows
+from bayesens.likelihoods.corrected.own_correction import CorrectedTable
+from bayesens.likelihoods.corrected.posterior import point_correction
 from bayesens.likelihoods.em import Optimum, newton
 from bayesens.likelihoods.mixture import LOG_2PI
+from bayesens.likelihoods.priors import location_scale
+from bayesens.likelihoods.simplex_regression import Pool
 
-__all__ = ["PoolPenalty", "PooledRows", "best_pool", "open_shares", "pooled_packed"]
+__all__ = ["PoolPenalty", "PooledRows", "best_pool", "open_shares", "pool_optimum", "pooled_packed", "standing"]
 
 LONGEST = 30.0  # by how much a logarithm may leave its start
 FIRST_TAIL = 8.0  # nu - 2 of a t kernel at the start
@@ -44,38 +51,45 @@ class PooledRows:
         ``(y - center) / sqrt(1 + q)``.
     open : array (row)
         q, the share by which what is open of the corrections widens the kernel.
-    x : array (row, covariate)
-        Of the widths, standardised.
-    available : bool array (row, member)
-    censored : bool array (row)
-        Observations that stand for all values below them.
+    rows : CorrectedRows
+        The members one by one.
     """
 
     distance: np.ndarray
     apart: np.ndarray
     open: np.ndarray
-    x: np.ndarray
-    available: np.ndarray
-    censored: np.ndarray
+    rows: CorrectedRows
 
     @classmethod
-    def of(cls, rows: CorrectedRows, y: np.ndarray, center: float, standing: np.ndarray) -> PooledRows:
-        """Take them from corrected members and observations; ``standing`` are the weights of the open shares."""
-        q = open_shares(rows.excess, rows.available, standing)
+    def of(cls, table: CorrectedTable) -> PooledRows:
+        """Take them from corrected members."""
+        rows = table.mixture
+        q = open_shares(rows.excess, rows.available, standing(table))
         root = np.sqrt(1.0 + q)
         distance = np.where(rows.available, rows.residual, 0.0) / root[:, None]
-        return cls(distance, (y - center) / root, q, rows.x, rows.available, rows.censored)
+        return cls(distance, (table.rows.y - table.model.center) / root, q, rows)
 
     @cached_property
     def packed(self) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and counts for the kernel, censored rows first; last the constant of the log likelihood."""
-        order = np.argsort(~self.censored, kind="stable")
-        missing = not self.available.all()
-        parts = [self.distance[order], self.x[order], self.apart[order]] + ([self.available[order]] if missing else [])
-        constant = -0.5 * float(np.sum(np.log1p(self.open[~self.censored]) + LOG_2PI))
+        order, available, censored = self.rows.order, self.rows.available, self.rows.censored
+        missing = not available.all()
+        parts = [self.distance[order], self.rows.x[order], self.apart[order]] + ([available[order]] if missing else [])
+        constant = -0.5 * float(np.sum(np.log1p(self.open[~censored]) + LOG_2PI))
         n, k = self.distance.shape
         data = np.concatenate([*(np.ravel(part) for part in parts), [constant]]).astype(float)
-        return data, np.array([n, k, self.x.shape[1], missing, self.censored.sum()], dtype=np.int64)
+        return data, np.array([n, k, self.rows.x.shape[1], missing, censored.sum()], dtype=np.int64)
+
+
+def standing(table: CorrectedTable) -> np.ndarray:
+    """Weights of least squares around the corrected members, by which their open shares are averaged, (member)."""
+    seen = ~table.mixture.censored
+    if table.n_members == 1 or not seen.any():
+        return np.full(table.n_members, 1.0 / table.n_members)
+    rows = table.rows
+    known = Rows(rows.y[seen], table.corrected[seen], rows.available[seen], rows.index[seen])
+    bias = "linear" if table.model.bias == "linear" else "none"  # with a slope, as the pool has its stretch
+    return Pool.of(known, table.model.center, bias).search(starts=0, seed=0, tolerance=1e-12)[0]
 
 
 def open_shares(share: np.ndarray, available: np.ndarray, standing: np.ndarray) -> np.ndarray:
@@ -191,6 +205,26 @@ class PoolPenalty:
     sd: np.ndarray
     tail: tuple[float, float] | None = None
 
+    @classmethod
+    def of(cls, model: Any, k: int, p: int, spare: float) -> PoolPenalty:
+        """Take it from the priors of a resolved model of k members whose widths have p covariates.
+
+        A concentration that is one number is multiplied by ``spare``.
+        """
+        priors = [model.known_prior(name) for name in ("scale_slope_prior", "sigma_prior", "stretch_prior", "nu_prior")]
+        width, sigma, stretch = (location_scale(known) for known in priors[:3])
+        if model.bias != "linear":
+            stretch = 1.0, 0.0
+        tail = (
+            (float(np.mean(priors[3]["alpha"])), float(np.mean(priors[3]["beta"])))
+            if model.kernel == "student_t"
+            else None
+        )
+        a = model.known_prior("weight_prior")["a"]
+        concentration = np.broadcast_to(np.asarray(a) * (spare if isinstance(a, float) else 1.0), k)
+        mean = np.r_[np.full(p, width[0]), np.log(model.sigma_scale) + sigma[0], stretch[0]]
+        return cls(concentration, mean, np.r_[np.full(p, width[1]), sigma[1], stretch[1]], tail)
+
     def add(self, weight: np.ndarray, rest: np.ndarray, gradient: np.ndarray) -> float:
         """Log density; its gradient by log weights (of sum one) and the rest, with log(nu - 2), is added to ``gradient``."""
         k, free = len(weight), self.sd > 0.0
@@ -225,7 +259,7 @@ def best_pool(rows: PooledRows, penalty: PoolPenalty, *, starts: int = 0, seed: 
     (data, index), k = rows.packed, rows.distance.shape[1]
     n, passes = len(rows.distance), 0
     weighted, student = rows.distance @ np.full(k, 1.0 / k), penalty.tail is not None
-    rest = np.r_[np.zeros(rows.x.shape[1]), 0.5 * np.log(np.mean(weighted**2) + 1e-300), 1.0,
+    rest = np.r_[np.zeros(rows.rows.x.shape[1]), 0.5 * np.log(np.mean(weighted**2) + 1e-300), 1.0,
                  [np.log(FIRST_TAIL)] * student]  # fmt: skip
     begin = np.r_[np.zeros(k), rest]
 
@@ -247,7 +281,7 @@ def best_pool(rows: PooledRows, penalty: PoolPenalty, *, starts: int = 0, seed: 
         return -value / n, -gradient / n
 
     rng = np.random.default_rng(seed)
-    more = 0 if k == 1 or rows.available.all() else starts
+    more = 0 if k == 1 or rows.rows.available.all() else starts
     points = [begin, *(np.r_[np.log(rng.dirichlet(np.ones(k))), rest] for _ in range(more))]
     bound = [(u - LONGEST, u + LONGEST) for u in begin]
     found = [optimize.minimize(negative, point, jac=True, method="L-BFGS-B", bounds=bound,
@@ -259,6 +293,36 @@ def best_pool(rows: PooledRows, penalty: PoolPenalty, *, starts: int = 0, seed: 
     weight = np.exp(u[:k] - u[:k].max())
     weight = weight / weight.sum()
     loglik = pooled_value(natural(np.log(weight), u[k:]), data, index, np.empty(len(u)))
-    p, nu = rows.x.shape[1], 2.0 + float(np.exp(u[-1])) if student else None
+    p, nu = rows.rows.x.shape[1], 2.0 + float(np.exp(u[-1])) if student else None
     sigma = np.r_[np.exp(u[k + p]), u[k + p + 1]]
     return Optimum(weight, sigma, float(loglik), passes, converged, "standard", u[k : k + p], nu)
+
+
+def pool_optimum(table: CorrectedTable, spare: float, *, starts: int, seed: int) -> tuple[xr.Dataset, Optimum]:
+    """Corrections at their posterior means, and the rest at its optimum, as the posterior has them; see `PoolPenalty.of`."""
+    model = table.model
+    asked = {
+        "stretch_prior": model.bias == "linear",
+        "scale_slope_prior": model.scale,
+        "nu_prior": model.kernel == "student_t",
+    }
+    model.tell_of_other_priors(["weight_prior", "sigma_prior", *(name for name, has in asked.items() if has)])
+    pool = PooledRows.of(table)
+    penalty = PoolPenalty.of(model, table.n_members, pool.rows.x.shape[1], spare)
+    best = best_pool(pool, penalty, starts=starts, seed=seed)
+    found: dict[str, Any] = {name: (dims[2:], values[0, 0]) for name, (dims, values) in
+                             point_correction(table, model.recipe(table.members)).items()}  # fmt: skip
+    found |= {"weight": ("member", best.weight), "sigma": ((), best.sigma[0])}
+    if model.bias == "linear":
+        found["stretch"] = (), best.sigma[1]
+    if best.width is not None and len(best.width):
+        found["scale_slope"] = "scale_covariate", best.width
+    if best.nu is not None:
+        found["nu"] = (), best.nu
+    coords = model.coordinates(table) | {"member": ("member", np.array(table.members))}
+    none = np.ones(0)  # everything stands in the parameters
+    found["linear_weight"] = (
+        "member",
+        found.get("stretch", ((), 1.0))[1] * best.weight * found.get("slope", ("", 1.0))[1],
+    )
+    return xr.Dataset(found, coords), replace(best, weight=none, sigma=none, width=None, nu=None)

@@ -14,6 +14,7 @@ import scipy
 
 from bayesens.ensemble.rows import Rows
 from bayesens.likelihoods.em import Optimum
+from bayesens.likelihoods.priors import location_scale
 from bayesens.likelihoods.simplex_regression import normal_loglik, regression
 from bayesens.messages import warn
 
@@ -33,24 +34,8 @@ def spread_optimum(
 ) -> tuple[dict[str, Any], Optimum]:
     """Parameters of EMOS where its likelihood, with the prior of the widths' coefficients, is highest.
 
-    Parameters
-    ----------
-    model : EMOS
-        Resolved.
-    rows : Rows
-    spread : array (row)
-        Sample variance of the members.
-    x : array (row, covariate)
-        What the widths follow.
-    low : bool array (row)
-        Rows that only say that the observation is below zero.
-    tolerance : float
-        Of the share.
-
-    Returns
-    -------
-    parameters : dict of str to variable
-    optimum : Optimum
+    ``spread`` (row) is the members' sample variance, ``x`` (row, covariate) what the widths follow, and ``low`` are rows that
+    only say that the observation is below zero. The share is found to ``tolerance``.
     """
     floor = model.sigma_floor**2
     design = np.column_stack([np.ones(len(rows.y)), rows.f - model.center])
@@ -70,12 +55,11 @@ def spread_optimum(
 
 def _prior_of_widths(model: Any) -> tuple[float, float]:
     """Mean and standard deviation of the widths' coefficients; those of the default for another family."""
-    prior, default = model.scale_slope_prior, type(model).scale_slope_prior
-    if model.scale and prior.family != default.family:
+    prior = model.scale_slope_prior
+    if model.scale and prior.family != "Normal":
         warn(f"method='em' of EMOS knows Normal priors of the widths' coefficients alone, and takes the default in place of "
              f"scale_slope_prior={prior!r}. Use method='auto' for this prior.")  # fmt: skip
-    known = dict((prior if prior.family == default.family else default).parameters)
-    return float(np.mean(known.get("mu", 0.0))), float(np.mean(known.get("sigma", 1.0)))
+    return location_scale(model.known_prior("scale_slope_prior"))
 
 
 @dataclass(frozen=True, eq=False)

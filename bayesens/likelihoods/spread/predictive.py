@@ -23,19 +23,9 @@ CACHE = 4e6  # bytes of arrays at a time, which come and go faster if they stay 
 def spread_mixture(
     posterior: xr.Dataset, rows: Rows, spread: np.ndarray, x: np.ndarray, center: float, unit: float
 ) -> SpreadMixture:
-    """Return the law of rows; those that lack a member have none.
+    """Return the law of rows from draws of EMOS's parameters; rows that lack a member have none.
 
-    Parameters
-    ----------
-    posterior : Dataset
-        Draws of ``intercept``, ``linear_weight``, ``sigma``, ``spread`` and, where widths follow something, ``scale_slope``.
-    rows : Rows
-    spread : array (row)
-        Sample variance of the members.
-    x : array (row, covariate)
-        What the widths follow.
-    center, unit : float
-        Origin of the members, and size of the observations.
+    ``spread`` (row) is the members' sample variance, and ``x`` (row, covariate) what the widths follow.
     """
     draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
     linear, sigma, factor = np.ascontiguousarray(draw["linear_weight"]), draw["sigma"] ** 2, draw["spread"] ** 2
