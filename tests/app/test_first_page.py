@@ -20,7 +20,7 @@ from bayesens.app.study.priors_in_use import has_part
 from bayesens.app.study.report import _text
 from studies import run_quietly, study_text
 
-pytestmark = pytest.mark.filterwarnings("ignore:EM found", "ignore:.*that the fit has not seen")
+pytestmark = pytest.mark.filterwarnings("ignore:product 'Far away' .* differ", "ignore:Far away, corrected failed")
 
 STUDY = study_text(
     products={"Far away": "far"},

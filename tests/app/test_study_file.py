@@ -175,6 +175,7 @@ def test_rows_are_cut_by_day_and_value(folder, frame):
         made(folder, text.replace("2020-02-01", "2020-01-09").replace("2020-01-10", "2020-01-08"))
 
 
+@pytest.mark.filterwarnings("ignore:covariate.* are constant")
 def test_sums_reach_back_before_the_start_and_not_beyond_a_station(folder, frame):
     table = frame.assign(rain=1.0)
     table.to_csv(folder / "t.csv", index=False)

@@ -145,6 +145,7 @@ def test_a_run_goes_on_from_what_is_kept(members, tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("site-1-bma-*"))) == 1  # another option takes the place of the former result
 
 
+@pytest.mark.filterwarnings("ignore:Best failed and is left out")
 def test_a_model_that_fails_is_reported_and_the_others_go_on(ensemble):
     models = MODELS | {"Best": be.SingleMember(member="cci")}
     with pytest.warns(UserWarning, match="Best failed and is left out: fold 1 of 3: .*cci"):

@@ -190,6 +190,7 @@ def test_words_of_one_model(fits, ens):
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
+@pytest.mark.filterwarnings("ignore:pool. 1 of 180 rows")
 def test_fits_of_different_rows_are_refused():
     frame = table()
     frame.loc[2, ["m1", "m2"]] = np.nan

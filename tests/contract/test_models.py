@@ -34,6 +34,7 @@ from bayesens.inference.log_density import compile_target
 from bayesens.likelihoods.multilevel.effects import effect_draws
 from bayesens.likelihoods.options import options_from_json, options_to_json
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*rows lack some member")
 # The row-by-row graphs as they are written, in Python: quick to compile, and nothing is rewritten on the way.
 PLAIN = Mode(linker="py", optimizer=None)
 POINTS = 20

@@ -409,6 +409,7 @@ def soil():
     return be.fit(be.BMA(**JOINT, sigma="shared"), ens, method="em"), frame
 
 
+@pytest.mark.filterwarnings("ignore:member 'm2' is empty")
 def test_a_table_that_lacks_a_member_is_predicted_with_the_others_and_warns(soil):
     tree, frame = soil
     short = Ensemble.from_frame(frame, members=["m3", "m1"], units="m3 s-1")

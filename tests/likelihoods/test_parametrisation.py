@@ -1,5 +1,7 @@
 """Coordinates of a correlation with a common factor: there and back, the Jacobian, the density, and what they are for."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pymc as pm
@@ -43,6 +45,7 @@ def coordinates(k):
     return FactorCoordinates(*changes, common.owner.inputs, rest.owner.inputs)
 
 
+@cache  # tracing takes a second, and every example asks for it
 def functions(k):
     """Both ways as functions of one vector, and the correlation and the factor that a point stands for."""
     found, size = coordinates(k), 1 + k * (k - 1) // 2

@@ -213,6 +213,7 @@ def test_bad_domains_are_refused():
         domain_weights(table.assign(site=[None, *"abcdefg"]), table, site="site")
 
 
+@pytest.mark.filterwarnings("ignore:the weights leave an effective")
 def test_folds_of_uneven_stations_have_their_own_prior(monkeypatch):
     """A classifier that knows nothing but the shares of its training rows gives every row the same weight."""
 

@@ -94,6 +94,7 @@ def test_a_member_that_memorises_is_perfect_in_sample_and_useless_out_of_fold():
 
 
 @pytest.mark.parametrize("model", [be.BMA(), be.BMA(sigma="shared")])
+@pytest.mark.filterwarnings("ignore:Member 'memory' looks as if")
 def test_the_weight_of_a_member_that_memorises(model):
     """Below .05 where it was cross-fitted, above .5 where it was fed the rows that it had seen."""
     frame = table(n_sites=30)

@@ -337,6 +337,7 @@ def test_training_rows_that_lack_a_member_are_refused():
             be.fit(EMOS(scale=()), ensemble(f, y), method=method)
 
 
+@pytest.mark.filterwarnings("ignore:The table lacks 'd'")
 def test_rows_that_lack_a_member_have_no_prediction_and_say_so():
     f, y = world(30, 20)
     tree = quiet(EMOS(scale=()), ensemble(f, y), method="em")

@@ -297,6 +297,7 @@ def test_predictions_come_back_in_the_units_of_the_observation():
     assert np.all(be.predict(tree, ensemble(f, y))["mean"] > 0)
 
 
+@pytest.mark.filterwarnings("ignore:members 'a', 'b' are empty")
 def test_a_row_whose_only_members_have_no_weight_averages_them():
     f, y = members(60, 20)
     f[:, 2] = f[:, 0] + 0.5 * (f[:, 0] - y) + 0.05 * f[:, 1]

@@ -77,6 +77,7 @@ def test_a_bias_of_several_standard_deviations_is_reported_as_it_is_and_auto_agr
 
 
 @pytest.mark.parametrize(("factor", "offset"), [(100.0, 0.0), (1.0, 273.15), (3.0, 0.0)])
+@pytest.mark.filterwarnings("ignore:member 'b' .* looks as if it were in percent")
 def test_another_unit_of_a_member_costs_nothing(factor, offset):
     tables = biased(80, 0), biased(1000, 0, seed=99)
     changed = [f.assign(b=factor * f["b"] + offset) for f in tables]
