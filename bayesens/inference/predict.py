@@ -87,7 +87,9 @@ def predict(
         return predict_grid(tree, new, quantiles=quantiles, model=model, **grid)
     check_keywords(grid, GridOptions.__annotations__, "predict")
     if grid:
-        raise TypeError(f"predict has {listed(grid)} for grids alone, and got a table: its columns are named when it is made.")  # fmt: skip
+        raise TypeError(
+            f"predict has {listed(grid)} for grids alone, and got a table: its columns are named when it is made."
+        )
     return prediction(tree, new, model=model).summary(quantiles)
 
 
