@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from bayesens.ensemble.ensemble import Ensemble
 
-__all__ = ["ROUNDING", "affine_copies", "constant", "dependent_columns", "linear_dependence", "rounding"]
+__all__ = ["ROUNDING", "affine_copies", "constant", "dependent_columns", "rounding"]
 
 # Copies and linear combinations are exact: what is left is the rounding of a few operations.
 EXACT = 1e-10
@@ -91,34 +91,6 @@ def _affine(pair: NDArray[np.float64], tolerance: float) -> bool:
         return False
     noise = float(np.sum(rounding(common) / common.std(axis=0)))
     return bool(np.abs(one - np.sign(one @ two) * two).max() <= tolerance * np.abs(one).max() + noise)
-
-
-def linear_dependence(ensemble: Ensemble, values: NDArray[np.float64] | None = None) -> list[str]:
-    """Name the members involved in an exact linear combination, an intercept included.
-
-    Only rows with all members are used, on the scale of `values` (obs, member) where it is given; with no more of them than
-    members plus one, any members are dependent, which says nothing. Names are in the order of the members.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from bayesens.ensemble.ensemble import Ensemble
-    >>> frame = pd.DataFrame({"a": [1, 5, 3, 2, 7, 4], "b": [2, 4, 4, 1, 0, 9], "c": [1, 0, 0, 2, 4, 4]})
-    >>> frame["mean"] = (frame["a"] + frame["b"]) / 2
-    >>> ensemble = Ensemble.from_frame(frame, members=["a", "b", "c", "mean"])
-    >>> linear_dependence(ensemble.select(members=["a", "b", "c"]))
-    []
-    >>> linear_dependence(ensemble)
-    ['a', 'b', 'mean']
-    """
-    complete = (ensemble.prediction if values is None else values)[ensemble.available.all(axis=1)]
-    if len(complete) <= ensemble.n_members + 1:
-        return []
-    # By QR, not by the Gram matrix, which would square the rounding and hide what 1e-10 can still tell.
-    triangle = np.linalg.qr(_standardised(complete), mode="r")
-    sd = np.array([np.inf if constant(column) else column.std() for column in complete.T])
-    involved = dependent_columns(triangle, float(np.linalg.norm(rounding(complete) / sd)), len(complete))
-    return [name for name, inside in zip(ensemble.members, involved, strict=True) if inside]
 
 
 def dependent_columns(triangle: NDArray[np.float64], noise: float, n_rows: int) -> NDArray[np.bool_]:

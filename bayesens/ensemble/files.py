@@ -170,6 +170,3 @@ def _plain(column: pd.Series) -> NDArray[Any]:
     if types.is_numeric_dtype(column.dtype):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return times(column) if types.is_datetime64_any_dtype(column.dtype) else labels(column)
-
-
-# Fits ----------------------------------------------------------------------------------------------------------------

@@ -337,12 +337,13 @@ class SufficientStatistics:
         check_level(level, given=level in self.columns, blank=blank, n=self.n_observed)
 
     def dependent_members(self) -> list[str]:
-        """Name the members in an exact linear combination, as `bayesens.ensemble.collinear.linear_dependence` does from rows."""
+        """Name the members in an exact linear combination, an intercept included, over the rows that have them all."""
         if self.root.n <= len(self.members) + 1:
             return []
         sd = np.linalg.norm(self.root.triangle, axis=0) / np.sqrt(self.root.n)
         ends = transform_of(self.transform).forward(np.stack([self.facts.low[1:], self.facts.high[1:]]))
         flat = np.array([constant(pair) for pair in ends.T])
+        # By the root, not by its square, which would hide what 1e-10 can still tell.
         triangle = np.where(flat, 0.0, self.root.triangle) / np.where(flat, 1.0, sd)
         noise = float(np.linalg.norm(rounding(ends) / np.where(flat, np.inf, sd)))
         involved = dependent_columns(triangle, noise, self.root.n)

@@ -40,20 +40,6 @@ Band = str | tuple[float, float]
 BANDS: tuple[Band, ...] = ((0.0, 1.0), (0.0, 0.15), (0.15, 0.85), (0.85, 1.0))
 BLOCKS = 40  # of the jackknife, if their size is not given: many blocks are short, few give a rough variance
 REASON = ("defined", "fewer_than_two_cells", "constant", "no_neighbours")
-NAMES = (
-    "i",
-    "low",
-    "high",
-    "expected",
-    "var_normal",
-    "var_random",
-    "cells",
-    "neighbours",
-    "mean",
-    "sd",
-    "cv",
-    "undefined",
-)
 LONG_NAMES = {
     "i": "Moran's I (rook neighbours)",
     "low": "lower end of the block-jackknife interval of i",
@@ -68,6 +54,7 @@ LONG_NAMES = {
     "cv": "coefficient of variation in the band: sd / mean",
     "undefined": "why i is missing",
 }
+NAMES = tuple(LONG_NAMES)
 
 
 # ------------------------------------------------------------------------------------------------------------ Moran's I

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bayesens.ensemble.collinear import affine_copies, linear_dependence
+from bayesens.ensemble.collinear import affine_copies
 from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.streaming import sufficient_statistics
 
 ROLES = {"site": "station", "group": "network", "time": "date", "lon": "x", "lat": "y"}
 
@@ -925,6 +926,12 @@ def test_affine_copies_where_both_exist():
     assert affine_copies(members(a=a, two=np.where(np.arange(30) < 2, random(2), np.nan))) == []
     even = np.arange(30) % 2 == 0
     assert affine_copies(members(a=np.where(even, a, np.nan), b=np.where(even, np.nan, a))) == []
+
+
+def linear_dependence(ensemble):
+    frame = ensemble.to_frame().assign(y=np.arange(ensemble.n_obs))
+    observed = Ensemble.from_frame(frame, members=ensemble.members, observation="y")
+    return sufficient_statistics(observed, "identity").dependent_members()
 
 
 @settings(max_examples=50, deadline=None)
