@@ -14,7 +14,7 @@ test:  ## unit tests and doctests (under 10 minutes on two cores)
 	$(RUN) pytest
 
 test-slow:  ## the tests marked slow
-	$(RUN) pytest -m "slow and not alone" --dist=load
+	$(RUN) pytest -m "slow and not alone" --dist=load --maxschedchunk=1
 	$(RUN) pytest -m "slow and alone" -n 0
 
 lint:  ## ruff: rules and format

@@ -1,14 +1,24 @@
-"""What every test leaves behind for the next one: no figure."""
+"""What holds for every test: threads of BLAS, figures, and the order of slow tests."""
 
+import os
 import sys
 
 import pytest
 
+# Two processes share two cores, and threads of BLAS wait for each other by spinning: tests of small matrices took ten times
+# as long. It must stand here: processes of pytest-xdist, and those of tests, are started with it and import numpy later.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items):
+    """Slow tests that may take longer than others go first: at the end no process waits long for the other."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None or item.get_closest_marker("timeout") is None)
+
 
 @pytest.fixture(autouse=True)
 def _close_figures():
+    """Leave no figure behind for the next test."""
     yield
-    if (
-        "matplotlib.pyplot" in sys.modules
-    ):  # examples in docstrings open figures too, and beyond 20 of them there is a warning
+    # Examples in docstrings open figures too, and beyond 20 of them there is a warning.
+    if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")

@@ -27,6 +27,7 @@ def fitted(ensemble, **kwargs):
         return be.fit(be.BMA(), ensemble, progressbar=False, log_likelihood=False, **kwargs)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("n", "k", "least"), [(1000, 4, 8), (10_000, 8, 9)])
 def test_ten_tables_are_accepted_without_a_sampler_in_about_a_second(n, k, least):
     """Seeds are fixed; the time, a median over ten, leaves room for a busy machine (.3 and .9 s on an idle one)."""
