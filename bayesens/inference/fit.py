@@ -220,7 +220,8 @@ def _check_origin(data: Any, allow_insample: bool) -> None:
 def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], warm: Mapping[str, Sequence[float]] | None,
                    method: str, draws: int, tune: int, chains: int, rng: np.random.Generator, target_accept: float, starts: int,
                    progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
-    from bayesens.inference.log_density import compile_target, lean
+    from bayesens.inference.compiled import lean
+    from bayesens.inference.log_density import compile_target
 
     with lean():
         built = model.build(ensemble)

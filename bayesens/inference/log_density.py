@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,15 +26,15 @@ from pytensor.graph.basic import Constant
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, toposort
 
+from bayesens.inference.compiled import Compiled, lean
 from bayesens.inference.tape.tape import Tape
-from bayesens.inference.tape.trace import Untraceable, evaluate, trace
-from bayesens.inference.tape.untraced import Compiled
+from bayesens.inference.tape.trace import Untraceable, trace
 from bayesens.likelihoods.parametrisation import FactorCoordinates
 
 if TYPE_CHECKING:
     import pymc as pm
 
-__all__ = ["Target", "compile_target", "lean"]
+__all__ = ["Target", "compile_target"]
 
 KEPT = 4  # graphs
 CHUNK = 20_000_000  # numbers that the evaluation of many points may hold by rough count
@@ -253,7 +251,7 @@ class _Graph:
         for coordinates, common, rest in _factors(model):
             i, j = number[common], number[rest]
             self._start[i], self._start[j] = coordinates.forward(self._start[i], self._start[j])
-        self._started = evaluate(self._start)
+        self._started = self._initial()
         shapes = [np.shape(value) for value in self._started]
         sizes = [int(np.prod(shape)) for shape in shapes]
         self.sizes, self.unit = sizes, pytensor.shared(np.ones(sum(sizes)), shape=(sum(sizes),))
@@ -291,8 +289,12 @@ class _Graph:
 
     def start(self) -> np.ndarray:
         """Initial point, which may depend on the data."""
-        values, self._started = self._started or evaluate(self._start), []  # the first time it is known already
+        values, self._started = self._started or self._initial(), []  # the first time it is known already
         return np.concatenate([np.ravel(np.asarray(x, dtype=float)) for x in values])
+
+    def _initial(self) -> list[np.ndarray]:
+        nothing = pt.tensor("x", dtype="float64", shape=(0,))
+        return [value[0] for value in trace(self._start, nothing).values(np.zeros((1, 0)))]
 
     def functions(self) -> Functions:
         """The functions for the present values of the shared variables."""
@@ -300,8 +302,7 @@ class _Graph:
             try:
                 return _Taped(trace(self.outputs[:2], self.x), trace(self.outputs[2:], self.x))
             except Untraceable:
-                with lean():
-                    self.compiled = Compiled(self.x, self.outputs, self.shared)
+                self.compiled = Compiled(self.x, self.outputs)
         return self.compiled
 
 
@@ -335,19 +336,6 @@ def _piece(x: Any, end: int, size: int, shape: tuple[int, ...]) -> Any:
         return x[end - 1]
     part = x[end - size : end]
     return part if len(shape) == 1 else part.reshape(shape)
-
-
-@contextmanager
-def lean() -> Iterator[None]:
-    """Build and compile graphs in double precision, without notes on where each operation was written.
-
-    The densities take double precision whatever PyTensor's ``floatX`` says. Notes multiply as graphs are rewritten. It also
-    leaves out PyTensor's remark that it found no BLAS for its C compiler, which nothing here uses.
-    """
-    flags = {"floatX": "float64", "traceback__limit": 0, "traceback__compile_limit": 0}
-    with warnings.catch_warnings(), pytensor.config.change_flags(**flags):
-        warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
-        yield
 
 
 def _structure(model: pm.Model) -> tuple[Any, list[Any]]:

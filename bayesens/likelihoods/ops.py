@@ -19,8 +19,6 @@ import pytensor.tensor as pt
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.graph.replace import _vectorize_node, graph_replace
-from pytensor.graph.traversal import toposort
 from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
 from bayesens.c_functions import address_of, call_at, compiled_beside, over_draws
@@ -38,7 +36,6 @@ __all__ = [
     "log_below_zero",
     "mixture_loglik",
     "pooled_loglik",
-    "with_gradients",
 ]
 
 # PyTensor caches what calls the kernels by the operation's name alone; the version makes an edit of this file a new name.
@@ -119,63 +116,6 @@ class Likelihood(Op):
 def _address(packed: Callable[..., Any], besides: tuple[str, ...]) -> int:
     with compiled_beside(packed, *besides):
         return address_of(packed)
-
-
-class _Many(Op):
-    """The operation for many draws, whose parameters have a dimension of draws in front; threads share the draws out."""
-
-    __props__ = ("of", "gradients")
-
-    def __init__(self, of: Likelihood, gradients: bool) -> None:
-        self.of, self.gradients = of, gradients
-
-    def make_node(self, *inputs: Any) -> Apply:
-        tensors = [pt.as_tensor_variable(x) for x in inputs]
-        derivatives = [pt.TensorType("float64", (None,) * x.type.ndim)() for x in tensors[: self.of.n_parameters]]
-        return Apply(self, tensors, [pt.dvector(), *(derivatives if self.gradients else [])])
-
-    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
-        n = self.of.n_parameters
-        _, *derivatives = _Many(self.of, True)(*inputs)
-        out = []
-        for x, d in zip(inputs[:n], derivatives, strict=True):
-            each = d * pt.expand_dims(cotangents[0], tuple(range(1, d.type.ndim)))
-            out.append(each.sum(axis=0, keepdims=True) if x.type.shape[0] == 1 else each)
-        return out + [DisconnectedType()() for _ in inputs[n:]]
-
-    def connection_pattern(self, node: Apply) -> list[list[bool]]:
-        return [[i < self.of.n_parameters] * len(node.outputs) for i in range(len(node.inputs))]
-
-    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
-        n = self.of.n_parameters
-        parameters, (data, index, _) = inputs[:n], inputs[n:]
-        draws = max(len(x) for x in parameters)
-        head = np.array(parameters[-1].shape[1:], dtype=float)
-        parameters = [np.broadcast_to(x, (draws, *x.shape[1:])) for x in parameters]
-        theta = np.concatenate([np.tile(head, (draws, 1)), *(x.reshape(draws, -1) for x in parameters)], axis=1)
-        out = self.of.at_many(theta, data, index, len(head), gradients=self.gradients)
-        output_storage[0][0] = out[:, 0].copy()
-        edges = np.cumsum([1, *(x[0].size for x in parameters)])
-        for i, x in enumerate(parameters if self.gradients else []):
-            output_storage[i + 1][0] = out[:, edges[i] : edges[i + 1]].reshape(x.shape)
-
-
-@_vectorize_node.register(Likelihood)
-def _vectorize(op: Likelihood, node: Apply, *inputs: Any) -> list[Any]:
-    """Values from one call for all draws, and apart from it, because most graphs do not use them, the derivatives."""
-    parameters = zip(inputs[: op.n_parameters], node.inputs, strict=False)
-    many = [x if x.ndim > own.ndim else pt.expand_dims(x, 0) for x, own in parameters]
-    rest = inputs[op.n_parameters :]
-    return [_Many(op, False)(*many, *rest), *_Many(op, True)(*many, *rest)[1:]]
-
-
-def with_gradients(outputs: list[Any]) -> list[Any]:
-    """Take values from the calls that give the derivatives, in a graph of many draws that has both."""
-    calls = [node for node in toposort(outputs) if isinstance(node.op, _Many)]
-    both = {(node.op.of, *node.inputs): node for node in calls if node.op.gradients}
-    alone = [node for node in calls if not node.op.gradients and (node.op.of, *node.inputs) in both]
-    place = {node.outputs[0]: both[node.op.of, *node.inputs].outputs[0] for node in alone}
-    return graph_replace(outputs, place) if place else outputs
 
 
 # ---------------------------------------------------------------------------------------------------------- mixture

@@ -303,7 +303,8 @@ def _by_optimum(model: Any, warm: Mapping[str, Any], rows: Ensemble) -> xr.Datas
 
 def _optima(model: Any, rows: Ensemble, warm: Mapping[str, Any] | None, seed: int | None = 0) -> tuple[Any, Any, Any]:
     """The compiled posterior, its optima, and the data that it was made of."""
-    from bayesens.inference.log_density import compile_target, lean
+    from bayesens.inference.compiled import lean
+    from bayesens.inference.log_density import compile_target
     from bayesens.inference.sampling.laplace import find_modes
 
     data = _prepared(model, rows)

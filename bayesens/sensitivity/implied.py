@@ -91,7 +91,7 @@ def prior_predictive(
     rng = np.random.default_rng(random_seed)
     resolved = model.resolve(ensemble)
     data = resolved.prepare(ensemble) if hasattr(resolved, "prepare") else ensemble
-    from bayesens.inference.log_density import lean
+    from bayesens.inference.compiled import lean
 
     with lean():
         prior = prior_draws(resolved.build(data), draws=draws, random_seed=int(rng.integers(2**31)))

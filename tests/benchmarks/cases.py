@@ -131,6 +131,32 @@ def score(function: str) -> Callable[[int], Run]:
     return prepare
 
 
+def density(by: str) -> Callable[[int], Run]:
+    """HBM's log density and gradient at 1,000 points, from PyTensor's graph on: written out as a tape, or compiled by numba."""
+
+    def prepare(n: int) -> Run:
+        import numpy as np
+
+        import bayesens as be
+        from bayesens.inference.compiled import Compiled, lean
+        from bayesens.inference.log_density import compile_target
+        from bayesens.inference.tape.trace import trace
+
+        ensemble = hbm_ensemble(n, 1)
+        model = be.HBM().resolve(ensemble)
+        with lean():
+            built = model.build(model.summarise(ensemble))
+        target = compile_target(built)
+        graph = target._graph
+        points = target.start + 0.1 * np.random.default_rng(1).standard_normal((1000, len(target.start)))
+        target.logp_and_gradient(points[:2])  # the interpreter and the kernel are on disk from now on
+        if by == "tape":
+            return lambda: trace(graph.outputs[:2], graph.x).gradients(points) and None
+        return lambda: Compiled(graph.x, graph.outputs).gradients(points) and None
+
+    return prepare
+
+
 CASES = {
     "bma_auto_10k": Case("BMA auto", fit("BMA", bma_ensemble, method="auto"), 10_000, 5),
     "bma_auto_100k": Case("BMA auto", fit("BMA", bma_ensemble, method="auto"), 100_000, 3),
@@ -150,6 +176,8 @@ CASES = {
     "hbm_nuts_1m": Case("HBM NUTS", fit("HBM", hbm_ensemble, method="nuts"), 1_000_000),
     "hbm_nuts_2k": Case("HBM NUTS", fit("HBM", hbm_ensemble, method="nuts"), 2000, 3),
     "hbm_naive_2k": Case("HBM with its effects sampled", naive("HBM", hbm_ensemble), 2000, limit=300),
+    "density_2k": Case("HBM density, 1,000 points", density("tape"), 2000, 3),
+    "density_pytensor_2k": Case("the same density by PyTensor's numba mode", density("pytensor"), 2000),
     "score_100k": Case("score under 1,000 draws", score("score"), 100_000, 3),
     "loo_100k": Case("LOO under 1,000 draws", score("loo"), 100_000, 3),
 }

@@ -162,6 +162,25 @@ def test_without_compilation_the_command_line_says_the_same(tmp_path):
     assert "Error: NUMBA_DISABLE_JIT is set" in done.stderr
 
 
+QUIET = """
+import bayesens as be
+from tests.inference.test_processes import rows
+for name in be.models.__all__:
+    be.fit(getattr(be.models, name)(), rows(n=400), random_seed=1, draws=250, progressbar=False)
+    print(name)
+be.fit(be.Climatology(), rows(n=400), method="nuts", random_seed=1, progressbar=False)
+"""
+
+
+@pytest.mark.slow
+def test_fits_of_all_models_in_a_new_process_write_nothing_beside():
+    """Neither a warning of a library at its import, nor a remark of a compiler; also where NUTS runs."""
+    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=True,
+                          cwd=Path(__file__).parents[2])  # fmt: skip
+    assert done.stdout.split() == list(be.models.__all__)
+    assert not done.stderr
+
+
 def everything(model, method):
     """Numbers of all that is done with a fit."""
     tree = be.fit(model, rows(), method=method, random_seed=1, draws=100, progressbar=False)

@@ -14,10 +14,10 @@ from pytensor.compile.mode import Mode
 from scipy import special
 
 import bayesens as be
+from bayesens.inference.compiled import Compiled
 from bayesens.inference.log_density import compile_target
 from bayesens.inference.tape.tape import OPS
 from bayesens.inference.tape.trace import Untraceable, trace
-from bayesens.inference.tape.untraced import Compiled
 
 X = np.array([0.3, -0.7, 1.9, 0.05, -2.4, 3.3])
 
@@ -190,7 +190,7 @@ def test_compiling_a_graph_of_hbm_by_pytensor_prints_no_traceback(caplog):
     model = be.HBM().resolve(ensemble)
     target = compile_target(model.build(model.summarise(ensemble)))
     graph, x = target._graph, target.start + 0.1
-    value, _ = Compiled(graph.x, graph.outputs, graph.shared).one(x)
+    value, _ = Compiled(graph.x, graph.outputs).one(x)
     assert value == pytest.approx(target.logp(x[None])[0], rel=1e-10)
     assert not [record for record in caplog.records if record.name.startswith("pytensor")]
 

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import cache
-from importlib import import_module
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numba
 import numpy as np
+import nutpie
+import pyarrow
+from nutpie.compile_pymc import CompiledPyMCModel
+from nutpie.compiled_pyfunc import from_pyfunc
 
 from bayesens.inference.log_density import Target
 
 __all__ = ["nuts"]
-
-
-def _import_nutpie() -> None:
-    """Import nutpie without all of ArviZ, two seconds for traces that nobody asks it for: it gets that at its first use."""
-    if "arviz" in sys.modules:
-        return
-    sys.modules["arviz"] = proxy = ModuleType("arviz")
-    proxy.__getattr__ = lambda name: getattr(import_module("arviz"), name)  # type: ignore[method-assign]
-    try:
-        import_module("nutpie")
-    finally:
-        del sys.modules["arviz"]
-
-
-_import_nutpie()
-
-import nutpie  # noqa: E402
-import pyarrow  # noqa: E402
-from nutpie.compile_pymc import CompiledPyMCModel  # noqa: E402
-from nutpie.compiled_pyfunc import from_pyfunc  # noqa: E402
 
 STATISTICS = {  # our names, which are ArviZ's, and nutpie's
     "diverging": "diverging", "n_steps": "n_steps", "lp": "logp", "tree_depth": "depth", "step_size": "step_size",

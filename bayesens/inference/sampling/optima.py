@@ -21,7 +21,6 @@ from bayesens.inference.sampling.laplace import (
     weighted,
     worth_more,
 )
-from bayesens.inference.sampling.nuts import nuts
 from bayesens.inference.sampling.skewed import SkewMap, skew_map
 
 __all__ = ["Peak", "apart", "find_peaks", "nearest", "nuts_from", "of_standing", "sample_around"]
@@ -224,6 +223,9 @@ def nuts_from(
     x : array (chain, draw, parameter)
     stats : dict of array (chain, draw)
     """
+    # Loading nutpie and ArviZ takes a second, and most fits need no chains.
+    from bayesens.inference.sampling.nuts import nuts
+
     if not peaks:
         return nuts(target, target.start, None, chains=chains, rng=rng, **options)
     runs = [

@@ -1,5 +1,8 @@
-"""Log densities as straight-line programs with reverse-mode derivatives, run by one compiled register machine.
+"""A model's log density as a straight-line program with reverse-mode derivatives, run by one compiled register machine.
 
-``trace`` takes a program from a graph of PyTensor, ``write`` and ``condense`` shorten it, ``tape`` holds it, ``interpreter``
-runs it; ``untraced`` evaluates graphs that have no such program.
+Two names serve the rest of the library: ``trace.trace`` turns a graph of PyTensor into a ``tape.Tape``, which gives values,
+gradients, and the address of a C function for samplers. Tracing unrolls the graph into vector instructions on numbered
+registers (slots), of which ``write`` folds constants and common subexpressions and ``condense`` drops dead code and joins like
+instructions. ``interpreter`` is the machine: numba compiles it once and keeps it on disk, so that a new model compiles nothing.
+Likelihoods of their own machine code are one instruction each, called by address.
 """

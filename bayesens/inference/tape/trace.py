@@ -20,7 +20,7 @@ from bayesens.inference.tape.tape import Tape
 from bayesens.inference.tape.write import Recorder
 from bayesens.likelihoods.ops import Likelihood
 
-__all__ = ["Untraceable", "evaluate", "trace"]
+__all__ = ["Untraceable", "trace"]
 
 
 class Untraceable(Exception):
@@ -52,14 +52,6 @@ def trace(outputs: Sequence[Any], parameters: Any) -> Tape:
     for node in toposort(outputs):
         tracer.step(node)
     return tracer.tape([tracer.slots_of(output) for output in outputs])
-
-
-def evaluate(outputs: Sequence[Any]) -> list[Any]:
-    """Values of a graph that depends on shared variables and constants only."""
-    tracer = _Tracer(0)
-    for node in toposort(outputs):
-        tracer.step(node)
-    return [tracer.value(output) for output in outputs]
 
 
 @dataclass
