@@ -25,7 +25,18 @@ from numba.extending import intrinsic
 
 from bayesens.threads import share_out
 
-__all__ = ["BARE", "INNER", "KERNEL", "ONCE", "address_of", "beyond", "call_at", "compiled_beside", "over_draws"]
+__all__ = [
+    "BARE",
+    "INNER",
+    "KERNEL",
+    "ONCE",
+    "address_of",
+    "beyond",
+    "call_at",
+    "compiled_beside",
+    "over_draws",
+    "pointer_at",
+]
 
 # Compiled functions call each other by address, and Python's have none.
 if numba.config.DISABLE_JIT:
@@ -92,6 +103,16 @@ def beyond(typingctx, pointer, count):  # type: ignore[no-untyped-def]
         return builder.gep(values[0], [values[1]])
 
     return pointer(pointer, types.intp), codegen
+
+
+@intrinsic
+def pointer_at(typingctx, address):  # type: ignore[no-untyped-def]
+    """Turn an address into a pointer."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), codegen
 
 
 @intrinsic

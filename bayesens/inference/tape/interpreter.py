@@ -8,17 +8,15 @@ An instruction is a whole vector of one operation, so that the interpreter's own
 
 from __future__ import annotations
 
-import ctypes
 import math
 
 import numba
-import numba.extending
 import numpy as np
 
-from bayesens.c_functions import BARE, KERNEL, ONCE, address_of, call_at
+from bayesens.c_functions import BARE, KERNEL, ONCE, address_of, call_at, pointer_at
 from bayesens.distributions.special import digamma, erfcx, trigamma
 
-__all__ = ["OPS", "adjoint_many", "density_addresses", "run_many", "scatter_many"]
+__all__ = ["OPS", "addresses", "density_addresses", "scatter_many"]
 
 # Of each operation the number of its arguments. Reductions take the length of a row in place of a second argument.
 _ARITY = {
@@ -326,36 +324,13 @@ def _packed_adjoint(code, lines, pool, size, v, d, points, slots):  # type: igno
         _adjoint(code, pool, v[p], d[p])
 
 
-def _addresses() -> tuple[int, int]:
+def addresses() -> tuple[int, int]:
     """Addresses of the two, which are compiled apart from what calls them: a caller's code is optimised anew with its own."""
     start, end = "void(int64*, int64, int64*, int64, float64*", ", int64, int64)"
     return (
         address_of(_packed_run, start + end, error_model="numpy"),
         address_of(_packed_adjoint, f"{start}, float64*{end}", error_model="numpy"),
     )
-
-
-def _call(address: int, code: np.ndarray, pool: np.ndarray, *slots: np.ndarray) -> None:
-    """Call one of the two; ctypes lets go of Python's lock meanwhile."""
-    arguments = [
-        code.ctypes.data,
-        len(code),
-        pool.ctypes.data,
-        len(pool),
-        *(v.ctypes.data for v in slots),
-        *slots[0].shape,
-    ]
-    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(arguments))(address)(*arguments)
-
-
-def run_many(code: np.ndarray, pool: np.ndarray, v: np.ndarray) -> None:
-    """Carry out instructions on the slots ``v (point, slot)`` of many points."""
-    _call(_addresses()[0], code, pool, v)
-
-
-def adjoint_many(code: np.ndarray, pool: np.ndarray, v: np.ndarray, d: np.ndarray) -> None:
-    """Carry derivatives ``d (point, slot)`` back through instructions, at many points."""
-    _call(_addresses()[1], code, pool, v, d)
 
 
 @KERNEL
@@ -427,11 +402,11 @@ def _packed_density(size, x, gradient, value, plan):  # type: ignore[no-untyped-
     """
     p = numba.carray(plan, 12, np.int64)
     n = np.int64(size)
-    code = numba.carray(_pointer(p[0]), (p[1], 6), np.int64)
-    pool = numba.carray(_pointer(p[2]), p[3], np.int64)
-    tables = numba.carray(_pointer(p[4]), (p[5], 4), np.int64)
-    template = numba.carray(_pointer(p[6]), p[7], np.float64)
-    affine = numba.carray(_pointer(p[9]), (1 + n, n), np.float64)
+    code = numba.carray(pointer_at(p[0]), (p[1], 6), np.int64)
+    pool = numba.carray(pointer_at(p[2]), p[3], np.int64)
+    tables = numba.carray(pointer_at(p[4]), (p[5], 4), np.int64)
+    template = numba.carray(pointer_at(p[6]), p[7], np.float64)
+    affine = numba.carray(pointer_at(p[9]), (1 + n, n), np.float64)
     u, g = numba.carray(x, n), numba.carray(gradient, n)
     v, d = template.copy(), np.zeros(len(template))
     for i in range(n):
@@ -451,18 +426,7 @@ def _packed_density(size, x, gradient, value, plan):  # type: ignore[no-untyped-
     return 0 if finite else 3
 
 
-@numba.extending.intrinsic
-def _pointer(typingctx, address):  # type: ignore[no-untyped-def]
-    """Turn an address into a pointer."""
-    from numba.core import cgutils, types
-
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(address), codegen
-
-
 def density_addresses() -> tuple[int, int, int]:
     """Addresses of ``int64 f(uint64 size, double* x, double* gradient, double* value, void* plan)`` and of two that it calls."""
     signature = "int64(uint64, float64*, float64*, float64*, voidptr)"
-    return address_of(_packed_density, signature), *_addresses()
+    return address_of(_packed_density, signature), *addresses()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bayesens.inference.tape.interpreter import OPS, adjoint_many, density_addresses, run_many, scatter_many
+from bayesens.inference.tape.interpreter import OPS, addresses, density_addresses, scatter_many
 from bayesens.threads import share_out
 
 __all__ = ["OPS", "Kernel", "Tape"]
@@ -68,7 +68,7 @@ class Tape:
                 line = self.code[number]
                 head, slots = self.kernels[line[4]][3], self._arguments(line)
                 scatter_many(slots[head:], kernels[number], line[2], d)
-            share_out(lambda part, code=code: adjoint_many(code, self.pool, v[part], d[part]), len(v))  # type: ignore[misc]
+            share_out(lambda part, code=code: _call(addresses()[1], code, self.pool, v[part], d[part]), len(v))  # type: ignore[misc]
         return [v[:, int(self.outputs[0])].copy(), d[:, : self.size].copy()]
 
     def function(self) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
@@ -112,7 +112,7 @@ class Tape:
         v[:, : self.size] = x
         kernels = {}
         for code, number in self._segments():
-            share_out(lambda part, code=code: run_many(code, self.pool, v[part]), len(v))  # type: ignore[misc]
+            share_out(lambda part, code=code: _call(addresses()[0], code, self.pool, v[part]), len(v))  # type: ignore[misc]
             if number is not None:
                 line = self.code[number]
                 likelihood, data, index, head = self.kernels[line[4]]
@@ -132,3 +132,10 @@ class Tape:
             (self.code[a:b], int(k) if k is not None else None)
             for a, b, k in zip(starts, [*lines, len(self.code)], [*lines, None], strict=True)
         ]
+
+
+def _call(address: int, code: np.ndarray, pool: np.ndarray, *slots: np.ndarray) -> None:
+    """Carry instructions out, or derivatives back, at many points; ctypes lets go of Python's lock meanwhile."""
+    arrays = [array.ctypes.data for array in slots]
+    arguments = [code.ctypes.data, len(code), pool.ctypes.data, len(pool), *arrays, *slots[0].shape]
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(arguments))(address)(*arguments)
