@@ -154,6 +154,7 @@ def test_single_precision_stays_single(bma):
     np.testing.assert_allclose(single["mean"], double["mean"], rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*have no member at all:UserWarning")
 def test_probabilities_below_numbers_and_maps_are_those_of_the_law(bma):
     grid = region()
     limit = xr.full_like(grid["wet"], 3.5) + grid["wet"]
@@ -219,7 +220,7 @@ def test_what_does_not_fit_is_refused_with_a_sentence(bma, table):
 
 def test_a_member_that_the_grid_lacks_is_missing_and_a_grid_without_groups_is_told(bma):
     grid = region()
-    with pytest.warns(UserWarning, match="lacks 'b'"):
+    with pytest.warns(UserWarning, match="lacks 'b'"), pytest.warns(UserWarning, match="'b' is empty"):
         found = be.predict(bma, grid["prediction"].sel(member=["a", "c"]), group=grid["net"])
     without = grid["prediction"].where(grid["member"] != "b")
     with pytest.warns(UserWarning, match="'b' is empty"):
