@@ -53,7 +53,7 @@ __all__ = ["EMOS"]
 
 
 @dataclass(frozen=True)
-class EMOS(KnownPriors, ModelValue):
+class EMOS(presets.Presets, KnownPriors, ModelValue):
     """Normal distribution with a regression mean and a variance that is linear in the variance of the members.
 
     Training rows must have all members; rows to predict that lack some have no prediction.
@@ -101,6 +101,7 @@ class EMOS(KnownPriors, ModelValue):
     spread_share_prior: Prior = Prior("Beta", alpha=1, beta=1)  # the variance may follow the spread or not
     scale_slope_prior: Prior = Prior("Normal", mu=0, sigma=0.3)  # widths that double between rows two sd apart
 
+    sets: ClassVar[presets.Sets] = presets.EMOS
     spelled: ClassVar[tuple[str, str]] = ("EMOS", "ensemble model output statistics")
     assumes: ClassVar[str] = (
         "regresses the observation on the members, with a normal error that is wider where they differ more, and "
@@ -118,17 +119,6 @@ class EMOS(KnownPriors, ModelValue):
 
     def __post_init__(self) -> None:
         training.check_spread_options(self)
-
-    @classmethod
-    def preset(cls, name: str, **options: Any) -> EMOS:
-        """Return the model with a named set of priors: ``"weak"`` (the default), ``"vague"`` or ``"sceptical"``.
-
-        Examples
-        --------
-        >>> EMOS.preset("sceptical").spread_share_prior
-        Prior("Beta", alpha=1.0, beta=5.0)
-        """
-        return presets.preset(cls, presets.EMOS, name, options)
 
     # --------------------------------------------------------------------------------------------------------- the model
     def build(self, ensemble: Ensemble, likelihood: str = "fused") -> pm.Model:

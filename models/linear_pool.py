@@ -28,7 +28,7 @@ With ``correction="joint"`` biases, a common slope, weights and sigma are fitted
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from bayesens.likelihoods.options import check_options, filled
 from bayesens.likelihoods.priors import Prior
 from bayesens.likelihoods.training_checks import best_residual
 from bayesens.models import joint_pool, presets
-from bayesens.models.corrected import RATIO, Data
+from bayesens.models.corrected import Data
 from bayesens.models.pooled import PooledMembers
 from bayesens.models.weights import weight_variables
 
@@ -48,7 +48,7 @@ __all__ = ["LinearPool"]
 
 
 @dataclass(frozen=True)
-class LinearPool(PooledMembers):
+class LinearPool(presets.Presets, PooledMembers):
     """One kernel around a weighted mean of the members.
 
     Parameters
@@ -118,21 +118,25 @@ class LinearPool(PooledMembers):
     center: float | None = None
     unit: float | None = None
     sigma_scale: float | None = None
+    # Of the corrections, in standard units.
     level_prior: Prior = Prior("Normal", mu=0, sigma=3)  # an offset of a member costs nothing
     gain_prior: Prior = Prior("Normal", mu=0.7, sigma=0.5)  # what a correlation of .7 gives; another unit costs nothing
     covariate_prior: Prior = Prior("Normal", mu=0, sigma=0.5)  # half a sd of the observations for one of the covariate
-    site_ratio_prior: Prior = RATIO  # effects about as large as the residual, much larger ones allowed
-    group_ratio_prior: Prior = RATIO
+    site_ratio_prior: Prior = Prior("HalfStudentT", nu=3, sigma=1)  # effects about as large as the residual, or larger
+    group_ratio_prior: Prior = Prior("HalfStudentT", nu=3, sigma=1)
+    # Of the pool.
     scale_slope_prior: Prior = Prior("Normal", mu=0, sigma=0.3)  # widths that double between rows two sd apart
     nu_prior: Prior = Prior("Gamma", alpha=2, beta=0.1)  # 10 to 40 for most: light tails unless the rows say so
     weight_prior: Prior = Prior("Dirichlet", a=1)  # all weights that sum to one are alike
     stretch_prior: Prior = Prior("Normal", mu=1, sigma=0.5)  # the mean of several may go further than each, not far
     sigma_prior: Prior = Prior("LogNormal", mu=0, sigma=0.5)  # a third to three times the errors of the best member
+    # Of joint fits and free weights.
     bias_prior: Prior = Prior("Normal", mu=0, sigma=0.3)
     slope_prior: Prior = Prior("Normal", mu=1, sigma=0.25)
     intercept_prior: Prior = Prior("Normal", mu=0, sigma=0.3)
     coefficient_prior: Prior = Prior("Normal", mu=0, sigma=0.5)  # members may count for nothing, or against the others
 
+    sets: ClassVar[presets.Sets] = presets.LINEAR_POOL
     spelled: ClassVar[tuple[str, str]] = ("linear pool", "one density around a weighted mean")
     assumes: ClassVar[str] = (
         "puts one normal error around a weighted mean of the members. Given the parameters, rows are independent."
@@ -149,17 +153,6 @@ class LinearPool(PooledMembers):
         check_options(self)
         joint_pool.refuse_options(self)
 
-    @classmethod
-    def preset(cls, name: str, **options: Any) -> LinearPool:
-        """Return the model with a named set of priors: ``"weak"`` (the default), ``"vague"`` or ``"sceptical"``.
-
-        Examples
-        --------
-        >>> LinearPool.preset("sceptical").coefficient_prior
-        Prior("Normal", mu=0.0, sigma=0.1)
-        """
-        return presets.preset(cls, presets.LINEAR_POOL, name, options)
-
     # --------------------------------------------------------------------------------------------------------- the model
     def build(self, data: Data, likelihood: str = "fused") -> pm.Model:
         """Return the PyMC model of the rows that have an observation and a member; see also :meth:`build_correction`.
@@ -175,18 +168,18 @@ class LinearPool(PooledMembers):
             return joint_pool.build(self, self.prepare(data), likelihood)
         from bayesens.likelihoods.corrected.pool import PooledRows
 
-        table = self.prepare(data)
+        table = self.prepare(data)  # every member corrected, and every row left out of its own correction
         model, members, names = table.model, list(table.members), list(table.widths.names)
         pool = PooledRows.of(table)
         y, f, available, x, c = table.rows.y, table.corrected, pool.rows.available, pool.rows.x, model.center
         with pm.Model(coords={"member": members} | ({"scale_covariate": names} if names else {})) as pymc_model:
-            weight, log_weight = weight_variables(model, table.members, None)
+            weight, log_weight = weight_variables(model, table.members, None)  # (member)
             sigma = model.sigma_prior.create("sigma", scale=model.sigma_scale)
             stretch = model.stretch_prior.create("stretch") if model.bias == "linear" else pt.ones(())
             width = model.scale_slope_prior.create("scale_slope", dims="scale_covariate") if names else pt.zeros(0)
             nu = model.tail_variable()
             if likelihood == "rows":
-                share = weight * available / (weight * available).sum(axis=1, keepdims=True)
+                share = weight * available / (weight * available).sum(axis=1, keepdims=True)  # (row, member)
                 mean = c + stretch * (share * np.where(available, f - c, 0.0)).sum(axis=1)
                 sd = sigma * pt.exp(pt.dot(x, width)) * np.sqrt(1.0 + pool.open)
                 if nu is not None:

@@ -75,7 +75,7 @@ class PooledMembers(CorrectedMembers):
         from bayesens.likelihoods.corrected.pool import pool_optimum
 
         found, optimum = pool_optimum(self.prepare(data), spare(len(data.members)), starts=starts, seed=seed)
-        return found, [optimum]
+        return _with_linear_weight(found), [optimum]
 
     def history(self, data: Data) -> xr.Dataset:
         """What predictions take from the training rows."""
@@ -88,9 +88,7 @@ class PooledMembers(CorrectedMembers):
         """Add draws of the corrections to those of the pool, of which they are independent."""
         if self.correction == "joint":
             return posterior
-        found = self.with_corrections(posterior, data, rng)
-        by_unit = found.get("stretch", 1.0) * found["weight"] * found.get("slope", 1.0)
-        return found.assign(linear_weight=by_unit)
+        return _with_linear_weight(self.with_corrections(posterior, data, rng))
 
     def law(self, found: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset) -> CorrectedMixture:
         """One kernel a draw, around the mean of the members, in place of their mixture."""
@@ -99,3 +97,9 @@ class PooledMembers(CorrectedMembers):
         assert self.center is not None
         stretch = flat(posterior["stretch"]) if "stretch" in posterior else np.ones(len(found.draws))
         return pooled(found, history["standing"].values, stretch, self.center)
+
+
+def _with_linear_weight(posterior: xr.Dataset) -> xr.Dataset:
+    """Add what a unit of each member moves the mean by."""
+    stretch = posterior.get("stretch", 1.0)
+    return posterior.assign(linear_weight=stretch * posterior["weight"] * posterior.get("slope", 1.0))

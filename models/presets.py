@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from bayesens.likelihoods.priors import Prior
 
-__all__ = ["BMA", "EMOS", "HBM", "LINEAR_POOL", "preset"]
+__all__ = ["BMA", "EMOS", "HBM", "LINEAR_POOL", "Presets", "preset"]
 
 Sets = Mapping[str, Mapping[str, Any]]
+
+# What BMA and the linear pool have in common: their corrections, widths and sigmas.
+_VAGUE = {
+    "level_prior": Prior("Normal", mu=0, sigma=10),
+    "gain_prior": Prior("Normal", mu=0.7, sigma=2),
+    "site_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
+    "group_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
+    "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
+    "bias_prior": Prior("Normal", mu=0, sigma=1),
+    "slope_prior": Prior("Normal", mu=1, sigma=1),
+    "sigma_prior": Prior("LogNormal", mu=0, sigma=1),
+}
+_SCEPTICAL = {
+    "weight_prior": Prior("Dirichlet", a=5),
+    "gain_prior": Prior("Normal", mu=0.7, sigma=0.2),
+    "site_ratio_prior": Prior("HalfNormal", sigma=0.3),
+    "group_ratio_prior": Prior("HalfNormal", sigma=0.3),
+    "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
+    "bias_prior": Prior("Normal", mu=0, sigma=0.1),
+    "slope_prior": Prior("Normal", mu=1, sigma=0.1),
+}
 
 BMA: Sets = {
     "weak": {},
     "vague": {
-        "level_prior": Prior("Normal", mu=0, sigma=10),
-        "gain_prior": Prior("Normal", mu=0.7, sigma=2),
-        "site_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
-        "group_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
-        "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
-        "bias_prior": Prior("Normal", mu=0, sigma=1),
-        "slope_prior": Prior("Normal", mu=1, sigma=1),
-        "sigma_prior": Prior("LogNormal", mu=0, sigma=1),
+        **_VAGUE,
         "sigma_spread": 1.0,
         "group_sd_prior": Prior("HalfNormal", sigma=1),
         "site_sd_prior": Prior("HalfNormal", sigma=1),
@@ -29,13 +43,7 @@ BMA: Sets = {
         "weight_spread_prior": Prior("HalfNormal", sigma=1.5),
     },
     "sceptical": {
-        "weight_prior": Prior("Dirichlet", a=5),
-        "gain_prior": Prior("Normal", mu=0.7, sigma=0.2),
-        "site_ratio_prior": Prior("HalfNormal", sigma=0.3),
-        "group_ratio_prior": Prior("HalfNormal", sigma=0.3),
-        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
-        "bias_prior": Prior("Normal", mu=0, sigma=0.1),
-        "slope_prior": Prior("Normal", mu=1, sigma=0.1),
+        **_SCEPTICAL,
         "sigma_spread": 0.1,
         "group_sd_prior": Prior("HalfNormal", sigma=0.2),
         "site_sd_prior": Prior("HalfNormal", sigma=0.2),
@@ -73,27 +81,14 @@ HBM: Sets = {
 LINEAR_POOL: Sets = {
     "weak": {},
     "vague": {
-        "level_prior": Prior("Normal", mu=0, sigma=10),
-        "gain_prior": Prior("Normal", mu=0.7, sigma=2),
-        "site_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
-        "group_ratio_prior": Prior("HalfStudentT", nu=3, sigma=3),
-        "scale_slope_prior": Prior("Normal", mu=0, sigma=1),
+        **_VAGUE,
         "stretch_prior": Prior("Normal", mu=1, sigma=2),
-        "bias_prior": Prior("Normal", mu=0, sigma=1),
-        "slope_prior": Prior("Normal", mu=1, sigma=1),
         "intercept_prior": Prior("Normal", mu=0, sigma=1),
         "coefficient_prior": Prior("Normal", mu=0, sigma=2),
-        "sigma_prior": Prior("LogNormal", mu=0, sigma=1),
     },
     "sceptical": {
-        "weight_prior": Prior("Dirichlet", a=5),
-        "gain_prior": Prior("Normal", mu=0.7, sigma=0.2),
-        "site_ratio_prior": Prior("HalfNormal", sigma=0.3),
-        "group_ratio_prior": Prior("HalfNormal", sigma=0.3),
-        "scale_slope_prior": Prior("Normal", mu=0, sigma=0.1),
+        **_SCEPTICAL,
         "stretch_prior": Prior("Normal", mu=1, sigma=0.2),
-        "bias_prior": Prior("Normal", mu=0, sigma=0.1),
-        "slope_prior": Prior("Normal", mu=1, sigma=0.1),
         "intercept_prior": Prior("Normal", mu=0, sigma=0.1),
         "coefficient_prior": Prior("Normal", mu=0, sigma=0.1),
     },
@@ -128,3 +123,21 @@ def preset[M](cls: type[M], sets: Sets, name: str, options: Mapping[str, Any]) -
     if name not in sets:
         raise ValueError(f"{cls.__name__} has the presets {', '.join(sets)}; got {name!r}.")
     return cls(**{**sets[name], **options})
+
+
+class Presets:
+    """A model with named sets of priors."""
+
+    sets: ClassVar[Sets]
+
+    @classmethod
+    def preset(cls, name: str, **options: Any) -> Self:
+        """Return the model with a named set of priors: ``"weak"`` (the default), ``"vague"`` or ``"sceptical"``.
+
+        Examples
+        --------
+        >>> from bayesens.models import LinearPool
+        >>> LinearPool.preset("sceptical", kernel="student_t").coefficient_prior
+        Prior("Normal", mu=0.0, sigma=0.1)
+        """
+        return preset(cls, cls.sets, name, options)

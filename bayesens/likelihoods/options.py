@@ -15,6 +15,7 @@ from bayesens.likelihoods.priors import Prior
 
 __all__ = ["ModelValue", "changed_words", "check_options", "filled", "options_from_json", "options_to_json"]
 
+NUMBERS = ("center", "scale", "unit", "sigma_scale", "sigma_spread", "spread_scale")  # options that are numbers
 # What other libraries have as methods of a model, and how it is written here; {} is the model.
 _CALLS = {
     "fit": "be.fit({}, ensemble)",
@@ -67,15 +68,10 @@ def check_options(model: Any) -> None:
             raise TypeError(
                 f'{name}({item.name}=...) is a Prior such as Prior("HalfNormal", sigma=0.3); got {value!r}.'
             )
-        if (
-            item.name in ("center", "scale", "unit", "sigma_scale", "sigma_spread")
-            and not _named(item)
-            and not isinstance(value, Prior | None)
-        ):
+        if item.name in NUMBERS and not _named(item) and not isinstance(value, Prior | None):
             _check_number(f"{name}({item.name}=...)", value, positive=item.name != "center")
-        if item.name in ("group", "site") and value not in (
-            (True, False, None) if item.default is None else (True, False)
-        ):
+        flags = (True, False, None) if item.default is None else (True, False)
+        if item.name in ("group", "site") and value not in flags:
             raise TypeError(f"{name}({item.name}=...) is True or False; got {value!r}.")
         if item.name == "sigma_floor" and value is not None and value != 0.0:
             _check_number(f"{name}(sigma_floor=...)", value, positive=True)

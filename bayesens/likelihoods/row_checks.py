@@ -115,10 +115,8 @@ def check_ties(y: Array, corrected: Array, available: Flags, members: Sequence[s
     >>> round(float(check_ties(y, f, np.isfinite(f), ["rf"])), 6)  # the observations show hundredths: .01 / 12^.5
     0.002887
     """
-    scale, step = float(np.std(y)), resolution(y)
-    exact = max(EXACT * scale, _noise(y))
-    columns = [(y[use], (y - corrected[:, k])[use]) for k, use in enumerate(available.T)]
-    found = [_tie(target, residual, exact, step) for target, residual in columns]
+    scale, (exact, step) = float(np.std(y)), _tolerances(y)
+    found = _ties(y, corrected, available, exact, step)
     for refused in (True, False):
         for massed in (True, False):
             alike = [
@@ -149,11 +147,7 @@ def tied(y: Array, corrected: Array, available: Flags) -> bool:
     >>> tied(y, np.array([0.0, 0.0, 0.0, 0.6, 1.5, 2.0])[:, None], np.ones((6, 1), dtype=bool))
     True
     """
-    exact = max(EXACT * float(np.std(y)), _noise(y))
-    columns = [(y[use], (y - corrected[:, k])[use]) for k, use in enumerate(available.T)]
-    step = resolution(y)
-    found = [_tie(target, residual, exact, step) for target, residual in columns if len(target)]
-    return any(tie.told or tie.spiked for tie in found)
+    return any(tie.told or tie.spiked for tie in _ties(y, corrected, available, *_tolerances(y)))
 
 
 def evened(residual: Array, available: Flags, x: Array) -> Array:
@@ -204,15 +198,13 @@ def warn_outliers(
     """
     outside = np.zeros(len(y), dtype=bool)
     named, largest = [], (0.0, "")
-    exact, step = max(EXACT * float(np.std(y)), _noise(y)), resolution(y)
+    exact, step = _tolerances(y)
     for k, name in enumerate(members):
         there = np.flatnonzero(available[:, k])
         residual = y[there] - corrected[there, k]
         if not len(residual):
             continue
-        rest = np.delete(
-            residual, _tied_rows(residual, exact, step)
-        )  # ties are told of elsewhere, and have no deviation
+        rest = np.delete(residual, _tied_rows(residual, exact, step))  # ties are told of elsewhere
         if not len(rest):
             continue
         size = np.abs(residual - np.median(rest))
@@ -240,6 +232,11 @@ def warn_outliers(
 def _noise(y: Array) -> float:
     """What the last bits of the observations may differ by."""
     return float(rounding(y[:, None])[0])
+
+
+def _tolerances(y: Array) -> tuple[float, float]:
+    """Size of residuals that are rounding and nothing else, and the step of rounded observations."""
+    return max(EXACT * float(np.std(y)), _noise(y)), resolution(y)
 
 
 @dataclass(frozen=True)
@@ -278,6 +275,11 @@ class _Tie:
     spiked: bool = False  # more exact ones than chance makes
 
 
+def _ties(y: Array, corrected: Array, available: Flags, exact: float, step: float) -> list[_Tie]:
+    """Ties of each member."""
+    return [_tie(y[use], (y - corrected[:, k])[use], exact, step) for k, use in enumerate(available.T)]
+
+
 def _tie(y: Array, residual: Array, exact: float, step: float) -> _Tie:
     n = len(y)
     if n < FEWEST:
@@ -306,10 +308,9 @@ def _tied_rows(residual: Array, exact: float, step: float, value: Array | None =
 
 def _said(found: list[tuple[str, float]], massed: bool) -> str:
     names = ", ".join(f"{name!r} in {share:.0%}" for name, share in found)
-    where = "nearly all of them at one value of the observation" if massed else "at many values of the observation"
-    return (
-        f"Members agree with the observation exactly, or up to one constant, in many training rows ({names}), {where}"
-    )
+    where = "nearly all of them at one value" if massed else "at many values"
+    return (f"Members agree with the observation exactly, or up to one constant, in many training rows ({names}), {where} of the "
+            "observation")  # fmt: skip
 
 
 def _advice(massed: bool, step: float) -> str:
@@ -319,12 +320,11 @@ def _advice(massed: bool, step: float) -> str:
             "if that is the least value, or fit the other rows alone."
         )
     coarse = (
-        f"Observations in steps of {step:.3g} cannot tell smaller errors apart; if the members are not that good, the "
+        f"Observations in steps of {step:.3g} cannot tell smaller errors apart; if the members are not that good, the"
     )
     return (
-        (coarse if step > 0.0 else "The ")
-        + "truth has leaked into them: predict each row by a model that has not seen it (scikit-learn's cross_val_predict), "
-        "or leave them out."
+        f"{coarse if step > 0.0 else 'The'} truth has leaked into them: predict each row by a model that has not seen it "
+        "(scikit-learn's cross_val_predict), or leave them out."
     )
 
 
@@ -359,7 +359,7 @@ def warn_memorised(y: Array, corrected: Array, available: Flags, members: Sequen
     """
     if len(members) < 2:
         return
-    exact, step = max(EXACT * float(np.std(y)), _noise(y)), resolution(y)
+    exact, step = _tolerances(y)
     size = np.full(corrected.shape, np.nan)
     tied = np.zeros(corrected.shape, dtype=bool)
     for k, use in enumerate(available.T):

@@ -134,25 +134,8 @@ def search_pool(
     """Simplex weights of maximum likelihood, of rows some of which only say that the value is below zero.
 
     Where there are such, least squares is repeated with the values that these rows are expected to have, until the
-    likelihood gains nothing: expectation-maximisation.
-
-    Parameters
-    ----------
-    rows : Rows
-    center : float
-    bias : {"linear", "additive", "none"}
-    low : bool array (row)
-    starts, seed, tolerance
-        As `Pool.search` takes them.
-
-    Returns
-    -------
-    pool : Pool
-        Which has the correction that belongs to the weights.
-    weight : array (member)
-    square, loglik : float
-    iterations : int
-    converged : bool
+    likelihood gains nothing: expectation-maximisation. Returned are the problem, which has the correction that belongs to the
+    weights; weights, mean square, log likelihood, iterations, and whether they converged.
     """
     pool = Pool.of(rows, center, bias)
     weight, square, iterations, converged = pool.search(starts, seed, tolerance)

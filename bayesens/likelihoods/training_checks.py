@@ -8,7 +8,7 @@ from bayesens.ensemble.checks import degenerate
 from bayesens.ensemble.collinear import affine_copies, rounding
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows
-from bayesens.likelihoods.em import least_squares
+from bayesens.likelihoods.em import least_squares, residual_sds
 from bayesens.likelihoods.row_checks import check_ties, warn_memorised, warn_outliers, within_widths
 from bayesens.messages import listed, warn
 
@@ -24,20 +24,7 @@ __all__ = [
 
 
 def complete_rows(rows: Rows, ensemble: Ensemble, model: str) -> Rows:
-    """Return training rows, all of which have all members; refuse others.
-
-    Parameters
-    ----------
-    rows : Rows
-    ensemble : Ensemble
-        For the members' names.
-    model : str
-        For the message.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Return training rows, all of which have all members; refuse others in the name of a model."""
     if rows.available.all():
         return rows
     counts = (~rows.available).sum(axis=0)
@@ -72,10 +59,7 @@ def warn_copies(ensemble: Ensemble, rows: Rows, bias: str = "linear") -> None:
 
 def best_residual(rows: Rows, members: tuple[str, ...], bias: str) -> float:
     """Residual standard deviation of the best member after its bias correction; none may be zero."""
-    each = np.arange(len(members))
-    intercept, slope = least_squares(rows.y, rows.f, rows.available, bias=bias, cluster=each)
-    squares = np.where(rows.available, (rows.y[:, None] - intercept - slope * rows.f) ** 2, 0.0)
-    residual = np.sqrt(squares.sum(axis=0) / rows.available.sum(axis=0))
+    residual = residual_sds(rows.y, rows.f, rows.available, bias=bias, cluster=np.arange(len(members)))
     best = int(np.argmin(residual))
     if residual[best] <= _nothing(rows):
         raise ValueError(degenerate(members[best], int(rows.available[:, best].sum()), "bias correction"))

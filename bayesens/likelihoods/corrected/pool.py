@@ -12,7 +12,7 @@ Parameters stand end to end: log weights, coefficients of the widths, log sigma,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -211,19 +211,17 @@ class PoolPenalty:
 
         A concentration that is one number is multiplied by ``spare``.
         """
-        priors = [model.known_prior(name) for name in ("scale_slope_prior", "sigma_prior", "stretch_prior", "nu_prior")]
-        width, sigma, stretch = (location_scale(known) for known in priors[:3])
+        names = "scale_slope_prior", "sigma_prior", "stretch_prior", "nu_prior", "weight_prior"
+        *normal, tail, weight = (model.known_prior(name) for name in names)
+        width, sigma, stretch = (location_scale(known) for known in normal)
         if model.bias != "linear":
             stretch = 1.0, 0.0
-        tail = (
-            (float(np.mean(priors[3]["alpha"])), float(np.mean(priors[3]["beta"])))
-            if model.kernel == "student_t"
-            else None
-        )
-        a = model.known_prior("weight_prior")["a"]
-        concentration = np.broadcast_to(np.asarray(a) * (spare if isinstance(a, float) else 1.0), k)
         mean = np.r_[np.full(p, width[0]), np.log(model.sigma_scale) + sigma[0], stretch[0]]
-        return cls(concentration, mean, np.r_[np.full(p, width[1]), sigma[1], stretch[1]], tail)
+        gamma = float(np.mean(tail["alpha"])), float(np.mean(tail["beta"]))
+        a = weight["a"]
+        concentration = np.broadcast_to(np.asarray(a) * (spare if isinstance(a, float) else 1.0), k)
+        sd = np.r_[np.full(p, width[1]), sigma[1], stretch[1]]
+        return cls(concentration, mean, sd, gamma if model.kernel == "student_t" else None)
 
     def add(self, weight: np.ndarray, rest: np.ndarray, gradient: np.ndarray) -> float:
         """Log density; its gradient by log weights (of sum one) and the rest, with log(nu - 2), is added to ``gradient``."""
@@ -240,21 +238,13 @@ class PoolPenalty:
         return value
 
 
-def best_pool(rows: PooledRows, penalty: PoolPenalty, *, starts: int = 0, seed: int = 0) -> Optimum:
+def best_pool(
+    rows: PooledRows, penalty: PoolPenalty, *, starts: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, Optimum]:
     """Maximise the posterior density in weights, sigma, stretch and widths.
 
-    Parameters
-    ----------
-    rows : PooledRows
-    penalty : PoolPenalty
-    starts : int
-        Starts beside equal weights where members are missing; with complete rows of one width the optimum is unique.
-    seed : int
-
-    Returns
-    -------
-    Optimum
-        Its log likelihood is without the penalty; ``sigma`` has log sigma's exponential and the stretch.
+    Where members are missing, ``starts`` are made beside equal weights; with complete rows of one width the optimum is unique.
+    Returned are the weights, the other parameters end to end, and where the search ended, with the log likelihood alone.
     """
     (data, index), k = rows.packed, rows.distance.shape[1]
     n, passes = len(rows.distance), 0
@@ -293,36 +283,23 @@ def best_pool(rows: PooledRows, penalty: PoolPenalty, *, starts: int = 0, seed: 
     weight = np.exp(u[:k] - u[:k].max())
     weight = weight / weight.sum()
     loglik = pooled_value(natural(np.log(weight), u[k:]), data, index, np.empty(len(u)))
-    p, nu = rows.rows.x.shape[1], 2.0 + float(np.exp(u[-1])) if student else None
-    sigma = np.r_[np.exp(u[k + p]), u[k + p + 1]]
-    return Optimum(weight, sigma, float(loglik), passes, converged, "standard", u[k : k + p], nu)
+    none = np.ones(0)  # everything stands in the parameters
+    return weight, natural(u[:k], u[k:])[k:], Optimum(none, none, float(loglik), passes, converged, "standard")
 
 
 def pool_optimum(table: CorrectedTable, spare: float, *, starts: int, seed: int) -> tuple[xr.Dataset, Optimum]:
     """Corrections at their posterior means, and the rest at its optimum, as the posterior has them; see `PoolPenalty.of`."""
-    model = table.model
-    asked = {
-        "stretch_prior": model.bias == "linear",
-        "scale_slope_prior": model.scale,
-        "nu_prior": model.kernel == "student_t",
-    }
-    model.tell_of_other_priors(["weight_prior", "sigma_prior", *(name for name, has in asked.items() if has)])
-    pool = PooledRows.of(table)
-    penalty = PoolPenalty.of(model, table.n_members, pool.rows.x.shape[1], spare)
-    best = best_pool(pool, penalty, starts=starts, seed=seed)
-    found: dict[str, Any] = {name: (dims[2:], values[0, 0]) for name, (dims, values) in
-                             point_correction(table, model.recipe(table.members)).items()}  # fmt: skip
-    found |= {"weight": ("member", best.weight), "sigma": ((), best.sigma[0])}
-    if model.bias == "linear":
-        found["stretch"] = (), best.sigma[1]
-    if best.width is not None and len(best.width):
-        found["scale_slope"] = "scale_covariate", best.width
-    if best.nu is not None:
-        found["nu"] = (), best.nu
+    model, student, p = table.model, table.model.kernel == "student_t", len(table.widths.names)
+    asked = {"weight_prior": True, "sigma_prior": True, "stretch_prior": model.bias == "linear",
+             "scale_slope_prior": model.scale, "nu_prior": student}  # fmt: skip
+    model.tell_of_other_priors([name for name, used in asked.items() if used])
+    penalty = PoolPenalty.of(model, table.n_members, p, spare)
+    weight, rest, optimum = best_pool(PooledRows.of(table), penalty, starts=starts, seed=seed)
+    correction = point_correction(table, model.recipe(table.members))
+    found: dict[str, Any] = {name: (dims[2:], values[0, 0]) for name, (dims, values) in correction.items()}
+    found |= {"weight": ("member", weight), "sigma": ((), np.exp(rest[p]))}
+    found |= {"stretch": ((), rest[p + 1])} if model.bias == "linear" else {}
+    found |= {"scale_slope": ("scale_covariate", rest[:p])} if p else {}
+    found |= {"nu": ((), rest[-1])} if student else {}
     coords = model.coordinates(table) | {"member": ("member", np.array(table.members))}
-    none = np.ones(0)  # everything stands in the parameters
-    found["linear_weight"] = (
-        "member",
-        found.get("stretch", ((), 1.0))[1] * best.weight * found.get("slope", ("", 1.0))[1],
-    )
-    return xr.Dataset(found, coords), replace(best, weight=none, sigma=none, width=None, nu=None)
+    return xr.Dataset(found, coords), optimum

@@ -31,9 +31,8 @@ def check_spread_options(model: Any) -> None:
     if model.widths is not None and (have := [line[0] for line in model.widths]) != list(width_names(scale)):
         raise ValueError(f"EMOS(widths=...) standardises {have}, and scale={scale!r} has the columns "
                          f"{list(width_names(scale))}; leave widths out, and the training rows give it.")  # fmt: skip
-    for name in ("spread_scale", "sigma_floor"):
-        if (value := getattr(model, name)) is not None and not (np.isfinite(value) and value > 0):
-            raise ValueError(f"EMOS({name}=...) must be positive; got {value!r}.")
+    if model.sigma_floor == 0.0:  # which a mixture may have
+        raise ValueError(f"EMOS(sigma_floor=...) must be positive; got {model.sigma_floor!r}.")
 
 
 def spread_rows(ensemble: Ensemble, transform: str) -> Rows:
