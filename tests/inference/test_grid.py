@@ -35,7 +35,7 @@ def training(n=150):
     f = np.abs(truth[:, None] * [0.9, 1.1, 1.0] + [0.5, -0.3, 0.2] + rng.normal(0.0, [0.5, 0.7, 0.9], (n, 3)))
     f[rng.random((n, 3)) < 0.1] = np.nan
     f[np.isnan(f).all(axis=1), 0] = 3.0
-    day = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 360, n), unit="D")
+    day = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.permutation(360)[:n], unit="D")
     frame = pd.DataFrame(f, columns=MEMBERS)
     return frame.assign(
         y=truth, station=[f"s{i}" for i in site], net=[f"g{i % 3}" for i in site], day=day, wet=rng.normal(size=n)
