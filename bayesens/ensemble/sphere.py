@@ -26,9 +26,7 @@ def on_sphere(lon: ArrayLike, lat: ArrayLike) -> Array:
 
 
 def great_circle(lon: ArrayLike, lat: ArrayLike, other_lon: ArrayLike, other_lat: ArrayLike) -> Array:
-    """Distance along the sphere.
-
-    Of degrees that broadcast, in kilometres.
+    """Distance along the sphere; of degrees that broadcast, in kilometres.
 
     Examples
     --------

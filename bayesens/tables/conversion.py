@@ -16,9 +16,7 @@ Conversion = Mapping[str, float] | None
 
 
 def factors(scale: Conversion, offset: Conversion, columns: Iterable[str]) -> dict[str, tuple[float, float]]:
-    """Return scale and offset of each column that has one, checked.
-
-    `columns` are those that may be converted.
+    """Return scale and offset of each column that has one, checked; `columns` are those that may be converted.
 
     Examples
     --------

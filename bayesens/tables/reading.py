@@ -101,9 +101,7 @@ def read_table(
 
 
 def as_table(data: pd.DataFrame | xr.Dataset, time: str | None = None) -> pd.DataFrame:
-    """A dataset as a table with one row a cell, its times decoded; a table as it is.
-
-    `time` is the variable of times.
+    """A dataset as a table with one row a cell, its times decoded; a table as it is; `time` is the variable of times.
 
     Examples
     --------
