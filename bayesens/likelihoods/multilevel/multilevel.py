@@ -9,6 +9,8 @@ pass, from the groups down to the rows, with the smoothed effects.
 A site whose rows all have all columns says no more than its number of rows ``n`` and their mean, with covariance
 ``S + W/n`` about the group. One basis ``T`` makes all of these diagonal, ``T W T' = I`` and ``T S T' = diag(l)``, so that
 such sites cost a few vector operations instead of a few matrices each.
+
+All stands in one file: compiled code that is kept on disk is made anew when its own file changes, and sees no other.
 """
 
 from __future__ import annotations
@@ -375,20 +377,6 @@ def _pattern_inverses(pattern, within):  # type: ignore[no-untyped-def]
 
 
 @INNER
-def _deviation(pattern, cell_mean, mean, out):  # type: ignore[no-untyped-def]
-    for j in range(len(mean)):
-        out[j] = cell_mean[j] - mean[j] if pattern[j] else 0.0
-
-
-@INNER
-def _columns(pattern):  # type: ignore[no-untyped-def]
-    count = 0
-    for j in range(len(pattern)):
-        count += 1 if pattern[j] else 0
-    return count
-
-
-@INNER
 def _rows_upward(mean, site, statistics, inverse, log_determinant, levels, work):  # type: ignore[no-untyped-def]
     """Fill the information about sites on the long route and add it to their groups'; the rows' part of the value."""
     pattern, scatter, n, cell_mean, cell_pattern, cell_site, site_group, place, _, _ = statistics
@@ -397,16 +385,19 @@ def _rows_upward(mean, site, statistics, inverse, log_determinant, levels, work)
     value, deviation, weighted = 0.0, np.empty(p), np.empty(p)
     constant = np.empty(len(pattern))
     for q in range(len(pattern)):
-        constant[q] = log_determinant[q] + LOG_2PI * _columns(pattern[q])
+        columns = 0
         for i in range(p):
+            columns += 1 if pattern[q, i] else 0
             for j in range(p):
                 value -= 0.5 * inverse[q, i, j] * scatter[q, i, j]
+        constant[q] = log_determinant[q] + LOG_2PI * columns
     quadratic = np.zeros(len(raw_p))
     for c in range(len(n)):
         q, s = cell_pattern[c], place[cell_site[c]]
         value -= 0.5 * n[c] * constant[q]
         if s >= 0:
-            _deviation(pattern[q], cell_mean[c], mean, deviation)
+            for i in range(p):
+                deviation[i] = cell_mean[c, i] - mean[i] if pattern[q, i] else 0.0
             _apply(inverse[q], deviation, weighted)
             _add(raw_p[s], inverse[q], n[c])
             for i in range(p):
@@ -515,7 +506,7 @@ def _rows_downward(  # type: ignore[no-untyped-def]
             last, g = s, site_group[s]
             _site_effect(
                 site, site_p[k], site_h[k], effect_mean[g], effect_cov[g], still, effect, spread, residual, work
-            )  # fmt: skip
+            )
             # Derivative by the site level: what the smoothed effects say beyond their prior.
             _add_outer(d_site, residual, 0.5)
             _add(d_site, site_p[k], -0.5)

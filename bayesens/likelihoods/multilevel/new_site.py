@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Inside", "given_members", "inside", "left_open", "new_sites", "root"]
+__all__ = ["Inside", "given_members", "inside", "new_sites", "root"]
 
 Cell = tuple[
     np.ndarray, int, np.ndarray
@@ -66,6 +66,8 @@ class Inside:
 
     Attributes
     ----------
+    columns : int array (present)
+        Of the members in ``z``: 1 is the first.
     linear : array (draw, present)
         Coefficients of y on the members.
     variance : array (draw)
@@ -74,9 +76,18 @@ class Inside:
         Inverse of the members' covariance; zero in the columns of y and of missing members.
     """
 
+    columns: np.ndarray
     linear: np.ndarray
     variance: np.ndarray
     precision: np.ndarray
+
+    def open_at(self, covariance: np.ndarray) -> np.ndarray:
+        """Variance (draw) of y, with what a covariance of the site's effect, given these rows' members too, leaves open."""
+        contrast = np.zeros(covariance.shape[:2])
+        contrast[:, 0] = 1.0
+        contrast[:, self.columns] = -self.linear
+        added: np.ndarray = np.sum(contrast * np.einsum("sij,sj->si", covariance, contrast), axis=1)
+        return self.variance + added
 
 
 def inside(within: np.ndarray, columns: np.ndarray) -> Inside:
@@ -87,7 +98,7 @@ def inside(within: np.ndarray, columns: np.ndarray) -> Inside:
     within : array (draw, column, column)
         Covariance of the rows about their site's mean; that of the members must be regular.
     columns : int array (present)
-        Columns of ``z`` that the members have: 1 is the first.
+        Of the members in ``z``.
 
     Examples
     --------
@@ -100,7 +111,7 @@ def inside(within: np.ndarray, columns: np.ndarray) -> Inside:
     precision = np.zeros_like(within)
     precision[block] = inverse
     linear = np.einsum("sij,sj->si", inverse, cross)
-    return Inside(linear, within[:, 0, 0] - np.sum(linear * cross, axis=1), precision)
+    return Inside(columns, linear, within[:, 0, 0] - np.sum(linear * cross, axis=1), precision)
 
 
 def root(covariance: np.ndarray) -> np.ndarray:
@@ -149,6 +160,11 @@ def given_members(mean: np.ndarray, prior_root: np.ndarray, cells: Iterable[Cell
     >>> mean, covariance = given_members(np.zeros((1, 2)), root(one), [(rows.precision, 2, np.array([0.0, 3.0]))])
     >>> mean.round(9).tolist(), covariance.round(9).tolist()
     ([[1.5, 1.5]], [[[0.5, 0.5], [0.5, 0.5]]])
+
+    Within its site a row's own member leaves half of y, and a quarter of the site's half comes on top:
+
+    >>> rows.open_at(covariance).round(9).tolist()
+    [0.625]
     """
     total, information = np.zeros_like(prior_root), np.zeros_like(mean)
     for precision, n, average in cells:
@@ -158,31 +174,3 @@ def given_members(mean: np.ndarray, prior_root: np.ndarray, cells: Iterable[Cell
     inner = np.eye(prior_root.shape[-1]) + across @ total @ prior_root
     covariance = prior_root @ np.linalg.solve(inner, across)
     return mean + np.einsum("sij,sj->si", covariance, information), covariance
-
-
-def left_open(linear: np.ndarray, columns: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Variance that a site's effect adds to a row, whose own members its covariance is given.
-
-    Parameters
-    ----------
-    linear : array (draw, present)
-        Coefficients of y on the row's members within the site.
-    columns : int array (present)
-        Columns of ``z`` in which they stand.
-    covariance : array (draw, column, column)
-        Of the site's effect, from :func:`given_members`.
-
-    Returns
-    -------
-    array (draw)
-
-    Examples
-    --------
-    >>> left_open(np.array([[0.5]]), np.array([1]), np.array([[[0.5, 0.5], [0.5, 0.5]]])).tolist()
-    [0.125]
-    """
-    contrast = np.zeros(covariance.shape[:2])
-    contrast[:, 0] = 1.0
-    contrast[:, columns] = -linear
-    variance: np.ndarray = np.sum(contrast * np.einsum("sij,sj->si", covariance, contrast), axis=1)
-    return variance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 
@@ -12,7 +12,7 @@ import xarray as xr
 from bayesens.distributions.posterior_mixture import Block, row_classes
 from bayesens.ensemble.rows import Rows
 from bayesens.likelihoods.multilevel.known_sites import KnownSites, Line, regression
-from bayesens.likelihoods.multilevel.new_site import given_members, inside, left_open, root
+from bayesens.likelihoods.multilevel.new_site import given_members, inside, root
 
 __all__ = ["Places", "blocks"]
 
@@ -62,12 +62,10 @@ class Places:
     @staticmethod
     def _given_rows(known: KnownSites, group: int) -> tuple[np.ndarray, np.ndarray]:
         """A group's effect given the training rows; nothing is known of a new one, or where groups are none."""
+        if group >= 0:
+            return known.group_mean[:, group], known.group_cov[:, group]
         p = known.mean.shape[1]
-        return (
-            (known.group_mean[:, group], known.group_cov[:, group])
-            if group >= 0
-            else (np.zeros((1, p)), np.zeros((p, p)))
-        )
+        return np.zeros((1, p)), np.zeros((p, p))
 
     def _regression(self, group: int, site: int, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
         covariance = self.moments["within"] + self.before(group, site)[1]
@@ -80,7 +78,7 @@ class Places:
         slope, variance = self._slopes(group if self.known is not None else min(group, 0), min(site, 0), columns)
         return _through(self.before(group, site)[0], columns, slope, variance)
 
-    def series(self, group: int, cells: Iterable[tuple[Columns, np.ndarray]]) -> Iterator[Line]:
+    def series(self, group: int, cells: Sequence[tuple[Columns, np.ndarray]]) -> Iterator[Line]:
         """Regressions at a new site given the members of all its rows, for each set of members that rows of it have.
 
         Parameters
@@ -92,8 +90,7 @@ class Places:
         mean, covariance = given_members(self.before(group, -1)[0], self._open_root(group), told)
         for columns, _ in cells:  # the row's own members have told of the site already
             rows = self._inside(columns)
-            variance = rows.variance + left_open(rows.linear, np.array(columns, dtype=int), covariance)
-            yield _through(mean, columns, rows.linear, variance)
+            yield _through(mean, columns, rows.linear, rows.open_at(covariance))
 
 
 def _through(mean: np.ndarray, columns: Columns, slope: np.ndarray, variance: np.ndarray) -> Line:
