@@ -157,11 +157,9 @@ def em(asked: Any, ensemble: Ensemble, *, starts: int, seed: int, tolerance: flo
         pool, weight, square, loglik, iterations, converged = search_pool(
             rows, model.center, asked.bias, low, starts=starts, seed=seed, tolerance=tolerance
         )
-        common, slope = pool.correction(weight)
+        bias, slope = pool.biases(weight, rows, model.center)
         data = {"weight": ("member", weight), "linear_weight": ("member", slope * weight)}
         if asked.bias != "none":
-            f_mean, y_mean = (mean - model.center for mean in row_means(rows))
-            bias = common + slope * f_mean - y_mean
             data |= {"bias_pool": ((), weight @ bias), "bias": ("member", bias)}
         if asked.bias == "linear":
             data["slope"] = ((), slope)

@@ -38,16 +38,7 @@ def resolution(y: Array) -> float:
     """Step in which observations are rounded, in their units.
 
     It is the smallest distance between two values where three values or more occur more than once, and otherwise the last
-    decimal that all of them show.
-
-    Parameters
-    ----------
-    y : array (row)
-
-    Returns
-    -------
-    float
-        Zero where no rounding shows.
+    decimal that all of them show; zero where no rounding shows.
 
     Examples
     --------
@@ -134,12 +125,7 @@ def check_ties(y: Array, corrected: Array, available: Flags, members: Sequence[s
 
 
 def tied(y: Array, corrected: Array, available: Flags) -> bool:
-    """Whether so many residuals of a member are one that a kernel could collapse onto them.
-
-    Parameters
-    ----------
-    y, corrected, available
-        As `check_ties` takes them.
+    """Whether so many residuals of a member are one that a kernel could collapse onto them; see `check_ties`.
 
     Examples
     --------
@@ -151,14 +137,9 @@ def tied(y: Array, corrected: Array, available: Flags) -> bool:
 
 
 def evened(residual: Array, available: Flags, x: Array) -> Array:
-    """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member).
+    """Residuals divided by what a regression of their logarithms makes of the widths' covariates ``x``, (row, member).
 
-    Parameters
-    ----------
-    residual : array (row, member)
-        Zero where the row lacks the member.
-    available : bool array (row, member)
-    x : array (row, covariate)
+    A residual is zero where the row lacks the member.
     """
     size = np.sqrt(np.sum(residual**2, axis=1) / np.maximum(available.sum(axis=1), 1))
     log_size = np.log(np.maximum(size, 1e-12 * np.max(size, initial=1e-300)))
@@ -179,17 +160,8 @@ def warn_outliers(
 ) -> None:
     """Warn of residuals that are far outside what normal kernels allow: more than 20 median absolute deviations.
 
-    Parameters
-    ----------
-    y, corrected, available, members
-        As `check_ties` takes them.
-    explained : bool array (row, member), optional
-        Residuals that are as large as their row's width lets one expect, and are not told of.
-
-    Warns
-    -----
-    UserWarning
-        One sentence: how many rows, which members, the largest residual, and what to do.
+    The arrays are those of `check_ties`. Residuals that are ``explained`` (row, member), as large as their row's width lets one
+    expect, are not told of. It says how many rows, which members, the largest residual, and what to do.
 
     Examples
     --------
@@ -340,17 +312,8 @@ def warn_memorised(y: Array, corrected: Array, available: Flags, members: Sequen
 
     Members are compared row by row, because errors grow and shrink together over rows: the ratio of the sizes of two
     members' errors, by its median. Rows in which the other member ties with the observation say nothing. A member stands
-    out whose errors are a quarter of those of every other one, or an eighth of those of the only other.
-
-    Parameters
-    ----------
-    y, corrected, available, members
-        As `check_ties` takes them.
-
-    Warns
-    -----
-    UserWarning
-        One sentence a member.
+    out whose errors are a quarter of those of every other one, or an eighth of those of the only other. The arrays are those
+    of `check_ties`.
 
     Examples
     --------

@@ -85,6 +85,14 @@ class Pool:
         """The common bias and the slope that are best for given weights."""
         return self._correction(*self._columns(self._shares(weight)[0]))
 
+    def biases(self, weight: np.ndarray, rows: Rows, center: float) -> tuple[np.ndarray, float]:
+        """Bias of each member, and the slope, that are best for given weights."""
+        common, slope = self.correction(weight)
+        if self.bias == "none":
+            return np.zeros(len(weight)), slope
+        f_mean, y_mean = (mean - center for mean in row_means(rows))
+        return common + slope * f_mean - y_mean, slope
+
     def _correction(self, target: np.ndarray, member: np.ndarray) -> tuple[float, float]:
         constant = self.constant.ravel()
         if self.bias == "none":
@@ -156,11 +164,7 @@ def search_pool(
 
 def _mean(pool: Pool, weight: np.ndarray, rows: Rows, center: float) -> np.ndarray:
     """The weighted mean of the corrected members in every row."""
-    common, slope = pool.correction(weight)
-    own = np.zeros(len(weight))
-    if pool.bias != "none":
-        f_mean, y_mean = (mean - center for mean in row_means(rows))
-        own = common + slope * f_mean - y_mean
+    own, slope = pool.biases(weight, rows, center)
     share = weight * rows.available
     share = share / share.sum(axis=1, keepdims=True)
     return np.asarray(center + (share * (slope * (rows.f - center) - own)).sum(axis=1))

@@ -124,14 +124,9 @@ class Profile:
         return -np.append(by_share, self.x.T @ by_log_sd) / len(self.y)
 
     def best(self, mean: float, sd: float, *, tolerance: float) -> Best:
-        """Find the best share, and the best widths under normal priors of their coefficients.
+        """Find the best share, and the best widths under normal priors of their coefficients, of this mean and ``sd``.
 
-        Parameters
-        ----------
-        mean, sd : float
-            Of the priors.
-        tolerance : float
-            Of the share, where there are no widths.
+        Without widths the share is found to ``tolerance``.
         """
         none = np.full(self.x.shape[1], mean)
         share, passes, converged = self._share(none, tolerance)

@@ -161,19 +161,8 @@ class SpreadLogLik(Likelihood):
 def spread_loglik(parameters: Any, *, y: np.ndarray, f: np.ndarray, excess: np.ndarray, x: np.ndarray) -> Any:
     """Log likelihood of ``y_i ~ Normal(intercept + f_i slope, sd^2 (1 + share excess_i) exp(2 x_i width))``.
 
-    Parameters
-    ----------
-    parameters : tensor (3 + member + covariate)
-        Intercept, slopes, log sd, share, widths.
-    y, excess : array (obs)
-        ``excess`` is at least minus one: a row's spread over the mean spread, less one.
-    f : array (obs, member)
-    x : array (obs, covariate)
-        What the widths follow.
-
-    Returns
-    -------
-    tensor ()
+    ``parameters`` are intercept, slopes, log sd, share and widths, end to end. ``excess`` (row) is a row's spread over the mean
+    spread, less one; ``f`` are (row, member), and ``x`` (row, covariate) is what the widths follow.
     """
     data = np.concatenate([y, np.ravel(f.T), excess, np.ravel(x.T)]).astype(float)
     return SpreadLogLik().at(parameters, data=data, index=np.array([*f.shape, x.shape[1]], dtype=np.int64))
