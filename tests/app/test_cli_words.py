@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,12 @@ def said(node):
     return ""
 
 
+@cache
 def messages():
+    return list(_messages())
+
+
+def _messages():
     for path in sorted([*(ROOT / "bayesens").rglob("*.py"), *(ROOT / "models").glob("*.py")]):
         if (
             path.as_posix().split("/bayesens/")[-1] in NOTEBOOKS
