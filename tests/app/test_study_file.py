@@ -98,6 +98,14 @@ def test_models_have_their_options_and_priors():
     ("text", "message"),
     [
         (DATA + MEMBERS + MODELS + "[evaluation]\nfold = 5", r"evaluation\.fold: is no key; did you mean 'folds'\?"),
+        (
+            DATA + MEMBERS + MODELS + "[ladder]\nestimand = 5",
+            r"ladder\.estimand: is no key; did you mean 'estimands'\?",
+        ),
+        (
+            DATA + MEMBERS + MODELS + "[sensitivity]\nmember = 5",
+            r"sensitivity\.member: is no key; did you mean 'members'\?",
+        ),
         (DATA + MEMBERS + MODELS + "[evaluatoin]\nfolds = 5", r"evaluatoin: is no key; did you mean 'evaluation'\?"),
         (
             DATA + MEMBERS + MODELS + "[evaluation]\nfolds = 1",

@@ -87,10 +87,9 @@ def study_data(study: Study) -> StudyData:
     roles = {role: getattr(data, role) for role in ("site", "group", "time", "lon", "lat")}
     given: dict[str, Any] = {role: frame[name] for role, name in roles.items() if name is not None}
     given.setdefault("site", None)
-    sums = [f"{name}_{days}d" for name, spans in wanted.sums.items() for days in spans]
     # Tables of predictions pass the same door: a station in two places is wrong there as well.
     members = Members(
-        _estimators(study), frame[[*wanted.covariates, *sums]], frame[data.observation], **given,
+        _estimators(study), frame[[*wanted.covariates, *wanted.summed]], frame[data.observation], **given,
         by=None if wanted.by is None else frame[wanted.by], blend=wanted.blend, min_rows=wanted.min_rows,
         min_sites=wanted.min_sites, products=frame[list(wanted.columns)], units=data.units or None,
         keep=data.covariates if wanted.train else (), missing=NONE,
@@ -194,8 +193,8 @@ def _named(study: Study) -> Iterator[tuple[str, str]]:
     named = study.data.missing if isinstance(study.data.missing, dict) else {}
     yield from (("data.missing", name) for name in named if name != OTHERS)
     yield from ((f"data.{key}", name) for key in ("scale", "offset") for name in getattr(study.data, key))
-    sums = {f"{name}_{days}d" for name, spans in study.members.sums.items() for days in spans}
-    yield from (("data.covariates", name) for name in study.data.covariates if name not in sums)
+    summed = study.members.summed
+    yield from (("data.covariates", name) for name in study.data.covariates if name not in summed)
     for key in ("columns", "covariates", "sums"):
         yield from ((f"members.{key}", name) for name in getattr(study.members, key))
     if study.members.by is not None:
@@ -209,8 +208,8 @@ def _named(study: Study) -> Iterator[tuple[str, str]]:
 def _plain(study: Study, frame: pd.DataFrame) -> tuple[pd.DataFrame, Counts]:
     """The table without codes for missing values, and in one unit."""
     data, wanted = study.data, study.members
-    sums = {f"{name}_{days}d" for name, spans in wanted.sums.items() for days in spans}
-    kinds = {name: "covariate" for name in (*wanted.covariates, *wanted.sums, *data.covariates) if name not in sums}
+    read = [name for name in (*wanted.covariates, *wanted.sums, *data.covariates) if name not in wanted.summed]
+    kinds = dict.fromkeys(read, "covariate")
     kinds |= {name: role for role in ("lon", "lat") if (name := getattr(data, role)) is not None}
     kinds |= dict.fromkeys([*wanted.columns, *study.products.values(), data.observation], "measured")
     columns = {name: numbers(frame[name]) for name in kinds}

@@ -6,15 +6,14 @@ import datetime as dt
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bayesens.app.study.file import Study
+from bayesens.app.study.file import Study, class_of
 from bayesens.comparison.folds.held_out_rows import usual_estimand
 from bayesens.messages import listed
 from bayesens.tables.columns import numbers, times
@@ -190,8 +189,7 @@ def _plain_codes(missing: Any) -> Any:
 
 
 def _part(name: str, field: FieldInfo, values: Mapping[str, Any]) -> Iterator[str]:
-    cls = next(kind for kind in (field.annotation, *get_args(field.annotation))
-               if isinstance(kind, type) and issubclass(kind, BaseModel))  # fmt: skip
+    cls = class_of(field)
     off = "" if name not in EXAMPLES else "# "
     yield f"# {str(cls.__doc__).strip()}"
     yield f"{off}[{name}]"
