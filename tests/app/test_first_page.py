@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 import bayesens as be
 from bayesens import plots, simulate
+from bayesens.app.report.parts import Note
 from bayesens.app.study.chapters import headline as page
 from bayesens.app.study.chapters.assumptions import priors_table
-from bayesens.app.study.chapters.chapter import Remark, finding
+from bayesens.app.study.chapters.chapter import finding
 from bayesens.app.study.chapters.scores import _unequal_effects
 from bayesens.app.study.chapters.through_time import MOST, WINDOW, _window
 from bayesens.app.study.priors_in_use import has_part
@@ -72,7 +73,7 @@ def test_findings_are_one_sentence(study):
 @given(st.text(alphabet="ab.% ", max_size=20))
 def test_a_finding_loses_no_word(text):
     parts = finding(f"It holds {text} % here. {text}The rest.")
-    assert isinstance(parts[0], Remark)
+    assert isinstance(parts[0], Note)
     assert " ".join([parts[0].text, *parts[1:]]) == f"It holds {text} % here. {text}The rest."
 
 

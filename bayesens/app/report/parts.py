@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,8 @@ class Figure:
         On a phone, scroll it sideways where it would otherwise be too small to read.
     id : str, optional
         To refer to it as ``[#id]``.
+    draw : callable, optional
+        Makes it, as a matplotlib figure, for whoever writes the file.
     """
 
     path: str | os.PathLike[str]
@@ -94,6 +96,7 @@ class Figure:
     alt: str
     wide: bool = False
     id: str | None = None
+    draw: Callable[[], Any] | None = None
 
     def __post_init__(self) -> None:
         if Path(self.path).suffix.lower() not in (".svg", ".png"):
@@ -131,6 +134,8 @@ class Table:
         The table as a file, relative to the report, such as ``"tables/scores.csv"``.
     id : str, optional
         To refer to it as ``[#id]``.
+    whole : DataFrame, optional
+        What that file holds, for whoever writes it; `frame` may then be without columns.
     """
 
     frame: pd.DataFrame
@@ -142,6 +147,7 @@ class Table:
     fold: bool = False
     source: str | None = None
     id: str | None = None
+    whole: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         if odd := sorted(set((self.highlight or {}).values()) - set(BEST)):
@@ -153,7 +159,7 @@ class Table:
         came: object = self.frame
         if not isinstance(came, pd.DataFrame):
             raise TypeError(f"a table is made from a pandas.DataFrame; got {type(came).__name__}")
-        if not self.frame.shape[1]:
+        if not self.frame.shape[1] and self.whole is None:
             raise ValueError(
                 f"the table {self.caption!r} has no columns; leave it out, or say in words what is missing"
             )

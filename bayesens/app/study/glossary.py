@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from bayesens import models
-from bayesens.app.study.chapters.chapter import Chapter, Points, Remark, Sheet
+from bayesens.app.report.parts import Listing, Section, Table
 from bayesens.app.study.chapters.scores import drawn
 from bayesens.app.study.results import StudyResults
 
@@ -13,8 +14,7 @@ __all__ = ["glossary"]
 
 TERMS = {  # beside models, which have their own
     "CRPS": "continuous ranked probability score: the error of a whole predictive distribution, in the units of the "
-            "observations; "
-            "of a prediction without a spread it is the absolute error; lower is better",
+            "observations; of a prediction without a spread it is the absolute error; lower is better",
     "log score": "minus the logarithm of the density that was given to the observation; lower is better",
     "RMSE": "root mean squared error of the predictive mean",
     "MAE": "mean absolute error of the predictive mean",
@@ -28,41 +28,22 @@ TERMS = {  # beside models, which have their own
 }  # fmt: skip
 
 
-def glossary(results: StudyResults, chapters: Sequence[Chapter], findings: Sequence[str]) -> Chapter:
-    """Write the chapter.
-
-    Parameters
-    ----------
-    results : StudyResults
-    chapters : sequence of Chapter
-        All others.
-    findings : sequence of str
-
-    Returns
-    -------
-    Chapter
-    """
-    text = " ".join([*findings, *results.models, *(words for one in chapters for words in _words(one))]).lower()
+def glossary(results: StudyResults, chapters: Sequence[Section], findings: Sequence[str]) -> Section:
+    """What the words of the chapters and findings mean, those alone that stand in them."""
+    words = (words for one in chapters for part in one.parts for words in _words(part))
+    text = " ".join([*findings, *results.models, *words]).lower()
     every = (getattr(models, name) for name in models.KINDS.values())
     terms = {model.spelled[0]: model.meaning for model in every if model.meaning} | TERMS
-    found = [
-        f"{term}: {meaning.format(drawn=drawn(results))}." for term, meaning in terms.items() if term.lower() in text
-    ]
-    return Chapter("Glossary", (Points(tuple(item[0].upper() + item[1:] for item in found)),), "glossary")
+    found = {term: meaning.format(drawn=drawn(results)) for term, meaning in terms.items() if term.lower() in text}
+    items = tuple(f"{term[0].upper()}{term[1:]}: {meaning}." for term, meaning in found.items())
+    return Section("Glossary", (Listing(items),), "glossary")
 
 
-def _words(chapter: Chapter) -> list[str]:
-    """The text of a chapter."""
-    out = []
-    for part in chapter.parts:
-        if isinstance(part, str):
-            out.append(part)
-        elif isinstance(part, Remark):
-            out.append(part.text)
-        elif isinstance(part, Points):
-            out += part.items
-        elif isinstance(part, Sheet):
-            out += [part.caption, part.note, *map(str, (part.frame if part.shown is None else part.shown).columns)]
-        else:
-            out.append(part.caption)
-    return out
+def _words(part: Any) -> Iterator[str]:
+    """The text of a part."""
+    if isinstance(part, str):
+        yield part
+    yield from getattr(part, "items", ())
+    yield from (getattr(part, name, "") for name in ("text", "caption", "note"))
+    if isinstance(part, Table):
+        yield from map(str, part.frame.columns)

@@ -1,47 +1,39 @@
-"""From the chapters of a study to the pages of its report."""
+"""From the chapters of a study to the page of its report."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bayesens.app.report import page as report
 from bayesens.app.report.tables import lay_out
-from bayesens.app.study.chapters import Chapter, Drawing, Points, Remark, Sheet
 from bayesens.app.study.chapters.headline import Headline
 from bayesens.app.study.results import StudyResults
 
 __all__ = ["write_report"]
 
 LONG, WIDE = 30, 100  # lines, and characters, of a table beyond which it stands in the appendix
+STAYS = "tables/scores.csv"  # what readers look for first stands in the text, however wide
 
 
-def write_report(results: StudyResults, chapters: Sequence[Chapter], page: Headline, line: str, folder: Path) -> None:
-    """Write ``report.html`` from the chapters and the figures that lie in the folder.
-
-    Parameters
-    ----------
-    results : StudyResults
-    chapters : sequence of Chapter
-    page : Headline
-        The first page.
-    line : str
-        The data in one line.
-    folder : Path
-        With ``figures/NAME.svg``.
-    """
+def write_report(
+    results: StudyResults, chapters: Sequence[report.Section], first: Headline, line: str, folder: Path
+) -> None:
+    """Write ``report.html`` from the first page, the data in one line, the chapters, and ``figures/NAME.svg`` in the folder."""
     about, methods = results.study.study, sorted(set(results.study.methods.values()))
     last: list[report.Table] = []
-    sections = [report.Section(one.title, tuple(_parts(one.parts, folder, last)), one.key or None) for one in chapters]
+    sections = [replace(one, parts=tuple(_parts(one.parts, folder, last))) for one in chapters]
     if last:
         sections.append(report.Section("Appendix: wide and long tables", tuple(last), "appendix"))
+    answers = (f"*{label}.* {_text(text)}" for label, text in zip(first.labels, first.findings, strict=True))
     made = report.Report(
         title=about.title,
         subtitle=_text(line),
-        summary=(_answers(page), *_parts(page.parts, folder, [])),
+        summary=(report.Listing(tuple(answers)), *(_printed(part, folder) for part in first.parts)),
         sections=tuple(sections),
         facts={"Members": ", ".join(results.ensemble.members), "Models": ", ".join(results.models),
                "Method of inference": ", ".join(methods), "Held out": ", ".join(results.held),
@@ -51,11 +43,34 @@ def write_report(results: StudyResults, chapters: Sequence[Chapter], page: Headl
     report.write(made, folder / "report.html")
 
 
-def _answers(page: Headline) -> report.Listing:
-    """The findings of the first page, each behind what it answers."""
-    return report.Listing(
-        tuple(f"*{label}.* {_text(text)}" for label, text in zip(page.labels, page.findings, strict=True))
-    )
+def _parts(parts: Sequence[Any], folder: Path, last: list[report.Table]) -> Iterator[Any]:
+    """Parts as they are printed; wide and long tables go to the appendix, and a link stands in their place."""
+    for part in parts:
+        printed = _printed(part, folder)
+        if isinstance(part, report.Table) and not part.frame.shape[1]:
+            continue  # the file is all there is of it
+        if isinstance(part, report.Table) and part.source != STAYS and _is_large(part):
+            last.append(replace(printed, id=f"appendix-{len(last) + 1}"))
+            printed = f"[#{last[-1].id}] in the appendix: {last[-1].caption}"
+        yield printed
+
+
+def _printed(part: Any, folder: Path) -> Any:
+    """A part in one typography, with the figure that lies in the folder."""
+    match part:
+        case str():
+            return _text(part)
+        case report.Note():
+            return replace(part, text=_text(part.text))
+        case report.Listing():
+            return replace(part, items=tuple(map(_text, part.items)))
+        case report.Figure():
+            return replace(part, path=folder / part.path, caption=_text(part.caption))
+        case report.Table():
+            fold = len(part.frame) > LONG
+            return replace(part, caption=_text(part.caption), note=_text(part.note), fold=fold)
+        case _:
+            raise AssertionError(part)
 
 
 def _text(text: str) -> str:
@@ -65,34 +80,7 @@ def _text(text: str) -> str:
     return re.sub(r"(?<=\d) (?=%|[a-z]*m[³²]|m⁻)", "\N{NO-BREAK SPACE}", text)
 
 
-def _parts(parts: Sequence[Any], folder: Path, last: list[report.Table]) -> Iterator[Any]:
-    """Parts as the report has them; wide and long tables go to the appendix, and a link stands in their place."""
-    for part in parts:
-        if isinstance(part, str):
-            yield report.Paragraph(_text(part))
-        elif isinstance(part, Remark):
-            yield report.Note(_text(part.text), part.kind)
-        elif isinstance(part, Points):
-            yield report.Listing(tuple(_text(item) for item in part.items))
-        elif isinstance(part, Drawing):
-            yield report.Figure(folder / "figures" / f"{part.name}.svg", _text(part.caption), part.alt, part.wide)
-        elif (frame := part.frame if part.shown is None else part.shown).shape[1]:
-            if part.first or not _is_large(part, frame):
-                yield _table(part, frame)
-            else:
-                name = f"appendix-{len(last) + 1}"
-                last.append(_table(part, frame, name))
-                yield report.Paragraph(f"[#{name}] in the appendix: {_text(part.caption)}")
-
-
-def _is_large(sheet: Sheet, frame: Any) -> bool:
+def _is_large(table: report.Table) -> bool:
     """Whether a table would break the text: wider than a page, or longer than a screen."""
-    return len(frame) > LONG or lay_out(frame, digits=sheet.digits, heads=sheet.heads).characters > WIDE
-
-
-def _table(sheet: Sheet, frame: Any, name: str | None = None) -> report.Table:
-    return report.Table(
-        frame, _text(sheet.caption), _text(sheet.note), digits=sheet.digits, highlight=sheet.highlight,
-        head_columns=sheet.heads,
-        fold=len(frame) > LONG, source=f"tables/{sheet.name}.csv", id=name,
-    )  # fmt: skip
+    laid_out = lay_out(table.frame, digits=table.digits, heads=table.head_columns)
+    return len(table.frame) > LONG or laid_out.characters > WIDE

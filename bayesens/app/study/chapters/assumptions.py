@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
 
-from bayesens.app.study.chapters.chapter import Chapter, Remark, Sheet
+from bayesens.app.report.parts import Section
+from bayesens.app.study.chapters.chapter import failures, sheet
 from bayesens.app.study.priors_in_use import has_part
 from bayesens.app.study.results import StudyResults
 from bayesens.likelihoods.priors import Prior
@@ -32,40 +32,27 @@ LIBRARIES = (
 )
 
 
-def assumptions(results: StudyResults) -> Chapter:
-    """Write the chapter.
-
-    Parameters
-    ----------
-    results : StudyResults
-
-    Returns
-    -------
-    Chapter
-    """
+def assumptions(results: StudyResults) -> Section:
+    """What was assumed, in words, priors and versions."""
     study = results.study
-    lines = [f"{name} ({type(model).__name__}) {model.assumes}" for name, model in results.models.items()]
-    parts: list[Any] = list(lines)
-    parts.append(
-        _resampled(results) + " With fewer than 20 of either they are t intervals from leaving out one at a time; with fewer "
-        "than five there are none."
-        + (" Rows of groups that were held out are resampled by whole groups." if "group" in results.held else "")
-    )  # fmt: skip
-    parts.append("Observations are taken as the truth: the error of the sensors, and of a point standing for a cell, is "
-                 "part of every member's error and of the predictive intervals.")  # fmt: skip
+    parts: list[Any] = [f"{name} ({type(model).__name__}) {model.assumes}" for name, model in results.models.items()]
+    by_group = " Rows of groups that were held out are resampled by whole groups." if "group" in results.held else ""
+    parts += [
+        f"{_resampled(results)} With fewer than 20 of either they are t intervals from leaving out one at a time; with fewer "
+        f"than five there are none.{by_group}",
+        "Observations are taken as the truth: the error of the sensors, and of a point standing for a cell, is "
+        "part of every member's error and of the predictive intervals.",
+    ]
     if study.report.priors and len(table := priors_table(results)):
-        parts.append(Sheet("priors", table, "Priors, on the scale of the model.",
-                           "The standard scale has the observations' mean and standard deviation as its centre and "
-                           "unit.", shown=_shown(table), heads=2))  # fmt: skip
-    failed = {
-        name: held.rows.attrs["failed"] for name, held in results.held.items() if held.rows.attrs["failed"] != "{}"
-    }
-    parts += [Remark(f"Left out of {name}: {one}, which failed in {why}", "caution")
-              for name, text in failed.items() for one, why in json.loads(text).items()]  # fmt: skip
-    versions = pd.DataFrame([{"name": "Python", "version": platform.python_version()},
-                             *({"name": name, "version": version(name)} for name in LIBRARIES)])  # fmt: skip
-    parts.append(Sheet("versions", versions, f"Versions. The random seed of everything is {study.study.random_seed}."))
-    return Chapter("What was assumed", tuple(parts), "assumptions")
+        parts.append(
+            sheet("priors", table, "Priors, on the scale of the model.", "The standard scale has the observations' mean and "
+                  "standard deviation as its centre and unit.", shown=_shown(table), heads=2)
+        )  # fmt: skip
+    parts += failures({name: held.rows for name, held in results.held.items()})
+    versions = {"Python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    frame = pd.DataFrame({"name": list(versions), "version": list(versions.values())})
+    parts.append(sheet("versions", frame, f"Versions. The random seed of everything is {study.study.random_seed}."))
+    return Section("What was assumed", tuple(parts), "assumptions")
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -80,26 +67,19 @@ def _resampled(results: StudyResults) -> str:
     blocks = f"blocks of {block:g} days" if data.time and block else ""
     if data.site:
         said = f"stations and {blocks}" if blocks else "stations"
-        return (f"Intervals of scores resample {said}, not rows: rows of one "
-                "station and of one month share their errors.")  # fmt: skip
+        return (
+            f"Intervals of scores resample {said}, not rows: rows of one station and of one month share their errors."
+        )
     if blocks:
         return f"Intervals of scores resample {blocks}, not rows: rows of one month share their errors."
-    return ("Intervals of scores resample rows one by one, for the table names neither stations nor times: they are too short "
-            "where rows hang together.")  # fmt: skip
+    return (
+        "Intervals of scores resample rows one by one, for the table names neither stations nor times: they are too short "
+        "where rows hang together."
+    )
 
 
 def priors_table(results: StudyResults) -> pd.DataFrame:
-    """Priors of every model, one line each, of those parameters alone that it has.
-
-    Parameters
-    ----------
-    results : StudyResults
-
-    Returns
-    -------
-    DataFrame
-        ``model``, ``parameter``, ``prior``.
-    """
+    """Priors of every model, one line each, of those parameters alone that it has: ``model``, ``parameter``, ``prior``."""
     lines = []
     for name, model in results.models.items():
         if name not in results.fits:

@@ -2,70 +2,51 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bayesens.app.study.chapters.chapter import Chapter, Drawing, Sheet, figure, finding, named
+from bayesens import plots
+from bayesens.app.report.parts import Section
+from bayesens.app.study.chapters.chapter import drawing, finding, panels, sheet
 from bayesens.app.study.results import StudyResults
 
 __all__ = ["calibration", "levels_table"]
 
-ACROSS = 3  # panels in a row of a figure
 
-
-def calibration(results: StudyResults) -> Chapter:
-    """Write the chapter.
-
-    Parameters
-    ----------
-    results : StudyResults
-
-    Returns
-    -------
-    Chapter
-    """
-    table = levels_table(results)
-    rows = results.held[results.estimand].rows
+def calibration(results: StudyResults) -> Section:
+    """Coverage of central intervals, and probability integral transforms."""
+    table, rows = levels_table(results), results.held[results.estimand].rows
     names = [name for name in results.models if name in rows["model"].values]
     sited = results.study.data.site is not None
+    own = table[table["estimand"] == results.estimand]
+    share = {str(model): part["coverage"].to_numpy() for model, part in own.groupby("model", sort=False)}
     parts: list[Any] = [
-        f"If a model is calibrated, its 90 % intervals hold nine observations in ten, and its probability integral "
-        f"transforms (PIT, "
-        "the probability that it gave to values below the observation) are spread evenly. Here are the same rows as in all "
-        f"chapters, {results.said_rows()}."
+        "If a model is calibrated, its 90 % intervals hold nine observations in ten, and its probability integral "
+        "transforms (PIT, the probability that it gave to values below the observation) are spread evenly. Here are the same "
+        f"rows as in all chapters, {results.said_rows()}."
         + (" The quartiles of stations show how far this holds at one station." if sited else ""),
-        *(finding(text) if (text := _words(table, results)) else []),
-        Drawing("coverage", lambda: _coverage(table, results.estimand), "Share of observations inside central "
-                                                                        "intervals, less the "
-                "share that was promised: above zero intervals are wider than they need be, below zero too narrow.",
-                "Observed minus nominal coverage, by model and level."),
-        Drawing("pit", lambda: _pit(rows, names), "Probability integral transforms on rows held out: flat where calibrated, "
+        *(finding(text) if (text := _words(own, results)) else []),
+        drawing("coverage", partial(plots.coverage, np.sort(own["level"].unique()), share, difference=True),
+                "Share of observations inside central intervals, less the share that was promised: above zero intervals are "
+                "wider than they need be, below zero too narrow.",
+                "Observed minus nominal coverage, by model and level.", size=(5.6, 3.4)),
+        drawing("pit", partial(_pit, rows, names), "Probability integral transforms on rows held out: flat where calibrated, "
                 "heaped at both ends where intervals are too narrow, in the middle where they are too wide. The band "
                 "takes rows as independent" + (", and rows of one station are not." if sited else "."),
                 f"Histograms of the PIT of {', '.join(names)}.", wide=True),
-        Sheet("calibration", table if sited else table.drop(columns=["q25", "q75"]),
+        sheet("calibration", table if sited else table.drop(columns=["q25", "q75"]),
               "Coverage and mean width of central intervals on rows held out.", f"Of {results.said_rows()}."
               + (" q25 and q75 in the file: quartiles over stations of their own coverage." if sited else ""),
-              shown=_shown(table, results.estimand, f"[{results.units}]" if results.units else ""),
-              digits={"inside intervals of [%]": 1}, heads=1),
+              shown=_shown(own, f"[{results.units}]" if results.units else ""), digits={"inside intervals of [%]": 1}),
     ]  # fmt: skip
-    return Chapter("Calibration", tuple(parts), "calibration")
+    return Section("Calibration", tuple(parts), "calibration")
 
 
 def levels_table(results: StudyResults) -> pd.DataFrame:
-    """Coverage and mean width by estimand, model and level, with quartiles over stations.
-
-    Parameters
-    ----------
-    results : StudyResults
-
-    Returns
-    -------
-    DataFrame
-        ``model``, ``estimand``, ``level``, ``n`` rows, ``coverage``, ``q25``, ``q75`` (NaN without stations), ``width``.
-    """
+    """Coverage and mean width by model, estimand and level, with quartiles over stations (NaN without)."""
     lines = []
     for estimand, held in results.held.items():
         where = held.rows["obs"].values
@@ -81,8 +62,8 @@ def levels_table(results: StudyResults) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _shown(table: pd.DataFrame, estimand: str, units: str) -> pd.DataFrame:
-    lines = table[table["estimand"] == estimand].assign(coverage=lambda t: 100 * t["coverage"])
+def _shown(table: pd.DataFrame, units: str) -> pd.DataFrame:
+    lines = table.assign(coverage=100 * table["coverage"])
     wide = lines.pivot(index="model", columns="level", values=["coverage", "width"]).loc[lines["model"].unique()]
     levels = [f"{100 * level:.0f} %" for level in wide.columns.get_level_values(1)]
     heads = {"coverage": "inside intervals of [%]", "width": f"mean width {units}".strip()}
@@ -93,37 +74,18 @@ def _shown(table: pd.DataFrame, estimand: str, units: str) -> pd.DataFrame:
 def _words(table: pd.DataFrame, results: StudyResults) -> str:
     """The model of the headline: over all rows, and at the middle half of stations."""
     one = results.headline or table["model"].iloc[0]
-    lines = table[(table["estimand"] == results.estimand) & np.isclose(table["level"], 0.9) & (table["model"] == one)]
-    return "".join(f"The 90 % intervals of {line['model']} hold {100 * line['coverage']:.1f} % of {line['n']:,} observations"
-                   + (f", and {100 * line['q25']:.0f} to {100 * line['q75']:.0f} % at the middle half of stations."
-                      if np.isfinite(line["q25"]) else ".")
-                   for line in lines.to_dict("records"))  # fmt: skip
-
-
-def _coverage(table: pd.DataFrame, estimand: str) -> Any:
-    from bayesens import plots
-
-    lines = table[table["estimand"] == estimand]
-    made, ax = figure(5.6, 3.4)
-    observed = {str(model): part["coverage"].to_numpy() for model, part in lines.groupby("model", sort=False)}
-    plots.coverage(np.sort(lines["level"].unique()), observed, difference=True, ax=ax)
-    return made
+    said = []
+    for line in table[np.isclose(table["level"], 0.9) & (table["model"] == one)].to_dict("records"):
+        text = f"The 90 % intervals of {one} hold {100 * line['coverage']:.1f} % of {line['n']:,} observations"
+        half = f", and {100 * line['q25']:.0f} to {100 * line['q75']:.0f} % at the middle half of stations"
+        said.append(text + (half if np.isfinite(line["q25"]) else "") + ".")
+    return "".join(said)
 
 
 def _pit(rows: Any, names: list[str]) -> Any:
-    from bayesens import plots
-
-    down = -(-len(names) // ACROSS)
-    across = -(-len(names) // down)
-    made, axes = figure(2.5 * max(across, 2), 0.4 + 2.1 * down, down, across, sharex=True, sharey=True, squeeze=False)
-    for k, (ax, name) in enumerate(zip(axes.flat, names, strict=False)):
+    def draw(name: str, ax: Any) -> None:
         plots.pit(rows["pit"].sel(model=name).values, ax=ax)
         ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        ax.set(xlabel="", ylabel="")
-        named(ax, name, legend=False)
-        ax.tick_params(labelbottom=k + across >= len(names))  # a column may end above the last row
-    for ax in axes.flat[len(names) :]:
-        ax.set_axis_off()
-    made.supxlabel("PIT", fontsize=10)
-    made.supylabel("Share of observations", fontsize=10)
-    return made
+        ax.set_xlabel("PIT")
+
+    return panels(names, draw, 2.5, 2.1, 0.4)

@@ -1,109 +1,79 @@
-"""What a chapter of the report is made of: words, tables and drawings, each with a name for its file."""
+"""What chapters of the report share: tables and figures that have files of their own, findings, panels."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import xarray as xr
+
+from bayesens.app.report.parts import Figure, Note, Table
 
 if TYPE_CHECKING:
+    from matplotlib import figure as mpl
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["Chapter", "Drawing", "Points", "Remark", "Sheet", "figure", "finding", "named"]
+__all__ = ["ACROSS", "drawing", "failures", "figure", "finding", "named", "panels", "sheet"]
 
+ACROSS = 3  # panels in a row of a figure
 # The end of a sentence: not that of an abbreviation of two letters, as in St. Ives.
 ENDS = re.compile(r"(?:(?<=[a-z0-9%)\]'][a-z0-9%)\]'][.?])|(?<=\w\w\w[.?])|(?<= %[.?])) (?=[A-Z0-9])")
 
 
-@dataclass(frozen=True)
-class Remark:
-    """A finding or a caution, set apart from the text."""
-
-    text: str
-    kind: str = "finding"
-
-
-@dataclass(frozen=True)
-class Points:
-    """Sentences, one a line."""
-
-    items: tuple[str, ...]
+def sheet(
+    name: str, frame: pd.DataFrame, caption: str, note: str = "", *, shown: pd.DataFrame | None = None, heads: int = 1,
+    **options: Any,
+) -> Table:  # fmt: skip
+    """A table in ``tables/NAME.csv``; the report has `shown` in its place, and nothing where that has no columns."""
+    return Table(frame if shown is None else shown, caption, note, head_columns=heads, source=f"tables/{name}.csv",
+                 whole=frame, **options)  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Sheet:
-    """A table: written whole to ``tables/NAME.csv``, shown in the report as `shown` (None: as it is).
-
-    Attributes
-    ----------
-    name : str
-    frame : pandas.DataFrame
-    caption, note : str
-    shown : pandas.DataFrame, optional
-        What the report shows in its place: fewer columns, intervals in brackets. An empty one shows nothing.
-    digits : int or mapping of column to int, optional
-        None: three significant digits of the median.
-    heads : int
-        Leading columns that say what a row is.
-    highlight : mapping of column to {"min", "max", "zero"}, optional
-        Whose best value is printed in bold.
-    first : bool
-        It stays where it is, however wide; other wide or long tables stand in the appendix.
-    """
-
-    name: str
-    frame: pd.DataFrame
-    caption: str
-    note: str = ""
-    shown: pd.DataFrame | None = None
-    digits: int | Mapping[str, int] | None = None
-    heads: int = 1
-    highlight: Mapping[str, str] | None = None
-    first: bool = False
+def drawing(
+    name: str, draw: Callable[..., Any], caption: str, alt: str, *, size: tuple[float, float] | None = None,
+    wide: bool = False,
+) -> Figure:  # fmt: skip
+    """A figure in ``figures/NAME.svg``: what `draw` returns, or what it draws into ``ax``, where there is a size [inches]."""
+    return Figure(
+        f"figures/{name}.svg", caption, alt, wide, draw=draw if size is None else partial(_single, draw, size)
+    )
 
 
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """A figure: drawn when it is written, to ``figures/NAME.png`` and ``.svg``."""
-
-    name: str
-    draw: Callable[[], Figure]
-    caption: str
-    alt: str
-    wide: bool = False
+def _single(draw: Callable[..., Any], size: tuple[float, float]) -> mpl.Figure:
+    made, ax = figure(*size)
+    draw(ax=ax)
+    return made
 
 
-@dataclass(frozen=True, eq=False)
-class Chapter:
-    """One chapter: text, remarks, tables and drawings in the order in which they are read."""
-
-    title: str
-    parts: tuple[str | Remark | Points | Sheet | Drawing, ...]
-    key: str = field(default="")
-
-    def sheets(self) -> Iterator[Sheet]:
-        """Tables of the chapter."""
-        return (part for part in self.parts if isinstance(part, Sheet))
-
-    def drawings(self) -> Iterator[Drawing]:
-        """Figures of the chapter."""
-        return (part for part in self.parts if isinstance(part, Drawing))
-
-
-def finding(text: str, kind: str = "finding") -> list[str | Remark]:
+def finding(text: str) -> list[str | Note]:
     """Take the first sentence of a text as a finding, and leave the others to the text below it.
 
     Examples
     --------
     >>> finding("BMA holds 94 %. HBM holds 90.5 % at St. Ives. Both do well.")
-    [Remark(text='BMA holds 94 %.', kind='finding'), 'HBM holds 90.5 % at St. Ives. Both do well.']
+    [Note(text='BMA holds 94 %.', kind='finding'), 'HBM holds 90.5 % at St. Ives. Both do well.']
     """
     head, *rest = ENDS.split(text, maxsplit=1)
-    return [Remark(head, kind), *rest]
+    return [Note(head), *rest]
+
+
+def failures(held: Mapping[str, xr.Dataset]) -> Iterator[Note]:
+    """Models that failed, and are left out of the rows held out of an estimand."""
+    for estimand, rows in held.items():
+        for name, why in json.loads(rows.attrs["failed"]).items():
+            yield Note(f"Left out of {estimand}: {name}, which failed in {why}", "caution")
+
+
+def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[mpl.Figure, Any]:
+    """A figure [inches] that no window system needs to know of, and its axes."""
+    from matplotlib.figure import Figure as Made
+
+    made = Made(figsize=(width, height), layout="constrained")
+    return made, made.subplots(rows, columns, **options)
 
 
 def named(ax: Axes, name: str, *, legend: bool) -> Axes:
@@ -115,9 +85,23 @@ def named(ax: Axes, name: str, *, legend: bool) -> Axes:
     return ax
 
 
-def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """Return a figure [inches] that no window system needs to know of, and its axes."""
-    from matplotlib.figure import Figure as Made
-
-    made = Made(figsize=(width, height), layout="constrained")
-    return made, made.subplots(rows, columns, **options)
+def panels(
+    names: list[str], draw: Callable[[str, Axes], Any], width: float, height: float, beside: float
+) -> mpl.Figure:
+    """A panel a name, each of a size [inches], with what all of them say along their axes said once."""
+    down = -(-len(names) // ACROSS)
+    across = -(-len(names) // down)  # rows of equal length, as far as they can be
+    made, axes = figure(
+        width * max(across, 2), beside + height * down, down, across, sharex=True, sharey=True, squeeze=False
+    )
+    for k, (ax, name) in enumerate(zip(axes.flat, names, strict=False)):
+        draw(name, ax)
+        words = ax.get_xlabel(), ax.get_ylabel()
+        ax.set(xlabel="", ylabel="")
+        named(ax, name, legend=False)
+        ax.tick_params(labelbottom=k + across >= len(names))  # a column may end above the last row
+    for ax in axes.flat[len(names) :]:
+        ax.set_axis_off()
+    made.supxlabel(words[0], fontsize=10)
+    made.supylabel(words[1], fontsize=10)
+    return made

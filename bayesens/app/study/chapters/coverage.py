@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
+from bayesens import plots
+from bayesens.app.report.parts import Section
 from bayesens.app.report.tables import with_interval
-from bayesens.app.study.chapters.chapter import Chapter, Drawing, Sheet, figure, finding, named
+from bayesens.app.study.chapters.chapter import drawing, finding, panels, sheet
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.verdicts import options
 from bayesens.comparison.coverage import coverage_table, coverage_words, has_seasons
@@ -18,21 +20,11 @@ from bayesens.comparison.folds.held_out_rows import ESTIMANDS
 
 __all__ = ["coverage"]
 
-ACROSS = 3  # panels in a row of a figure
 CLASSES = {"predicted": "fifth of the predicted value", "season": "season"}
 
 
-def coverage(results: StudyResults) -> Chapter:
-    """Write the chapter.
-
-    Parameters
-    ----------
-    results : StudyResults
-
-    Returns
-    -------
-    Chapter
-    """
+def coverage(results: StudyResults) -> Section:
+    """Coverage in fifths of the predicted value, and in seasons, of the models and of the rungs of the ladder."""
     held = {estimand: one.rows for estimand, one in results.held.items()}
     seasons = any(has_seasons(rows) for rows in held.values())
     parts: list[Any] = [
@@ -41,18 +33,17 @@ def coverage(results: StudyResults) -> Chapter:
         "of its own predicted mean"
         + (", and in every season" if seasons else "")
         + f". The rows are those of all chapters, {results.said_rows()}. Classes are made by what was predicted, not by "
-        f"what was observed: rows chosen by their observation make even the "
+        "what was observed: rows chosen by their observation make even the "
         "true distribution look bad. Classes of fewer than 20 rows have no value.",
         *_of_rows(results, held, "coverage_by"),
     ]
     if results.ladder:
         parts += ["The same for the rungs of the ladder.", *_of_rows(results, results.ladder, "ladder_coverage_by")]
-    return Chapter(f"Coverage by predicted value{' and season' if seasons else ''}", tuple(parts), "coverage-by-class")
+    return Section(f"Coverage by predicted value{' and season' if seasons else ''}", tuple(parts), "coverage-by-class")
 
 
-def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -> list[Any]:
+def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -> Iterator[Any]:
     """Finding, figure and table for each way of making classes: all estimands in the file, the first one in the report."""
-    parts: list[Any] = []
     units = f" [{results.units}]" if results.units else ""
     for by, words in CLASSES.items():
         some = {estimand: rows for estimand, rows in held.items() if by != "season" or has_seasons(rows)}
@@ -61,19 +52,20 @@ def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -
         tables = [coverage_table(rows, by=by, **options(results)) for rows in some.values()]
         first, shown = next(iter(some)), _with_rows(tables[0][tables[0]["by"] == by])
         about = f"by {words}: {ESTIMANDS[first]}."
-        parts += [
-            *finding(coverage_words(shown, by)),
-            Drawing(f"{stem}_{by}", partial(_drawn, shown, by), f"Share of observations inside intervals, less the "
-                                                                f"share that was "
-                    f"promised, {about} Above zero intervals are wider than they need be, below zero too narrow; bars: 90 % "
-                    "intervals, where there are clusters enough.",
-                    f"Observed minus nominal coverage of central intervals by {words}, one panel a model.", wide=True),
-            Sheet(f"{stem}_{by}", pd.concat(tables, ignore_index=True), f"Coverage and mean width{units} of intervals {about}",
-                  "Brackets hold 90 % intervals, over what the column interval of the file says.", shown=_shown(shown),
-                  digits=_digits(shown),
-                  heads=2),
-        ]  # fmt: skip
-    return parts
+        yield from finding(coverage_words(shown, by))
+        yield drawing(
+            f"{stem}_{by}", partial(_drawn, shown, by), "Share of observations inside intervals, less the share that was "
+            f"promised, {about} Above zero intervals are wider than they need be, below zero too narrow; bars: 90 % "
+            "intervals, where there are clusters enough.",
+            f"Observed minus nominal coverage of central intervals by {words}, one panel a model.", wide=True,
+        )  # fmt: skip
+        # Whole percents where there is no interval to say more.
+        digits = {f"inside {100 * level:g} % [%]": 0 for level in shown["level"].unique()}
+        yield sheet(
+            f"{stem}_{by}", pd.concat(tables, ignore_index=True), f"Coverage and mean width{units} of intervals {about}",
+            "Brackets hold 90 % intervals, over what the column interval of the file says.", shown=_shown(shown),
+            digits=digits, heads=2,
+        )  # fmt: skip
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -91,35 +83,17 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
     return out.reset_index().rename(columns={"group": "class", "n": "rows"})
 
 
-def _digits(table: pd.DataFrame) -> dict[str, int]:
-    """Whole percents where there is no interval to say more."""
-    return {f"inside {100 * level:g} % [%]": 0 for level in table["level"].unique()}
-
-
 def _with_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Without classes in which no model has a row, as seasons beyond the data."""
     return table[table.groupby("group")["n"].transform("max") > 0]
 
 
 def _drawn(table: pd.DataFrame, by: str) -> Any:
-    from bayesens import plots
-
-    models = list(dict.fromkeys(table["model"]))
-    down = -(-len(models) // ACROSS)
-    across = -(-len(models) // down)  # rows of equal length, as far as they can be
-    made, axes = figure(max(2.1 * across, 4.2), 0.7 + 2.0 * down, down, across, sharex=True, sharey=True, squeeze=False)
-    for k, (ax, model) in enumerate(zip(axes.flat, models, strict=False)):
+    def draw(model: str, ax: Any) -> None:
         plots.coverage_by_class(table, by=by, model=model, difference=True, ax=ax)
-        words = ax.get_xlabel()
-        named(ax, model, legend=False)
-        ax.set(xlabel="", ylabel="")
-        ax.tick_params(
-            axis="x", rotation=30, labelbottom=k + across >= len(models)
-        )  # a column may end above the last row
-    for ax in axes.flat[len(models) :]:
-        ax.set_axis_off()
-    made.supxlabel(words, fontsize=10)
-    made.supylabel("Observed minus nominal [points]", fontsize=10)
-    handles = {label: one for ax in axes.flat for one, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        ax.tick_params(axis="x", rotation=30)
+
+    made = panels(list(dict.fromkeys(table["model"])), draw, 2.1, 2.0, 0.7)
+    handles = {label: one for ax in made.axes for one, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     made.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
     return made

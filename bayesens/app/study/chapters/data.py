@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bayesens.app.study.chapters.chapter import Chapter, Drawing, Sheet, figure
+from bayesens import plots
+from bayesens.app.report.parts import Section
+from bayesens.app.study.chapters.chapter import drawing, sheet
 from bayesens.app.study.results import StudyResults
 from bayesens.comparison.folds.held_out_rows import ESTIMANDS, usual_estimand
 from bayesens.ensemble.ensemble import Ensemble
@@ -28,41 +31,36 @@ def data_line(results: StudyResults) -> str:
     return text + (f", {first} to {last}" if first else "")
 
 
-def data(results: StudyResults) -> Chapter:
-    """Write the chapter.
-
-    Parameters
-    ----------
-    results : StudyResults
-
-    Returns
-    -------
-    Chapter
-    """
+def data(results: StudyResults) -> Section:
+    """The rows of the study, where the members come from, and what was left out."""
     ensemble = results.ensemble
     parts: list[Any] = []
     if results.study.study.text:
         parts.append(results.study.study.text)
     trained = results.study.members.train
-    parts.append(f"{data_line(results)}. {_scored(results)}" + (
-        f"The members {', '.join(trained)} were trained on {len(results.study.members.covariates)} columns"
-        + (" and sums over the days before" if results.study.members.sums else "")
-        + "; every prediction of theirs that a model was fitted to, or scored on, comes from fits that had not seen that "
-        + f"{unseen(results)}."
-        if trained else "The members' predictions were made elsewhere, and are taken to have been made without these "
-                        "observations."
-    ))  # fmt: skip
+    made = "The members' predictions were made elsewhere, and are taken to have been made without these observations."
+    if trained:
+        made = (
+            f"The members {', '.join(trained)} were trained on {len(results.study.members.covariates)} columns"
+            + (" and sums over the days before" if results.study.members.sums else "")
+            + "; every prediction of theirs that a model was fitted to, or scored on, comes from fits that had not seen that "
+            f"{unseen(results)}."
+        )
+    parts.append(f"{data_line(results)}. {_scored(results)}{made}")
     if results.data.codes:
         parts.append(f"Read as missing: {missing_words(results.data.codes)}.")
     sited = ensemble.labels("site") is not None
     table = _stations(ensemble) if sited else _rows(ensemble)
     if sited:
-        parts.append(Sheet("stations", table, "Stations and observations by group.", shown=_by_group(table), digits=3))
+        parts.append(sheet("stations", table, "Stations and observations by group.", shown=_by_group(table), digits=3))
     else:
-        parts.append(Sheet("rows", table, "Rows and observations by group; the table has no stations.", digits=3))
+        parts.append(sheet("rows", table, "Rows and observations by group; the table has no stations.", digits=3))
     if sited and {"lon", "lat"} <= set(ensemble.dataset.coords):
-        parts.append(_map(table, len(table)))
-    return Chapter("Data", tuple(parts), "data")
+        parts.append(
+            drawing("stations", partial(plots.stations, table, group="group" if "group" in table else None), "The stations.",
+                    f"Map of {len(table)} stations by longitude and latitude.", size=(5.6, 4.4))
+        )  # fmt: skip
+    return Section("Data", tuple(parts), "data")
 
 
 def _scored(results: StudyResults) -> str:
@@ -116,10 +114,8 @@ def _rows(ensemble: Ensemble) -> pd.DataFrame:
 
 
 def _by_group(table: pd.DataFrame) -> pd.DataFrame:
-    key = "group" if "group" in table else None
-    parts = list(table.groupby(key)) if key else []
-    lines = [_line(str(name), part) for name, part in parts] + [_line("all", table)]
-    return pd.DataFrame(lines)
+    parts = list(table.groupby("group")) if "group" in table else []
+    return pd.DataFrame([_line(str(name), part) for name, part in [*parts, ("all", table)]])
 
 
 def _line(name: str, part: pd.DataFrame) -> dict[str, Any]:
@@ -127,14 +123,3 @@ def _line(name: str, part: pd.DataFrame) -> dict[str, Any]:
     mean = float(np.average(observed["mean"], weights=observed["n"])) if len(observed) else np.nan
     return {"group": name, "stations": len(part), "observations": int(part["n"].sum()), "mean": mean,
             "sd of station means": observed["mean"].std(ddof=1) if len(observed) > 1 else np.nan}  # fmt: skip
-
-
-def _map(table: pd.DataFrame, n: int) -> Drawing:
-    def draw() -> Any:
-        from bayesens import plots
-
-        made, ax = figure(5.6, 4.4)
-        plots.stations(table, group="group" if "group" in table else None, ax=ax)
-        return made
-
-    return Drawing("stations", draw, "The stations.", f"Map of {n} stations by longitude and latitude.")

@@ -8,26 +8,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesens.app.study.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure, named
+from bayesens import plots
+from bayesens.app.report.parts import Note, Section
+from bayesens.app.study.chapters.chapter import drawing, figure, named, sheet
 from bayesens.app.study.results import StudyResults
 from bayesens.geo.event_scores import brier, reliability, roc, warning_scores
 from bayesens.geo.events import find_events
 
 __all__ = ["droughts"]
 
+SHOWN = [
+    "model",
+    "n",
+    "rate",
+    "brier",
+    "skill",
+    "miscalibration",
+    "discrimination",
+    "auc",
+    "hit_rate",
+    "false_alarm_ratio",
+]
 
-def droughts(results: StudyResults) -> Chapter:
-    """Write the chapter.
 
-    Parameters
-    ----------
-    results : StudyResults
-        Of a study with ``[drought]``.
-
-    Returns
-    -------
-    Chapter
-    """
+def droughts(results: StudyResults) -> Section:
+    """Probabilities of drought beside what happened, and the droughts that were observed."""
     asked = results.study.drought
     assert asked is not None
     rows = results.held[results.estimand].rows
@@ -45,25 +50,22 @@ def droughts(results: StudyResults) -> Chapter:
         f"at that time of the year (by {'day of the year' if asked.by == 'dayofyear' else asked.by}). The probability of "
         "being below is that of the predictive distribution of a model that had not seen the row. The threshold is the "
         "observations': a model with a bias at a station has too many droughts there, or too few.",
-        Sheet("droughts", table, "Probability of drought: Brier score, its parts, area under the ROC curve, and warnings at a "
+        sheet("droughts", table, "Probability of drought: Brier score, its parts, area under the ROC curve, and warnings at a "
               "probability of one half.", "Brier = miscalibration - discrimination + uncertainty; skill is against the constant "
-              "share of "
-              "droughts.", shown=table[["model", "n", "rate", "brier", "skill", "miscalibration", "discrimination", "auc",
-                                                 "hit_rate", "false_alarm_ratio"]], digits=3, highlight={"brier": "min"}),
-        Drawing("drought_reliability", partial(_drawn, results, probability, event), "How often there was a drought where a "
+              "share of droughts.", shown=table[SHOWN], digits=3, highlight={"brier": "min"}),
+        drawing("drought_reliability", partial(_drawn, results, probability, event), "How often there was a drought where a "
                 "probability was forecast, by isotonic regression, with 90 % intervals where there are stations and "
-                "blocks of time enough.",
-                f"Reliability curves of {', '.join(names)}.", wide=True),
+                "blocks of time enough.", f"Reliability curves of {', '.join(names)}.", wide=True),
     ]  # fmt: skip
     if best is not None:
-        parts.insert(1, Remark(_verdict(best)))
+        parts.insert(1, Note(_verdict(best)))
     events = _events(results)
     if len(events):
-        parts.append(Sheet("drought_events", events, "Observed droughts: onset, end, duration in days and severity (the sum "
+        parts.append(sheet("drought_events", events, "Observed droughts: onset, end, duration in days and severity (the sum "
                            "of what was lacking), with the mean probability of drought that was forecast while they lasted.",
                            "The twelve longest; all of them stand in the file. An open end is a missing value or the end of the "
-                           "record.", shown=events.nlargest(12, "duration").reset_index(drop=True), heads=1))  # fmt: skip
-    return Chapter("Droughts", tuple(parts), "droughts")
+                           "record.", shown=events.nlargest(12, "duration").reset_index(drop=True)))  # fmt: skip
+    return Section("Droughts", tuple(parts), "droughts")
 
 
 def _scored(name: str, probability: np.ndarray, event: np.ndarray) -> dict[Any, Any]:
@@ -80,15 +82,11 @@ def _verdict(best: pd.Series) -> str:
 
 
 def _drawn(results: StudyResults, probability: dict[str, np.ndarray], event: np.ndarray) -> Any:
-    from bayesens import plots
-
     rows, asked = results.held[results.estimand].rows, results.study.evaluation
-    cluster = (
-        "group" if results.estimand == "group" else "site"
-    )  # stations of a group held out are no clusters of their own
-    made, axes = figure(
-        2.4 * max(len(probability), 2), 2.8, 1, len(probability), sharex=True, sharey=True, squeeze=False
-    )
+    # Stations of a group held out are no clusters of their own.
+    cluster = "group" if results.estimand == "group" else "site"
+    n = len(probability)
+    made, axes = figure(2.4 * max(n, 2), 2.8, 1, n, sharex=True, sharey=True, squeeze=False)
     for ax, (name, p) in zip(axes[0], probability.items(), strict=True):
         curve = reliability(np.round(p, 2), event, site=rows[cluster].values, time=rows["time"].values, block=asked.block,
                             replicates=min(asked.replicates, 200), random_seed=results.study.study.random_seed)  # fmt: skip

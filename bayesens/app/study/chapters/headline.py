@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bayesens import plots
+from bayesens.app.report.parts import Figure, Table
 from bayesens.app.report.tables import with_interval
-from bayesens.app.study.chapters.chapter import Drawing, Sheet, figure
+from bayesens.app.study.chapters.chapter import drawing, sheet
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.verdicts import (
     EQUIVALENT,
@@ -56,22 +59,9 @@ class Headline:
 
 
 def headline(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> Headline:
-    """Write the first page.
-
-    Parameters
-    ----------
-    results : StudyResults
-    table, differences : DataFrame
-        From `all_scores` and `all_differences`.
-
-    Returns
-    -------
-    Headline
-    """
-    said = _findings(results, table, differences)
-    return Headline(
-        [text for _, text in said], [label for label, _ in said], tuple(_parts(results, table, differences))
-    )
+    """The first page, from the tables of `all_scores` and `all_differences`."""
+    said, parts = _findings(results, table, differences), _parts(results, table, differences)
+    return Headline([text for _, text in said], [label for label, _ in said], tuple(parts))
 
 
 def _findings(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> list[tuple[str, str]]:
@@ -84,12 +74,9 @@ def _findings(results: StudyResults, table: pd.DataFrame, differences: pd.DataFr
             which = _which(results, differences, estimand)
             findings += zip(LABELS, (_best(results, estimand, pooled), gain, which, trust), strict=True)
         else:
-            head = (
-                f"At {ESTIMANDS[estimand]}"
-                if not ESTIMANDS[estimand].startswith("sites")
-                else f"For {ESTIMANDS[estimand]}"
-            )
-            findings += [(label, f"{head}: {text[0].lower()}{text[1:]}" if text else "")
+            words = ESTIMANDS[estimand]
+            head = f"{'For' if words.startswith('sites') else 'At'} {words}: "
+            findings += [(label, f"{head}{text[0].lower()}{text[1:]}" if text else "")
                          for label, text in ((LABELS[1], gain), (LABELS[3], trust))]  # fmt: skip
     return [(label, text) for label, text in findings if text]
 
@@ -100,22 +87,22 @@ def _best(results: StudyResults, estimand: str, pooled: pd.DataFrame) -> str:
     single = _single(results, estimand)
     if single is None:
         return _best_as_it_is(results, estimand)
-    used = pd.Series(results.held[estimand].predictions[single]["used_member"].sel(
-        obs=results.held[estimand].rows["obs"].values).values).value_counts()  # fmt: skip
+    held = results.held[estimand]
+    used = pd.Series(held.predictions[single]["used_member"].sel(obs=held.rows["obs"].values).values).value_counts()
     share = 100 * used.iloc[0] / used.sum()
-    most = (
-        "" if len(used) == 1 else f" (in {share:.0f} % of the rows; {listed_plain(list(used.index[1:]))} in the rest)"
-    )
+    rest = f" (in {share:.0f} % of the rows; {listed_plain(list(used.index[1:]))} in the rest)" if len(used) > 1 else ""
     score = mean_score(float(_line(pooled, single)["crps"]), results.units)
-    return f"The best single member, bias-corrected, is {used.index[0]}{most}, with a mean {ERROR} of {score} at " \
-           f"{ESTIMANDS[estimand]}."  # fmt: skip
+    return (
+        f"The best single member, bias-corrected, is {used.index[0]}{rest}, with a mean {ERROR} of {score} at "
+        f"{ESTIMANDS[estimand]}."
+    )
 
 
 def _single(results: StudyResults, estimand: str) -> str | None:
     """The best member of the training rows, as a model of the study."""
-    rows = results.held[estimand].rows["model"].values
-    return next((name for name in results.of_kind(SingleMember)
-                 if name in rows and "used_member" in results.held[estimand].predictions[name]), None)  # fmt: skip
+    held = results.held[estimand]
+    there = [name for name in results.of_kind(SingleMember) if name in held.rows["model"].values]
+    return next((name for name in there if "used_member" in held.predictions[name]), None)
 
 
 def _best_as_it_is(results: StudyResults, estimand: str) -> str:
@@ -151,8 +138,10 @@ def _gain(results: StudyResults, gains: pd.DataFrame) -> str:
     if model is None:
         return ""
     if model not in gains.index:
-        return ("What combining gains over the best single member this study does not say, for it has no such model: add one of "
-                'kind "single" to the study file.')  # fmt: skip
+        return (
+            "What combining gains over the best single member this study does not say, for it has no such model: add one of "
+            'kind "single" to the study file.'
+        )
     line = _line(gains, model)
     first = line["estimand"] == results.estimand  # letters are spelled out where they first stand
     head = f"Combining the members by {spelled(results, model) if first else model}"
@@ -162,10 +151,9 @@ def _gain(results: StudyResults, gains: pd.DataFrame) -> str:
     head += f" changes the CRPS of the best member by {percent(line['difference'])}"
     if not np.isfinite(line["low"]):
         return f"{head}, without an interval ({why_no_interval(line)}), so that nobody can say whether it helps{doubt}."
-    what = (
-        "which is nothing for practical purposes" if _equal(line) else "so that these rows do not tell whether it helps"
-    )
-    return f"{head} ({interval(line)}), {what}{doubt}."
+    if _equal(line):
+        return f"{head} ({interval(line)}), which is nothing for practical purposes{doubt}."
+    return f"{head} ({interval(line)}), so that these rows do not tell whether it helps{doubt}."
 
 
 def _equal(line: Mapping[Any, Any]) -> bool:
@@ -244,9 +232,8 @@ def _rivals(results: StudyResults) -> list[str]:
     mean = {name: float(rows["crps"].sel(model=name).mean()) for name in results.combining if name != results.headline}
     if mean:
         return [min(mean, key=mean.__getitem__)]
-    return [
-        name for name in results.of_kind(EqualWeights) if name in rows["model"].values and name != results.headline
-    ][:1]
+    there = [name for name in results.of_kind(EqualWeights) if name in rows["model"].values]
+    return [name for name in there if name != results.headline][:1]
 
 
 def _parts(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> list[Any]:
@@ -277,36 +264,29 @@ def _pooled(differences: pd.DataFrame, estimand: str) -> pd.DataFrame:
                        & (differences["group"] == "all")]  # fmt: skip
 
 
-def _forest(results: StudyResults, shown: pd.DataFrame, found: pd.DataFrame) -> Drawing:
+def _forest(results: StudyResults, shown: pd.DataFrame, found: pd.DataFrame) -> Figure:
     left = found[~found["model"].isin(shown["model"])]
     far = [f"{line['model']} ({percent(line['difference'])})" for line in left.to_dict("records")]
     without = f" Off the figure, for all others would look alike beside it: {listed_plain(far)}." if far else ""
-
-    def draw() -> Any:
-        from bayesens import plots
-
-        made, ax = figure(6.2, 1.1 + 0.3 * len(shown))
-        plots.differences(shown, equivalent=EQUIVALENT, ax=ax)
-        return made
-
     fewer = [f"{line['model']} {line['n']:,}" for line in shown.to_dict("records")
              if line["n"] != results.held[results.estimand].rows.sizes["obs"]]  # fmt: skip
-    return Drawing(
-        "headline", draw, f"CRPS of each model against {results.reference}, with 90 % intervals; n = {results.said_rows()}"
-        + (f" ({'; '.join(fewer)}, against {results.reference} on the same rows)" if fewer else "")
-        + f". Within the grey band of ±{EQUIVALENT:.0f} % nobody would change a model.{without}",
-        "Forest of differences of CRPS: "
-        + "; ".join(f"{line['model']} {percent(line['difference'])}" for line in shown.to_dict("records")) + ".",
-    )  # fmt: skip
+    also = f" ({'; '.join(fewer)}, against {results.reference} on the same rows)" if fewer else ""
+    changes = "; ".join(f"{line['model']} {percent(line['difference'])}" for line in shown.to_dict("records"))
+    return drawing(
+        "headline",
+        partial(plots.differences, shown, equivalent=EQUIVALENT),
+        f"CRPS of each model against {results.reference}, with 90 % intervals; n = {results.said_rows()}{also}. Within the grey "
+        f"band of ±{EQUIVALENT:.0f} % nobody would change a model.{without}",
+        f"Forest of differences of CRPS: {changes}.",
+        size=(6.2, 1.1 + 0.3 * len(shown)),
+    )
 
 
-def _three(results: StudyResults, table: pd.DataFrame) -> Sheet:
+def _three(results: StudyResults, table: pd.DataFrame) -> Table:
     """The best member, the model of the headline and the next: what a reader takes home."""
     single, gains = _single(results, results.estimand), _gains(results, results.estimand)
     pooled = table[(table["estimand"] == results.estimand) & (table["group"] == "all")].set_index("model", drop=False)
-    names = [
-        name for name in (single, results.headline, *_rivals(results)) if name is not None and name in pooled.index
-    ]
+    names = [name for name in (single, results.headline, *_rivals(results)) if name in pooled.index]
     names = names or [str(name) for name in pooled.index[:3]]
     lines = pooled.loc[names, ["model", "n", "crps"]].reset_index(drop=True)
     if len(gains):
@@ -322,10 +302,10 @@ def _three(results: StudyResults, table: pd.DataFrame) -> Sheet:
     units = f" [{results.units}]".replace(" ", "\N{NO-BREAK SPACE}") if results.units else ""
     heads = {"n": "rows", "crps": f"CRPS {units.strip()}", "change": "against the best member [%]",
              "coverage90": INSIDE, "width90": f"mean width of 90 % intervals {units.strip()}"}  # fmt: skip
-    return Sheet(
+    return sheet(
         "headline", pooled.loc[names].reset_index(drop=True), f"In short ({ESTIMANDS[results.estimand]}).",
         "Brackets hold 90 % intervals. Of two models whose intervals hold 90 % the one with the narrower intervals knows more.",
-        shown=lines.rename(columns=heads), digits={INSIDE: 1}, heads=1, first=True,
+        shown=lines.rename(columns=heads), digits={INSIDE: 1},
     )  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from bayesens.app.study.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure, finding
+from bayesens import plots
+from bayesens.app.report.parts import Section
+from bayesens.app.study.chapters.chapter import drawing, failures, finding, sheet
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.verdicts import options
 from bayesens.comparison.folds.held_out_rows import ESTIMANDS
@@ -20,17 +22,8 @@ __all__ = ["ladder"]
 SHOWN = ["model", "held out", "crps", "log_score", "rmse", "coverage90", "width90"]
 
 
-def ladder(results: StudyResults) -> Chapter:
-    """Write the chapter.
-
-    Parameters
-    ----------
-    results : StudyResults
-
-    Returns
-    -------
-    Chapter
-    """
+def ladder(results: StudyResults) -> Section:
+    """What each step of the ladder does to the CRPS, and the scores of its rungs."""
     asked = options(results)
     asked["replicates"] = max(asked["replicates"], 1)
     effects = {estimand: ladder_effects(rows, **asked) for estimand, rows in results.ladder.items()}
@@ -45,43 +38,30 @@ def ladder(results: StudyResults) -> Chapter:
         "worth what it is worth from its rung; effects are no shares of a whole, and they change with what is new in the rows "
         f"held out. Rows: {count}.",
         *said,
-        _drawing(effects),
-        Sheet("ladder", whole, "Change of the CRPS by each step of the ladder [%]; below zero it helps.",
+        drawing("ladder", partial(plots.ladder, effects), "What each step of the ladder does to the CRPS, with 90 % intervals; "
+                "the band is ±1 %, within which nobody would change a model.", "Forest of the effects of the ladder's steps.",
+                size=(7.0, 1.2 + (0.22 + 0.16 * len(effects)) * max(len(table) for table in effects.values()))),
+        sheet("ladder", whole, "Change of the CRPS by each step of the ladder [%]; below zero it helps.",
               "Brackets hold 90 % intervals, over what the column interval of the file says.", shown=_shown(whole), heads=3),
-        Sheet("ladder_scores", scores, "Scores of the rungs.", shown=_rungs(scores), heads=2),
+        sheet("ladder_scores", scores, "Scores of the rungs.", shown=_rungs(scores), heads=2),
+        *failures(results.ladder),
     ]  # fmt: skip
-    failed = {name: rows.attrs["failed"] for name, rows in results.ladder.items() if rows.attrs["failed"] != "{}"}
-    parts += [Remark(f"Left out of {name}: {one}, which failed in {why}", "caution")
-              for name, text in failed.items() for one, why in json.loads(text).items()]  # fmt: skip
-    return Chapter("From equal weights to HBM", tuple(parts), "ladder")
+    return Section("From equal weights to HBM", tuple(parts), "ladder")
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    ends = [
-        f"{low:+.1f} to {high:+.1f}" if low == low else "none"
-        for low, high in zip(table["low"], table["high"], strict=True)
+    change = [
+        f"{line['difference']:+.1f} ({line['low']:+.1f} to {line['high']:+.1f})"
+        if line["low"] == line["low"]
+        else f"{line['difference']:+.1f} (none)"
+        for line in table.to_dict("records")
     ]
     return pd.DataFrame({
         "held out": table["estimand"], "from": table["before"], "to": table["after"], "change": table["change"],
-        "CRPS [%]": [f"{value:+.1f} ({each})" for value, each in zip(table["difference"], ends, strict=True)],
-        "verdict": table["verdict"],
+        "CRPS [%]": change, "verdict": table["verdict"],
     })  # fmt: skip
 
 
 def _rungs(scores: pd.DataFrame) -> pd.DataFrame:
     doubt = ["not converged"] if (scores["not_converged"] != ALL_CONVERGED).any() else []
     return scores.rename(columns={"estimand": "held out", "not_converged": "not converged"})[[*SHOWN, *doubt]]
-
-
-def _drawing(effects: dict[str, pd.DataFrame]) -> Drawing:
-    rows = max(len(table) for table in effects.values())
-
-    def draw() -> Any:
-        from bayesens import plots
-
-        made, ax = figure(7.0, 1.2 + (0.22 + 0.16 * len(effects)) * rows)
-        plots.ladder(effects, ax=ax)
-        return made
-
-    return Drawing("ladder", draw, "What each step of the ladder does to the CRPS, with 90 % intervals; the band is ±1 %, within "
-                   "which nobody would change a model.", "Forest of the effects of the ladder's steps.")  # fmt: skip

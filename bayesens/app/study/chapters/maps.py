@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from bayesens.app.study.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure, named
+from bayesens import plots
+from bayesens.app.report.parts import Note, Section
+from bayesens.app.study.chapters.chapter import drawing, figure, named, sheet
 from bayesens.app.study.results import StudyResults
 from bayesens.geo.spatial import map_table
 from bayesens.tables.atomic import file_name
@@ -17,91 +18,69 @@ from bayesens.tables.atomic import file_name
 __all__ = ["maps"]
 
 
-def maps(results: StudyResults) -> Chapter:
-    """Write the chapter.
-
-    Parameters
-    ----------
-    results : StudyResults
-        With ``maps``.
-
-    Returns
-    -------
-    Chapter
-    """
+def maps(results: StudyResults) -> Section:
+    """Means and uncertainty on the grid, their smoothness, and where the training rows speak for it."""
     found, asked = results.maps, results.study.map
     assert found is not None
     assert asked is not None
-    fields = found.points | {
-        name: one["mean"] for name, one in found.models.items() if bool(one["mean"].notnull().any())
-    }
+    means = {name: one["mean"] for name, one in found.models.items()}
+    fields = found.points | {name: mean for name, mean in means.items() if bool(mean.notnull().any())}
     varied = {name: field for name, field in fields.items() if float(field.std()) > 0}
     table = map_table(varied, bands=asked.bands)
     long = table.reset_index()
     parts: list[Any] = [
         "Members were fitted to all stations, and every cell is predicted as a place that no fit has seen. Smoothness is no "
         "quality by itself: a mean over members is smoother than a member, and so is a map that knows less.",
-        Sheet("maps", long, "Coefficient of variation and Moran's I (rook neighbours) of the maps, by band of their own values.",
+        sheet("maps", long, "Coefficient of variation and Moran's I (rook neighbours) of the maps, by band of their own values.",
               "Within a band even two good maps hold different cells; where a cell has far fewer than 4 neighbours in its "
               "band the band itself has lowered I. Intervals and counts stand in the file.",
               shown=long[long["statistic"].isin(["CV", "Moran's I"])], heads=2),
     ]  # fmt: skip
-    parts += [Drawing(f"map_{file_name(name)}", partial(_drawn, one, results.units), f"{name}: mean, and standard deviation "
+    parts += [drawing(f"map_{file_name(name)}", partial(_drawn, one, results.units), f"{name}: mean, and standard deviation "
                       "of the prediction.", f"Two maps, mean and standard deviation by {name}.", wide=True)
               for name, one in found.models.items() if float(one["mean"].std()) > 0]  # fmt: skip
     if len(asked.bands) > 1:
-        parts.append(Drawing("moran_by_band", lambda: _bands(table), "Moran's I by band of values, with 90 % intervals.",
-                             "Moran's I by band and product."))  # fmt: skip
+        parts.append(drawing("moran_by_band", partial(plots.band_curve, table), "Moran's I by band of values, with 90 % "
+                             "intervals.", "Moran's I by band and product.", size=(6.0, 3.4)))  # fmt: skip
     if found.applicability is not None:
         parts += _where(found.applicability)
-    return Chapter("Maps", tuple(parts), "maps")
+    return Section("Maps", tuple(parts), "maps")
 
 
 def _where(area: xr.Dataset) -> list[Any]:
     share = float(area["inside"].mean())
     kind = "finding" if share > 0.5 else "caution"
 
-    def draw() -> Any:
-        made, ax = figure(4.6, 3.4)
+    def draw(ax: Any) -> None:
         field, inside = area["dissimilarity"], area["inside"].values
-        y, x = field.dims
-        drawn = ax.pcolormesh(_edge(field, x), _edge(field, y), field.values, cmap="Greys", rasterized=True)
+        _mesh(ax, field, "Dissimilarity index", cmap="Greys")
         if 0 < share < 1:
+            y, x = field.dims
             ax.contour(_middle(field, x), _middle(field, y), inside, levels=[0.5], colors="#D55E00", linewidths=1)
-        made.colorbar(drawn, ax=ax, label="Dissimilarity index", shrink=0.8)
-        named(ax, "", legend=False).set_aspect("equal")
-        return made
 
     return [
-        Remark(f"{100 * share:.0f} % of the cells lie in the area of applicability: their covariates are no stranger than those "
-               "of one station were to the others. Of the other cells no score in this report speaks.", kind),
-        Drawing("applicability", draw, "Dissimilarity of cells from the training rows, and the border of the area of "
-                "applicability.", "Map of the dissimilarity index."),
+        Note(f"{100 * share:.0f} % of the cells lie in the area of applicability: their covariates are no stranger than those "
+             "of one station were to the others. Of the other cells no score in this report speaks.", kind),
+        drawing("applicability", draw, "Dissimilarity of cells from the training rows, and the border of the area of "
+                "applicability.", "Map of the dissimilarity index.", size=(4.6, 3.4)),
     ]  # fmt: skip
-
-
-def _bands(table: pd.DataFrame) -> Any:
-    from bayesens import plots
-
-    made, ax = figure(6.0, 3.4)
-    plots.band_curve(table, ax=ax)
-    return made
 
 
 def _drawn(one: xr.Dataset, units: str) -> Any:
     made, axes = figure(7.2, 3.2, 1, 2)
-    for ax, (name, title, colours) in zip(
-        axes, (("mean", "Mean", "YlGnBu"), ("sd", "Standard deviation", "Greys")), strict=True
-    ):
-        field = one[name]
-        low, high = np.nanquantile(field.values, [0.02, 0.98])
-        y, x = field.dims
-        drawn = ax.pcolormesh(
-            _edge(field, x), _edge(field, y), field.values, cmap=colours, vmin=low, vmax=high, rasterized=True
-        )
-        made.colorbar(drawn, ax=ax, label=units, shrink=0.8)
-        named(ax, title, legend=False).set_aspect("equal")
+    shown = (("mean", "Mean", "YlGnBu"), ("sd", "Standard deviation", "Greys"))
+    for ax, (name, title, colours) in zip(axes, shown, strict=True):
+        low, high = np.nanquantile(one[name].values, [0.02, 0.98])
+        _mesh(ax, one[name], units, title, cmap=colours, vmin=low, vmax=high)
     return made
+
+
+def _mesh(ax: Any, field: xr.DataArray, label: str, title: str = "", **colours: Any) -> None:
+    """A map in cells, with its bar of colours."""
+    y, x = field.dims
+    drawn = ax.pcolormesh(_edge(field, x), _edge(field, y), field.values, rasterized=True, **colours)
+    ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.8)
+    named(ax, title, legend=False).set_aspect("equal")
 
 
 def _middle(field: xr.DataArray, dim: Any) -> np.ndarray:

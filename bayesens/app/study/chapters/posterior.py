@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.app.study.chapters.chapter import Chapter, Drawing, Remark, Sheet, figure
+from bayesens import plots
+from bayesens.app.report.parts import Figure, Note, Section, Table
+from bayesens.app.study.chapters.chapter import drawing, sheet
 from bayesens.app.study.results import StudyResults
 from bayesens.inference.fit_contents import contents_of
 from bayesens.inference.fit_words import facts
@@ -20,17 +23,8 @@ __all__ = ["posterior", "posterior_table"]
 QUANTILES = (0.05, 0.5, 0.95)
 
 
-def posterior(results: StudyResults) -> Chapter:
-    """Write the chapter.
-
-    Parameters
-    ----------
-    results : StudyResults
-
-    Returns
-    -------
-    Chapter
-    """
+def posterior(results: StudyResults) -> Section:
+    """Weights and biases of the members in the fits to all rows, and how these went."""
     sampled = {name: tree["posterior"].to_dataset() for name, tree in results.fits.items()
                if not int(tree.attrs["point_estimate"])}  # fmt: skip
     weighted = {name: one for name, one in sampled.items() if _estimated(one)}
@@ -43,31 +37,24 @@ def posterior(results: StudyResults) -> Chapter:
         "days or stations err together, they are too short, and the scores above are the safer guide.",
     ]
     if weighted:
-        parts.append(_weights(weighted))
+        parts.append(_forest("weights", plots.weights, weighted, "Weights of the members: medians with 50 and 90 % intervals. "
+                             + _of_weights(weighted), "Forest of posterior weights by member and model."))  # fmt: skip
     if biased:
-        parts.append(_biases(biased, results.units))
-    parts += list(_source_biases(sampled, results.units))
+        parts.append(_forest("biases", partial(plots.biases, units=results.units), biased, "Biases of the members, member minus "
+                             "observation, at the centre of the data: medians with 50 and 90 % intervals.",
+                             "Forest of posterior biases by member and model."))  # fmt: skip
+    parts += _source_biases(sampled, results.units)
     if len(table):  # climatology alone says nothing of members
-        parts.append(Sheet("posterior", table, "Posterior of weights, biases, slopes and scales by member.",
+        parts.append(sheet("posterior", table, "Posterior of weights, biases, slopes and scales by member.",
                            "A bias is member minus observation. A linear weight need not be positive.",
                            shown=_shown(table), heads=3))  # fmt: skip
     parts.append(_convergence(results))
-    parts += [Remark(f"{name}: {text}", "caution") for name, texts in results.warned.items() for text in texts]
-    return Chapter("What the fits say of the members", tuple(parts), "posterior")
+    parts += [Note(f"{name}: {text}", "caution") for name, texts in results.warned.items() for text in texts]
+    return Section("What the fits say of the members", tuple(parts), "posterior")
 
 
 def posterior_table(fits: Mapping[str, xr.DataTree]) -> pd.DataFrame:
-    """Mean, sd and quantiles of everything that stands by member, one line each.
-
-    Parameters
-    ----------
-    fits : mapping of name to DataTree
-
-    Returns
-    -------
-    DataFrame
-        ``model``, ``parameter``, ``member``, ``level`` (group or site, if any), ``mean``, ``sd``, ``q05``, ``q50``, ``q95``.
-    """
+    """Mean, sd and quantiles of everything that stands by member, and by a group or site (``level``), one line each."""
     lines = []
     for model, tree in fits.items():
         for name, draws in tree["posterior"].to_dataset().data_vars.items():
@@ -84,18 +71,8 @@ def _lines(model: str, name: str, draws: xr.DataArray, rest: list[str]) -> Itera
         own = stacked.sel(member=member)
         for level in draws[rest[0]].values if rest else [None]:
             values = (own if level is None else own.sel({rest[0]: level})).values
-            low, middle, high = np.quantile(values, QUANTILES)
-            yield (
-                model,
-                name,
-                str(member),
-                "" if level is None else str(level),
-                values.mean(),
-                values.std(),
-                low,
-                middle,
-                high,
-            )
+            label = "" if level is None else str(level)
+            yield model, name, str(member), label, values.mean(), values.std(), *np.quantile(values, QUANTILES)
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -106,13 +83,8 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         widths = (part["q95"] - part["q05"]).to_numpy()
         size = widths if (widths > 0).any() else part["q50"].to_numpy() / 10.0  # a point estimate: three digits
         digits = _digits(size)
-        parts.append(
-            part.assign(
-                value=[
-                    _with_ends(q50, q05, q95, digits=digits) for q50, q05, q95 in part[["q50", "q05", "q95"]].to_numpy()
-                ]
-            )
-        )
+        ends = part[["q50", "q05", "q95"]].to_numpy()
+        parts.append(part.assign(value=[_with_ends(*each, digits=digits) for each in ends]))
     wide = pd.concat(parts).pivot(index=["model", "parameter"], columns="member", values="value")
     order = lines[["model", "parameter"]].drop_duplicates()
     return wide.loc[list(order.itertuples(index=False, name=None)), lines["member"].unique()].fillna("").reset_index()
@@ -135,66 +107,34 @@ def _estimated(draws: xr.Dataset) -> bool:
     return name is not None and bool((draws[name].std(("chain", "draw")) > 0.0).any())
 
 
-def _weights(weighted: Mapping[str, xr.Dataset]) -> Drawing:
-    members = len(next(iter(weighted.values()))["member"])
-
-    def draw() -> Any:
-        from bayesens import plots
-
-        made, ax = figure(5.4, 1.1 + (0.2 + 0.2 * len(weighted)) * members)
-        plots.weights(weighted, ax=ax)
-        return made
-
-    return Drawing("weights", draw, "Weights of the members: medians with 50 and 90 % intervals. "
-                   + _of_weights(weighted), "Forest of posterior weights by member and model.")  # fmt: skip
+def _forest(name: str, plot: Callable[..., Any], draws: Mapping[str, xr.Dataset], caption: str, alt: str) -> Figure:
+    """Members down, models beside each other."""
+    members = len(next(iter(draws.values()))["member"])
+    return drawing(name, partial(plot, draws), caption, alt, size=(5.4, 1.1 + (0.2 + 0.2 * len(draws)) * members))
 
 
 def _of_weights(weighted: Mapping[str, xr.Dataset]) -> str:
     """What the weights that are drawn mean."""
     shares = [name for name, one in weighted.items() if "weight" in one]
     linear = [name for name, one in weighted.items() if "weight" not in one]
-    said = [f"{' and '.join(shares)}: shares that sum to one" if shares else "",
-            f"{' and '.join(linear)}: weights of the linear combination that the model implies, which may be negative" if linear
-            else ""]  # fmt: skip
-    return "; ".join(text for text in said if text) + "."
+    meaning = "weights of the linear combination that the model implies, which may be negative"
+    said = ((shares, "shares that sum to one"), (linear, meaning))
+    return "; ".join(f"{' and '.join(names)}: {text}" for names, text in said if names) + "."
 
 
-def _biases(biased: Mapping[str, xr.Dataset], units: str) -> Drawing:
-    members = len(next(iter(biased.values()))["member"])
-
-    def draw() -> Any:
-        from bayesens import plots
-
-        made, ax = figure(5.4, 1.1 + (0.2 + 0.2 * len(biased)) * members)
-        plots.biases(biased, units=units, ax=ax)
-        return made
-
-    return Drawing("biases", draw, "Biases of the members, member minus observation, at the centre of the data: medians "
-                   "with 50 and 90 % intervals.", "Forest of posterior biases by member and model.")  # fmt: skip
-
-
-def _source_biases(sampled: Mapping[str, xr.Dataset], units: str) -> Iterator[Drawing]:
+def _source_biases(sampled: Mapping[str, xr.Dataset], units: str) -> Iterator[Figure]:
     for name, one in sampled.items():
-        if "bias_group" not in one:
-            continue
-
-        def draw(one: xr.Dataset = one) -> Any:
-            from bayesens import plots
-
-            rows = one.sizes["member"] * one.sizes["group"]
-            made, ax = figure(5.6, 1.2 + 0.2 * rows)
-            plots.source_biases(one, units=units, ax=ax)
-            return made
-
-        yield Drawing(f"source_biases_{file_name(name)}", draw,
-                      f"Biases of the members in every group, as {name} has them: medians with 50 and 90 % intervals.",
-                      f"Forest of the biases of each member in each group by {name}.")  # fmt: skip
+        if "bias_group" in one:
+            yield drawing(f"source_biases_{file_name(name)}", partial(plots.source_biases, one, units=units),
+                          f"Biases of the members in every group, as {name} has them: medians with 50 and 90 % intervals.",
+                          f"Forest of the biases of each member in each group by {name}.",
+                          size=(5.6, 1.2 + 0.2 * one.sizes["member"] * one.sizes["group"]))  # fmt: skip
 
 
-def _convergence(results: StudyResults) -> Sheet:
+def _convergence(results: StudyResults) -> Table:
     lines = []
     for name, tree in results.fits.items():
         found = facts(contents_of(tree))
         lines.append({"model": name, "method": found["method"], "converged": found["converged"], "seconds": found["seconds"],
                       "options": found.get("options", "")})  # fmt: skip
-    return Sheet("convergence", pd.DataFrame(lines), "What ran, and whether it converged.")
+    return sheet("convergence", pd.DataFrame(lines), "What ran, and whether it converged.")

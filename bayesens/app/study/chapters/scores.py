@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesens.app.study.chapters.chapter import Chapter, Drawing, Points, Remark, Sheet, figure
+from bayesens import plots
+from bayesens.app.report.parts import Figure, Listing, Note, Section, Table
+from bayesens.app.report.tables import with_interval
+from bayesens.app.study.chapters.chapter import drawing, sheet
 from bayesens.app.study.chapters.headline import listed_plain
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.verdicts import EQUIVALENT, INSIDE, interval, method_clause, options, percent, why_no_interval
@@ -68,11 +71,8 @@ def _verdict(results: StudyResults, line: Mapping[Any, Any]) -> str:
     one, other, change = line["model"], line["reference"], line["difference"]
     doubt = "" if line["not_converged"] == ALL_CONVERGED else f" (not converged: {line['not_converged']})"
     doubt = method_clause(results, one, other) + doubt
-    rows = (
-        ""
-        if line["n"] == results.held[line["estimand"]].rows.sizes["obs"]
-        else f" in the {line['n']:,} rows that it has"
-    )
+    every = results.held[line["estimand"]].rows.sizes["obs"]
+    rows = "" if line["n"] == every else f" in the {line['n']:,} rows that it has"
     if not np.isfinite(line["low"]):
         return (f"the CRPS of {one} differs from that of {other} by {percent(change)}{rows}, without an interval "
                 f"({why_no_interval(line)}), so that these rows do not say which of the two is better{doubt}.")  # fmt: skip
@@ -86,42 +86,31 @@ def _verdict(results: StudyResults, line: Mapping[Any, Any]) -> str:
     return f"{head}: {better} is better here{doubt}."
 
 
-def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> Chapter:
-    """Write the chapter.
-
-    Parameters
-    ----------
-    results : StudyResults
-    table, differences : DataFrame
-        From `all_scores` and `all_differences`.
-
-    Returns
-    -------
-    Chapter
-    """
+def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> Section:
+    """Scores on rows held out, from the tables of `all_scores` and `all_differences`."""
     parts: list[Any] = [
         f"All scores rest on one set of rows, {results.said_rows()}: those that have an observation and a member or more. Every "
         "model was fitted without the rows that it is scored on, fold after fold. CRPS, log score, RMSE and MAE are better the "
         "lower they are; 90 % intervals should hold 90 % of the observations; of two models whose intervals do, the one with the "
         f"narrower intervals knows more. Intervals of scores come from resampling {drawn(results)}" + _by_groups(results),
-        Sheet("scores", table, f"Scores on rows held out, all rows together{_in_units(results)}.", _note(results),
-              shown=_pooled(results, table), digits=_digits(table), heads=1 if len(results.held) == 1 else 2, first=True,
+        sheet("scores", table, f"Scores on rows held out, all rows together{_in_units(results)}.", _note(results),
+              shown=_pooled(results, table), digits=_digits(table), heads=1 if len(results.held) == 1 else 2,
               highlight={"CRPS": "min", "log score": "min", "RMSE": "min"}),
     ]  # fmt: skip
     if said := verdicts(results, differences):
-        parts.append(Points(tuple(text[0].upper() + text[1:] for text in said)))
-    parts += _apart(results, table)
-    parts += [Remark(text, "caution") for text in (*_hanging(results), *_unsure(results))]
-    parts += [Remark(text, "caution") for text in (_unequal_effects(results), _unequal_methods(results)) if text]
+        parts.append(Listing(tuple(text[0].upper() + text[1:] for text in said)))
+    parts += _apart(results)
+    cautions = (*_hanging(results), *_unsure(results), _unequal_effects(results), _unequal_methods(results))
+    parts += [Note(text, "caution") for text in cautions if text]
     if len(differences):
-        parts.append(Sheet("differences", differences, "Differences from the reference.", shown=pd.DataFrame()))
+        parts.append(sheet("differences", differences, "Differences from the reference.", shown=pd.DataFrame()))
     if len(results.data.by):
         parts += [*_by_group(results, table), *_group_figures(results, table)]
-    parts += list(_products(results))
-    return Chapter("Scores", tuple(parts), "scores")
+    parts += _products(results)
+    return Section("Scores", tuple(parts), "scores")
 
 
-def _apart(results: StudyResults, table: pd.DataFrame) -> Iterator[Any]:
+def _apart(results: StudyResults) -> Iterator[Any]:
     """Models and products that lack rows, each with the reference on the same rows."""
     lines = []
     for estimand, held in results.held.items():
@@ -133,10 +122,9 @@ def _apart(results: StudyResults, table: pd.DataFrame) -> Iterator[Any]:
         shown = pd.DataFrame(lines)
         names = listed_plain(list(dict.fromkeys(shown["model"])))
         yield (f"{names} {'lacks' if shown['model'].nunique() == 1 else 'lack'} some of these rows, and would have "
-               f"taken them from "
-               "all others: each is compared with the reference on the rows that it has, and stands in no other "
+               "taken them from all others: each is compared with the reference on the rows that it has, and stands in no other "
                "chapter.")  # fmt: skip
-        yield Sheet("fewer_rows", shown, f"Models and products that lack rows{_in_units(results)}.", heads=1)
+        yield sheet("fewer_rows", shown, f"Models and products that lack rows{_in_units(results)}.")
 
 
 def _unequal_methods(results: StudyResults) -> str:
@@ -187,9 +175,8 @@ def _unequal_effects(results: StudyResults) -> str:
     if results.study.data.site is None:
         return ""
     # None is as much as the table has, and it has sites. Baselines are what they are.
-    knows = {
-        name: getattr(model, "site", False) is not False for name, model in results.models.items() if not model.baseline
-    }
+    models = {name: model for name, model in results.models.items() if not model.baseline}
+    knows = {name: getattr(model, "site", False) is not False for name, model in models.items()}
     if "time" not in results.held or len(set(knows.values())) < 2:
         return ""
     ones, others = ([name for name, has in knows.items() if has is wanted] for wanted in (True, False))
@@ -204,17 +191,13 @@ def _in_units(results: StudyResults) -> str:
 
 
 def _note(results: StudyResults) -> str:
-    folds = [
-        f"{name}: {ESTIMANDS[name]}, {held.rows['fold'].values.max() + 1} folds" for name, held in results.held.items()
-    ]
-    return "; ".join(folds) + (". Brackets hold 90 % intervals. The file has more scores, among them the threshold-weighted CRPS "
-                               "(twcrps).")  # fmt: skip
+    count = {name: held.rows["fold"].values.max() + 1 for name, held in results.held.items()}
+    folds = "; ".join(f"{name}: {ESTIMANDS[name]}, {n} folds" for name, n in count.items())
+    return f"{folds}. Brackets hold 90 % intervals. The file has more scores, among them the threshold-weighted CRPS (twcrps)."
 
 
 def _pooled(results: StudyResults, table: pd.DataFrame) -> pd.DataFrame:
     """Pooled lines of the common rows, each number with its interval in brackets."""
-    from bayesens.app.report.tables import with_interval
-
     apart = [(name, estimand) for estimand, held in results.held.items() for name in held.apart]
     lines = table.loc[table["group"] == "all"].rename(columns={"estimand": "held out", "n": "rows"})
     lines = lines[[pair not in apart for pair in zip(lines["model"], lines["held out"], strict=True)]]
@@ -244,45 +227,35 @@ def _decimals(values: pd.Series) -> int:
     return int(np.clip(2 - np.floor(np.log10(size)), 0, 8)) if np.isfinite(size) else 2
 
 
-def _by_group(results: StudyResults, table: pd.DataFrame) -> Iterator[Sheet]:
+def _by_group(results: StudyResults, table: pd.DataFrame) -> Iterator[Table]:
     """CRPS of every group, a column for each model, one table a label."""
-    apart = results.held[results.estimand].apart
-    lines = table[
-        (table["estimand"] == results.estimand) & (table["group"] != "all") & ~table["model"].isin(list(apart))
-    ]
+    apart = list(results.held[results.estimand].apart)
+    lines = table[(table["estimand"] == results.estimand) & (table["group"] != "all") & ~table["model"].isin(apart)]
     for by in results.data.by:
         mine = lines[lines["by"] == by]
         order = list(dict.fromkeys(mine["group"]))
-        wide = mine.pivot_table(
-            index=["group", "n", "stations"], columns="model", values="crps", sort=False, dropna=False
-        )
+        keys = ["group", "n", "stations"]
+        wide = mine.pivot_table(index=keys, columns="model", values="crps", sort=False, dropna=False)
         wide = wide.dropna(how="all")[list(dict.fromkeys(mine["model"]))].reset_index()
         wide = wide.sort_values("group", key=lambda name: name.map(order.index), kind="stable", ignore_index=True)
         wide.columns.name = None
         wide = wide if results.study.data.site else wide.drop(columns="stations")
-        yield Sheet(f"scores_by_{file_name(by)}", mine, f"Mean CRPS by {by}{_in_units(results)} ({ESTIMANDS[results.estimand]}).",
+        yield sheet(f"scores_by_{file_name(by)}", mine, f"Mean CRPS by {by}{_in_units(results)} ({ESTIMANDS[results.estimand]}).",
                     "Of many groups one comes first by chance alone; macro is the mean over groups.",
-                    shown=wide.rename(columns={"group": by, "n": "rows"}), digits=None, heads=3)  # fmt: skip
+                    shown=wide.rename(columns={"group": by, "n": "rows"}), heads=3)  # fmt: skip
 
 
-def _group_figures(results: StudyResults, table: pd.DataFrame) -> Iterator[Drawing]:
+def _group_figures(results: StudyResults, table: pd.DataFrame) -> Iterator[Figure]:
     lines = table[(table["estimand"] == results.estimand) & ~table["model"].isin(_left_out(results))]
     for by in results.data.by:
         n = lines.loc[lines["by"] == by, "group"].nunique()
         if 1 < n <= MOST_GROUPS:
-
-            def draw(by: str = by, n: int = n) -> Any:
-                from bayesens import plots
-
-                made, ax = figure(6.2, 1.4 + 0.22 * (n + 1) * max(lines["model"].nunique() / 2, 1))
-                plots.scores_by_group(lines, by=by, label="Mean CRPS", units=results.units, ax=ax)
-                return made
-
             of = " (in brackets: stations)" if results.study.data.site else ""
-            yield Drawing(f"crps_by_{file_name(by)}", draw, f"CRPS by {by}{of}, with 90 % intervals where there are clusters of "
-                          "rows enough"
-                          + (", without climatology." if results.of_kind(Climatology) else "."),
-                          f"Mean CRPS of the models by {by}.")  # fmt: skip
+            without = ", without climatology" if results.of_kind(Climatology) else ""
+            draw = partial(plots.scores_by_group, lines, by=by, label="Mean CRPS", units=results.units)
+            size = 6.2, 1.4 + 0.22 * (n + 1) * max(lines["model"].nunique() / 2, 1)
+            yield drawing(f"crps_by_{file_name(by)}", draw, f"CRPS by {by}{of}, with 90 % intervals where there are clusters of "
+                          f"rows enough{without}.", f"Mean CRPS of the models by {by}.", size=size)  # fmt: skip
 
 
 def _left_out(results: StudyResults) -> list[str]:
@@ -302,7 +275,7 @@ def _products(results: StudyResults) -> Iterator[Any]:
         wide = wide.loc[:, ~wide.columns.duplicated()]
         flat = wide.set_axis([" ".join(column) for column in wide.columns], axis=1).reset_index()
         suffix = "" if len(results.held) == 1 else f"_{estimand}"
-        yield Sheet(
+        yield sheet(
             f"products{suffix}", flat, f"Correlation, RMSE and MAE of members, products and models ({ESTIMANDS[estimand]}).",
             f"Of {results.said_rows(estimand)}; what has a number of rows beside its name lacks the others. "
             + ("Bands by observation flatter forecasts that avoid extremes (the forecaster's dilemma): compare the "

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayesens.app.study.chapters.chapter import Chapter, Drawing, figure, named
+from bayesens import plots
+from bayesens.app.report.parts import Section
+from bayesens.app.study.chapters.chapter import drawing, figure, named
 from bayesens.app.study.results import StudyResults
 from bayesens.messages import check_known
 from bayesens.tables.atomic import file_name
@@ -20,17 +22,7 @@ WHOLE = ""  # stands for all rows of a table without stations
 
 
 def chosen_stations(results: StudyResults) -> list[str]:
-    """Stations asked for; otherwise those that the reference predicts best, middling and worst.
-
-    Parameters
-    ----------
-    results : StudyResults
-
-    Returns
-    -------
-    list of str
-        One empty name for all rows where the table has no stations.
-    """
+    """Stations asked for, else those that the reference predicts best, middling and worst; one empty name without stations."""
     asked = list(results.study.report.stations)
     if results.study.data.site is None:
         return [WHOLE]
@@ -44,35 +36,26 @@ def chosen_stations(results: StudyResults) -> list[str]:
     return list(dict.fromkeys(str(crps.index[i]) for i in picked))
 
 
-def through_time(results: StudyResults) -> Chapter:
-    """Write the chapter.
-
-    Parameters
-    ----------
-    results : StudyResults
-
-    Returns
-    -------
-    Chapter
-    """
+def through_time(results: StudyResults) -> Section:
+    """Predictive intervals of the first two models at the chosen stations."""
     stations = chosen_stations(results)
     names = [name for name in results.models if name in results.held[results.estimand].predictions]
     shown = names[:2]
-    how = "" if results.study.report.stations or stations == [WHOLE] else (
-        f" The stations are those that {results.reference} predicts best, middling and worst: they were not picked for "
-        f"their looks."
-    )  # fmt: skip
-    parts: list[Any] = [f"Each station was held out while these models were fitted.{how}" if results.estimand == "site" else
-                        f"The rows were held out while these models were fitted.{how}"]  # fmt: skip
+    how = f"{'Each station was' if results.estimand == 'site' else 'The rows were'} held out while these models were fitted."
+    if not results.study.report.stations and stations != [WHOLE]:
+        how += (
+            f" The stations are those that {results.reference} predicts best, middling and worst: they were not picked for "
+            "their looks."
+        )
+    parts: list[Any] = [how]
     for station in stations:
         order, at = _window(results, station), f" at {station}" if station else ""
-        parts.append(Drawing(
+        parts.append(drawing(
             f"through_time_{file_name(station or 'all')}", partial(_drawn, results, order, shown),
-            f"{' and '.join(shown)}{at}: median, 50 and 90 % intervals, and "
-            f"observations{_said(results, station, order)}.",
+            f"{' and '.join(shown)}{at}: median, 50 and 90 % intervals, and observations{_said(results, station, order)}.",
             f"Predictive intervals through time{f' at station {station}' if station else ''}.", wide=True,
         ))  # fmt: skip
-    return Chapter("Through time", tuple(parts), "time")
+    return Section("Through time", tuple(parts), "time")
 
 
 def _of_station(results: StudyResults, station: str) -> tuple[np.ndarray, np.ndarray]:
@@ -114,8 +97,6 @@ def _day(time: Any) -> str:
 
 
 def _drawn(results: StudyResults, order: np.ndarray, names: list[str]) -> Any:
-    from bayesens import plots
-
     held = results.held[results.estimand]
     made, axes = figure(7.2, 1.9 * len(names), len(names), 1, sharex=True, sharey=True, squeeze=False)
     for ax, name in zip(axes[:, 0], names, strict=True):
