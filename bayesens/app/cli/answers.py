@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayesens.app.cli.reading import PLAIN, Reading, ensemble_from, reads_tables
-from bayesens.app.cli.shared import (
-    METHOD,
-    MODELS,
-    OPTION,
-    Covariates,
-    Group,
-    Lat,
-    Lon,
-    ModelName,
-    Site,
-    TablePath,
-    Time,
-    Units,
-    check_out,
-    model_from_words,
-    names_in,
-    new_console,
-    numbers_in,
-    say,
-    show,
-    talk,
-    tell,
-    watched,
-)
+from bayesens.app.cli import shared
+from bayesens.app.cli.reading import HeldOut, Reading, Seed, ensemble_from, with_options
+from bayesens.app.cli.shared import MODELS, names_in, talk, tell, watched
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
 
     from bayesens.ensemble.ensemble import Ensemble
 
@@ -44,39 +22,15 @@ __all__ = ["compare", "dependence", "sensitivity"]
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 FIGURES = (".png", ".svg", ".pdf")
 Observation = Annotated[str, typer.Option(help="Column of observations; rows without one are left out.")]
-Members = Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")]
-Estimand = Annotated[
-    Literal["time", "site", "site-time", "group", "row"] | None,
-    typer.Option(
-        help="What is new in the rows held out: times at known sites, sites, both (a map), groups, or row (one by one). "
-        "Left out: site; without --site time; without --time row."
-    ),
-]
-Folds = Annotated[int | None, typer.Option(help="Left out: 5, or one for each group.")]
-Transform = Annotated[
-    Literal["identity", "sqrt", "log"] | None, typer.Option(help="Of observations and members alike.")
-]
-Method = Annotated[Literal["auto", "nuts", "laplace", "em"], typer.Option(help=METHOD)]
-Draws = Annotated[int, typer.Option(help="Draws of each of four chains.")]
-Seed = Annotated[int, typer.Option(help="Of folds, draws and bootstrap: equal seeds, equal results.")]
-Workers = Annotated[int, typer.Option(help="Processes that share folds and models.")]
-Cache = Annotated[Path | None, typer.Option(help="Folder that keeps finished folds: a run that was stopped goes on.")]
-Progress = Annotated[bool, typer.Option(help="Show progress, in a terminal.")]
 Figure = Annotated[Path | None, typer.Option(help="Draw it: .png, .svg or .pdf.")]
 
 
-@reads_tables
+@partial(with_options, without=("covariates",))
 def compare(
-    table: TablePath,
+    table: shared.TablePath,
     observation: Observation,
-    members: Members = None,
-    site: Site = None,
-    group: Group = None,
-    time: Time = None,
-    lon: Lon = None,
-    lat: Lat = None,
-    units: Units = None,
-    reading: Reading = PLAIN,
+    *,
+    reading: Reading,
     models: Annotated[
         str, typer.Option(help=f"Kinds, separated by commas, the first one the reference: {', '.join(MODELS)}.")
     ] = "bma,hbm,equal",
@@ -86,18 +40,12 @@ def compare(
             "--ladder", help="The ladder from equal weights to HBM in place of --models: what each change does."
         ),
     ] = False,
-    transform: Transform = None,
-    estimand: Estimand = None,
-    folds: Folds = None,
-    method: Method = "auto",
-    draws: Draws = 1000,
-    seed: Seed = 1,
-    workers: Workers = 1,
-    cache: Cache = None,
+    transform: shared.Transform = None,
+    held: HeldOut,
     out: Annotated[Path | None, typer.Option(help="Write the table of differences: .csv, .tsv or .parquet.")] = None,
     rows: Annotated[Path | None, typer.Option(help="Write every row's scores (.nc).")] = None,
     figure: Figure = None,
-    progress: Progress = True,
+    progress: shared.Progress = True,
 ) -> None:
     """Fit models without some rows and score them there, such as HBM against BMA.
 
@@ -105,33 +53,33 @@ def compare(
 
     Example: bayesens compare table.csv --members rf,svr,xgb --observation sm --site station --time date --ladder
     """
-    for path, suffixes in ((out, TABLES), (rows, (".nc",)), (figure, FIGURES)):
-        if path is not None:
-            check_out(path, [table], suffixes)
-    _goes_on(cache)
-    ensemble = ensemble_from(table, members, reading, observation=observation, site=site, group=group, time=time, lon=lon,
-                             lat=lat, units=units)  # fmt: skip
+    _check_outputs(table, (out, TABLES), (rows, (".nc",)), (figure, FIGURES))
+    _goes_on(held.cache)
+    ensemble = ensemble_from(table, reading, observation)
     from bayesens.comparison.compare import compare as run
     from bayesens.comparison.folds.news import ALL_CONVERGED
-    from bayesens.comparison.tables import score_table
+    from bayesens.comparison.ladder import ladder_effects, ladder_words
+    from bayesens.comparison.tables import paired_differences, score_table
     from bayesens.ensemble.files import write_table
 
-    new = estimand or _usual(ensemble)
+    options = held.arguments(ensemble)
     chosen = _rungs(ensemble, transform) if ladder else _models(models, transform)
-    found = run(chosen, ensemble, estimand=new, folds=folds, method=method, draws=draws, random_seed=seed, workers=workers,
-                cache=cache, progressbar=watched(progress))  # fmt: skip
-    console = new_console()
+    found = run(chosen, ensemble, **options, progressbar=watched(progress))
+    console = shared.new_console()
     shown = ["model", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]
     scores = score_table(found)
     shown = shown if ensemble.labels("site") is not None else [name for name in shown if name != "stations"]
     shown += ["not_converged"] if (scores["not_converged"] != ALL_CONVERGED).any() else []
-    show(console, f"Scores on rows held out ({new})", scores[shown])
-    differences = _effects(found, seed) if ladder else _differences(found, seed)
-    show(console, "What each change does" if ladder else f"Against {found['model'].values[0]}", _short(differences))
+    shared.show(console, f"Scores on rows held out ({options['estimand']})", scores[shown])
     if ladder:
-        from bayesens.comparison.ladder import ladder_words
-
+        differences = ladder_effects(found, random_seed=held.seed)
+        shared.show(console, "What each change does", _short(differences, ["effect", "before", "after"]))
         typer.echo(ladder_words(differences))
+    else:
+        reference = str(found["model"].values[0])
+        differences = paired_differences(found, reference, random_seed=held.seed)
+        differences = differences[differences["metric"] == "crps"].reset_index(drop=True)
+        shared.show(console, f"Against {reference}", _short(differences, ["model", "metric"]))
     for path, what in ((out, differences), (rows, found)):
         if path is not None:
             write_table(what, path)
@@ -142,17 +90,16 @@ def compare(
         _drawn(plots.ladder(differences) if ladder else plots.differences(differences), figure)
 
 
+def _check_outputs(table: Path, *outputs: tuple[Path | None, tuple[str, ...]]) -> None:
+    for path, suffixes in outputs:
+        if path is not None:
+            shared.check_out(path, [table], suffixes)
+
+
 def _goes_on(cache: Path | None) -> None:
     """With a cache an interrupted command is not lost."""
     if cache is not None:
         talk.interrupted = f"finished folds are kept in {cache}; the same command goes on where it stopped."
-
-
-def _usual(ensemble: Ensemble) -> str:
-    """The estimand of a table that does not ask for one."""
-    from bayesens.comparison.folds.held_out_rows import usual_estimand
-
-    return usual_estimand(site=ensemble.labels("site") is not None, time="time" in ensemble.dataset.coords)
 
 
 def _models(text: str, transform: str | None) -> dict[str, Any]:
@@ -161,7 +108,7 @@ def _models(text: str, transform: str | None) -> dict[str, Any]:
 
     names = names_in(text)
     check_known(names, MODELS, kind="model", where="--models")
-    options = {} if transform is None else {"transform": transform}
+    options = shared.those_given(transform=transform)
     return {MODELS[name]: getattr(models, MODELS[name])(**options) for name in names}
 
 
@@ -169,38 +116,20 @@ def _rungs(ensemble: Ensemble, transform: str | None) -> dict[str, Any]:
     """The rungs that the table's labels allow."""
     from bayesens.comparison.ladder import ladder
 
-    options = {} if transform is None else {"transform": transform}
+    options = shared.those_given(transform=transform)
     return ladder(group=ensemble.labels("group") is not None, site=ensemble.labels("site") is not None, **options)
 
 
-def _effects(found: xr.Dataset, seed: int) -> pd.DataFrame:
-    from bayesens.comparison.ladder import ladder_effects
-
-    return ladder_effects(found, random_seed=seed)
-
-
-def _differences(found: xr.Dataset, seed: int) -> pd.DataFrame:
-    from bayesens.comparison.tables import paired_differences
-
-    table = paired_differences(found, str(found["model"].values[0]), random_seed=seed)
-    return table[table["metric"] == "crps"].reset_index(drop=True)
-
-
-def _short(table: pd.DataFrame) -> pd.DataFrame:
-    heads = ["effect", "before", "after"] if "effect" in table else ["model", "metric"]
+def _short(table: pd.DataFrame, heads: list[str]) -> pd.DataFrame:
     return table[[*heads, "difference", "low", "high", "unit", "p_better", "verdict"]]
 
 
-@reads_tables
+@partial(with_options, without=("lon", "lat", "covariates"))
 def dependence(
-    table: TablePath,
+    table: shared.TablePath,
     observation: Observation,
-    members: Members = None,
-    site: Site = None,
-    group: Group = None,
-    time: Time = None,
-    units: Units = None,
-    reading: Reading = PLAIN,
+    *,
+    reading: Reading,
     seed: Seed = 1,
     out: Annotated[Path | None, typer.Option(help="Write all of it as a table: .csv, .tsv or .parquet.")] = None,
     figure: Figure = None,
@@ -209,26 +138,20 @@ def dependence(
 
     Example: bayesens dependence table.csv --members rf,svr,xgb --observation sm --site station
     """
-    for path, suffixes in ((out, TABLES), (figure, FIGURES)):
-        if path is not None:
-            check_out(path, [table], suffixes)
-    ensemble = ensemble_from(table, members, reading, observation=observation, site=site, group=group, time=time,
-                             units=units)  # fmt: skip
+    _check_outputs(table, (out, TABLES), (figure, FIGURES))
+    ensemble = ensemble_from(table, reading, observation)
 
     from bayesens.comparison.errors.dependence import dependence as run
     from bayesens.comparison.errors.words import dependence_table, dependence_words
 
     found = run(ensemble, random_seed=seed)
     whole = dependence_table(found)
-    some = whole[
-        (whole["group"] == "all") & whole["measure"].isin(["error_correlation", "output_correlation", "k_eff"])
-    ]
-    console = new_console()
+    measures = ["error_correlation", "output_correlation", "k_eff"]
+    some = whole[(whole["group"] == "all") & whole["measure"].isin(measures)]
+    console, columns = shared.new_console(), ("part", "member", "other", "kind", "value", "low", "high")
     for measure, lines in some.groupby("measure", sort=False):
-        shown = lines[
-            [name for name in ("part", "member", "other", "kind", "value", "low", "high") if (lines[name] != "").any()]
-        ]
-        show(console, str(measure).replace("_", " ").capitalize(), shown)
+        shown = [name for name in columns if (lines[name] != "").any()]
+        shared.show(console, str(measure).replace("_", " ").capitalize(), lines[shown])
     typer.echo(dependence_words(found))
     if out is not None:
         from bayesens.ensemble.files import write_table
@@ -244,20 +167,15 @@ def dependence(
 PARTS = ("members", "clusters", "shapley", "stations", "priors", "weights")
 
 
-@reads_tables
+@partial(with_options, without=("lon", "lat"))
 def sensitivity(
-    table: TablePath,
+    table: shared.TablePath,
     observation: Observation,
-    members: Members = None,
-    site: Site = None,
-    group: Group = None,
-    time: Time = None,
-    covariates: Covariates = None,
-    units: Units = None,
-    reading: Reading = PLAIN,
-    model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
-    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=OPTION)] = None,
-    transform: Transform = None,
+    *,
+    reading: Reading,
+    model: shared.ModelName = "bma",
+    option: shared.OptionWords = None,
+    transform: shared.Transform = None,
     what: Annotated[
         str,
         typer.Option(
@@ -266,15 +184,9 @@ def sensitivity(
         ),
     ] = "members,priors,weights",
     shares: Annotated[str, typer.Option(help="Of the stations to remove, separated by commas.")] = "0.1,0.2,0.3,0.4",
-    estimand: Estimand = None,
-    folds: Folds = None,
-    method: Method = "auto",
-    draws: Draws = 1000,
-    seed: Seed = 1,
-    workers: Workers = 1,
-    cache: Cache = None,
+    held: HeldOut,
     out: Annotated[Path | None, typer.Option(help="Folder for the tables (.csv), new or empty.")] = None,
-    progress: Progress = True,
+    progress: shared.Progress = True,
 ) -> None:
     """Say what a result rests on: members, stations, priors.
 
@@ -282,26 +194,19 @@ def sensitivity(
     """
     from bayesens.messages import check_known
 
-    _goes_on(cache)
-    asked, removed = tuple(dict.fromkeys(names_in(what))), numbers_in(shares, "--shares")
+    _goes_on(held.cache)
+    asked, removed = tuple(dict.fromkeys(names_in(what))), shared.numbers_in(shares, "--shares")
     check_known(asked, PARTS, kind="part", where="--what")
-    chosen = model_from_words(MODELS[model], transform, option or [])
+    chosen = shared.model_from_words(MODELS[model], transform, option)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"--out {out} is there already and not an empty folder; name a new one")
-    ensemble = ensemble_from(table, members, reading, observation=observation, site=site, group=group, time=time,
-                             covariates=covariates, units=units)  # fmt: skip
+    ensemble = ensemble_from(table, reading, observation)
     from bayesens.app.cli.sensitivity import answers
     from bayesens.ensemble.files import write_table
 
-    shown = watched(progress)
-    new = estimand or _usual(ensemble)
-    console = new_console()
-    found = answers(
-        chosen, ensemble, asked, shares=removed, estimand=new, folds=folds, method=method, draws=draws, random_seed=seed,
-        workers=workers, cache=cache, progressbar=shown,
-    )  # fmt: skip
-    for answer in found:
-        show(console, answer.title, answer.shown)
+    console, options = shared.new_console(), held.arguments(ensemble)
+    for answer in answers(chosen, ensemble, asked, shares=removed, **options, progressbar=watched(progress)):
+        shared.show(console, answer.title, answer.shown)
         if answer.words:
             typer.echo(answer.words)
         if out is not None:
@@ -315,4 +220,4 @@ def _drawn(ax: Any, path: Path) -> None:
 
     with write_atomically(path) as aside:
         ax.get_figure(root=True).savefig(aside, dpi=200, format=path.suffix[1:])
-    say(f"{path}: drawn")
+    shared.say(f"{path}: drawn")

@@ -20,21 +20,16 @@ from typer.core import TyperGroup
 
 from bayesens import __version__
 from bayesens.app.cli.answers import compare, dependence, sensitivity
-from bayesens.app.cli.reading import PLAIN, Reading, ensemble_from, reads_tables
+from bayesens.app.cli.reading import Reading, ensemble_from, with_options
 from bayesens.app.cli.shared import (
-    METHOD,
     MODELS,
-    OPTION,
-    Covariates,
     FitPath,
-    Group,
-    Lat,
-    Lon,
+    Method,
     ModelName,
-    Site,
+    OptionWords,
+    Progress,
     TablePath,
-    Time,
-    Units,
+    Transform,
     check_out,
     model_from_words,
     names_in,
@@ -155,26 +150,17 @@ def _options(
 
 # ------------------------------------------------------------------------------------------------------------ commands
 @app.command()
-@reads_tables
+@with_options
 def fit(
     table: TablePath,
     observation: Annotated[str, typer.Option(help="Column of observations; rows without one are left out.")],
     out: Annotated[Path, typer.Option(help="Where the fit goes (.nc).")],
-    members: Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")] = None,
-    site: Site = None,
-    group: Group = None,
-    time: Time = None,
-    lon: Lon = None,
-    lat: Lat = None,
-    covariates: Covariates = None,
-    units: Units = None,
-    reading: Reading = PLAIN,
-    model: Annotated[ModelName, typer.Option(help="Which model.")] = "bma",
-    transform: Annotated[
-        Literal["identity", "sqrt", "log"] | None, typer.Option(help="Of observations and members alike.")
-    ] = None,
-    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help=OPTION)] = None,
-    method: Annotated[Literal["auto", "nuts", "laplace", "em"], typer.Option(help=METHOD)] = "auto",
+    *,
+    reading: Reading,
+    model: ModelName = "bma",
+    transform: Transform = None,
+    option: OptionWords = None,
+    method: Method = "auto",
     draws: Annotated[int, typer.Option(help="Draws that each chain keeps.")] = 1000,
     tune: Annotated[int, typer.Option(help="Draws before these, thrown away.")] = 500,
     chains: Annotated[int, typer.Option(help="Chains.")] = 4,
@@ -189,9 +175,8 @@ def fit(
     from bayesens.inference.fit_tree import write_fit
 
     check_out(out, [table], (".nc",))
-    chosen = model_from_words(MODELS[model], transform, option or [])
-    ensemble = ensemble_from(table, members, reading, observation=observation, site=site, group=group, time=time, lon=lon,
-                             lat=lat, covariates=covariates, units=units)  # fmt: skip
+    chosen = model_from_words(MODELS[model], transform, option)
+    ensemble = ensemble_from(table, reading, observation)
 
     from bayesens.inference.fit import fit as run
 
@@ -207,19 +192,14 @@ def fit(
 
 
 @app.command()
-@reads_tables
+@partial(with_options, without=("members", "covariates"))
 def predict(
     fit: FitPath,
     table: TablePath,
     out: Annotated[Path, typer.Option(help="Predictions: .csv, .tsv or .parquet with a line a row; .nc or .zarr.")],
     quantiles: Annotated[str, typer.Option(help="Levels, separated by commas.")] = "0.05,0.25,0.5,0.75,0.95",
-    site: Site = None,
-    group: Group = None,
-    time: Time = None,
-    lon: Lon = None,
-    lat: Lat = None,
-    units: Units = None,
-    reading: Reading = PLAIN,
+    *,
+    reading: Reading,
     force: Annotated[bool, typer.Option("--force", help="Write over an output that is there already.")] = False,
 ) -> None:
     """Predict mean, sd and quantiles for each row, beside the columns of the input.
@@ -239,15 +219,14 @@ def predict(
     from bayesens.app.cli.predict import with_input
     from bayesens.inference.predict import predict as run
 
-    given = those_given(site=site, group=group, time=time, lon=lon, lat=lat, units=units)
-    rows, read = new_rows(tree, table, given, reading)
+    rows, read = new_rows(tree, table, reading)
     prediction = run(tree, rows, quantiles=levels)
     write_table(with_input(prediction, rows, read, dataset=out.suffix in (".nc", ".zarr")), out)
     tell(f"{out}: {len(rows)} rows predicted by {tree.attrs['bayesens_model']}")
 
 
 @app.command()
-@reads_tables
+@partial(with_options, without=("members", "lon", "lat", "covariates"))
 def score(
     fit: FitPath,
     table: TablePath,
@@ -255,11 +234,8 @@ def score(
     levels: Annotated[str, typer.Option(help="Central intervals, separated by commas.")] = "0.5,0.9",
     out: Annotated[Path | None, typer.Option(help="Write the table, too: .csv, .tsv or .parquet.")] = None,
     observation: Annotated[str | None, typer.Option(help="Column of observations.")] = None,
-    site: Site = None,
-    group: Group = None,
-    time: Time = None,
-    units: Units = None,
-    reading: Reading = PLAIN,
+    *,
+    reading: Reading,
 ) -> None:
     """Score a fit where there are observations.
 
@@ -276,8 +252,7 @@ def score(
 
     from bayesens.app.cli.new_rows import new_rows
 
-    given = those_given(observation=observation, site=site, group=group, time=time, units=units)
-    rows, _ = new_rows(tree, table, given, reading, observed=True)
+    rows, _ = new_rows(tree, table, reading, observation=observation, observed=True)
     if by is not None and rows.labels(by) is None:
         raise ValueError(
             f"--by {by} needs {by} labels, and no column of {table} is known to hold them; name it: --{by}"
@@ -332,18 +307,13 @@ def demo(
 
 
 @app.command()
-@partial(reads_tables, without=("scale", "offset"))
+@partial(with_options, without=("covariates", "units", "scale", "offset"))
 def init(
     table: TablePath,
     out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.toml"),
     observation: Annotated[str | None, typer.Option(help="Column of observations.")] = None,
-    site: Site = None,
-    group: Group = None,
-    time: Time = None,
-    lon: Lon = None,
-    lat: Lat = None,
-    members: Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")] = None,
-    reading: Reading = PLAIN,
+    *,
+    reading: Reading,
 ) -> None:
     """Write a commented study file for a table, and show what each column was taken for.
 
@@ -356,9 +326,9 @@ def init(
 
     if out.exists():
         raise FileExistsError(f"{out} is there already; name another file: --out")
-    given = those_given(observation=observation, site=site, group=group, time=time, lon=lon, lat=lat)
-    if members is not None:
-        given["members"] = names_in(members)
+    given = those_given(observation=observation) | reading.roles
+    if reading.members is not None:
+        given["members"] = names_in(reading.members)
     given |= those_given(time_format=reading.time_format, long=reading.long) | reading.of_file
     frame = as_table(read_table(table, **reading.of_file))
     place = os.path.relpath(table.absolute(), out.absolute().parent)
@@ -377,7 +347,7 @@ def init(
 def run(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (.toml); `bayesens init` writes one.")],
     out: Annotated[Path, typer.Option(help="Folder of the results: new, or that of a former run, which goes on.")],
-    progress: Annotated[bool, typer.Option(help="Show progress, in a terminal.")] = True,
+    progress: Progress = True,
 ) -> None:
     """Run a study: members, fits, scores on rows held out, tables, figures and the report.
 

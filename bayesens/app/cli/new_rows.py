@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesens.app.cli.reading import Reading, say_codes
-from bayesens.app.cli.shared import say
+from bayesens.app.cli.shared import say, those_given
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.fit_tree import model_of
 from bayesens.likelihoods.corrected.widths import columns_asked
@@ -23,10 +23,10 @@ __all__ = ["new_rows"]
 
 
 def new_rows(
-    tree: xr.DataTree, path: Path, given: dict[str, Any], reading: Reading, *, observed: bool = False
+    tree: xr.DataTree, path: Path, reading: Reading, *, observation: str | None = None, observed: bool = False
 ) -> tuple[Ensemble, pd.DataFrame | xr.Dataset]:
     """Rows to predict or score, under the column names of the fit unless others are given, and the table they come from."""
-    given = given | reading.of_columns
+    given = those_given(observation=observation) | reading.roles | reading.of_columns
     named: dict[str, str] = json.loads(tree.attrs["columns"])
     members: list[str] = json.loads(tree.attrs["bayesens_members"])
     if not observed:  # nothing wrong with the observations should keep anyone from predicting

@@ -1,4 +1,4 @@
-"""How commands read a table: options that every one of them has, as one value, and the way to an ensemble."""
+"""How commands read a table and hold rows out: options that several of them have, as values, and the way to an ensemble."""
 
 from __future__ import annotations
 
@@ -11,13 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from bayesens.app.cli.shared import names_in, numbers_in, say, those_given
+from bayesens.app.cli.shared import Method, names_in, numbers_in, say, those_given
 
 if TYPE_CHECKING:
     from bayesens.ensemble.ensemble import Ensemble
 
-__all__ = ["PLAIN", "Reading", "ensemble_from", "reads_tables", "say_codes"]
+__all__ = ["HeldOut", "Reading", "ensemble_from", "say_codes", "with_options"]
 
+Members = Annotated[str | None, typer.Option(help="Columns of predictions, separated by commas.")]
+Site = Annotated[str | None, typer.Option(help="Column of site labels (stations, gauges).")]
+Group = Annotated[str | None, typer.Option(help="Column of group labels (networks, basins).")]
+Time = Annotated[str | None, typer.Option(help="Column of times.")]
+Lon = Annotated[str | None, typer.Option(help="Column of longitudes.")]
+Lat = Annotated[str | None, typer.Option(help="Column of latitudes.")]
+Covariates = Annotated[
+    str | None,
+    typer.Option(
+        help="Columns that the model looks at beside the members (bias_covariates, scale), separated by commas."
+    ),
+]
+Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
 TimeFormat = Annotated[
     str | None,
     typer.Option(
@@ -60,10 +73,32 @@ Offset = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Options of how a table is read, as the command line gives them; each is an option of every command that reads one."""
+Estimand = Annotated[
+    Literal["time", "site", "site-time", "group", "row"] | None,
+    typer.Option(
+        help="What is new in the rows held out: times at known sites, sites, both (a map), groups, or row (one by one). "
+        "Left out: site; without --site time; without --time row."
+    ),
+]
+Folds = Annotated[int | None, typer.Option(help="Left out: 5, or one for each group.")]
+Draws = Annotated[int, typer.Option(help="Draws of each of four chains.")]
+Seed = Annotated[int, typer.Option(help="Of folds, draws and bootstrap: equal seeds, equal results.")]
+Workers = Annotated[int, typer.Option(help="Processes that share folds and models.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder that keeps finished folds: a run that was stopped goes on.")]
 
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What columns are, and how a table is read, as the command line says it."""
+
+    members: Members = None
+    site: Site = None
+    group: Group = None
+    time: Time = None
+    lon: Lon = None
+    lat: Lat = None
+    covariates: Covariates = None
+    units: Units = None
     time_format: TimeFormat = None
     decimal: Decimal = None
     separator: Separator = None
@@ -72,6 +107,13 @@ class Reading:
     missing: Missing = None
     scale: Scale = None
     offset: Offset = None
+
+    @property
+    def roles(self) -> dict[str, Any]:
+        """Columns that are named, and units."""
+        return those_given(
+            site=self.site, group=self.group, time=self.time, lon=self.lon, lat=self.lat, units=self.units
+        )
 
     @property
     def of_columns(self) -> dict[str, Any]:
@@ -90,56 +132,71 @@ class Reading:
         return _missing_in(self.missing)
 
 
-PLAIN = Reading()
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """How rows are held out, as the command line says it."""
+
+    estimand: Estimand = None
+    folds: Folds = None
+    method: Method = "auto"
+    draws: Draws = 1000
+    seed: Seed = 1
+    workers: Workers = 1
+    cache: Cache = None
+
+    def arguments(self, ensemble: Ensemble) -> dict[str, Any]:
+        """As `bayesens.compare` takes them, with the estimand that a table allows where none is asked for."""
+        from bayesens.comparison.folds.held_out_rows import usual_estimand
+
+        usual = usual_estimand(site=ensemble.labels("site") is not None, time="time" in ensemble.dataset.coords)
+        return {"estimand": self.estimand or usual, "folds": self.folds, "method": self.method, "draws": self.draws,
+                "random_seed": self.seed, "workers": self.workers, "cache": self.cache}  # fmt: skip
 
 
-def reads_tables(command: Callable[..., None], *, without: tuple[str, ...] = ()) -> Callable[..., None]:
-    """Give a command the options of `Reading`, which it takes as one value, in the place of its parameter ``reading``.
+def with_options(command: Callable[..., None], *, without: tuple[str, ...] = ()) -> Callable[..., None]:
+    """Give a command the options that `Reading` and `HeldOut` have, in the place of its parameters of these kinds.
 
     Parameters
     ----------
     command : callable
-        With a parameter ``reading``.
+        Whose other parameters are options themselves.
     without : tuple of str
-        Options that it has no use for.
+        Options of these kinds that it has no use for.
     """
-    hints = get_type_hints(Reading, include_extras=True)
-    names = [each.name for each in fields(Reading) if each.name not in without]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    options = [inspect.Parameter(name, kind, default=None, annotation=hints[name]) for name in names]
-    parameters = [
-        one
-        for own in inspect.signature(command, eval_str=True).parameters.values()
-        for one in (options if own.name == "reading" else [own])
-    ]
+    parameters, values = [], {}
+    for own in inspect.signature(command, eval_str=True).parameters.values():
+        if own.annotation not in (Reading, HeldOut):
+            parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(own.annotation, include_extras=True)
+        values[own.name] = own.annotation, [each for each in fields(own.annotation) if each.name not in without]
+        parameters += [
+            inspect.Parameter(each.name, own.KEYWORD_ONLY, default=each.default, annotation=hints[each.name])
+            for each in values[own.name][1]
+        ]
 
     @wraps(command)
-    def with_options(**given: Any) -> None:
-        reading = Reading(**{name: given.pop(name) for name in names})
-        command(reading=reading, **given)
+    def called(**given: Any) -> None:
+        for name, (kind, options) in values.items():
+            given[name] = kind(**{each.name: given.pop(each.name) for each in options})
+        command(**given)
 
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {one.name: one.annotation for one in parameters}
-    return with_options
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called
 
 
-def ensemble_from(
-    table: Path,
-    members: str | None,
-    reading: Reading,
-    covariates: str | None = None,
-    **columns: str | None,
-) -> Ensemble:
+def ensemble_from(table: Path, reading: Reading, observation: str) -> Ensemble:
     """Read a table with the columns that options name; a dataset may have a dimension of members."""
     from bayesens.ensemble.files import read_ensemble
 
-    named: dict[str, Any] = those_given(**columns) | reading.of_columns
-    if members is not None:
-        named["members"] = names_in(members)
+    named: dict[str, Any] = {"observation": observation} | reading.roles | reading.of_columns
+    if reading.members is not None:
+        named["members"] = names_in(reading.members)
     elif table.suffix not in (".nc", ".zarr") and reading.long is None:
         raise ValueError("--members is missing; name the columns of predictions, such as --members rf,svr,xgb")
-    if covariates is not None:
-        named["covariates"] = names_in(covariates)
+    if reading.covariates is not None:
+        named["covariates"] = names_in(reading.covariates)
     try:
         ensemble = read_ensemble(table, long=reading.long, **reading.of_file, **named)
     except KeyError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,9 +45,9 @@ class Answer:
     words: str = ""
 
 
-def answers(model: Any, ensemble: Ensemble, asked: Sequence[str], *, shares: Sequence[float],
-            estimand: str, folds: int | None, method: str, draws: int, random_seed: int, workers: int, cache: Path | None,
-            progressbar: bool) -> Iterator[Answer]:  # fmt: skip
+def answers(
+    model: Any, ensemble: Ensemble, asked: Sequence[str], *, shares: Sequence[float], **held: Any
+) -> Iterator[Answer]:
     """Find what was asked for, one answer at a time.
 
     Parameters
@@ -58,21 +57,20 @@ def answers(model: Any, ensemble: Ensemble, asked: Sequence[str], *, shares: Seq
     asked : sequence of {"members", "clusters", "shapley", "stations", "priors", "weights"}
     shares : sequence of float
         Of stations to remove.
-    estimand, folds, method, draws, random_seed, workers, cache, progressbar
-        As in `compare`.
+    **held
+        ``estimand, folds, method, draws, random_seed, workers, cache, progressbar``, as in `compare`.
 
     Yields
     ------
     Answer
     """
-    run: dict[str, Any] = {"method": method, "draws": draws, "random_seed": random_seed, "workers": workers, "cache": cache,
-                           "progressbar": progressbar}  # fmt: skip
-    held = run | {"estimand": estimand, "folds": folds}
+    run = {name: value for name, value in held.items() if name not in ("estimand", "folds")}
+    seed, progressbar = held["random_seed"], held["progressbar"]
     for by, name in (("member", "members"), ("cluster", "clusters")):
         if name in asked:
             table = members_left_out(model, ensemble, by=by, **held)
-            yield Answer(f"{name}_left_out", f"Left out, one {by} at a time ({estimand}): change of the CRPS in percent", table,
-                         table[LEFT_OUT], left_out_words(table))  # fmt: skip
+            title = f"Left out, one {by} at a time ({held['estimand']}): change of the CRPS in percent"
+            yield Answer(f"{name}_left_out", title, table, table[LEFT_OUT], left_out_words(table))
     if "shapley" in asked:
         table = shapley(model, ensemble, **held)
         yield Answer(
@@ -80,11 +78,11 @@ def answers(model: Any, ensemble: Ensemble, asked: Sequence[str], *, shares: Seq
         )
     if "stations" in asked:
         found = fewer_stations({type(model).__name__: model}, ensemble, shares=shares, **run)
-        table = reduction_table(found, random_seed=random_seed)
+        table = reduction_table(found, random_seed=seed)
         yield Answer("fewer_stations", "Stations removed before fitting", table, table[FEWER],
-                     reduction_words(found, random_seed=random_seed))  # fmt: skip
+                     reduction_words(found, random_seed=seed))  # fmt: skip
     if {"priors", "weights"} & set(asked):
-        tree = fit(model, ensemble, method=method, draws=draws, random_seed=random_seed, log_likelihood=False,
+        tree = fit(model, ensemble, method=held["method"], draws=held["draws"], random_seed=seed, log_likelihood=False,
                    progressbar=progressbar)  # fmt: skip
     if "priors" in asked:
         powers = power_scaling(tree)
@@ -92,17 +90,16 @@ def answers(model: Any, ensemble: Ensemble, asked: Sequence[str], *, shares: Seq
         yield Answer("power_scaling", "Quantities that are sensitive to priors", powers,
                      (sensitive if len(sensitive) else powers)[["variable", "prior", "likelihood", "diagnosis", "mean", "sd"]],
                      power_words(powers))  # fmt: skip
-        implied = prior_predictive(model, ensemble, random_seed=random_seed)
+        implied = prior_predictive(model, ensemble, random_seed=seed)
         table = prior_table(implied)
         yield Answer("priors_imply", "What the priors imply before the data", table, table, prior_words(implied))
     if "weights" in asked:
         way = "em" if hasattr(model, "em") else "optimum"
-        cluster, _ = _clusters(ensemble)
-        drawn = clustered_weights(model, ensemble, cluster=cluster, method=way, random_seed=random_seed,
+        cluster, hang = _clusters(ensemble)
+        drawn = clustered_weights(model, ensemble, cluster=cluster, method=way, random_seed=seed,
                                   progressbar=progressbar)  # fmt: skip
         table = weights_table(tree, drawn)
-        yield Answer("weights", f"Weights: how sure the posterior is, and how sure {_clusters(ensemble)[1]} let one be", table,
-                     table)  # fmt: skip
+        yield Answer("weights", f"Weights: how sure the posterior is, and how sure {hang} let one be", table, table)
 
 
 def _clusters(ensemble: Ensemble) -> tuple[Any, str]:

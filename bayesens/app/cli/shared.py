@@ -13,20 +13,14 @@ from bayesens.console import new_console, show
 from bayesens.models import KINDS as MODELS
 
 __all__ = [
-    "METHOD",
     "MODELS",
-    "OPTION",
-    "TABLE",
-    "Covariates",
     "FitPath",
-    "Group",
-    "Lat",
-    "Lon",
+    "Method",
     "ModelName",
-    "Site",
+    "OptionWords",
+    "Progress",
     "TablePath",
-    "Time",
-    "Units",
+    "Transform",
     "check_out",
     "model_from_words",
     "names_in",
@@ -40,30 +34,31 @@ __all__ = [
     "watched",
 ]
 
-TABLE = "Rows: .csv, .tsv or .txt (also .gz), .xlsx, .parquet, .nc or .zarr."
-TablePath = Annotated[Path, typer.Argument(metavar="TABLE", help=TABLE)]
-FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A file that `bayesens fit` wrote (.nc).")]
-Site = Annotated[str | None, typer.Option(help="Column of site labels (stations, gauges).")]
-Group = Annotated[str | None, typer.Option(help="Column of group labels (networks, basins).")]
-Time = Annotated[str | None, typer.Option(help="Column of times.")]
-Lon = Annotated[str | None, typer.Option(help="Column of longitudes.")]
-Lat = Annotated[str | None, typer.Option(help="Column of latitudes.")]
-Covariates = Annotated[
-    str | None,
-    typer.Option(
-        help="Columns that the model looks at beside the members (bias_covariates, scale), separated by commas."
-    ),
+TablePath = Annotated[
+    Path,
+    typer.Argument(metavar="TABLE", help="Rows: .csv, .tsv or .txt (also .gz), .xlsx, .parquet, .nc or .zarr."),
 ]
-Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
+FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A file that `bayesens fit` wrote (.nc).")]
 if TYPE_CHECKING:
     ModelName = str
 else:  # as many as there are
-    ModelName = Literal[tuple(MODELS)]
-OPTION = (
-    "Any option or prior of the model; repeat as needed. VALUE is a word or JSON: sigma=shared, errors=lkj, site=true, "
-    'level_prior={"family": "Normal", "mu": 0, "sigma": 5}.'
-)
-METHOD = "auto takes Laplace where it can be trusted, and NUTS elsewhere; em gives point estimates."
+    ModelName = Annotated[Literal[tuple(MODELS)], typer.Option(help="Which model.")]
+Transform = Annotated[
+    Literal["identity", "sqrt", "log"] | None, typer.Option(help="Of observations and members alike.")
+]
+OptionWords = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Any option or prior of the model; repeat as needed. VALUE is a word or JSON: sigma=shared, errors=lkj, site=true, "
+        'level_prior={"family": "Normal", "mu": 0, "sigma": 5}.',
+    ),
+]
+Method = Annotated[
+    Literal["auto", "nuts", "laplace", "em"],
+    typer.Option(help="auto takes Laplace where it can be trusted, and NUTS elsewhere; em gives point estimates."),
+]
+Progress = Annotated[bool, typer.Option(help="Show progress, in a terminal.")]
 
 
 @dataclass
@@ -147,11 +142,11 @@ def check_out(out: Path, inputs: list[Path], suffixes: tuple[str, ...] = ()) -> 
             raise ValueError(f"--out {out} is an input of this command and would be replaced; name another file")
 
 
-def model_from_words(name: str, transform: str | None, options: list[str]) -> Any:
+def model_from_words(name: str, transform: str | None, options: list[str] | None) -> Any:
     """Make a model from its class's name and ``NAME=VALUE`` options."""
     from bayesens import models
     from bayesens.app.option_text import option_from_words
 
     cls = getattr(models, name)
-    values = dict(option_from_words(cls, text) for text in options)
+    values = dict(option_from_words(cls, text) for text in options or [])
     return cls(**values | those_given(transform=transform))
