@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,8 +21,11 @@ __all__ = [
     "Look",
     "axes_width",
     "bare_axes",
+    "beside",
     "blank_gaps",
     "concise_dates",
+    "curve",
+    "dots",
     "forest",
     "gaps",
     "labelled",
@@ -31,6 +34,7 @@ __all__ = [
     "name_rows",
     "quantile_rows",
     "raised",
+    "three_axes",
     "with_legend",
 ]
 
@@ -67,10 +71,9 @@ def forest(series: Mapping[str, xr.DataArray], xlabel: str, ax: Axes | None) -> 
     member = list(dict.fromkeys(str(name) for draws in series.values() for name in draws["member"].to_numpy()))
     ax = bare_axes(ax, (4.6, 0.9 + (0.18 + 0.2 * len(series)) * len(member)))
     ax.axvline(0, color="0.6", lw=0.8, zorder=1)
-    step = min(0.26, 0.75 / len(series))
     for i, (label, draws) in enumerate(series.items()):
         y = np.array([member.index(str(name)) for name in draws["member"].to_numpy()], float)
-        y += step * (i - (len(series) - 1) / 2)
+        y += beside(i, len(series), 0.26, 0.75)
         q05, q25, q50, q75, q95 = np.nanquantile(draws.to_numpy(), [0.05, 0.25, 0.5, 0.75, 0.95], axis=(0, 1))
         color, marker, line = look(i)
         ax.hlines(y, q05, q95, color=color, lw=1.2, ls=line, zorder=2)
@@ -78,6 +81,46 @@ def forest(series: Mapping[str, xr.DataArray], xlabel: str, ax: Axes | None) -> 
         ax.plot(q50, y, marker, color=color, ms=7.5, mec="white", mew=0.9, label=label or "_", zorder=3)
     ax.set_xlabel(xlabel)
     return with_legend(name_rows(ax, member))
+
+
+def beside(i: int, n: int, step: float, room: float = 0.7) -> float:
+    """How far the i-th of n series stands from the middle of its row: a step apart, or less where they are many."""
+    return min(step, room / n) * (i - (n - 1) / 2)
+
+
+def curve(ax: Axes, i: int, x: Any, y: Any, label: str) -> str:
+    """Draw the i-th series as a line with markers, and return its colour."""
+    color, marker, line = look(i)
+    ax.plot(x, y, color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white", mew=0.6, label=label or "_", zorder=3)
+    return color
+
+
+def dots(ax: Axes, value: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> None:
+    """Rows of dots with intervals about a line at zero; full ones leave it out."""
+    y = np.arange(len(value))
+    ax.axvline(0, color="0.5", lw=0.8, zorder=1)
+    ax.hlines(y, low, high, color=COLOR[0], lw=1.4, zorder=2)
+    clear, none = (low > 0) | (high < 0), np.isnan(low) | np.isnan(high)
+    kinds = (
+        (clear, "o", COLOR[0], "interval leaves out 0"),
+        (~clear & ~none, "o", "white", "interval holds 0"),
+        (none, "X", "0.6", "no interval"),
+    )
+    for which, marker, fill, label in kinds:
+        if (which := which & np.isfinite(value)).any():
+            ax.plot(value[which], y[which], marker, ms=6.5, mfc=fill, mec=COLOR[0], label=label, zorder=3)
+
+
+def three_axes(axes: Sequence[Axes] | None, wanted: str, size: tuple[float, float], **options: Any) -> list[Axes]:
+    """Three axes, those given or new ones of a size [inches] side by side."""
+    if axes is None:
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots(1, 3, figsize=size, layout="constrained", **options)[1]
+    found = list(np.ravel(np.asarray(axes, dtype=object)))
+    if len(found) != 3:
+        raise ValueError(f"got {len(found)} axes; wanted three: {wanted}")
+    return found
 
 
 def bare_axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
@@ -124,9 +167,8 @@ def legend_columns(labels: list[str], width: float) -> int:
     """
     for ncols in range(min(len(labels), 4), 1, -1):
         longest = [max(len(label) for label in part) for part in np.array_split(labels, ncols)]
-        if (
-            sum(4.5 * n + 32 for n in longest) - 10 <= width
-        ):  # letters of 8.5 points, the handle, and what parts columns
+        # Letters of 8.5 points, the handle, and what parts columns.
+        if sum(4.5 * n + 32 for n in longest) - 10 <= width:
             return ncols
     return 1
 
@@ -172,9 +214,8 @@ def blank_gaps(time: NDArray[Any], *values: NDArray[np.float64]) -> tuple[NDArra
     [5.0, 5.0, 5.0, nan, 7.0, 7.0]
     """
     at = gaps(time)
-    return np.insert(time, at, time[at - 1] + (time[at] - time[at - 1]) / 2), *(
-        np.insert(v, at, np.nan) for v in values
-    )
+    between = time[at - 1] + (time[at] - time[at - 1]) / 2
+    return np.insert(time, at, between), *(np.insert(v, at, np.nan) for v in values)
 
 
 def quantile_rows(prediction: xr.Dataset | xr.DataArray) -> xr.DataArray:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from bayesens.comparison.coverage import coverage_table
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.messages import check_known
-from bayesens.plots.axes import COLOR, INK, bare_axes, look, quantile_rows, with_legend
+from bayesens.plots.axes import COLOR, INK, bare_axes, curve, look, quantile_rows, with_legend
 from bayesens.plots.given import by_name, check_table, dataset_of, is_rows, numbers_of, one_model
 
 if TYPE_CHECKING:
@@ -133,18 +133,15 @@ def coverage(
     if observed is None:
         nominal, observed = _covered(nominal)
     x = np.asarray(nominal, float)
-    series = {
-        k: np.asarray(v, float) for k, v in (observed if isinstance(observed, Mapping) else {"": observed}).items()
-    }
+    several = observed if isinstance(observed, Mapping) else {"": observed}
+    series = {name: np.asarray(share, float) for name, share in several.items()}
     wrong = {label: y.shape for label, y in series.items() if y.shape != x.shape}
     if wrong:
         raise ValueError(f"observed coverage has shapes {wrong} for {x.size} nominal levels; give one value a level")
     order = np.argsort(x)
     ax = bare_axes(ax, (4.2, 3.0) if difference else (3.6, 3.4))
     for i, (label, y) in enumerate(series.items()):
-        color, marker, line = look(i)
-        ax.plot(100 * x[order], 100 * (y - x * difference)[order], color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white",
-                mew=0.6, label=label or "_", zorder=3)  # fmt: skip
+        curve(ax, i, 100 * x[order], 100 * (y - x * difference)[order], label)
     ax.plot([0, 100], [0, 0 if difference else 100], color=INK, lw=0.8, ls=(0, (4, 3)), label="calibrated", zorder=2)
     if n is not None:
         from scipy.stats import binom
@@ -173,11 +170,8 @@ def _covered(given: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Levels, and the share of rows inside the interval of each, by model."""
     if is_rows(given):
         dataset_of(given, "covered", "be.compare(models, ensemble, ...)")
-        given = {
-            str(name): given.sel(model=name)
-            for name in given["model"].values
-            if given["covered"].sel(model=name).notnull().any()
-        }
+        known = given["covered"].dropna("model", how="all")["model"].values
+        given = {str(name): given.sel(model=name) for name in known}
     elif isinstance(given, xr.DataArray) or not isinstance(given, Mapping | xr.DataTree):
         raise TypeError(
             "got nominal coverage alone; give the observed one too, or what be.score(fit, ensemble) returns"
@@ -248,10 +242,8 @@ def coverage_by_class(
         _class_line(ax, lines[lines["level"] == level].set_index("group").loc[classes], level, i, difference)
     nothing = lines.groupby("group", sort=False)["coverage"].count().loc[classes].to_numpy() == 0
     if nothing.any():
-        foot = 0.0 if difference else 3.0
-        ax.plot(
-            np.flatnonzero(nothing), np.full(nothing.sum(), foot), "x", color="0.5", ms=5, label="no value", zorder=3
-        )
+        foot = np.full(nothing.sum(), 0.0 if difference else 3.0)
+        ax.plot(np.flatnonzero(nothing), foot, "x", color="0.5", ms=5, label="no value", zorder=3)
     ax.set_xticks(range(len(classes)), [str(name).removesuffix(" fifth") for name in classes])
     ax.set_xlim(-0.5, len(classes) - 0.5)
     if difference:
@@ -265,15 +257,14 @@ def coverage_by_class(
 
 def _class_line(ax: Axes, lines: pd.DataFrame, level: float, i: int, difference: bool) -> None:
     """Coverage of one level, class by class."""
-    color, marker, line = look(i)
+    color = look(i).color
     promised = 100 * level * difference
     ax.axhline(0.0 if difference else 100 * level, color=INK if difference else color, lw=0.9, ls=(0, (4, 3)), zorder=1)
     x = np.arange(len(lines)) + (0.08 if i % 2 else -0.08)  # so that intervals of two levels do not cover each other
     if {"coverage_low", "coverage_high"} <= set(lines):
         low, high = (100 * lines[f"coverage_{end}"].to_numpy(float) - promised for end in ("low", "high"))
         ax.vlines(x, low, high, color=color, lw=1.2, zorder=2)
-    ax.plot(x, 100 * lines["coverage"].to_numpy(float) - promised, color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white",
-            mew=0.6, label=f"{100 * level:g} % intervals", zorder=3)  # fmt: skip
+    curve(ax, i, x, 100 * lines["coverage"].to_numpy(float) - promised, f"{100 * level:g} % intervals")
 
 
 def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -302,18 +293,15 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     >>> reliability(table).get_xlabel()
     'Forecast probability'
     """
-    check_table(
-        table, ["forecast", "frequency", "n", "low", "high"], "be.binary_scores.reliability(probability, event)"
-    )
+    needed = ["forecast", "frequency", "n", "low", "high"]
+    check_table(table, needed, "be.binary_scores.reliability(probability, event)")
     ax = bare_axes(ax, (3.4, 3.4))
-    x, y = (table[name].to_numpy(float) for name in ("forecast", "frequency"))
-    share, edges = np.histogram(x, np.linspace(0, 1, 21), weights=table["n"].to_numpy(float))
+    x, y, n, low, high = (table[name].to_numpy(float) for name in needed)
+    share, edges = np.histogram(x, np.linspace(0, 1, 21), weights=n)
     ax.bar(edges[:-1], 0.2 * share / share.max(), width=0.05, align="edge", color="0.85", lw=0, zorder=0)
     ax.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=(0, (4, 3)), zorder=2)
-    if table["low"].notna().any():
-        ax.fill_between(
-            x, table["low"].to_numpy(float), table["high"].to_numpy(float), color=COLOR[0], alpha=0.2, lw=0, zorder=1
-        )
+    if not np.isnan(low).all():
+        ax.fill_between(x, low, high, color=COLOR[0], alpha=0.2, lw=0, zorder=1)
     ax.plot(x, y, color=COLOR[0], lw=1.5, zorder=3)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="Forecast probability", ylabel="Observed frequency")
     ax.set_aspect("equal")
@@ -377,9 +365,7 @@ def quantile_reliability(
     shares = {label: _shares(quantile_rows(one), y, site, label) for label, one in series.items()}
     ax = bare_axes(ax, (3.6, 3.4))
     for i, (label, (level, share, low, high)) in enumerate(shares.items()):
-        color, marker, line = look(i)
-        ax.plot(level, share, color=color, ls=line, marker=marker, ms=5, lw=1.4, mec="white", mew=0.6,
-                label=label or "_", zorder=3)  # fmt: skip
+        color = curve(ax, i, level, share, label)
         if site is not None:
             # Side by side: a percent to the right for every further model.
             ax.vlines(level + 1.2 * (i - (len(shares) - 1) / 2), low, high, color=color, lw=1.3, zorder=2)
@@ -395,10 +381,9 @@ def _shares(quantile: xr.DataArray, y: np.ndarray, site: ArrayLike | None, label
     """Sorted levels, share below each of them, and its quartiles over stations [%]."""
     of = f" of {label!r}" if label else ""
     if y.shape != (len(quantile),) or (site is not None and np.shape(site) != y.shape):
-        raise ValueError(
-            f"the prediction{of} has {len(quantile)} rows, observation shape {y.shape}"
-            + ("" if site is None else f" and site {np.shape(site)}") + "; wanted one value a row"
-        )  # fmt: skip
+        sites = "" if site is None else f" and site {np.shape(site)}"
+        rows = f"{len(quantile)} rows, observation shape {y.shape}{sites}"
+        raise ValueError(f"the prediction{of} has {rows}; wanted one value a row")
     quantile = quantile.sortby("quantile")
     known = np.isfinite(y) & np.isfinite(quantile.values).all(axis=1)
     if not known.any():

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.plots.axes import bare_axes, labelled, look, name_rows, with_legend
+from bayesens.plots.axes import bare_axes, labelled, look, name_rows, three_axes, with_legend
 from bayesens.plots.given import check_result
 from bayesens.plots.matrices import correlations
 
@@ -37,10 +37,8 @@ def dependence(result: xr.Dataset, *, group: str = "all", axes: Sequence[Axes] |
 
     Raises
     ------
-    TypeError
-        What is no such Dataset.
-    ValueError
-        A group that the result does not have, other than three axes, or no correlation.
+    TypeError, ValueError
+        What is no such Dataset; a group that the result does not have, other than three axes, or no correlation.
 
     Examples
     --------
@@ -56,11 +54,8 @@ def dependence(result: xr.Dataset, *, group: str = "all", axes: Sequence[Axes] |
     known = result["group"].values.tolist()
     if group not in known:
         raise ValueError(f"the result has no group {group!r}; wanted one of {known}")
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots(1, 3, figsize=(10.4, 3.6), layout="constrained", width_ratios=(1.1, 1, 1))[1]
-    first, second, third = _three(axes)
+    wanted = "the matrix, effective members, the assumed error"
+    first, second, third = three_axes(axes, wanted, (10.4, 3.6), width_ratios=(1.1, 1, 1))
     one = result.sel(group=group)
     ends = [one[f"error_correlation_{end}"].sel(part="total") for end in ("low", "high")]
     seen = one["error_correlation"].sel(part="total")
@@ -70,13 +65,6 @@ def dependence(result: xr.Dataset, *, group: str = "all", axes: Sequence[Axes] |
     _effective(one, bare_axes(second, (0, 0)))
     _assumed(result, bare_axes(third, (0, 0)))
     return np.array([first, second, third], dtype=object)
-
-
-def _three(axes: Sequence[Axes]) -> list[Axes]:
-    found = list(np.ravel(np.asarray(axes, dtype=object)))
-    if len(found) != 3:
-        raise ValueError(f"got {len(found)} axes; wanted three: the matrix, effective members, the assumed error")
-    return found
 
 
 def _effective(one: xr.Dataset, ax: Axes) -> None:

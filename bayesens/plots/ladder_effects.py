@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesens.comparison.ladder import ladder_effects
-from bayesens.plots.axes import bare_axes, look, name_rows, with_legend
+from bayesens.plots.axes import bare_axes, beside, look, name_rows, with_legend
 from bayesens.plots.given import by_name, check_table, is_rows
 
 if TYPE_CHECKING:
@@ -68,9 +68,8 @@ def ladder(
     ax = bare_axes(ax, (6.6, 1.0 + (0.22 + 0.16 * len(tables)) * len(names)))
     ax.axvspan(-equivalent, equivalent, color="0.88", lw=0, zorder=0, label=f"within {equivalent:g} %")
     ax.axvline(0, color="0.5", lw=0.8, zorder=1)
-    step = min(0.24, 0.7 / len(tables))
     for i, (name, table) in enumerate(tables.items()):
-        y = np.array([names.index(one) for one in _names(table)], float) + step * (i - (len(tables) - 1) / 2)
+        y = np.array([names.index(one) for one in _names(table)], float) + beside(i, len(tables), 0.24)
         _marks(ax, table, y, name or "_", i)
     unit = "%" if (next(iter(tables.values()))["unit"] == "percent").all() else "score"
     ax.set_xlabel(f"{label} [{unit}],\nbelow zero the change helps")

@@ -124,7 +124,7 @@ def loo_differences(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError, KeyError
-        What is no such table, or lacks a column.
+        What is no table of `loo_table`, or one that lacks a column.
 
     Examples
     --------

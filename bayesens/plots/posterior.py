@@ -52,10 +52,8 @@ def weights(posterior: Posterior | Mapping[str, Posterior], *, ax: Axes | None =
     series = {}
     for label, draws in _named(posterior).items():
         _check_weights(draws, label)
-        linear = "weight" not in draws
-        series[f"{label} (linear weight)" if linear and label else label] = _draws(
-            draws, "linear_weight" if linear else "weight"
-        )
+        name = "weight" if "weight" in draws else "linear_weight"
+        series[f"{label} (linear weight)" if name != "weight" and label else label] = _draws(draws, name)
     return forest(series, "Weight", ax)
 
 
@@ -79,10 +77,8 @@ def biases(posterior: Posterior | Mapping[str, Posterior], *, units: str = "", a
 
     Raises
     ------
-    TypeError
-        What is no fit and no posterior.
-    ValueError
-        If a posterior has no ``bias``, or one with dimensions other than chain, draw and member.
+    TypeError, ValueError
+        What is no fit and no posterior; one without ``bias``, or with other dimensions than chain, draw and member.
 
     Examples
     --------
@@ -116,10 +112,8 @@ def source_biases(posterior: Posterior, *, units: str = "", ax: Axes | None = No
 
     Raises
     ------
-    TypeError
-        What is no fit and no posterior.
-    ValueError
-        If the posterior has no biases of groups.
+    TypeError, ValueError
+        What is no fit and no posterior, or one without biases of groups.
 
     Examples
     --------

@@ -121,10 +121,7 @@ def intervals(
 
 def _observed(ensemble: Ensemble, quantile: xr.DataArray, time: ArrayLike | None) -> tuple[Any, ArrayLike | None]:
     """Observations and times of the rows of a prediction; of one station, as those of several would lie over each other."""
-    if len(quantile) != ensemble.n_obs:
-        raise ValueError(
-            f"the prediction has {len(quantile)} rows and the ensemble {ensemble.n_obs}; wanted the same rows"
-        )
+    _check_rows(quantile, ensemble)
     site = ensemble.labels("site")
     if site is not None and len(stations := np.unique(site)) > 1:
         raise ValueError(
@@ -134,6 +131,12 @@ def _observed(ensemble: Ensemble, quantile: xr.DataArray, time: ArrayLike | None
     if time is None and "time" in ensemble.dataset.coords:
         time = ensemble.dataset["time"].to_numpy()
     return ensemble.observation, time
+
+
+def _check_rows(quantile: xr.DataArray, ensemble: Ensemble) -> None:
+    rows, others = len(quantile), ensemble.n_obs
+    if rows != others:
+        raise ValueError(f"the prediction has {rows} rows and the ensemble {others}; wanted the same rows")
 
 
 def intervals_by_station(
@@ -185,10 +188,7 @@ def intervals_by_station(
     quantile, site = quantile_rows(prediction), ensemble.labels("site")
     if site is None or "time" not in ensemble.dataset.coords:
         raise ValueError("the ensemble has no sites or no times; give site= and time= to Ensemble.from_frame")
-    if len(quantile) != ensemble.n_obs:
-        raise ValueError(
-            f"the prediction has {len(quantile)} rows and the ensemble {ensemble.n_obs}; wanted the same rows"
-        )
+    _check_rows(quantile, ensemble)
     if stations is None:
         stations = _few(ensemble.levels("site"))
     if isinstance(stations, str) or not len(stations):

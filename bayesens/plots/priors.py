@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.plots.axes import COLOR, INK, bare_axes, name_rows, with_legend
+from bayesens.plots.axes import COLOR, INK, bare_axes, name_rows, three_axes, with_legend
 from bayesens.plots.given import check_fit, check_result, check_table
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def tornado(table: pd.DataFrame, *, effect: str = "crps_change", ax: Axes | None
     ax = bare_axes(ax, (6.2, 1.0 + 0.62 * len(options)))
     ax.axvline(base, color="0.5", lw=0.9, zorder=1)
     for row, option in enumerate(options):
-        own = others[others["option"] == option]
-        _bar(ax, row, own, effect, base)
+        _bar(ax, row, others[others["option"] == option], effect, base)
     # The first series alone is named: markers stand for the side, values for the rest.
     ax.plot([], [], "o", color=COLOR[0], ms=6, label="higher than the base")
     ax.plot([], [], "s", mfc="white", mec=COLOR[4], ms=6, label="lower or equal")
@@ -231,13 +230,7 @@ def prior_implied(result: xr.Dataset, *, axes: Sequence[Axes] | None = None) -> 
     'sd of p(y | f) / sd of the observations'
     """
     check_result(result, ["relative_sd", "relative_width"], "be.sensitivity.prior_predictive(model, ensemble)")
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        axes = plt.subplots(1, 3, figsize=(10.4, 3.2), layout="constrained")[1]
-    found = list(np.ravel(np.asarray(axes, dtype=object)))
-    if len(found) != 3:
-        raise ValueError(f"got {len(found)} axes; wanted three: of weights or errors, of the sd, of widths")
+    found = three_axes(axes, "of weights or errors, of the sd, of widths", (10.4, 3.2))
     first, second, third = (bare_axes(ax, (0, 0)) for ax in found)
     _structure(result, first)
     _histogram(second, result["relative_sd"].values, "sd of p(y | f) / sd of the observations")
@@ -254,13 +247,11 @@ def _structure(result: xr.Dataset, ax: Axes) -> None:
         ax.axvline(0.0, color=INK, lw=1.0, ls=(0, (4, 3)), zorder=3)
     elif "effective_members" in result:
         _histogram(ax, result["effective_members"].values, "Effective number of members")
-        members = len(json.loads(result.attrs["members"])) if "members" in result.attrs else 0
-        if members:
+        if members := len(json.loads(result.attrs.get("members", "[]"))):
             ax.axvline(members, color=INK, lw=1.0, ls=(0, (4, 3)), zorder=3)
     else:
-        ax.text(
-            0.5, 0.5, "no weights, no error correlations", transform=ax.transAxes, ha="center", fontsize=9, color="0.4"
-        )
+        text = "no weights, no error correlations"
+        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", fontsize=9, color="0.4")
         ax.set_axis_off()
 
 

@@ -231,10 +231,8 @@ def representativeness(components: Any, *, error: float | None = None, units: st
         height = float(components.upscaled(count)["sd"].iloc[0])
         ax.hlines(height, needed["low"], min(needed["high"], 2 * most), color=INK, lw=1.2, zorder=4)
         ax.plot(count, height, "D", color=INK, ms=5.5, mec="white", mew=0.6, zorder=5)
-        text = (
-            f"{count} {'station' if count == 1 else 'stations'}: within {error:g} {raised(units)}".rstrip()
-            + "\nwith 95 % probability"
-        )
+        within = f"{count} {'station' if count == 1 else 'stations'}: within {error:g} {raised(units)}".rstrip()
+        text = f"{within}\nwith 95 % probability"
         # A falling curve leaves the corner above it to words.
         ax.annotate(text, (count, height), (0.98, 0.8), textcoords="axes fraction", ha="right", va="center", fontsize=8,
                     arrowprops={"arrowstyle": "-", "color": "0.4", "lw": 0.7, "shrinkB": 4})  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.plots.axes import COLOR, bare_axes, labelled, look, name_rows, with_legend
+from bayesens.plots.axes import bare_axes, dots, labelled, look, name_rows, with_legend
 from bayesens.plots.given import check_result, check_table
 from bayesens.plots.tables import NAMES
 from bayesens.sensitivity.station_curves import power_law, reduction_table
@@ -40,7 +40,7 @@ def left_out(table: pd.DataFrame, *, equivalent: float = 1.0, ax: Axes | None = 
     Raises
     ------
     TypeError, KeyError
-        What is no such table, or lacks a column.
+        What is no table of `members_left_out`, or one that lacks a column.
 
     Examples
     --------
@@ -58,28 +58,20 @@ def left_out(table: pd.DataFrame, *, equivalent: float = 1.0, ax: Axes | None = 
         ax.axvspan(-equivalent, equivalent, color="0.88", lw=0, zorder=0, label=f"within {equivalent:g} %")
     names = [str(line["left_out"]) + _said(line["error_correlation"]) for line in table.to_dict("records")]
     name_rows(ax, names)
-    _dots(ax, *(table[name].to_numpy(float) for name in ("difference", "low", "high")))
-    metric = NAMES.get(str(table["metric"].iloc[0]), str(table["metric"].iloc[0]))
-    ax.set_xlabel(labelled(f"{metric}, change when left out", "%" if percent else ""))
+    dots(ax, *(table[name].to_numpy(float) for name in ("difference", "low", "high")))
+    ax.locator_params(axis="x", nbins=5)  # small numbers have long labels
+    ax.set_xlabel(labelled(f"{_metric(table)}, change when left out", "%" if percent else ""))
     return with_legend(ax)
+
+
+def _metric(table: pd.DataFrame) -> str:
+    name = str(table["metric"].iloc[0])
+    return NAMES.get(name, name)
 
 
 def _said(r: float) -> str:
     """The error correlation beside a name, without the zero that it always begins with."""
     return f" (r = {r:.2f})".replace("= 0.", "= .").replace("= -0.", "= -.") if np.isfinite(r) else ""
-
-
-def _dots(ax: Axes, value: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    """Rows of dots with intervals about a line at zero; full ones leave it out."""
-    y = np.arange(len(value))
-    ax.axvline(0, color="0.5", lw=0.8, zorder=1)
-    ax.hlines(y, low, high, color=COLOR[0], lw=1.4, zorder=2)
-    clear, none = (low > 0) | (high < 0), np.isnan(low) | np.isnan(high)
-    for which, marker, fill, label in ((clear, "o", COLOR[0], "interval leaves out 0"), (~clear & ~none, "o", "white",
-                                       "interval holds 0"), (none, "X", "0.6", "no interval")):  # fmt: skip
-        if (which := which & np.isfinite(value)).any():
-            ax.plot(value[which], y[which], marker, ms=6.5, mfc=fill, mec=COLOR[0], label=label, zorder=3)
-    ax.locator_params(axis="x", nbins=5)  # small numbers have long labels
 
 
 def shapley(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -99,7 +91,7 @@ def shapley(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError, KeyError
-        What is no such table, or lacks a column.
+        What is no table of `shapley`, or one that lacks a column.
 
     Examples
     --------
@@ -116,13 +108,11 @@ def shapley(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     y = np.arange(len(table))
     for column, marker, label in (("alone", "|", "alone"), ("last", "x", "when left out of all")):
         ax.plot(table[column].to_numpy(float), y, marker, color="0.35", ms=7.5, mew=1.4, label=label, zorder=2.5)
-    _dots(ax, *(table[name].to_numpy(float) for name in ("value", "low", "high")))
-    metric = NAMES.get(str(table["metric"].iloc[0]), str(table["metric"].iloc[0]))
-    ax.set_xlabel(labelled(f"{metric}, fall when a member joins", str(table["units"].iloc[0])))
-    handles, labels = ax.get_legend_handles_labels()
-    said = [label.replace("interval", "Shapley value, interval") for label in labels]
-    for handle, label in zip(handles, said, strict=True):
-        handle.set_label(label)
+    dots(ax, *(table[name].to_numpy(float) for name in ("value", "low", "high")))
+    ax.locator_params(axis="x", nbins=5)  # small numbers have long labels
+    ax.set_xlabel(labelled(f"{_metric(table)}, fall when a member joins", str(table["units"].iloc[0])))
+    for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+        handle.set_label(label.replace("interval", "Shapley value, interval"))
     return with_legend(ax)
 
 
@@ -201,15 +191,12 @@ def learning_curve(
         low, high = (base * (1 + end / 100) if own["unit"].iloc[0] == "percent" else base + end for end in (low, high))
         ax.vlines(x, low, high, color=color, lw=1.2, zorder=2)
         fitted = None if law is None else _line(law, model, np.linspace(n.min(), n.max(), 60))
-        path, style = (
-            ((x, score), ":") if fitted is None else (fitted, line)
-        )  # a dotted line only leads from dot to dot
+        path, style = ((x, score), ":") if fitted is None else (fitted, line)  # dots only lead from point to point
         ax.plot(*path, color=color, lw=1.2 if fitted else 0.8, ls=style, zorder=2)
         ax.plot(x, score, marker, color=color, ms=6, mec="white", mew=0.6, zorder=3)
         ax.plot([], [], color=color, marker=marker, ls=style, ms=6, mec="white", mew=0.6, label=model)
-    named = str(table["metric"].iloc[0])
     ax.set_xlabel("Stations learnt from")
-    ax.set_ylabel(labelled(NAMES.get(named, named), units if named != "coverage90" else ""))
+    ax.set_ylabel(labelled(_metric(table), units if table["metric"].iloc[0] != "coverage90" else ""))
     ax.locator_params(axis="x", integer=True)
     return with_legend(ax)
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 from bayesens.comparison.tables import paired_differences, score_table
 from bayesens.messages import check_known
-from bayesens.plots.axes import COLOR, INK, axes_width, bare_axes, labelled, look, name_rows, with_legend
+from bayesens.plots.axes import COLOR, INK, axes_width, bare_axes, beside, dots, labelled, look, name_rows, with_legend
 from bayesens.plots.given import by_name, check_table, dataset_of, is_rows
 
 if TYPE_CHECKING:
@@ -177,10 +177,9 @@ def scores_by_group(
     groups = [name for name in named if name not in SUMMARY] + [name for name in SUMMARY if name in named]
     models = list(dict.fromkeys(table["model"].astype(str)))
     ax = bare_axes(ax, (5.0, 0.9 + (0.16 + 0.14 * len(models)) * len(groups)))
-    step = min(0.16, 0.7 / len(models))
     for i, model in enumerate(models):
         own, (color, marker, line) = table[table["model"].astype(str) == model], look(i)
-        y = np.array([groups.index(str(name)) for name in own["group"]]) + step * (i - (len(models) - 1) / 2)
+        y = np.array([groups.index(str(name)) for name in own["group"]]) + beside(i, len(models), 0.16)
         if {f"{score}_low", f"{score}_high"} <= set(table):
             low, high = (own[f"{score}_{end}"].to_numpy(float) for end in ("low", "high"))
             ax.hlines(y, low, high, color=color, lw=1.1, ls=line, zorder=2)
@@ -253,16 +252,9 @@ def differences(
     told = [name for name in ("estimand", "group") if name in lines and lines[name].nunique() > 1]
     names = [str(line["model"]) + (f" ({', '.join(str(line[name]) for name in told)})" if told else "")
              for line in lines.to_dict("records")]  # fmt: skip
-    ax, y = bare_axes(ax, (5.0, 0.9 + 0.32 * len(lines))), np.arange(len(lines))
+    ax = bare_axes(ax, (5.0, 0.9 + 0.32 * len(lines)))
     ax.axvspan(-equivalent, equivalent, color="0.88", lw=0, zorder=0, label=f"within {equivalent:g} %")
-    ax.axvline(0, color="0.5", lw=0.8, zorder=1)
-    value, low, high = (lines[name].to_numpy(float) for name in ("difference", "low", "high"))
-    ax.hlines(y, low, high, color=COLOR[0], lw=1.4, zorder=2)
-    clear, none = (low > 0) | (high < 0), np.isnan(low) | np.isnan(high)
-    for which, marker, fill, label in ((clear, "o", COLOR[0], "interval leaves out 0"), (~clear & ~none, "o", "white",
-                                       "interval holds 0"), (none, "X", "0.6", "no interval")):  # fmt: skip
-        if which.any():
-            ax.plot(value[which], y[which], marker, ms=6.5, mfc=fill, mec=COLOR[0], label=label, zorder=3)
+    dots(ax, *(lines[name].to_numpy(float) for name in ("difference", "low", "high")))
     reference = " and ".join(dict.fromkeys(lines["reference"].astype(str)))
     name_rows(ax, names)
     text = f"{metric.upper()} against {reference} [%], "
@@ -302,10 +294,9 @@ def importance(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     mean = table.groupby("covariate", sort=False)["percent"].mean().sort_values(ascending=False)
     names, members = [str(name) for name in mean.index], list(dict.fromkeys(table["member"]))
     ax = bare_axes(ax, (5.4, 0.9 + (0.14 + 0.07 * len(members)) * len(names)))
-    step = min(0.2, 0.7 / len(members))
     for i, member in enumerate(members):
         own = table[table["member"] == member]
-        y = np.array([names.index(str(name)) for name in own["covariate"]]) + step * (i - (len(members) - 1) / 2)
+        y = np.array([names.index(str(name)) for name in own["covariate"]]) + beside(i, len(members), 0.2)
         value, sd = own["percent"].to_numpy(float), (100 * own["rise_sd_fold"] / own["loss"]).to_numpy(float)
         color, marker, line = look(i)
         ax.hlines(y, value - sd, value + sd, color=color, lw=1.1, ls=line, zorder=2)
@@ -349,16 +340,14 @@ def band_curve(table: pd.DataFrame, *, statistic: str = "Moran's I", ax: Axes | 
     value = table.loc[statistic]
     bands = [str(band) for band in value.index]
     ax = bare_axes(ax, (5.0, 3.0))
-    step = min(0.12, 0.6 / max(value.shape[1], 1))
     for i, name in enumerate(value.columns):
-        x = np.arange(len(bands)) + step * (i - (value.shape[1] - 1) / 2)
+        x = np.arange(len(bands)) + beside(i, value.shape[1], 0.12, 0.6)
         color, marker, line = look(i)
         if statistic == "Moran's I" and {"low", "high"} <= set(known):
             low, high = (table.loc[end].loc[value.index, name].to_numpy(float) for end in ("low", "high"))
             ax.vlines(x, low, high, color=color, lw=1.1, ls=line, zorder=2)
-        ax.plot(
-            x, value[name].to_numpy(float), marker, color=color, ms=6, mec="white", mew=0.6, label=str(name), zorder=3
-        )
+        y = value[name].to_numpy(float)
+        ax.plot(x, y, marker, color=color, ms=6, mec="white", mew=0.6, label=str(name), zorder=3)
     ax.axhline(0, color=INK, lw=0.6, zorder=1)
     ax.set_xticks(range(len(bands)), bands)
     ax.set_xlim(-0.6, len(bands) - 0.4)
