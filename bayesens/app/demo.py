@@ -30,30 +30,18 @@ def run_demo(
     say: Callable[[str], None] = print,
     progressbar: bool | None = None,
 ) -> Finished:
-    """Write a study of example data to a folder, and run it there.
+    """Write a study of example data to a folder, new or of a former study, and run it there.
 
     Parameters
     ----------
     out : path
-        A new or empty folder, or that of a former study.
     name : {"region", "oznet"}
         A simulated region: 28 stations in 3 networks, and four members with correlated errors. Or daily soil moisture of
         OzNet 2016 to 2019, with four members trained on covariates (`bayesens.datasets.oznet`).
     random_seed : int
         Of the region, the folds, the members and the draws.
-    say : callable
-        Gets a line of text at each step.
-    progressbar : bool, optional
-        None: in a terminal.
-
-    Returns
-    -------
-    Finished
-
-    Raises
-    ------
-    OSError, ValueError
-        As `run_study`.
+    say, progressbar
+        As in `run_study`, which says what is returned and raised.
 
     Examples
     --------

@@ -13,23 +13,7 @@ __all__ = ["option_from_words", "option_value"]
 
 
 def option_from_words(cls: type, text: str) -> tuple[str, Any]:
-    """Return name and value of one option, checked against the fields of the model.
-
-    Parameters
-    ----------
-    cls : type
-        The model.
-    text : str
-        ``NAME=VALUE``, the value a word or JSON: a list becomes a tuple, an object with a ``family`` a prior.
-
-    Returns
-    -------
-    (str, value)
-
-    Raises
-    ------
-    ValueError
-        No such option, or a value of another kind.
+    """Return name and value of one option in words, ``NAME=VALUE``, checked against the fields of the model.
 
     Examples
     --------
@@ -52,20 +36,7 @@ def option_from_words(cls: type, text: str) -> tuple[str, Any]:
 
 
 def option_value(cls: type, name: str, value: Any) -> Any:
-    """Return the value of one option as the model has it, from a value as JSON or TOML have it.
-
-    Parameters
-    ----------
-    cls : type
-        The model.
-    name : str
-        Of the option.
-    value : bool, float, str, list or dict
-        A list becomes a tuple, a mapping with a ``family`` a prior.
-
-    Returns
-    -------
-    value
+    """Return the value of an option as the model has it, from JSON or TOML: a list becomes a tuple, a ``family`` a prior.
 
     Raises
     ------

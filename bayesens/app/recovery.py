@@ -15,18 +15,11 @@ __all__ = ["recovery"]
 
 
 def recovery(tree: xr.DataTree, region: simulate.Simulation) -> pd.DataFrame:
-    """Compare what HBM estimates with what the region was made of.
+    """Compare what a fit of HBM estimates with what the simulated region was made of.
 
     HBM describes the members given the observation, and the region those given the truth behind it. The sensor's error
     lowers slopes by the reliability r of the observations within stations, and adds slope slope' Var(truth) (1 - r) to
     the covariance of the errors; the true values here include both. A bias is taken at the centre of the fit.
-
-    Parameters
-    ----------
-    tree : DataTree
-        A fit of HBM to rows of the region.
-    region : Simulation
-        From `simulate.region`.
 
     Returns
     -------

@@ -12,14 +12,7 @@ __all__ = ["mean_scores", "prediction_table"]
 
 
 def mean_scores(scores: xr.Dataset, *, by: str | None = None) -> pd.DataFrame:
-    """Mean scores over all rows, and over those of each group or site.
-
-    Parameters
-    ----------
-    scores : Dataset
-        What ``score`` returned.
-    by : {"group", "site"}, optional
-        Labels that get a line each, below that of all rows.
+    """Mean scores, as ``score`` gives them, over all rows, and over those of each group or site.
 
     Returns
     -------
@@ -68,19 +61,7 @@ def _percent(head: str, level: float) -> str:
 
 
 def prediction_table(prediction: xr.Dataset, ensemble: Ensemble) -> pd.DataFrame:
-    """One line a row: what identifies it, under the user's own column names, then its prediction.
-
-    Parameters
-    ----------
-    prediction : Dataset
-        What ``predict`` returned.
-    ensemble : Ensemble
-        The rows that were predicted.
-
-    Returns
-    -------
-    DataFrame
-        Site, group, time, lon, lat (those given); ``mean``, ``sd`` and its parts; a column for each quantile: ``q05``.
+    """One line a row: what identifies it, under the user's own column names, then its mean, sd, and quantiles (``q05``).
 
     Examples
     --------

@@ -13,18 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def completion_script(commands: Any, shell: str, *, program: str = "bayesens") -> str:
-    """Write the completion of a group of commands.
-
-    Parameters
-    ----------
-    commands : group of commands
-        As ``typer.main.get_command`` makes it.
-    shell : {"bash", "zsh", "fish"}
-    program : str
-
-    Returns
-    -------
-    str
+    """Write the completion of a group of commands, as ``typer.main.get_command`` makes it, for bash, zsh or fish.
 
     Examples
     --------

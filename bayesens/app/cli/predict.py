@@ -26,26 +26,8 @@ def with_input(
 ) -> pd.DataFrame | xr.Dataset:
     """Put the columns of the input beside its prediction, so that written rows can be told and joined.
 
-    Parameters
-    ----------
-    prediction : Dataset
-        From `predict`.
-    rows : Ensemble
-        What was predicted.
-    table : DataFrame or Dataset
-        The input; of a dataset, whose cells became rows, the labels, times and places are kept.
-    dataset : bool
-        Whether a dataset is wanted, for a file that holds one.
-
-    Returns
-    -------
-    DataFrame or Dataset
-        An input column that has the name of a predicted one is called ``input_...``.
-
-    Warns
-    -----
-    UserWarning
-        With the columns that had to be renamed.
+    Of a dataset, whose cells became rows, labels, times and places are kept. `dataset`: whether a dataset is wanted, for a file
+    that holds one. A column that has the name of a predicted one is called ``input_...``, and a warning names it.
 
     Examples
     --------
@@ -87,19 +69,7 @@ def _plain(column: pd.Series) -> Any:
 
 
 def seen_words(tree: xr.DataTree, rows: Ensemble) -> str:
-    """Say how many of some rows the fit has learnt from.
-
-    Parameters
-    ----------
-    tree : DataTree
-        A fit.
-    rows : Ensemble
-        To be scored.
-
-    Returns
-    -------
-    str
-        Empty where none, or hardly any, is known to be.
+    """Say how many of some rows the fit has learnt from; nothing where none, or hardly any, is known to be.
 
     Examples
     --------

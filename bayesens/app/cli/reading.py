@@ -156,12 +156,7 @@ class HeldOut:
 def with_options(command: Callable[..., None], *, without: tuple[str, ...] = ()) -> Callable[..., None]:
     """Give a command the options that `Reading` and `HeldOut` have, in the place of its parameters of these kinds.
 
-    Parameters
-    ----------
-    command : callable
-        Whose other parameters are options themselves.
-    without : tuple of str
-        Options of these kinds that it has no use for.
+    `without`: options of these kinds that it has no use for.
     """
     parameters, values = [], {}
     for own in inspect.signature(command, eval_str=True).parameters.values():

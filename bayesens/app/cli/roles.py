@@ -17,14 +17,7 @@ ORDER = ("observation", "site", "group", "time", "lon", "lat", "member", "covari
 
 
 def show_roles(console: Console, title: str, found: TableRoles) -> None:
-    """One line a column, those that are used first; 80 characters are enough.
-
-    Parameters
-    ----------
-    console : rich.console.Console
-    title : str
-    found : TableRoles
-    """
+    """One line a column, those that are used first; 80 characters are enough."""
     from rich.table import Table
 
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -53,16 +46,7 @@ def _percent(share: float) -> str:
 
 
 def other_unit_words(found: TableRoles) -> list[str]:
-    """Say of columns that look like predictions in another unit how a study takes them as members.
-
-    Parameters
-    ----------
-    found : TableRoles
-
-    Returns
-    -------
-    list of str
-        One sentence a column.
+    """Say of columns that look like predictions in another unit how a study takes them as members, a sentence a column.
 
     Examples
     --------
@@ -92,14 +76,6 @@ def _key(name: str) -> str:
 
 def held_out_words(found: TableRoles) -> str:
     """Say what the study file will hold out, and what the members are.
-
-    Parameters
-    ----------
-    found : TableRoles
-
-    Returns
-    -------
-    str
 
     Examples
     --------

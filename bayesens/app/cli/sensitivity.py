@@ -48,22 +48,7 @@ class Answer:
 def answers(
     model: Any, ensemble: Ensemble, asked: Sequence[str], *, shares: Sequence[float], **held: Any
 ) -> Iterator[Answer]:
-    """Find what was asked for, one answer at a time.
-
-    Parameters
-    ----------
-    model : model
-    ensemble : Ensemble
-    asked : sequence of {"members", "clusters", "shapley", "stations", "priors", "weights"}
-    shares : sequence of float
-        Of stations to remove.
-    **held
-        ``estimand, folds, method, draws, random_seed, workers, cache, progressbar``, as in `compare`.
-
-    Yields
-    ------
-    Answer
-    """
+    """Find what was asked for, one answer at a time; `shares` of the stations are removed, and `held` goes to `compare`."""
     run = {name: value for name, value in held.items() if name not in ("estimand", "folds")}
     seed, progressbar = held["random_seed"], held["progressbar"]
     for by, name in (("member", "members"), ("cluster", "clusters")):

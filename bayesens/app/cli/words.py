@@ -92,19 +92,7 @@ _SENTENCES: tuple[tuple[str, str, str], ...] = (
 
 
 def plain_words(text: str, *, study: bool = False) -> str:
-    """Say a message of the library without Python.
-
-    Parameters
-    ----------
-    text : str
-        What an exception or a warning of the library says.
-    study : bool
-        Whether keys of the study file are meant, in place of options of commands.
-
-    Returns
-    -------
-    str
-        What has no such words stays as it is.
+    """Say a message of the library without Python; in a study keys of its file are meant in place of options.
 
     Examples
     --------

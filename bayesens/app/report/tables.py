@@ -186,18 +186,7 @@ class _Column:
 def lay_out(
     frame: pd.DataFrame, *, digits: Digits = None, highlight: Mapping[Any, str] | None = None, heads: int | None = None
 ) -> Grid:
-    """Lay a table out; the fields of `bayesens.app.report.page.Table` say how.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Its index is shown unless it merely counts.
-    digits, highlight, heads
-        As ``digits``, ``highlight`` and ``head_columns`` there.
-
-    Returns
-    -------
-    Grid
+    """Lay a table out; the fields of `bayesens.app.report.page.Table` say how, with ``head_columns`` for `heads`.
 
     Examples
     --------

@@ -63,14 +63,6 @@ class StudyData:
 def study_data(study: Study) -> StudyData:
     """Read and check the table of a study.
 
-    Parameters
-    ----------
-    study : Study
-
-    Returns
-    -------
-    StudyData
-
     Raises
     ------
     OSError
@@ -107,15 +99,7 @@ def study_data(study: Study) -> StudyData:
 
 
 def study_models(study: Study) -> dict[str, Any]:
-    """Make the models of a study.
-
-    Parameters
-    ----------
-    study : Study
-
-    Returns
-    -------
-    dict of name to model
+    """Make the models of a study, by name.
 
     Raises
     ------
@@ -218,15 +202,7 @@ def _plain(study: Study, frame: pd.DataFrame) -> tuple[pd.DataFrame, Counts]:
 
 
 def plain_values(study: Study, columns: dict[str, NDArray[np.float64]], kinds: dict[str, str]) -> Counts:
-    """Do to columns, in place, what the study says of codes for missing values and of units.
-
-    Parameters
-    ----------
-    study : Study
-    columns : dict of name to array (row)
-        Changed.
-    kinds : dict of name to {"measured", "covariate", "lon", "lat"}
-        As `check_codes` takes them.
+    """Do to columns, in place, what the study says of codes for missing values and of units; `kinds` as `check_codes` takes them.
 
     Returns
     -------

@@ -137,15 +137,6 @@ class Study(Part):
 def read_study(path: str | Path) -> Study:
     """Read a study file and check every key of it.
 
-    Parameters
-    ----------
-    path : path
-        TOML.
-
-    Returns
-    -------
-    Study
-
     Raises
     ------
     FileNotFoundError
@@ -164,20 +155,7 @@ def read_study(path: str | Path) -> Study:
 
 
 def study_from_text(text: str, *, name: str = "study.toml", folder: str | Path = ".") -> Study:
-    """Check the text of a study file.
-
-    Parameters
-    ----------
-    text : str
-        TOML.
-    name : str
-        For messages.
-    folder : path
-        Where paths in the text start.
-
-    Returns
-    -------
-    Study
+    """Check the text of a study file, named so in messages; paths in it start at `folder`.
 
     Raises
     ------

@@ -63,19 +63,13 @@ def study_maps(
 
     Parameters
     ----------
-    study : Study
-    table : StudyData
-    fits : mapping of name to DataTree
+    study, table, fits
     members : FittedMembers, optional
         Of members that are trained.
     folds : numpy.ndarray (obs), optional
         That held out the rows of the table when the members were cross-fitted.
     importance : DataFrame, optional
         Of the covariates, for the dissimilarity of cells from the training rows. None: all equal.
-
-    Returns
-    -------
-    Maps
 
     Raises
     ------
@@ -132,19 +126,7 @@ def _area(
 
 
 def check_grid(study: Study, table: StudyData, models: Mapping[str, Any]) -> None:
-    """Refuse a grid that the maps cannot be made from, before anything is computed.
-
-    Parameters
-    ----------
-    study : Study
-    table : StudyData
-    models : mapping of name to model
-
-    Raises
-    ------
-    OSError, ValueError
-        As `study_maps`, and a grid without the longitude or latitude that a model's biases or widths follow.
-    """
+    """Refuse a grid that `study_maps` cannot use, or one without the places that biases or widths follow, before the work."""
     places = {"lon": study.data.lon, "lat": study.data.lat}
     asked = [places[name] for model in models.values() for name in columns_asked(model) if name in places]
     _grid(study, table, [name for name in asked if name is not None])

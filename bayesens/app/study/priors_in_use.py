@@ -9,20 +9,7 @@ __all__ = ["has_part"]
 
 
 def has_part(model: Any, option: str, posterior: set[str], members: int) -> bool:
-    """Whether a prior stands for a parameter that the model has.
-
-    Parameters
-    ----------
-    model : model
-    option : str
-        The prior's option without ``_prior``.
-    posterior : set of str
-        Variables of its fit.
-    members : int
-
-    Returns
-    -------
-    bool
+    """Whether a prior, named without ``_prior``, stands for a parameter that the model has; `posterior`: variables of its fit.
 
     Examples
     --------

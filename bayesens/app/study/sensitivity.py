@@ -67,22 +67,7 @@ def study_sensitivity(
 ) -> Sensitivities:
     """Do what the table ``[sensitivity]`` asks for.
 
-    Parameters
-    ----------
-    study : Study
-    table : StudyData
-    models, fits : mapping of name
-        All models of the study, and the fits to all rows of those that have not failed.
-    ensemble : Ensemble
-        The rows that these fits are to.
-    folds : mapping
-        How rows are held out, as `compare` takes it.
-    steps : Steps
-    say : callable
-
-    Returns
-    -------
-    Sensitivities
+    `fits` are to the rows of `ensemble`, of models that have not failed; `folds` says how rows are held out, as for `compare`.
     """
     asked = study.sensitivity
     assert asked is not None

@@ -120,20 +120,6 @@ def study_template(
 def study_roles(frame: pd.DataFrame, *, given: Mapping[str, Any] | None = None, missing: Missing = None) -> TableRoles:
     """Guess what each column is in the table as a study sees it: long made wide, codes for missing values set to NaN.
 
-    Parameters
-    ----------
-    frame, given, missing
-        As in `study_template`.
-
-    Returns
-    -------
-    TableRoles
-
-    Raises
-    ------
-    ValueError
-        As in `study_template`.
-
     Examples
     --------
     >>> frame = pd.DataFrame({"sm": [0.1, 0.2, 0.4, 0.3], "rf": [0.1, 0.25, 0.3, -99.0]})
