@@ -219,15 +219,7 @@ def blank_gaps(time: NDArray[Any], *values: NDArray[np.float64]) -> tuple[NDArra
 
 
 def quantile_rows(prediction: xr.Dataset | xr.DataArray) -> xr.DataArray:
-    """Quantiles (row, quantile) of a prediction of rows.
-
-    Raises
-    ------
-    TypeError
-        What is no prediction.
-    ValueError
-        No quantiles, or not one dimension beside them.
-    """
+    """Quantiles (row, quantile) of a prediction of rows."""
     given: object = prediction
     if not isinstance(given, xr.Dataset | xr.DataArray):
         kind = "fit" if isinstance(given, xr.DataTree) else type(given).__name__

@@ -28,11 +28,6 @@ __all__ = [
 def posterior_of(given: Any, where: str = "") -> xr.Dataset:
     """The posterior of a fit, of a fitted regressor, or as it is.
 
-    Raises
-    ------
-    TypeError
-        For anything else.
-
     Examples
     --------
     >>> posterior_of(xr.DataTree.from_dict({"posterior": xr.Dataset({"sigma": 1.0})})).data_vars
@@ -65,13 +60,7 @@ def is_rows(given: Any) -> TypeGuard[xr.Dataset]:
 
 
 def one_model(rows: xr.Dataset, model: str) -> xr.Dataset:
-    """The rows of one model of a comparison.
-
-    Raises
-    ------
-    KeyError, ValueError
-        An unknown model, or several and no name.
-    """
+    """The rows of one model of a comparison; its name, where there are several."""
     names = [str(name) for name in rows["model"].values]
     if not model and len(names) > 1:
         raise ValueError(
@@ -83,18 +72,6 @@ def one_model(rows: xr.Dataset, model: str) -> xr.Dataset:
 
 def check_table(table: Any, columns: Sequence[str], made_by: str, where: str = "the table") -> pd.DataFrame:
     """Refuse what is no table of these columns, and say what makes one.
-
-    Returns
-    -------
-    DataFrame
-        The table.
-
-    Raises
-    ------
-    TypeError
-        No table at all.
-    KeyError
-        A column is lacking.
 
     Examples
     --------
@@ -110,24 +87,13 @@ def check_table(table: Any, columns: Sequence[str], made_by: str, where: str = "
 
 
 def check_result(result: Any, names: Sequence[Hashable], made_by: str) -> None:
-    """Refuse what is no Dataset with these variables or coordinates, and say what makes one.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Refuse what is no Dataset with these variables or coordinates, and say what makes one."""
     if not isinstance(result, xr.Dataset) or not {*names} <= {*result.variables}:
         raise TypeError(f"got {_what(result)}; wanted the Dataset that {made_by} returns")
 
 
 def dataset_of(given: Any, variable: str, made_by: str, where: str = "") -> xr.Dataset:
-    """A Dataset that has a variable.
-
-    Raises
-    ------
-    TypeError
-        For anything else.
-    """
+    """Refuse what is no Dataset with a variable, and say what makes one."""
     if not isinstance(given, xr.Dataset) or variable not in given:
         raise TypeError(f"got {_what(given)}{where}; wanted what {made_by} returns")
     return given
@@ -135,11 +101,6 @@ def dataset_of(given: Any, variable: str, made_by: str, where: str = "") -> xr.D
 
 def numbers_of(values: Any, wanted: str) -> NDArray[np.float64]:
     """Values as an array of numbers.
-
-    Raises
-    ------
-    TypeError
-        What holds no numbers.
 
     Examples
     --------
@@ -157,12 +118,7 @@ def numbers_of(values: Any, wanted: str) -> NDArray[np.float64]:
 
 
 def check_fit(tree: Any) -> None:
-    """Refuse what is no fit.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Refuse what is no fit."""
     if not isinstance(tree, xr.DataTree):
         raise TypeError(f"got {_what(tree)}; wanted a fit, as be.fit returns it")
 
