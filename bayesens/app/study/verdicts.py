@@ -6,12 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bayesens.app.study.results import StudyResults
 from bayesens.comparison.bootstrap import why_none
+from bayesens.comparison.folds.news import ALL_CONVERGED
 
-__all__ = ["EQUIVALENT", "INSIDE", "by_method", "interval", "mean_score", "method_clause", "options", "percent", "spelled",
-           "why_no_interval"]  # fmt: skip
+__all__ = [
+    "EQUIVALENT",
+    "INSIDE",
+    "by_method",
+    "crps_of_all",
+    "doubt",
+    "equal",
+    "interval",
+    "listed_plain",
+    "mean_score",
+    "options",
+    "percent",
+    "spelled",
+    "why_no_interval",
+]
 
 INSIDE = "inside 90 % intervals [%]"
 EQUIVALENT = 1.0  # percent of CRPS: nobody would change a model for less
@@ -78,13 +93,32 @@ def by_method(results: StudyResults, name: str) -> str:
     return " (by EM)" if methods[name] == "em" else " (by its posterior)"
 
 
-def method_clause(results: StudyResults, one: str, other: str) -> str:
-    """A clause that says so where two models were fitted by different methods: what differs is the method, too."""
-    methods = results.study.methods
+def doubt(results: StudyResults, line: Mapping[Any, Any]) -> str:
+    """Clauses on two models that were fitted by different methods, which may be the difference, and on fits to be doubted."""
+    methods, one, other = results.study.methods, line["model"], line["reference"]
+    unsure = "" if line["not_converged"] == ALL_CONVERGED else f" (not converged: {line['not_converged']})"
     if one not in methods or other not in methods or (methods[one] == "em") == (methods[other] == "em"):
-        return ""
+        return unsure
     em, drawn = (one, other) if methods[one] == "em" else (other, one)
-    return f"; {em} was fitted by EM and {drawn} by its posterior, which may be the difference"
+    return f"; {em} was fitted by EM and {drawn} by its posterior, which may be the difference{unsure}"
+
+
+def equal(line: Mapping[Any, Any]) -> bool:
+    """Whether two models are so for practical purposes: all of the interval lies where nobody would change a model."""
+    return bool(line["low"] > -EQUIVALENT and line["high"] < EQUIVALENT)
+
+
+def crps_of_all(differences: pd.DataFrame, estimand: str) -> pd.DataFrame:
+    """Differences of the CRPS over all rows of an estimand."""
+    if not len(differences):
+        return differences
+    of_all = (differences["metric"] == "crps") & (differences["group"] == "all")
+    return differences[of_all & (differences["estimand"] == estimand)]
+
+
+def listed_plain(names: list[str]) -> str:
+    """Names in a row, and ``and`` before the last."""
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def why_no_interval(line: Mapping[Any, Any]) -> str:

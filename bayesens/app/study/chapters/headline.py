@@ -19,9 +19,12 @@ from bayesens.app.study.verdicts import (
     EQUIVALENT,
     INSIDE,
     by_method,
+    crps_of_all,
+    doubt,
+    equal,
     interval,
+    listed_plain,
     mean_score,
-    method_clause,
     options,
     percent,
     spelled,
@@ -145,19 +148,15 @@ def _gain(results: StudyResults, gains: pd.DataFrame) -> str:
     line = _line(gains, model)
     first = line["estimand"] == results.estimand  # letters are spelled out where they first stand
     head = f"Combining the members by {spelled(results, model) if first else model}"
-    doubt = method_clause(results, model, str(line["reference"])) + _unsure(line) + _also(results, gains)
-    if line["clear"] and not _equal(line):
-        return f"{head} {_moved(line)}{doubt}."
+    rest = doubt(results, line) + _also(results, gains)
+    if line["clear"] and not equal(line):
+        return f"{head} {_moved(line)}{rest}."
     head += f" changes the CRPS of the best member by {percent(line['difference'])}"
     if not np.isfinite(line["low"]):
-        return f"{head}, without an interval ({why_no_interval(line)}), so that nobody can say whether it helps{doubt}."
-    if _equal(line):
-        return f"{head} ({interval(line)}), which is nothing for practical purposes{doubt}."
-    return f"{head} ({interval(line)}), so that these rows do not tell whether it helps{doubt}."
-
-
-def _equal(line: Mapping[Any, Any]) -> bool:
-    return bool(line["low"] > -EQUIVALENT and line["high"] < EQUIVALENT)
+        return f"{head}, without an interval ({why_no_interval(line)}), so that nobody can say whether it helps{rest}."
+    if equal(line):
+        return f"{head} ({interval(line)}), which is nothing for practical purposes{rest}."
+    return f"{head} ({interval(line)}), so that these rows do not tell whether it helps{rest}."
 
 
 def _moved(line: Mapping[Any, Any]) -> str:
@@ -169,13 +168,13 @@ def _moved(line: Mapping[Any, Any]) -> str:
 def _also(results: StudyResults, gains: pd.DataFrame) -> str:
     """What the other model of the table gains, where that is clear."""
     lines = [_line(gains, name) for name in _rivals(results) if name in gains.index and name in results.combining]
-    return "".join(f"; {line['model']} {_moved(line)}" for line in lines if line["clear"] and not _equal(line))
+    return "".join(f"; {line['model']} {_moved(line)}" for line in lines if line["clear"] and not equal(line))
 
 
 def _which(results: StudyResults, differences: pd.DataFrame, estimand: str) -> str:
     """Which of the other models differ from the one of the headline."""
     one, single = results.headline, _single(results, estimand)
-    found = _pooled(differences, estimand)
+    found = crps_of_all(differences, estimand)
     if one is None or one != results.reference or not len(found):
         return ""
     found = found[[name in results.models and name != single and name not in results.of_kind(Climatology)
@@ -193,15 +192,10 @@ def _which(results: StudyResults, differences: pd.DataFrame, estimand: str) -> s
     return f"No other model is shown to be better than {one}: {'; '.join(said)}."
 
 
-def listed_plain(names: list[str]) -> str:
-    """Names in a row, and ``and`` before the last."""
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
-
-
 def _kind(line: Mapping[Any, Any]) -> str:
     if not np.isfinite(line["low"]):
         return "no interval"
-    if _equal(line):
+    if equal(line):
         return "equivalent"
     return "not told apart" if not line["clear"] else "better" if line["difference"] < 0 else "worse"
 
@@ -237,7 +231,7 @@ def _rivals(results: StudyResults) -> list[str]:
 
 
 def _parts(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> list[Any]:
-    found = _pooled(differences, results.estimand)
+    found = crps_of_all(differences, results.estimand)
     shown = found[~found["model"].isin(_off_the_figure(results, found))] if len(found) else found
     parts: list[Any] = [_forest(results, shown, found)] if len(shown) else []
     parts.append(_three(results, table))
@@ -255,13 +249,6 @@ def _off_the_figure(results: StudyResults, found: pd.DataFrame) -> list[str]:
     most = FAR * max(EQUIVALENT, float(np.nanmax(np.abs(models[["difference", "low", "high"]].to_numpy(float)))))
     far = found[found["model"].isin(list(results.data.products)) & (found["difference"].abs() > most)]
     return [*away, *far["model"]]
-
-
-def _pooled(differences: pd.DataFrame, estimand: str) -> pd.DataFrame:
-    if not len(differences):
-        return differences
-    return differences[(differences["estimand"] == estimand) & (differences["metric"] == "crps")
-                       & (differences["group"] == "all")]  # fmt: skip
 
 
 def _forest(results: StudyResults, shown: pd.DataFrame, found: pd.DataFrame) -> Figure:
@@ -320,7 +307,3 @@ def _not_told_apart(results: StudyResults, shown: pd.DataFrame) -> str:
     if not text and lines:
         text = f"Every model is told apart from {results.reference}, or equal to it within ±{EQUIVALENT:.0f} %."
     return text.strip()
-
-
-def _unsure(line: Mapping[Any, Any]) -> str:
-    return "" if line["not_converged"] == "none" else f" (not converged: {line['not_converged']})"

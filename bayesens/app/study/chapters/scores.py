@@ -14,9 +14,18 @@ from bayesens import plots
 from bayesens.app.report.parts import Figure, Listing, Note, Section, Table
 from bayesens.app.report.tables import with_interval
 from bayesens.app.study.chapters.chapter import drawing, sheet
-from bayesens.app.study.chapters.headline import listed_plain
 from bayesens.app.study.results import StudyResults
-from bayesens.app.study.verdicts import EQUIVALENT, INSIDE, interval, method_clause, options, percent, why_no_interval
+from bayesens.app.study.verdicts import (
+    INSIDE,
+    crps_of_all,
+    doubt,
+    equal,
+    interval,
+    listed_plain,
+    options,
+    percent,
+    why_no_interval,
+)
 from bayesens.comparison.common_rows import common_rows
 from bayesens.comparison.compare import HeldOut
 from bayesens.comparison.folds.held_out_rows import ESTIMANDS, ROW, hang_together
@@ -60,30 +69,26 @@ def verdicts(results: StudyResults, differences: pd.DataFrame) -> list[str]:
     """Say for each estimand what the CRPS of every model against the reference tells: one sentence a model."""
     lines = []
     for estimand in results.held:
-        found = differences[(differences["estimand"] == estimand) & (differences["metric"] == "crps")
-                            & (differences["group"] == "all")] if len(differences) else differences  # fmt: skip
         head = f"{ESTIMANDS[estimand].capitalize()}: " if len(results.held) > 1 else ""
-        lines += [head + _verdict(results, line) for line in found.to_dict("records")]
+        lines += [head + _verdict(results, line) for line in crps_of_all(differences, estimand).to_dict("records")]
     return lines
 
 
 def _verdict(results: StudyResults, line: Mapping[Any, Any]) -> str:
     one, other, change = line["model"], line["reference"], line["difference"]
-    doubt = "" if line["not_converged"] == ALL_CONVERGED else f" (not converged: {line['not_converged']})"
-    doubt = method_clause(results, one, other) + doubt
+    rest = doubt(results, line)
     every = results.held[line["estimand"]].rows.sizes["obs"]
     rows = "" if line["n"] == every else f" in the {line['n']:,} rows that it has"
     if not np.isfinite(line["low"]):
         return (f"the CRPS of {one} differs from that of {other} by {percent(change)}{rows}, without an interval "
-                f"({why_no_interval(line)}), so that these rows do not say which of the two is better{doubt}.")  # fmt: skip
+                f"({why_no_interval(line)}), so that these rows do not say which of the two is better{rest}.")  # fmt: skip
     head = (f"the CRPS of {one} is {abs(change):.1f} % {'lower' if change < 0 else 'higher'} than that of {other}{rows} "
             f"({interval(line)})")  # fmt: skip
-    if line["low"] > -EQUIVALENT and line["high"] < EQUIVALENT:
-        return f"{head}: for practical purposes the two are equal{doubt}."
+    if equal(line):
+        return f"{head}: for practical purposes the two are equal{rest}."
     if not line["clear"]:
-        return f"{head}: these data do not tell the two apart{doubt}."
-    better = one if change < 0 else other
-    return f"{head}: {better} is better here{doubt}."
+        return f"{head}: these data do not tell the two apart{rest}."
+    return f"{head}: {one if change < 0 else other} is better here{rest}."
 
 
 def scores(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> Section:
