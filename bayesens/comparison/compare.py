@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -26,6 +25,7 @@ from bayesens.comparison.folds.news import News, convergence_warning, not_conver
 from bayesens.comparison.folds.runs import Found, Given, OnMembers, Run, Trained
 from bayesens.comparison.products import checked_column, checked_products, dressed_products, warn_other_units
 from bayesens.comparison.steps import Steps
+from bayesens.console import progress
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.arguments import models_by_name
 from bayesens.inference.fit_tree import check_given
@@ -251,7 +251,7 @@ def held_out(
         seeds=[_seed(random_seed, estimand, k) for k in range(len(parts))], draws=draws, power=likelihood_power, n_jobs=n_jobs,
         part=f"{file_name(part)}-" if part else "",
     )  # fmt: skip
-    with _progress(len(parts) * (len(run.models) + 1), ESTIMANDS[estimand], progressbar) as advance:
+    with progress(len(parts) * (len(run.models) + 1), ESTIMANDS[estimand], progressbar) as advance:
         found = run.here(advance) if workers == 1 else run.shared_out(int(workers), advance)
     return _joined(source, found, estimand, limits, points, labels, apart)
 
@@ -380,13 +380,3 @@ def _seed(random_seed: int | None, estimand: str, fold: int) -> int:
 def versions() -> str:
     """What a kept result depends on beside its inputs."""
     return " ".join(f"{name} {version(name)}" for name in ("bayesens", "numpy", "scikit-learn", "xgboost", "pymc"))
-
-
-@contextmanager
-def _progress(total: int, text: str, shown: bool) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        task = bar.add_task(text, total=total)
-        yield lambda: bar.advance(task)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from bayesens.arithmetic import plain_arithmetic
+from bayesens.console import progress
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.arguments import check_fitted_call
 from bayesens.inference.fit_tree import (
@@ -138,7 +138,7 @@ def loo(
     sample = np.arange(len(fitted.index))
     if subsample is not None:
         sample = np.random.default_rng(random_seed).choice(len(sample), size=int(subsample), replace=False)
-    with _progress(len(sample), progressbar) as advance:
+    with progress(len(sample), "Leaving one out", progressbar) as advance:
         each = _left_out(fitted, sample, tail, memory, advance)
     _warn_k(each[:, 1], fitted.draws, str(tree.attrs["method"]))
     return _whole(fitted, each) if subsample is None else _estimated(fitted, each, sample)
@@ -267,13 +267,3 @@ def _check_arguments(memory: float, subsample: int | None, rows: int) -> None:
         raise ValueError(f"memory is a number of bytes above zero, such as 256e6; got {memory!r}.")
     if subsample is not None and not (subsample == int(subsample) and 2 <= subsample <= rows):
         raise ValueError(f"subsample is a whole number of rows from 2 to the {rows} of the fit; got {subsample!r}.")
-
-
-@contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        task = bar.add_task("Leaving one out", total=total)
-        yield lambda rows: bar.advance(task, rows)

@@ -6,8 +6,7 @@ weights with standard deviations several times too small, and a prior that seems
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.bootstrap import LEAST, MOST_UNDEFINED
 from bayesens.comparison.row_clusters import row_clusters
+from bayesens.console import progress
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.from_table import LABELS
 from bayesens.inference.fit import fit
@@ -122,7 +122,7 @@ def clustered_weights(
     if not names:
         raise ValueError(f"{type(model).__name__} has none of {', '.join(NAMES)}, whose uncertainty this is about.")
     draw = _Draw(rows, codes, apart=method == "optimum")
-    with _progress(2 * int(replicates), progressbar) as advance:
+    with progress(2 * int(replicates), "Refitting", progressbar) as advance:
         made = {
             which: _replicates(partial(_one, refit, take, names), which, int(replicates), seed, advance)
             for (which, take), seed in zip({"clusters": draw.clusters, "rows": draw.rows}.items(),
@@ -539,13 +539,3 @@ def _clusters(ensemble: Ensemble, cluster: str | ArrayLike, block: float, rows: 
         raise ValueError(f"there are {count} {kind}, and their differences tell of no uncertainty below {LEAST}; give smaller "
                          "clusters, such as shorter time blocks, that are still independent of each other.")  # fmt: skip
     return codes, kind
-
-
-@contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        task = bar.add_task("Refitting", total=total)
-        yield lambda: bar.advance(task)

@@ -20,6 +20,7 @@ from scipy import stats
 from bayesens.comparison.compare import compare
 from bayesens.comparison.folds.runs import FAILURES
 from bayesens.comparison.tables import paired_differences
+from bayesens.console import progress
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.convergence import IMPORTANCE_ESS, RHAT
 from bayesens.inference.fit import fit
@@ -388,13 +389,9 @@ def _paired(rows: xr.Dataset, reference: str, options: dict[str, Any]) -> pd.Dat
 def _posteriors(
     points: list[_Point], rows: Ensemble, fits: dict[str, Any], reweight: bool, progressbar: bool
 ) -> dict[str, Any]:
-    from rich.console import Console
-    from rich.progress import Progress
-
     base: xr.DataTree | None = None
     lines: list[dict[str, Any]] = []
-    with Progress(console=Console(stderr=True), transient=True, disable=not progressbar) as bar:
-        task = bar.add_task("Posteriors given all rows", total=len(points))
+    with progress(len(points), "Posteriors given all rows", progressbar) as advance:
         for point in points:
             line: dict[str, Any] = {"how": "failed", "pareto_k": np.nan, "failed": "", "warned": "", "moments": None}
             try:
@@ -412,7 +409,7 @@ def _posteriors(
                     raise
                 line["failed"] = str(error)
             lines.append(line)
-            bar.advance(task)
+            advance()
     out: dict[str, Any] = {
         name: ("point", np.array([line[name] for line in lines])) for name in ("how", "pareto_k", "failed", "warned")
     }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from bayesens.comparison.compare import versions
 from bayesens.comparison.folds.runs import FAILURES, UNSEEN
 from bayesens.comparison.steps import Steps
+from bayesens.console import progress
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.sphere import great_circle
 from bayesens.inference.fit import fit
@@ -145,23 +145,13 @@ def fewer_stations(
         raise ValueError(f"workers is the number of processes, 1 for this one alone; got {workers!r}")
     steps = Steps(Path(cache) if cache is not None else None, versions())
     work = _Work(data, plan, jobs, steps, inner_folds, seed, n_jobs)
-    with _progress(len(plan.cells), progressbar) as advance:
+    with progress(len(plan.cells), "fewer stations", progressbar) as advance:
         if workers == 1:
             made = {cell: work.cell(cell, advance) for cell in plan.cells}
         else:
             calls = ((cell, work.cell, (cell,)) for cell in plan.cells)
             made = dict(in_processes(int(workers), calls, lambda _: advance()))
     return _joined(made, plan, list(models), table, metric, seed, isinstance(data, Members))
-
-
-@contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        task = bar.add_task("fewer stations", total=total)
-        yield lambda: bar.advance(task)
 
 
 # ------------------------------------------------------------------------------------------------- which stations go
