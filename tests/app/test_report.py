@@ -569,6 +569,11 @@ class TestTables:
             with pytest.raises(ValueError, match="a path below the report"):
                 Table(frame, "c", source=away)
 
+    def test_a_table_may_stand_in_its_file_alone(self):
+        seen = shown(Table(pd.DataFrame(), "c", source="tables/x.csv", whole=pd.DataFrame({"x": [1]})))
+        assert rows_of(seen) == []
+        assert seen.all("a")[-1][0]["href"] == "tables/x.csv"
+
     def test_refusals(self):
         with pytest.raises(ValueError, match="highlight takes 'min', 'max', 'zero'; got 'lowest'"):
             Table(pd.DataFrame({"x": [1]}), "c", highlight={"x": "lowest"})
