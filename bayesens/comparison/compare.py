@@ -10,7 +10,7 @@ from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,10 @@ from numpy.typing import ArrayLike
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.comparison.bands import band_limits, threshold_crps
 from bayesens.comparison.common_rows import common_rows
-from bayesens.comparison.folds.held_out_rows import ESTIMANDS, ROW, hang_together, splits
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS, ROW, Split, hang_together, splits
 from bayesens.comparison.folds.news import News, convergence_warning, not_converged, seen_members
 from bayesens.comparison.folds.runs import Found, Given, OnMembers, Run, Trained
+from bayesens.comparison.options import CompareOptions, HeldOutOptions, methods_by_name, takes, whole_workers
 from bayesens.comparison.products import checked_column, checked_products, dressed_products, warn_other_units
 from bayesens.comparison.steps import Steps
 from bayesens.console import progress
@@ -32,37 +33,20 @@ from bayesens.inference.fit_tree import check_given
 from bayesens.members.members import Members
 from bayesens.messages import check_known, warn
 from bayesens.tables.atomic import file_name
-from bayesens.tables.missing_codes import Missing
 
-__all__ = ["HeldOut", "compare", "held_out", "versions"]
+__all__ = ["HeldOut", "compare", "held_out", "source_of", "splits_of", "versions"]
 
 PER_ROW = ("sd", "pit", "covered", "quantile_value", "twcrps", "probability_below")
 COORDS = ("site", "group", "time", "lon", "lat")
 
 
+@takes(CompareOptions)
 def compare(
     models: Mapping[str, Any] | Sequence[Any],
     data: Ensemble | Members,
     *,
     estimand: str,
-    folds: int | None = None,
-    blocks: int = 2,
-    gap: Any = None,
-    method: str | Mapping[str, str] = "auto",
-    draws: int = 1000,
-    likelihood_power: float = 1.0,
-    band: str | tuple[float, float] = "mid",
-    below: ArrayLike | None = None,
-    products: Mapping[str, ArrayLike] | None = None,
-    missing: Missing = None,
-    labels: Mapping[str, ArrayLike] | None = None,
-    inner_folds: int = 5,
-    random_seed: int | None = None,
-    n_jobs: int = 1,
-    workers: int = 1,
-    cache: str | Path | None = None,
-    part: str = "",
-    progressbar: bool = True,
+    **options: Unpack[CompareOptions],
 ) -> xr.Dataset:
     """Fit every model without some rows, and score p(y | f) there, fold after fold.
 
@@ -151,12 +135,7 @@ def compare(
     >>> rows["fold"].values.tolist(), bool(rows["crps"].mean("obs")[0] < rows["crps"].mean("obs")[1])
     ([0, 0, 1, 1, 2, 2], True)
     """
-    return held_out(
-        models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws,
-        likelihood_power=likelihood_power, band=band, below=below, products=products, missing=missing, labels=labels,
-        inner_folds=inner_folds, random_seed=random_seed, n_jobs=n_jobs,
-        workers=workers, cache=cache, part=part, progressbar=progressbar,
-    ).rows  # fmt: skip
+    return held_out(models, data, estimand=estimand, **options).rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,42 +162,26 @@ class HeldOut:
 
 
 @plain_arithmetic
+@takes(CompareOptions)
 def held_out(
     models: Mapping[str, Any] | Sequence[Any],
     data: Ensemble | Members,
     *,
     estimand: str,
-    folds: int | None = None,
-    blocks: int = 2,
-    gap: Any = None,
-    method: str | Mapping[str, str] = "auto",
-    draws: int = 1000,
-    likelihood_power: float = 1.0,
-    band: str | tuple[float, float] = "mid",
-    below: ArrayLike | None = None,
-    products: Mapping[str, ArrayLike] | None = None,
-    missing: Missing = None,
-    labels: Mapping[str, ArrayLike] | None = None,
-    inner_folds: int = 5,
-    random_seed: int | None = None,
-    n_jobs: int = 1,
-    workers: int = 1,
-    cache: str | Path | None = None,
-    part: str = "",
     apart: bool = False,
-    progressbar: bool = True,
+    **options: Unpack[CompareOptions],
 ) -> HeldOut:
     """Do what `compare` does, and return the predictions of all rows as well.
 
     Parameters
     ----------
-    models, data, estimand, folds, blocks, gap, method, draws, likelihood_power, band, below, products, missing, labels
-        As in `compare`.
-    inner_folds, random_seed, n_jobs, workers, cache, part, progressbar
+    models, data, estimand
         As in `compare`.
     apart : bool
         Set apart models and products that lack some observed row that has a member, so that they take no row from the
         others: ``rows`` are then all rows that have a member, wherever one model or more predicts them all.
+    **options
+        Every other argument of `compare`.
 
     Returns
     -------
@@ -229,31 +192,44 @@ def held_out(
     ValueError, MemberError
     """
     models = models_by_name(models, data)
-    source = _source(data)
+    source = source_of(data)
     for model in models.values():
         _check_model(source.table, model)
-    points = checked_products(products or {}, source.table, missing)
+    points = checked_products(options["products"] or {}, source.table, options["missing"])
     dressed = dressed_products(points, models)
     warn_other_units(source.table, points)
-    if workers != int(workers) or workers < 1:
-        raise ValueError(f"workers is the number of processes, 1 for this one alone; got {workers!r}")
-    parts = splits(estimand, folds=folds, blocks=blocks, gap=gap, random_seed=random_seed, **source.columns())
+    workers = whole_workers(options["workers"])
+    parts = splits_of(source, estimand, options)
     if estimand == ROW:
         columns = source.columns()
         warn(hang_together(site=columns["site"], time=columns["time"], rows=int(columns["observed"].sum())))
-    limits = band_limits(source.observations(), band)
+    limits = band_limits(source.observations(), options["band"])
+    below, cache, part = options["below"], options["cache"], options["part"]
     run = Run(
         source, parts, models | dressed, estimand, limits, Steps(Path(cache) if cache is not None else None, versions()),
-        methods={name: method if isinstance(method, str) else method.get(name, "auto") for name in models}
-        | dict.fromkeys(dressed, "em"),
+        methods=methods_by_name(models, options["method"]) | dict.fromkeys(dressed, "em"),
         cut=None if below is None else checked_column(below, len(source.table), "below"),
-        inner={"folds": inner_folds, "scheme": estimand if estimand in ("time", ROW) else "site"},
-        seeds=[_seed(random_seed, estimand, k) for k in range(len(parts))], draws=draws, power=likelihood_power, n_jobs=n_jobs,
-        part=f"{file_name(part)}-" if part else "",
+        inner={"folds": options["inner_folds"], "scheme": estimand if estimand in ("time", ROW) else "site"},
+        seeds=[_seed(options["random_seed"], estimand, k) for k in range(len(parts))], draws=options["draws"],
+        power=options["likelihood_power"], n_jobs=options["n_jobs"], part=f"{file_name(part)}-" if part else "",
     )  # fmt: skip
-    with progress(len(parts) * (len(run.models) + 1), ESTIMANDS[estimand], progressbar) as advance:
-        found = run.here(advance) if workers == 1 else run.shared_out(int(workers), advance)
-    return _joined(source, found, estimand, limits, points, labels, apart)
+    with progress(len(parts) * (len(run.models) + 1), ESTIMANDS[estimand], options["progressbar"]) as advance:
+        found = run.here(advance) if workers == 1 else run.shared_out(workers, advance)
+    return _joined(source, found, estimand, limits, points, options["labels"], apart)
+
+
+def source_of(data: Any) -> Given:
+    """Where the members of a fold come from: the table as it is, or training."""
+    if isinstance(data, Members):
+        return Trained(data)
+    check_given(data)
+    return Given(data)
+
+
+def splits_of(source: Given, estimand: str, options: HeldOutOptions) -> list[Split]:
+    """The folds that the options of a held-out run ask for."""
+    return splits(estimand, folds=options["folds"], blocks=options["blocks"], gap=options["gap"],
+                  random_seed=options["random_seed"], **source.columns())  # fmt: skip
 
 
 def _check_model(table: Ensemble, model: Any) -> None:
@@ -337,11 +313,12 @@ def _laid_out(
     rows["member_prediction"] = ("obs", "member"), members.prediction[where]
     names_of = {"model": np.array(rows["model"].values.tolist()), "member": np.array(members.members)}
     rows = rows.assign_coords(names_of)  # NetCDF takes no other kind of text
+    warned = {f"{label}: {text}": folds for (label, text), folds in found.warned.items()}
     rows.attrs |= {
         "failed": json.dumps(found.failed),
         "trained": int(bool(members.origin)),
+        "warned": json.dumps(warned),
     }
-    rows.attrs["warned"] = json.dumps({f"{label}: {text}": folds for (label, text), folds in found.warned.items()})
     return rows
 
 
@@ -352,22 +329,6 @@ def _tell(rows: xr.Dataset, news: News) -> None:
     for text in (convergence_warning(unsure), seen_members(news)):
         if text:
             warn(text)
-
-
-# ---------------------------------------------------------------------------------------------------------- the two sources
-
-
-def _source(data: Any) -> Given:
-    if isinstance(data, Members):
-        return Trained(data)
-    check_given(data)
-    return Given(data)
-
-
-# ------------------------------------------------------------------------------------------------------ a model in a fold
-
-
-# ------------------------------------------------------------------------------------------------------------------ tools
 
 
 def _seed(random_seed: int | None, estimand: str, fold: int) -> int:

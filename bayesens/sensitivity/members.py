@@ -6,9 +6,9 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from math import factorial
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from bayesens.comparison.bootstrap import why_none
-from bayesens.comparison.compare import compare
+from bayesens.comparison.compare import compare, source_of, splits_of
 from bayesens.comparison.errors.dependence import dependence
-from bayesens.comparison.folds.held_out_rows import Split, splits
 from bayesens.comparison.folds.news import ALL_CONVERGED
 from bayesens.comparison.folds.runs import OnMembers
+from bayesens.comparison.options import HeldOutOptions, takes
 from bayesens.comparison.row_resampling import Resampling, resampling
 from bayesens.comparison.tables import paired_differences
 from bayesens.ensemble.ensemble import Ensemble
@@ -46,6 +46,7 @@ SAID = {"crps": "CRPS", "log_score": "log score", "mae": "MAE", "rmse": "RMSE", 
         "ubrmse": "ubRMSE", "r": "correlation", "width90": "width of 90 % intervals"}  # fmt: skip
 
 
+@takes(HeldOutOptions)
 def members_left_out(
     model: Any,
     data: Ensemble | Members,
@@ -56,17 +57,7 @@ def members_left_out(
     replicates: int = 2000,
     block: float | None = 30.0,
     level: float = 0.9,
-    folds: int | None = None,
-    blocks: int = 2,
-    gap: Any = None,
-    method: str = "auto",
-    draws: int = 1000,
-    inner_folds: int = 5,
-    random_seed: int | None = None,
-    n_jobs: int = 1,
-    workers: int = 1,
-    cache: str | Path | None = None,
-    progressbar: bool = True,
+    **options: Unpack[HeldOutOptions],
 ) -> pd.DataFrame:
     """Fit a model anew without each member, and score it on the same rows held out.
 
@@ -88,8 +79,9 @@ def members_left_out(
         A column of `score_table`.
     replicates, block, level
         Of the intervals, as in `paired_differences`.
-    folds, blocks, gap, method, draws, inner_folds, random_seed, n_jobs, workers, cache, progressbar
-        As in `compare`.
+    **options
+        ``folds``, ``blocks``, ``gap``, ``method``, ``draws``, ``inner_folds``, ``random_seed``, ``n_jobs``, ``workers``,
+        ``cache`` and ``progressbar``, as in `compare`.
 
     Returns
     -------
@@ -120,21 +112,18 @@ def members_left_out(
     [['good', 'poor', 1, True], ['poor', 'good', 1, False]]
     """  # fmt: skip
     names = _members(data)
-    options: dict[str, Any] = {
-        "estimand": estimand, "folds": folds, "blocks": blocks, "gap": gap, "method": method, "draws": draws,
-        "inner_folds": inner_folds, "random_seed": entropy(random_seed), "n_jobs": n_jobs, "workers": workers,
-        "progressbar": progressbar, "part": f"members of {type(model).__name__}",
-    }  # fmt: skip
+    random_seed = options["random_seed"]
+    options["random_seed"] = entropy(random_seed)
     with tempfile.TemporaryDirectory() as aside:
-        options["cache"] = cache
-        if by == "cluster" and cache is None and isinstance(data, Members):
+        if by == "cluster" and options["cache"] is None and isinstance(data, Members):
             options["cache"] = aside  # the members of the folds, to see their clusters, are those of the comparison
-        sets = _sets(by, names, lambda: _clusters(model, data, options))
+        run = partial(compare, data=data, estimand=estimand, part=f"members of {type(model).__name__}", **options)
+        sets = _sets(by, names, lambda: _clusters(_scored(run({FULL: model})) if isinstance(data, Members) else data))
         left = [tuple(name for name in names if name not in one) for one in sets]
         labels = [f"{i}: without {', '.join(one)}"[:80] for i, one in enumerate(sets, start=1)]
         models: dict[str, Any] = {FULL: model}
         models |= {label: OnMembers(model, kept) for label, kept in zip(labels, left, strict=True)}
-        rows = compare(models, data, **options)
+        rows = run(models)
     failed = json.loads(rows.attrs["failed"])
     if FULL in failed:
         raise ValueError(f"the model of all members failed, and there is nothing to compare with: {failed[FULL]}")
@@ -201,12 +190,8 @@ def _sets(by: Any, names: tuple[str, ...], clusters: Callable[[], list[tuple[str
     return sets
 
 
-def _clusters(model: Any, data: Ensemble | Members, options: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Members by cluster of their errors; trained ones as they predict rows held out."""
-    table = data
-    if isinstance(data, Members):
-        table = _scored(compare({FULL: model}, data, **options))
-    assert isinstance(table, Ensemble)
+def _clusters(table: Ensemble) -> list[tuple[str, ...]]:
+    """Members by cluster of their errors."""
     found = dependence(table, replicates=0)["cluster"]
     names, number = found["member"].values, found.values
     return [tuple(names[number == k].tolist()) for k in dict.fromkeys(number.tolist())]
@@ -287,6 +272,7 @@ def _limits(table: pd.DataFrame) -> list[str]:
 
 
 # ----------------------------------------------------------------------------------------------------- Shapley values
+@takes(HeldOutOptions)
 def shapley(
     model: Any,
     data: Ensemble | Members,
@@ -296,17 +282,7 @@ def shapley(
     replicates: int = 2000,
     block: float | None = 30.0,
     level: float = 0.9,
-    folds: int | None = None,
-    blocks: int = 2,
-    gap: Any = None,
-    method: str = "auto",
-    draws: int = 1000,
-    inner_folds: int = 5,
-    random_seed: int | None = None,
-    n_jobs: int = 1,
-    workers: int = 1,
-    cache: str | Path | None = None,
-    progressbar: bool = True,
+    **options: Unpack[HeldOutOptions],
 ) -> pd.DataFrame:
     """Share out to the members what all of them gain over climatology: Shapley values over all subsets.
 
@@ -326,8 +302,9 @@ def shapley(
     replicates, block, level
         Of the intervals, as in `paired_differences`: a mean score of each subset in each replicate, from the same resampled
         rows, and Shapley values of these.
-    folds, blocks, gap, method, draws, inner_folds, random_seed, n_jobs, workers, cache, progressbar
-        As in `compare`.
+    **options
+        ``folds``, ``blocks``, ``gap``, ``method``, ``draws``, ``inner_folds``, ``random_seed``, ``n_jobs``, ``workers``,
+        ``cache`` and ``progressbar``, as in `compare`.
 
     Returns
     -------
@@ -362,12 +339,12 @@ def shapley(
     """  # fmt: skip
     names = _members(data)
     check_known([metric], MEANS, kind="metric", where="what Shapley values are made of")
-    parts = len(_parts(data, estimand, folds, blocks, gap, random_seed))
+    parts = len(splits_of(source_of(data), estimand, options))
     fits = 2 ** len(names) * parts
     if len(names) > MOST:
         raise ValueError(f"{len(names)} members have {2 ** len(names) - 1} subsets, {fits} fits in {parts} folds; wanted at most "
                          f"{MOST} members: leave out some, or use members_left_out ({len(names) + 1} fits a fold)")  # fmt: skip
-    if progressbar:
+    if options["progressbar"]:
         from rich.console import Console
 
         Console(stderr=True).print(
@@ -376,17 +353,13 @@ def shapley(
     models: dict[str, Any] = {EMPTY: Climatology()}
     for mask in range(1, 2 ** len(names)):
         models[f"subset {mask}"] = OnMembers(model, _subset(names, mask))
-    rows = compare(
-        models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws, inner_folds=inner_folds,
-        random_seed=random_seed, n_jobs=n_jobs, workers=workers, cache=cache, progressbar=progressbar,
-        part=f"subsets of {type(model).__name__}",
-    )  # fmt: skip
+    rows = compare(models, data, estimand=estimand, part=f"subsets of {type(model).__name__}", **options)
     for name, text in json.loads(rows.attrs["failed"]).items():
         whose = "of climatology" if name == EMPTY else f"of {listed(_subset(names, int(name.split()[1])), limit=MOST)}"
         raise ValueError(
             f"the fit {whose} failed ({text}), and Shapley values take all subsets; leave out the member that fails"
         )
-    score, how = _replicated(rows, metric, replicates, block, random_seed)
+    score, how = _replicated(rows, metric, replicates, block, options["random_seed"])
     return _shared(names, score, how, level, {
         "metric": metric, "estimand": estimand, "level": level, "units": "" if metric == "log_score" else rows.attrs["units"],
         "fits": fits,
@@ -395,15 +368,6 @@ def shapley(
 
 def _subset(names: tuple[str, ...], mask: int) -> tuple[str, ...]:
     return tuple(name for k, name in enumerate(names) if mask >> k & 1)
-
-
-def _parts(
-    data: Ensemble | Members, estimand: str, folds: int | None, blocks: int, gap: Any, random_seed: int | None
-) -> list[Split]:
-    table = data.untrained() if isinstance(data, Members) else data
-    time = table.dataset["time"].values if "time" in table.dataset.coords else None
-    return splits(estimand, site=table.labels("site"), group=table.labels("group"), time=time, observed=table.observed,
-                  folds=folds, blocks=blocks, gap=gap, random_seed=random_seed)  # fmt: skip
 
 
 def _replicated(

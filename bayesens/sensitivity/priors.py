@@ -9,8 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from scipy import stats
 
 from bayesens.comparison.compare import compare
 from bayesens.comparison.folds.runs import FAILURES
+from bayesens.comparison.options import HeldOutOptions, takes
 from bayesens.comparison.tables import paired_differences
 from bayesens.console import progress
 from bayesens.ensemble.ensemble import Ensemble
@@ -39,6 +39,7 @@ SCORES = ("crps", "log_score", "coverage90", "width90")
 FACTORS = (0.25, 0.5, 2.0, 4.0)  # of standard deviations of effects
 
 
+@takes(HeldOutOptions)
 def prior_grid(
     model: Any,
     data: Ensemble | Members,
@@ -48,21 +49,11 @@ def prior_grid(
     against: Any = None,
     full: bool = False,
     reweight: bool = True,
-    folds: int | None = None,
-    blocks: int = 2,
-    gap: Any = None,
-    inner_folds: int = 5,
-    method: str = "auto",
-    draws: int = 1000,
     likelihood_power: float = 1.0,
     replicates: int = 2000,
     block: float | None = 30.0,
     level: float = 0.9,
-    random_seed: int | None = None,
-    n_jobs: int = 1,
-    workers: int = 1,
-    cache: str | Path | None = None,
-    progressbar: bool = True,
+    **options: Unpack[HeldOutOptions],
 ) -> xr.Dataset:
     """Fit a model under other priors, and say what changes: its weights, its predictions, its difference from another model.
 
@@ -88,17 +79,13 @@ def prior_grid(
     reweight : bool
         Let the draws of the base stand for the posterior given all rows where their weights allow it. They know nothing of
         another optimum that these draws never visit, as a mixture may have under tighter priors; False fits every point.
-    folds, blocks, gap, inner_folds, n_jobs, workers, cache
-        As in `compare`.
-    method, draws
-        Of `fit`.
     likelihood_power : float
         Below one where rows share their errors and tell less than their number: priors matter more then.
     replicates, block, level
         Of the intervals, as in `paired_differences`.
-    random_seed : int, optional
-        The same seed gives the same folds and draws.
-    progressbar : bool
+    **options
+        ``folds``, ``blocks``, ``gap``, ``method``, ``draws``, ``inner_folds``, ``random_seed``, ``n_jobs``, ``workers``,
+        ``cache`` and ``progressbar``, as in `compare`.
 
     Returns
     -------
@@ -141,21 +128,14 @@ def prior_grid(
     held_out = None
     if estimand is not None:
         models = {one.label: one.model for one in points} | ({AGAINST: against} if against is not None else {})
-        held_out = compare(
-            models, data, estimand=estimand, folds=folds, blocks=blocks, gap=gap, method=method, draws=draws,
-            inner_folds=inner_folds, random_seed=random_seed, n_jobs=n_jobs, workers=workers, cache=cache,
-            progressbar=progressbar, part="priors", likelihood_power=likelihood_power,
-        )  # fmt: skip
-        options: dict[str, Any] = {"replicates": replicates, "block": block, "level": level, "random_seed": random_seed}
-        out = out.assign(_scores(held_out, out["point"].values.tolist(), options))
+        held_out = compare(models, data, estimand=estimand, part="priors", likelihood_power=likelihood_power, **options)
+        paired: dict[str, Any] = {"replicates": replicates, "block": block, "level": level,
+                                  "random_seed": options["random_seed"]}  # fmt: skip
+        out = out.assign(_scores(held_out, out["point"].values.tolist(), paired))
     rows = table if held_out is None or not isinstance(data, Members) else _rows(held_out, table)
-    fits: dict[str, Any] = {
-        "method": method,
-        "draws": draws,
-        "likelihood_power": likelihood_power,
-        "random_seed": random_seed,
-    }
-    out = out.assign(_posteriors(points, rows, fits, reweight, progressbar))
+    fits: dict[str, Any] = {name: options[name] for name in ("method", "draws", "random_seed")}
+    fits["likelihood_power"] = likelihood_power
+    out = out.assign(_posteriors(points, rows, fits, reweight, options["progressbar"]))
     failed = json.loads(held_out.attrs["failed"]) if held_out is not None else {}
     why = [
         failed.get(label) or own

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from bayesens.comparison.bootstrap import Clusters, Replicates, cluster_interval, interval, leave_out, pigeonhole
 from bayesens.messages import check_known
+from bayesens.sensitivity.stations import PARTS
 
 __all__ = ["power_law", "reduction_table", "reduction_words"]
 
 Array = NDArray[np.float64]
-PARTS = {"crps": "crps", "rmse": "square", "coverage90": "coverage90"}  # of what mean of the rows each score is made
 LEAST_REMOVALS = 5  # for the spread over them
 STEEPEST, FLATTEST = 10.0, 0.01  # exponents that are tried
 

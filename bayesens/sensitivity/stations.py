@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bayesens.comparison.compare import versions
 from bayesens.comparison.folds.runs import FAILURES, UNSEEN
+from bayesens.comparison.options import FitOptions, methods_by_name, takes, whole_workers
 from bayesens.comparison.steps import Steps
 from bayesens.console import progress
 from bayesens.ensemble.ensemble import Ensemble
@@ -32,14 +33,13 @@ from bayesens.messages import check_known, listed, warn
 from bayesens.parallel import as_in_a_process, in_processes
 from bayesens.tables.atomic import file_name
 
-__all__ = ["fewer_stations"]
+__all__ = ["PARTS", "fewer_stations"]
 
 Array = NDArray[np.float64]
 PARTS = {"crps": "crps", "rmse": "square", "coverage90": "coverage90"}  # of what mean of the rows each score is made
-LEAST_REMOVALS = 5  # for the spread over them
-STEEPEST, FLATTEST = 10.0, 0.01  # exponents that are tried
 
 
+@takes(FitOptions)
 def fewer_stations(
     models: Mapping[str, Any],
     data: Ensemble | Members,
@@ -49,14 +49,7 @@ def fewer_stations(
     replicates: int = 20,
     validation: float | Sequence[str] = 0.25,
     metric: str = "crps",
-    method: str | Mapping[str, str] = "auto",
-    draws: int = 1000,
-    inner_folds: int = 5,
-    random_seed: int | None = None,
-    n_jobs: int = 1,
-    workers: int = 1,
-    cache: str | Path | None = None,
-    progressbar: bool = True,
+    **options: Unpack[FitOptions],
 ) -> xr.Dataset:
     """Score models at fixed stations, learnt from ever fewer of the other stations.
 
@@ -79,21 +72,9 @@ def fewer_stations(
         Share of the stations to score at, drawn once, from every group about its share; or their labels.
     metric : {"crps", "rmse", "coverage90"}
         What `reduction_table`, `power_law`, `reduction_words` and the figure are about unless told otherwise.
-    method : str or mapping of model name to str
-        Of `fit`.
-    draws : int
-        Of each of four chains.
-    inner_folds : int
-        Folds of stations of the cross-fitting.
-    random_seed : int, optional
-        Of the validation stations and orders, and of every fit.
-    n_jobs : int
-        Threads that train members.
-    workers : int
-        Processes that share the cells (replicates and shares); 1: this process. The result is the same.
-    cache : path, optional
-        Folder that keeps the scores of every fit, so that a run that was stopped goes on from there.
-    progressbar : bool
+    **options
+        ``method``, ``draws``, ``inner_folds`` (of stations), ``random_seed`` (also of the validation stations and orders),
+        ``n_jobs``, ``workers`` (which share replicates and shares), ``cache`` and ``progressbar``, as in `compare`.
 
     Returns
     -------
@@ -137,20 +118,19 @@ def fewer_stations(
     table = _table(data)
     for model in models.values():
         check_given(table, model)
-    seed = entropy(random_seed)
+    seed, inner_folds, cache = entropy(options["random_seed"]), options["inner_folds"], options["cache"]
     plan = _planned(table, by, shares, replicates, validation, seed, inner_folds if isinstance(data, Members) else 1)
-    methods = {name: method if isinstance(method, str) else method.get(name, "auto") for name in models}
-    jobs = {name: _Job(model, methods[name], draws, seed) for name, model in models.items()}
-    if workers != int(workers) or workers < 1:
-        raise ValueError(f"workers is the number of processes, 1 for this one alone; got {workers!r}")
+    methods = methods_by_name(models, options["method"])
+    jobs = {name: _Job(model, methods[name], options["draws"], seed) for name, model in models.items()}
+    workers = whole_workers(options["workers"])
     steps = Steps(Path(cache) if cache is not None else None, versions())
-    work = _Work(data, plan, jobs, steps, inner_folds, seed, n_jobs)
-    with progress(len(plan.cells), "fewer stations", progressbar) as advance:
+    work = _Work(data, plan, jobs, steps, inner_folds, seed, options["n_jobs"])
+    with progress(len(plan.cells), "fewer stations", options["progressbar"]) as advance:
         if workers == 1:
             made = {cell: work.cell(cell, advance) for cell in plan.cells}
         else:
             calls = ((cell, work.cell, (cell,)) for cell in plan.cells)
-            made = dict(in_processes(int(workers), calls, lambda _: advance()))
+            made = dict(in_processes(workers, calls, lambda _: advance()))
     return _joined(made, plan, list(models), table, metric, seed, isinstance(data, Members))
 
 
