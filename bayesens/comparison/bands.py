@@ -37,23 +37,7 @@ FAR = 1e6  # standard deviations; stands for infinity, where a product of 0 and 
 
 # --------------------------------------------------------------------------------------------------------- rows in a band
 def band_shares(band: str | tuple[float, float]) -> tuple[float, float]:
-    """Return the two quantile levels of a band, by its name or as they are.
-
-    Parameters
-    ----------
-    band : {"all", "low", "mid", "high"} or (float, float)
-        Low and high are the outer 15 %, mid what is between them.
-
-    Returns
-    -------
-    (float, float)
-
-    Raises
-    ------
-    KeyError
-        For an unknown name.
-    ValueError
-        If the levels do not increase inside [0, 1].
+    """The two quantile levels of a band, by its name or as they are: low and high are the outer 15 %, mid what is between them.
 
     Examples
     --------
@@ -91,21 +75,7 @@ def band_values(rows: xr.Dataset, by: str) -> Array:
 
 
 def band_limits(rows: xr.Dataset, band: str | tuple[float, float], *, by: str = "observation") -> tuple[float, float]:
-    """Limits of a band: quantiles over all rows.
-
-    Parameters
-    ----------
-    rows : Dataset
-        From `common_rows`.
-    band : str or (float, float)
-        As in `band_shares`.
-    by : str
-        As in `select_band`.
-
-    Returns
-    -------
-    (float, float)
-        In units of what the band is made by; infinite at the levels 0 and 1.
+    """Limits of a band: quantiles of what it is made by (`select_band`) over all rows, infinite at the levels 0 and 1.
 
     Examples
     --------
@@ -123,19 +93,7 @@ def _limits(values: Array, band: str | tuple[float, float]) -> tuple[float, floa
 
 
 def in_band(rows: xr.Dataset, band: str | tuple[float, float], *, by: str = "observation") -> NDArray[np.bool_]:
-    """Say which rows lie in a band, both ends included.
-
-    Parameters
-    ----------
-    rows : Dataset
-        From `common_rows`.
-    band, by
-        As in `select_band`.
-
-    Returns
-    -------
-    bool array (obs)
-        A row whose value is missing lies in "all" alone.
+    """Which rows lie in a band, both ends included (`select_band`); a row whose value is missing lies in "all" alone.
 
     Examples
     --------

@@ -36,20 +36,16 @@ __all__ = [
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
-ENOUGH, LEAST = 20, 5  # stations or blocks for percentiles of the bootstrap, and for any interval
+CLUSTERS_FOR_PERCENTILES = 20  # stations or blocks that percentiles of the bootstrap take
+MIN_CLUSTERS = 5  # stations or blocks that any interval takes
 MOST_UNDEFINED = 0.05  # share of replicates without a value beyond which an interval would be one of the others only
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """How often each replicate takes each station and block; the first one is the sample itself.
+    """How often each replicate takes each station and block, (station, replicate) and (block, replicate).
 
-    Attributes
-    ----------
-    station : array (station, replicate)
-        Whole numbers; 1 throughout the first column.
-    block : array (block, replicate)
-        Likewise.
+    Whole numbers; the first replicate is the sample itself, 1 throughout.
     """
 
     station: Array
@@ -57,24 +53,9 @@ class Replicates:
 
 
 def time_blocks(time: ArrayLike, length: float) -> Codes:
-    """Cut time into blocks of equal length, counted from the first one.
+    """Cut time into blocks of equal length, counted from the first one: their numbers (obs), from 0 without gaps.
 
-    Parameters
-    ----------
-    time : array (obs)
-        Datetimes or numbers.
-    length : float
-        Of a block: days for datetimes, otherwise in the units of the numbers.
-
-    Returns
-    -------
-    int array (obs)
-        Numbers of the blocks that have rows, from 0 without gaps.
-
-    Raises
-    ------
-    ValueError
-        If the length is not positive, or a time is missing.
+    The length is in days for datetimes, otherwise in the units of the numbers.
 
     Examples
     --------
@@ -123,14 +104,9 @@ def pigeonhole(
     replicates : int
         How many, besides the sample itself; 0 for it alone.
     random_seed : int, optional
-        The same seed gives the same replicates.
     strata : array (obs), optional
         A label of every row. Where stations have one label each they are drawn label by label, so that every group keeps
         its number of stations; the same for blocks.
-
-    Returns
-    -------
-    Replicates
 
     Examples
     --------
@@ -161,24 +137,9 @@ def _drawn(stratum: Codes, replicates: int, rng: np.random.Generator) -> Array:
 
 
 def interval(values: Array, level: float) -> tuple[Array, Array]:
-    """Central interval of the replicates along the last axis.
+    """Central interval of the replicates along the last axis, without the sample itself: low and high.
 
-    Parameters
-    ----------
-    values : array (..., replicate)
-        Without the sample itself.
-    level : float
-        Share of the replicates that it holds, inside (0, 1).
-
-    Returns
-    -------
-    low, high : array (...)
-        NaN where more than 5 % of the replicates have no value (or there are none).
-
-    Raises
-    ------
-    ValueError
-        If the level is not inside (0, 1).
+    NaN where more than 5 % of the replicates have no value (or there are none).
 
     Examples
     --------
@@ -230,7 +191,7 @@ class Clusters:
     blocks: int = 1
     kinds: tuple[str, str] = ("station", "time block")
     only_blocks: bool = False
-    enough: int = ENOUGH
+    enough: int = CLUSTERS_FOR_PERCENTILES
     rows: int = 0
 
     @property
@@ -253,7 +214,7 @@ class Clusters:
         text = " and ".join(said)
         if self.least >= self.enough:
             return f"bootstrap over {text}"
-        return f"t with {self.least - 1} degrees of freedom, {text}" if self.least >= LEAST else f"none: {text}"
+        return f"t with {self.least - 1} degrees of freedom, {text}" if self.least >= MIN_CLUSTERS else f"none: {text}"
 
 
 def _counted(number: int, kind: str) -> str:
@@ -262,17 +223,7 @@ def _counted(number: int, kind: str) -> str:
 
 
 def why_none(how: str) -> str:
-    """Say in a plain clause why there is no interval.
-
-    Parameters
-    ----------
-    how : str
-        From `Clusters.how`, as the column ``interval`` of a table has it.
-
-    Returns
-    -------
-    str
-        Empty where there is an interval.
+    """Say in a plain clause why there is no interval, from `Clusters.how`; empty where there is one.
 
     Examples
     --------
@@ -284,7 +235,9 @@ def why_none(how: str) -> str:
     if not how.startswith("none: "):
         return ""
     text = how.removeprefix("none: ")
-    few = [part for part in text.split(" and ") if part.partition(" ")[0].isdigit() and int(part.split()[0]) < LEAST]
+    few = [
+        part for part in text.split(" and ") if part.partition(" ")[0].isdigit() and int(part.split()[0]) < MIN_CLUSTERS
+    ]
     if not few:
         return text  # no number of clusters, but words of their own
     verb = "is" if few[0].startswith("1 ") and len(few) == 1 else "are"
@@ -340,7 +293,7 @@ def cluster_interval(
     >>> round(low, 3), round(high, 3)  # 2.5 +- t(5 degrees of freedom) * sd / sqrt(6)
     (0.961, 4.039)
     """
-    if clusters.least < LEAST or not np.isfinite(values[0]):
+    if clusters.least < MIN_CLUSTERS or not np.isfinite(values[0]):
         return np.nan, np.nan
     if clusters.least >= clusters.enough:
         low, high = interval(values[1 : 1 + replicates], level)
@@ -357,18 +310,7 @@ def cluster_probability(
     """Probability that a statistic lies between two values, from the replicates that `cluster_interval` takes.
 
     The share of the bootstrap's replicates, or with fewer than 20 stations or blocks the t distribution about the sample's
-    value: what a flat prior makes of them.
-
-    Parameters
-    ----------
-    values, clusters, replicates, stations
-        As in `cluster_interval`.
-    low, high : float
-
-    Returns
-    -------
-    float
-        NaN where there is no interval.
+    value: what a flat prior makes of them. NaN where there is no interval.
 
     Examples
     --------
@@ -377,7 +319,7 @@ def cluster_probability(
     >>> cluster_probability(np.array(means), Clusters(6), low=2.5, replicates=0, stations=6)
     0.5
     """
-    if clusters.least < LEAST or not np.isfinite(values[0]):
+    if clusters.least < MIN_CLUSTERS or not np.isfinite(values[0]):
         return np.nan
     if clusters.least >= clusters.enough:
         boot = values[1 : 1 + replicates]

@@ -215,7 +215,7 @@ def held_out(
     )  # fmt: skip
     with progress(len(parts) * (len(run.models) + 1), ESTIMANDS[estimand], options["progressbar"]) as advance:
         found = run.here(advance) if workers == 1 else run.shared_out(workers, advance)
-    return _joined(source, found, estimand, limits, points, options["labels"], apart)
+    return _held_out_result(source, found, estimand, limits, points, options["labels"], apart)
 
 
 def source_of(data: Any) -> Given:
@@ -239,7 +239,7 @@ def _check_model(table: Ensemble, model: Any) -> None:
     check_given(table, model)
 
 
-def _joined(
+def _held_out_result(
     source: Given,
     found: Found,
     estimand: str,
@@ -255,11 +255,11 @@ def _joined(
     if not full:
         raise ValueError("no model could be fitted; " + "; ".join(f"{k}: {v}" for k, v in found.failed.items()))
     members = Ensemble.from_dataset(xr.concat(found.members, "obs").sortby("obs"))
-    lacking = _lacking(full, products, members) if apart else []
+    lacking = _with_gaps(full, products, members) if apart else []
     told = {name: one for name, one in full.items() if name not in lacking}
     points = {name: values for name, values in products.items() if name not in lacking}
     lay = partial(
-        _laid_out, source=source, members=members, estimand=estimand, limits=limits, labels=labels, found=found
+        _on_common_rows, source=source, members=members, estimand=estimand, limits=limits, labels=labels, found=found
     )
     rows = lay(told, points)
     others = {}
@@ -268,14 +268,14 @@ def _joined(
         with warnings.catch_warnings():  # who asks for them apart is given their number
             warnings.filterwarnings("ignore", message=".* observed rows are left out for all", category=UserWarning)
             others[name] = lay(told | one, points | ({} if one else {name: products[name]}))
-    _tell(rows, {key: folds for key, folds in found.warned.items() if key[0] in full})
+    _warn_and_mark(rows, {key: folds for key, folds in found.warned.items() if key[0] in full})
     unsure = not_converged({key: folds for key, folds in found.warned.items() if key[0] in full})
     for each in others.values():
         each.attrs["not_converged"] = json.dumps(unsure)
     return HeldOut(rows, full, members, others)
 
 
-def _lacking(full: Mapping[str, xr.Dataset], products: Mapping[str, ArrayLike], members: Ensemble) -> list[str]:
+def _with_gaps(full: Mapping[str, xr.Dataset], products: Mapping[str, ArrayLike], members: Ensemble) -> list[str]:
     """Models and products that lack an observed row that has a member; none where every model does."""
     wanted = np.flatnonzero(members.observed & np.isfinite(members.prediction).any(axis=1))
     gaps = [name for name, one in full.items() if np.isnan(one["mean"].sel(obs=wanted).values).any()]
@@ -284,7 +284,7 @@ def _lacking(full: Mapping[str, xr.Dataset], products: Mapping[str, ArrayLike], 
     return gaps + [name for name, v in products.items() if np.isnan(np.asarray(v, dtype=np.float64)[wanted]).any()]
 
 
-def _laid_out(
+def _on_common_rows(
     full: Mapping[str, xr.Dataset],
     products: Mapping[str, ArrayLike],
     *,
@@ -322,7 +322,7 @@ def _laid_out(
     return rows
 
 
-def _tell(rows: xr.Dataset, news: News) -> None:
+def _warn_and_mark(rows: xr.Dataset, news: News) -> None:
     """Say aloud, once, what changes the meaning of the result, and mark the rows."""
     unsure = not_converged(news)
     rows.attrs["not_converged"] = json.dumps(unsure)

@@ -29,7 +29,7 @@ __all__ = ["FIFTHS", "coverage_table", "coverage_words", "has_seasons"]
 Array = NDArray[np.float64]
 PREDICTED, SEASON = "predicted", "season"
 FIFTHS = ("lowest fifth", "2nd fifth", "3rd fifth", "4th fifth", "highest fifth")
-FEW = 20  # rows, below which a share says nothing: that of 19 rows has a standard error of 7 points at 90 %, and 11 at 50 %
+MIN_ROWS = 20  # rows, below which a share says nothing: that of 19 rows has a standard error of 7 points at 90 %, and 11 at 50 %
 TIE = 1e-9  # share of the greatest prediction within which two predictions are equal: their last digits are rounding
 
 
@@ -97,7 +97,7 @@ def coverage_table(
     4      4th fifth   20       69.5       1.0    2.0
     5  highest fifth   20       89.5       0.0    2.0
     """  # fmt: skip
-    names, values = _asked(rows, by), _interval_values(rows, levels)
+    names, values = _class_labels(rows, by), _interval_values(rows, levels)
     design, unsure = resampling(rows, replicates=replicates, block=block), without_convergence(rows)
     lines = []
     for name in ("", *names):
@@ -153,15 +153,6 @@ def coverage_words(table: pd.DataFrame, by: str) -> str:
 def has_seasons(rows: xr.Dataset) -> bool:
     """Whether rows lie in more than one season, so that ``by="season"`` of `coverage_table` has something to tell.
 
-    Parameters
-    ----------
-    rows : Dataset
-        From `compare`.
-
-    Returns
-    -------
-    bool
-
     Examples
     --------
     >>> has_seasons(xr.Dataset(coords={"time": ("obs", np.array(["2021-01-01", "2021-07-01"], dtype="datetime64[ns]"))}))
@@ -182,7 +173,7 @@ class _Classes:
     why_none: str = ""
 
 
-def _asked(rows: xr.Dataset, by: Any) -> list[str]:
+def _class_labels(rows: xr.Dataset, by: Any) -> list[str]:
     """Names of what makes classes, each known."""
     own = _labels(rows)
     known = f"'predicted', 'season' or a label of the rows ({listed(own) if own else 'they have none'})"
@@ -279,7 +270,7 @@ def _lines(
     """One line for each class and level."""
     for name in classes.names:
         where = np.flatnonzero(classes.label == name)
-        few = len(where) < FEW
+        few = len(where) < MIN_ROWS
         note = classes.why_none or _why_few(len(where))
         predicted = scores["predicted"][where].mean() if len(where) else np.nan
         means = {} if few else _means(scores, where, design, drawn)
@@ -299,9 +290,9 @@ def _lines(
 
 def _why_few(n: int) -> str:
     """Why a class of so many rows has no value; empty where it has."""
-    if n >= FEW:
+    if n >= MIN_ROWS:
         return ""
-    return f"{n} row{'s' * (n != 1)}, fewer than {FEW}" if n else "no rows"
+    return f"{n} row{'s' * (n != 1)}, fewer than {MIN_ROWS}" if n else "no rows"
 
 
 def _as_shares(name: str, low: float, high: float, value: float) -> tuple[float, float]:
@@ -328,7 +319,7 @@ def _furthest(lines: pd.DataFrame, by: str) -> str:
     gap = (lines["coverage"] - lines["level"]).abs()
     worst = lines.iloc[int(gap.argmax())]
     named = "predicted value" if by == PREDICTED else by
-    text = (f"By {named}, coverage is furthest from nominal for {worst['model']} in {_called(worst, by)}: its "
+    text = (f"By {named}, coverage is furthest from nominal for {worst['model']} in {_class_name(worst, by)}: its "
             f"{100 * worst['level']:g} % intervals hold {100 * worst['coverage']:.1f} % of {worst['n']:,} "
             "observations")  # fmt: skip
     text += _how_sure(worst) if "coverage_low" in lines else ""
@@ -337,7 +328,7 @@ def _furthest(lines: pd.DataFrame, by: str) -> str:
         gaps = (largest["coverage"] - largest["level"]).abs()
         nearest = largest.iloc[int(gaps.argmin())]
         text += (f"; {nearest['model']} stays nearest, with a largest gap of {100 * gaps.min():.1f} points, of its "
-                 f"{100 * nearest['level']:g} % intervals in {_called(nearest, by)}")  # fmt: skip
+                 f"{100 * nearest['level']:g} % intervals in {_class_name(nearest, by)}")  # fmt: skip
     return f"{text}."
 
 
@@ -350,7 +341,7 @@ def _how_sure(line: Any) -> str:
     return f" ({100 * low:.0f} to {100 * high:.0f} % when resampled{doubt})"
 
 
-def _called(line: Any, by: str) -> str:
+def _class_name(line: Any, by: str) -> str:
     if by == PREDICTED:
         return f"the {line['group']} of its predictions"
     return str(line["group"]) if by == SEASON else f"{by} {line['group']}"

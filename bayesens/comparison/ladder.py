@@ -36,12 +36,7 @@ EFFECTS = (
         "one kernel around a weighted mean, with a slope of its own, in place of a mixture of kernels",
     ),
     ("group weights", "BMA", "BMA with group weights", "weights that vary with the group, partially pooled"),
-    (
-        "joint",
-        "Linear pool",
-        "HBM independent",
-        "members and observation jointly normal, errors independent",
-    ),
+    ("joint", "Linear pool", "HBM independent", "members and observation jointly normal, errors independent"),
     ("levels", "HBM without levels", "HBM independent", "biases of every source by group and site"),
     ("dependence", "HBM independent", "HBM", "errors of members correlated"),
     ("HBM or BMA", "BMA", "HBM", "the fair comparison: both with group and site effects"),

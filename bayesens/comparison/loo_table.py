@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.comparison.bootstrap import LEAST
+from bayesens.comparison.bootstrap import MIN_CLUSTERS
 from bayesens.comparison.row_clusters import row_clusters
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.fit_tree import check_given
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["clustered_error", "loo_table", "loo_words"]
 
 Array = NDArray[np.float64]
-GAP = 0.1  # nats of the total log score by which stacking's weights may fall short of the best ones
+STACKING_GAP = 0.1  # nats of the total log score by which stacking's weights may fall short of the best ones
 
 
 def loo_table(
@@ -109,12 +109,12 @@ def loo_table(
     check_given(ensemble)
     if not fits:
         raise ValueError("fits is empty; wanted a mapping of names to fits, such as {'BMA': fit}.")
-    found = {str(name): _left_out(str(name), tree, ensemble, memory, progressbar) for name, tree in fits.items()}
+    found = {str(name): _loo_of(str(name), tree, ensemble, memory, progressbar) for name, tree in fits.items()}
     rows = _same_rows(found)
     codes, kind = row_clusters(ensemble, cluster, block, rows)
     clusters = int(codes.max()) + 1
-    enough = clusters >= LEAST
-    said = f"{clusters} {kind}" if enough else f"none: {clusters} {kind}, wanted {LEAST}"
+    enough = clusters >= MIN_CLUSTERS
+    said = f"{clusters} {kind}" if enough else f"none: {clusters} {kind}, wanted {MIN_CLUSTERS}"
     best = max(found, key=lambda name: float(found[name].elpd))
     weight = _stacking(found)
     lines = []
@@ -137,18 +137,7 @@ def loo_table(
 
 
 def clustered_error(values: ArrayLike, codes: ArrayLike) -> float:
-    """Standard error of the sum of values whose clusters are independent of each other, and whose rows are not.
-
-    Parameters
-    ----------
-    values : array (row)
-    codes : int array (row)
-        Number of each row's cluster.
-
-    Returns
-    -------
-    float
-        NaN for one cluster.
+    """Standard error of the sum of values whose clusters, given by number, are independent and whose rows are not; NaN for one.
 
     Examples
     --------
@@ -214,7 +203,7 @@ def loo_words(table: pd.DataFrame) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ the parts
-def _left_out(name: str, tree: xr.DataTree, ensemble: Ensemble, memory: float, progressbar: bool) -> ELPDData:
+def _loo_of(name: str, tree: xr.DataTree, ensemble: Ensemble, memory: float, progressbar: bool) -> ELPDData:
     """Leave-one-out of one fit; what it warns of is said again with the fit's name."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -256,7 +245,7 @@ def _stacking(found: Mapping[str, ELPDData]) -> dict[str, float]:
     weight = compare(shifted, method="stacking", round_to="none")["weight"].reindex(list(found)).to_numpy(float)
     density = np.exp(apart)
     gain = density @ (1.0 / (weight @ density)) - density.shape[1]  # above zero where more weight would be better
-    if not gain.max() < GAP:
+    if not gain.max() < STACKING_GAP:
         warn(f"ArviZ's stacking stopped short of the best weights, by up to {gain.max():.2g} in the sum of log scores; read "
              "the column weight with care.")  # fmt: skip
     return dict(zip(found, (float(value) for value in weight), strict=True))

@@ -59,15 +59,7 @@ DEFAULTS: CompareOptions = {
 def takes[**P, T](options: type) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Have a function that ends in ``**options`` refuse keywords it does not know, and get defaults of those not given.
 
-    Parameters
-    ----------
-    options : TypedDict
-        One of this file. Its keywords and defaults stand in the signature that `help` shows.
-
-    Returns
-    -------
-    callable
-        A decorator.
+    The keywords of the TypedDict, one of this file, stand with their defaults in the signature that `help` shows.
 
     Examples
     --------

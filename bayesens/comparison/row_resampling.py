@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.bootstrap import (
-    ENOUGH,
+    CLUSTERS_FOR_PERCENTILES,
     Clusters,
     Replicates,
     block_words,
@@ -90,7 +90,7 @@ class Resampling:
     def clusters(self, where: NDArray[np.intp] | slice = slice(None)) -> Clusters:
         """What an interval over these rows rests on."""
         number = len(np.unique(self.cluster[self.station[where]])) if self.has_site or self.kind != STATION else 0
-        enough = MANY_GROUPS if self.kind == GROUP else ENOUGH
+        enough = MANY_GROUPS if self.kind == GROUP else CLUSTERS_FOR_PERCENTILES
         rows = len(self.station[where]) if self.kind == PART else 0
         kinds = (self.kind, self.block_kind)
         return Clusters(number, len(np.unique(self.block[where])), kinds, self.only_blocks, enough, rows)

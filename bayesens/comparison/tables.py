@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.comparison.bands import BANDS, band_shares, in_band, warn_dilemma
-from bayesens.comparison.bootstrap import LEAST, Clusters
+from bayesens.comparison.bootstrap import MIN_CLUSTERS, Clusters
 from bayesens.comparison.common_rows import Predictive, add_threshold_crps
 from bayesens.comparison.folds.news import ALL_CONVERGED, MARK, without_convergence
 from bayesens.comparison.group_metrics import EXTRA, FIRST, MACRO, POOLED, RowGroup, row_groups
@@ -233,7 +233,7 @@ def _better(one: RowGroup, name: str, change: Array) -> float:
 
 def _verdict(name: str, low: float, high: float, equal: bool, clusters: Clusters) -> str:
     if not np.isfinite(low):
-        if clusters.kinds[0] == GROUP and clusters.stations < LEAST:
+        if clusters.kinds[0] == GROUP and clusters.stations < MIN_CLUSTERS:
             return f"no interval: {clusters.said} {'is' if clusters.stations == 1 else 'are'} too few"
         return "no interval"
     if equal:

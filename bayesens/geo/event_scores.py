@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.bootstrap import (
-    ENOUGH,
+    CLUSTERS_FOR_PERCENTILES,
     Clusters,
     block_words,
     cluster_interval,
@@ -303,7 +303,7 @@ def _of_clusters(
     kinds = (block_kind if station is None else "station", block_kind)
     clusters, size = Clusters(int(first.max()) + 1, int(second.max()) + 1, kinds), int(code.max()) + 1
     drawn = pigeonhole(first, second, replicates=replicates, random_seed=random_seed)
-    drawn = drawn if clusters.least >= ENOUGH else leave_out(drawn)
+    drawn = drawn if clusters.least >= CLUSTERS_FOR_PERCENTILES else leave_out(drawn)
     curves = np.empty((size, drawn.station.shape[1]))
     for r in range(curves.shape[1]):
         weight = drawn.station[first, r] * drawn.block[second, r]

@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from bayesens.comparison.bootstrap import LEAST, MOST_UNDEFINED
+from bayesens.comparison.bootstrap import MIN_CLUSTERS, MOST_UNDEFINED
 from bayesens.comparison.row_clusters import row_clusters
 from bayesens.console import progress
 from bayesens.ensemble.ensemble import Ensemble
@@ -535,7 +535,7 @@ def _used(model: Any, ensemble: Ensemble) -> NDArray[np.int64]:
 def _clusters(ensemble: Ensemble, cluster: str | ArrayLike, block: float, rows: NDArray[np.int64]) -> tuple[Codes, str]:
     """Number of each row's cluster, and what clusters are called; five at least."""
     codes, kind = row_clusters(ensemble, cluster, block, rows)
-    if (count := int(codes.max()) + 1) < LEAST:
-        raise ValueError(f"there are {count} {kind}, and their differences tell of no uncertainty below {LEAST}; give smaller "
-                         "clusters, such as shorter time blocks, that are still independent of each other.")  # fmt: skip
+    if (count := int(codes.max()) + 1) < MIN_CLUSTERS:
+        raise ValueError(f"there are {count} {kind}, and their differences tell of no uncertainty below {MIN_CLUSTERS}; give "
+                         "smaller clusters, such as shorter time blocks, that are still independent of each other.")  # fmt: skip
     return codes, kind

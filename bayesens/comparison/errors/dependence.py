@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.errors.station_sums import PARTS, StationSums, standardised
-from bayesens.comparison.errors.statistics import KINDS, LEAST_SITES, described, inverse, unit_diagonal
+from bayesens.comparison.errors.statistics import KINDS, MIN_SITES, described, inverse, unit_diagonal
 from bayesens.ensemble.collinear import ROUNDING
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.messages import listed
@@ -19,8 +19,8 @@ from bayesens.tables.columns import labels
 __all__ = ["dependence"]
 
 Array = NDArray[np.float64]
-TWINS = 0.9  # mean error correlation above which members are called one cluster
-ASSUMED = 6  # observation errors between none and the largest one possible
+CLUSTER_CORRELATION = 0.9  # mean error correlation above which members are called one cluster
+N_ASSUMED = 6  # observation errors between none and the largest one possible
 
 
 def dependence(
@@ -189,10 +189,10 @@ def _notes_of_k_eff(out: xr.Dataset, sites: bool) -> list[str]:
     few = [
         f"{label} has {n}"
         for label, n in zip(out["group"].values, out["stations"].values, strict=True)
-        if n < LEAST_SITES
+        if n < MIN_SITES
     ]
     if sites and few:
-        notes.append(f"An effective number of members between stations takes {LEAST_SITES} stations, and {', '.join(few)}: there "
+        notes.append(f"An effective number of members between stations takes {MIN_SITES} stations, and {', '.join(few)}: there "
                      "is none, and no interval of the others.")  # fmt: skip
     whole = out["mean_correlation"].sel(group="all")
     if below := [str(part) for part in out["part"].values if float(whole.sel(part=part)) < 0.0]:
@@ -235,7 +235,7 @@ def _assumed(
     spread = both.covariance("total", full)[1][0, -1, -1]
     bound = float(np.sqrt(spread / precision[0, -1, -1]))
     if given is None:
-        assumed = np.linspace(0.0, bound, ASSUMED) if np.isfinite(bound) else np.zeros(1)
+        assumed = np.linspace(0.0, bound, N_ASSUMED) if np.isfinite(bound) else np.zeros(1)
     else:
         assumed = np.atleast_1d(np.asarray(given, dtype=np.float64))
         if assumed.ndim != 1 or not (np.isfinite(assumed) & (assumed >= 0)).all():
@@ -271,7 +271,7 @@ def _clusters(r: Array) -> NDArray[np.int64]:
     known = np.flatnonzero(np.isfinite(r).sum(axis=0) > 1)
     if len(known) > 1 and np.isfinite(part := r[np.ix_(known, known)]).all():
         out[known] = len(r) + fcluster(
-            linkage(1.0 - part[np.triu_indices(len(known), 1)], "average"), 1 - TWINS, "distance"
+            linkage(1.0 - part[np.triu_indices(len(known), 1)], "average"), 1 - CLUSTER_CORRELATION, "distance"
         )
     return pd.factorize(out)[0] + 1
 

@@ -13,23 +13,19 @@ __all__ = ["PARTS", "StationSums", "standardised"]
 Array = NDArray[np.float64]
 PARTS = ("total", "within", "between")
 ROUNDING = 1e-12  # share of a sum of squares below which what is left of it is rounding
-LEAST_STATIONS = 3  # station means of two stations always correlate by 1 or -1
+MIN_STATIONS = 3  # station means of two stations always correlate by 1 or -1
 
 
 @dataclass(frozen=True)
 class StationSums:
-    """Sums over the rows of a station that have both columns of a pair.
+    """Sums over the rows of a station that have both columns of a pair, each (station, column, column).
 
     Attributes
     ----------
-    count : array (station, column, column)
-        Rows that have both.
-    first : array (station, column, column)
-        Sum of the first column of the pair; that of the second is its transpose.
-    square : array (station, column, column)
-        Sum of squares of the first column.
-    product : array (station, column, column)
-        Sum of products.
+    count, product : array
+        Rows that have both, and their sum of products.
+    first, square : array
+        Sum, and sum of squares, of the first column of the pair; those of the second are the transpose.
     """
 
     count: Array
@@ -39,18 +35,9 @@ class StationSums:
 
     @classmethod
     def of(cls, values: Array, station: NDArray[np.intp]) -> Self:
-        """Sum a table.
+        """Sum a table (row, column), NaN where missing; the mean of each column is taken away first, for the sake of rounding.
 
-        Parameters
-        ----------
-        values : array (row, column)
-            NaN where missing. The mean of each column is taken away first, for the sake of rounding.
-        station : int array (row)
-            Numbers of the stations, from 0 without gaps.
-
-        Returns
-        -------
-        StationSums
+        Stations are numbered from 0 without gaps.
 
         Examples
         --------
@@ -73,25 +60,12 @@ class StationSums:
             out[0][s], out[1][s], out[2][s], out[3][s] = m.T @ m, a.T @ m, (a * a).T @ m, a.T @ a
         return cls(*out)
 
-    def select(self, stations: NDArray[np.intp]) -> Self:
-        """Keep some stations."""
-        return type(self)(*(part[stations] for part in (self.count, self.first, self.square, self.product)))
-
     def covariance(self, part: str, weight: Array) -> tuple[Array, Array]:
-        """Covariances of one part, pairwise complete.
+        """Pairwise complete covariances of one part, and the variance of the first column over the rows of each pair.
 
-        Parameters
-        ----------
-        part : {"total", "within", "between"}
-            All rows about their mean; rows about the mean of their station; means of stations, each counted once.
-        weight : array (station, replicate)
-            How often each station counts.
-
-        Returns
-        -------
-        covariance, variance : array (replicate, column, column)
-            Divided by the number of rows (of stations). `variance` is that of the first column over the rows of the pair;
-            NaN where nothing varies, or fewer than three stations have means.
+        Total: of all rows; within: of rows about the mean of their station; between: of stations' means, each counted once. Both
+        are (replicate, column, column), divided by the number of rows (of stations). A variance is NaN where nothing varies, or
+        fewer than three stations have means. The weight (station, replicate) says how often each station counts.
         """
         if part == "total":
             n, mean, square, product = (
@@ -110,7 +84,7 @@ class StationSums:
         one, two = np.where(some, self.first / n, 0.0), np.where(some, other / n, 0.0)
         tables = (some.astype(np.float64), one, one**2, one * two)
         n, one, square, product = (_weighted(each, weight) for each in tables)
-        return _moments(n, one, square, product, LEAST_STATIONS)
+        return _moments(n, one, square, product, MIN_STATIONS)
 
 
 def _weighted(values: Array, weight: Array) -> Array:

@@ -9,19 +9,19 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from bayesens.comparison.bootstrap import ENOUGH, LEAST, Clusters, cluster_interval, pigeonhole
+from bayesens.comparison.bootstrap import CLUSTERS_FOR_PERCENTILES, MIN_CLUSTERS, Clusters, cluster_interval, pigeonhole
 from bayesens.comparison.errors.station_sums import StationSums, standardised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["KINDS", "LEAST_SITES", "described", "effective", "inverse", "unit_diagonal"]
+__all__ = ["KINDS", "MIN_SITES", "described", "effective", "inverse", "unit_diagonal"]
 
 Array = NDArray[np.float64]
 KINDS = ("mean correlation", "least variance over mean member", "least variance over best member", "entropy",
          "participation")  # fmt: skip
 BEST = 2  # the kind without an interval: which member is the best is itself drawn
-LEAST_SITES = 10  # for effective numbers that rest on sites, and for intervals of the others
+MIN_SITES = 10  # for effective numbers that rest on sites, and for intervals of the others
 SINGULAR = 1e-10  # smallest eigenvalue of a correlation matrix that is still inverted
 
 
@@ -38,20 +38,20 @@ def described(
     """All statistics of one set of rows, with intervals."""
     stations = len(errors.count)
     clusters = Clusters(stations)
-    count = replicates if stations >= ENOUGH else 0
+    count = replicates if stations >= CLUSTERS_FOR_PERCENTILES else 0
     drawn = pigeonhole(np.arange(stations), np.zeros(stations, np.intp), replicates=count, random_seed=seed).station
-    weight = np.concatenate([drawn, 1.0 - np.eye(stations)], axis=1) if stations >= LEAST else drawn
+    weight = np.concatenate([drawn, 1.0 - np.eye(stations)], axis=1) if stations >= MIN_CLUSTERS else drawn
     rows: dict[str, list[Any]] = {}
     for part in parts:
         for name, (dims, values, scale, fitted) in _statistics(errors, both, part, weight).items():
             value, (low, high) = values[0].copy(), _ends(values, scale, clusters, level, count)
-            if stations >= LEAST and fitted is not None:
+            if stations >= MIN_CLUSTERS and fitted is not None:
                 value[fitted], low[fitted], high[fitted] = _corrected(
                     values[0, fitted], values[1 + count :, fitted], scale, level
                 )
             if name == "k_eff":
                 value, low, high = _bounded(value, low, high, errors.count.shape[-1])
-                if stations < LEAST_SITES:
+                if stations < MIN_SITES:
                     value, low, high = _of_few(values[0], part, errors.count.shape[-1])
                 low[BEST], high[BEST] = np.nan, np.nan
             for suffix, each in (("", value), ("_low", low), ("_high", high)):
@@ -176,7 +176,7 @@ def _ends(values: Array, scale: str, clusters: Clusters, level: float, replicate
     to, back = _SCALES[scale]
     flat = values.reshape(len(values), -1)
     out = np.full((2, flat.shape[1]), np.nan)
-    if clusters.least >= LEAST:
+    if clusters.least >= MIN_CLUSTERS:
         known = to(flat)
         usual = np.isfinite(known).all(axis=0) if replicates else np.zeros(flat.shape[1], bool)
         tail = 0.5 - 0.5 * level
