@@ -226,3 +226,14 @@ def test_a_study_reads_a_sheet(frame, tmp_path):
         pd.DataFrame({"note": ["see the other sheet"]}).to_excel(writer, sheet_name="about", index=False)
         frame.to_excel(writer, sheet_name="rows", index=False)
     assert study(tmp_path, 'sheet = "rows"', "t.xlsx").source.n_obs == len(frame)
+
+
+@pytest.mark.parametrize(
+    ("command", "lacks"),
+    [("fit", ""), ("compare", "--covariates"), ("dependence", "--lon"), ("predict", "--members"), ("init", "--scale")],
+)
+def test_a_command_has_the_options_of_tables_that_it_has_a_use_for(command, lacks):
+    words = set(run(command, "--help").split())
+    assert lacks not in words
+    assert {"--site", "--time-format", "--long"} <= words
+    assert ("--estimand" in words) == (command == "compare")
