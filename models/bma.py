@@ -60,7 +60,7 @@ __all__ = ["BMA"]
 
 
 @dataclass(frozen=True)
-class BMA(KernelMixture):
+class BMA(presets.Presets, KernelMixture):
     """Bayesian model averaging with normal kernels around members that are corrected first.
 
     Parameters
@@ -162,6 +162,7 @@ class BMA(KernelMixture):
     weight_spread_prior: Prior = Prior("HalfNormal", sigma=0.5)
 
     at_once: ClassVar[Any] = joint_mixture
+    sets: ClassVar[presets.Sets] = presets.BMA
     spelled: ClassVar[tuple[str, str]] = ("BMA", "Bayesian model averaging")
     assumes: ClassVar[str] = (
         "draws each observation from one member's kernel: a mixture around bias-corrected members. Given the "
@@ -181,17 +182,6 @@ class BMA(KernelMixture):
             object.__setattr__(self, "sigma", "member" if self.kernel == "normal" else "shared")
         check_options(self)
         self.check_joint()
-
-    @classmethod
-    def preset(cls, name: str, **options: Any) -> BMA:
-        """Return the model with a named set of priors: ``"weak"`` (the default), ``"vague"`` or ``"sceptical"``.
-
-        Examples
-        --------
-        >>> BMA.preset("sceptical").weight_prior
-        Prior("Dirichlet", a=5.0)
-        """
-        return presets.preset(cls, presets.BMA, name, options)
 
     def build(self, data: Data, likelihood: str = "fused") -> pm.Model:
         """Return the PyMC model of the mixture; that of a member's correction is :meth:`build_correction`.

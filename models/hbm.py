@@ -53,7 +53,7 @@ FEW = 50  # units of a level, below which the prior tells as much of its correla
 
 
 @dataclass(frozen=True)
-class HBM(JointNormal):
+class HBM(presets.Presets, JointNormal):
     """Hierarchical Bayesian model with source-bias random effects and dependent errors.
 
     Parameters
@@ -110,6 +110,7 @@ class HBM(JointNormal):
     common_prior: Prior = Prior("Beta", alpha=2, beta=2)  # members share some of their errors
     correlation_prior: Prior = Prior("LKJCorr", eta=4)  # what is left leans to independence
 
+    sets: ClassVar[presets.Sets] = presets.HBM
     spelled: ClassVar[tuple[str, str]] = ("HBM", "a hierarchical Bayesian model")
     assumes: ClassVar[str] = (
         "takes observation and members as jointly normal: every member has a bias, a slope and an error, biases "
@@ -131,17 +132,6 @@ class HBM(JointNormal):
         check_options(self)
         if not isinstance(self.series, bool):
             raise TypeError(f"HBM(series=...) is True or False; got {self.series!r}.")
-
-    @classmethod
-    def preset(cls, name: str, **options: Any) -> HBM:
-        """Return the model with a named set of priors: ``"weak"`` (the default), ``"vague"`` or ``"sceptical"``.
-
-        Examples
-        --------
-        >>> HBM.preset("sceptical").correlation_prior
-        Prior("LKJCorr", eta=20.0)
-        """
-        return presets.preset(cls, presets.HBM, name, options)
 
     def build(self, data: Data, likelihood: str = "fused") -> pm.Model:
         """Return the PyMC model of the formula, or with the effects integrated out, which is the same posterior.

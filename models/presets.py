@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from bayesens.likelihoods.priors import Prior
 
-__all__ = ["BMA", "EMOS", "HBM", "LINEAR_POOL", "Presets", "preset"]
+__all__ = ["BMA", "EMOS", "HBM", "LINEAR_POOL", "Presets"]
 
 Sets = Mapping[str, Mapping[str, Any]]
 
@@ -111,20 +111,6 @@ EMOS: Sets = {
 }
 
 
-def preset[M](cls: type[M], sets: Sets, name: str, options: Mapping[str, Any]) -> M:
-    """Return a model with one of its named sets of priors; options given besides stand before those of the set.
-
-    Examples
-    --------
-    >>> from bayesens.models import HBM as Hierarchy
-    >>> preset(Hierarchy, HBM, "sceptical", {"errors": "lkj"}).correlation_prior
-    Prior("LKJCorr", eta=20.0)
-    """
-    if name not in sets:
-        raise ValueError(f"{cls.__name__} has the presets {', '.join(sets)}; got {name!r}.")
-    return cls(**{**sets[name], **options})
-
-
 class Presets:
     """A model with named sets of priors."""
 
@@ -134,10 +120,14 @@ class Presets:
     def preset(cls, name: str, **options: Any) -> Self:
         """Return the model with a named set of priors: ``"weak"`` (the default), ``"vague"`` or ``"sceptical"``.
 
+        Options given besides stand before those of the set.
+
         Examples
         --------
-        >>> from bayesens.models import LinearPool
+        >>> from bayesens import LinearPool
         >>> LinearPool.preset("sceptical", kernel="student_t").coefficient_prior
         Prior("Normal", mu=0.0, sigma=0.1)
         """
-        return preset(cls, cls.sets, name, options)
+        if name not in cls.sets:
+            raise ValueError(f"{cls.__name__} has the presets {', '.join(cls.sets)}; got {name!r}.")
+        return cls(**{**cls.sets[name], **options})
