@@ -23,11 +23,13 @@ def lean() -> Iterator[None]:
     """Build and compile graphs in double precision, without notes on where each operation was written.
 
     The densities take double precision whatever PyTensor's ``floatX`` says. Notes multiply as graphs are rewritten. It also
-    leaves out PyTensor's remark that it found no BLAS for its C compiler, which nothing here uses.
+    leaves out PyTensor's remarks that it found no BLAS for its C compiler, which nothing here uses, and that it calls Python
+    where a likelihood is compiled code of its own.
     """
     flags = {"floatX": "float64", "traceback__limit": 0, "traceback__compile_limit": 0}
     with warnings.catch_warnings(), pytensor.config.change_flags(**flags):
         warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
+        warnings.filterwarnings("ignore", message="Numba will use object mode to run")
         yield
 
 

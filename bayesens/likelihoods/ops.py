@@ -1,6 +1,6 @@
 """Likelihoods in one pass: value and gradient by numba, wrapped as PyTensor operations that any PyMC sampler can use.
 
-Both operations return the value first and then the derivative with respect to each input, so that the gradient costs
+All operations return the value first and then the derivative with respect to each input, so that the gradient costs
 no second pass over the data; the pullback only multiplies what the forward pass has left. Data enter as shared
 variables: as constants they would be compiled into the code, anew for every table.
 """
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +17,8 @@ import pytensor.tensor as pt
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
-from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_default_op_cache_key
 
-from bayesens.c_functions import address_of, call_at, compiled_beside, over_draws
+from bayesens.c_functions import address_of, compiled_beside, over_draws
 from bayesens.ensemble.sufficient import Statistics
 from bayesens.likelihoods.corrected.mixture import CorrectedRows, corrected_packed, corrected_values
 from bayesens.likelihoods.corrected.pool import PooledRows, pooled_packed
@@ -38,35 +35,31 @@ __all__ = [
     "pooled_loglik",
 ]
 
-# PyTensor caches what calls the kernels by the operation's name alone; the version makes an edit of this file a new name.
-_VERSION = int.from_bytes(sha256(Path(__file__).read_bytes()).digest()[:6])
-
 
 class Likelihood(Op):
     """An operation whose outputs are a scalar and its derivative with respect to each of its parameters.
 
     A kernel takes the shape of the last parameter and all parameters end to end, and returns the value and the
     derivatives end to end. The operation's inputs are the parameters, then the data packed into one array of floats and
-    one of integers, then the address of the compiled kernel. Calling by address keeps the kernel out of the graph's own
-    code, which the compiler would otherwise optimise anew, for ten seconds and more, with every model.
+    one of integers. The kernel is called by its address, by tapes at once and by what PyTensor compiles through Python: part
+    of a graph's own code, the compiler would optimise it anew, for ten seconds and more, with every model.
     """
 
     __props__ = ()
     n_parameters: int
     packed: Callable[..., Any]  # of addresses: value and derivatives
-    besides: tuple[str, ...] = (
-        "bayesens.inference.tape.interpreter:density_addresses",
-    )  # what every fit compiles beside the kernel
+    # What every fit compiles beside the kernel.
+    besides: tuple[str, ...] = ("bayesens.inference.tape.interpreter:density_addresses",)
     values: Callable[..., Any] | None = None  # (draws' parameters, data, index, out (draw, 1)): values alone, if faster
 
     def make_node(self, *inputs: Any) -> Apply:
-        """Apply to the parameters, the packed data and the kernel's address."""
+        """Apply to the parameters and the packed data."""
         tensors = [pt.as_tensor_variable(x) for x in inputs]
         return Apply(self, tensors, [pt.dscalar(), *(x.type() for x in tensors[: self.n_parameters])])
 
     def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
         """Compute value and derivatives."""
-        parameters, (data, index, _) = inputs[: self.n_parameters], inputs[self.n_parameters :]
+        parameters, (data, index) = inputs[: self.n_parameters], inputs[self.n_parameters :]
         head = np.array(parameters[-1].shape, dtype=float)
         theta = np.concatenate([head, *(np.ravel(x) for x in parameters)])
         out = self.at_many(theta[None], data, index, len(head), gradients=True)[0]
@@ -107,8 +100,8 @@ class Likelihood(Op):
 
     def at(self, *parameters: Any, data: np.ndarray, index: np.ndarray) -> Any:
         """Return the value as a tensor."""
-        address = np.array([self.address()], dtype=np.int64)
-        shared = [pytensor.shared(x, borrow=True) for x in (data, index, address)]
+        self.address()  # the first time ever the kernel is compiled now, and beside it what comes next
+        shared = [pytensor.shared(x, borrow=True) for x in (data, index)]
         return self(*parameters, *shared)[0]
 
 
@@ -233,60 +226,3 @@ def collapsed_loglik(mean: Any, within: Any, site: Any, group: Any, *, data: Sta
     """
     floats, index = data.packed()
     return CollapsedLogLik().at(mean, within, site, group, data=floats, index=index)
-
-
-@register_funcify_default_op_cache_key(MixtureLogLik)
-def _funcify_mixture(op: Any, node: Any, **kwargs: Any) -> Any:
-    @numba_njit
-    def mixture(a, b, c, d, e, data, index, address):  # type: ignore[no-untyped-def]
-        k = index[1]
-        if not (len(a) == len(b) == len(c) == len(d) == k) or (
-            e.shape[0] > 0 and (e.shape[0] != index[0] or e.shape[1] not in (1, k))
-        ):
-            raise ValueError("The parameters of the mixture do not have the shapes of its data.")
-        theta = np.empty(2 + 4 * k + e.size)
-        theta[0], theta[1] = e.shape[0], e.shape[1]
-        for j in range(k):
-            theta[2 + j], theta[2 + k + j], theta[2 + 2 * k + j], theta[2 + 3 * k + j] = a[j], b[j], c[j], d[j]
-        theta[2 + 4 * k :] = np.ascontiguousarray(e).reshape(-1)
-        out = np.empty(len(theta) - 1)
-        call_at(address[0], theta.ctypes.data, data.ctypes.data, index.ctypes.data, out.ctypes.data)
-        if theta.size == 0:  # a use after the call: numba frees an array after the last one, address or no address
-            out[0] = 0.0
-        g = out[1 : 1 + 4 * k].copy()
-        return (
-            np.asarray(out[0]), g[:k].copy(), g[k : 2 * k].copy(), g[2 * k : 3 * k].copy(), g[3 * k :].copy(),
-            out[1 + 4 * k :].copy().reshape(e.shape),
-        )  # fmt: skip
-
-    return mixture, _VERSION
-
-
-@register_funcify_default_op_cache_key(CollapsedLogLik)
-def _funcify_collapsed(op: Any, node: Any, **kwargs: Any) -> Any:
-    @numba_njit
-    def collapsed(m, w, s, g, data, index, address):  # type: ignore[no-untyped-def]
-        p = index[0]
-        square = p * p
-        if len(m) != p or w.shape != (p, p) or s.shape != (p, p) or g.shape != (p, p):
-            raise ValueError("The parameters of the collapsed likelihood do not have the shapes of its statistics.")
-        theta = np.empty(2 + p + 3 * square)
-        theta[0] = theta[1] = p
-        for i in range(p):
-            theta[2 + i] = m[i]
-            for j in range(p):
-                at = 2 + p + i * p + j
-                theta[at], theta[at + square], theta[at + 2 * square] = w[i, j], s[i, j], g[i, j]
-        out = np.empty(len(theta) - 1)
-        call_at(address[0], theta.ctypes.data, data.ctypes.data, index.ctypes.data, out.ctypes.data)
-        if theta.size == 0:  # a use after the call: numba frees an array after the last one, address or no address
-            out[0] = 0.0
-        gm = out[1 : 1 + p].copy()
-        gw, gs, gg = np.empty((p, p)), np.empty((p, p)), np.empty((p, p))
-        for i in range(p):
-            for j in range(p):
-                at = 1 + p + i * p + j
-                gw[i, j], gs[i, j], gg[i, j] = out[at], out[at + square], out[at + 2 * square]
-        return np.asarray(out[0]), gm, gw, gs, gg
-
-    return collapsed, _VERSION

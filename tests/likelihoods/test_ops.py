@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 from bayesens.ensemble.sufficient import statistics
+from bayesens.inference.compiled import lean
 from bayesens.likelihoods.mixture import BLOCK, _exp, mixture_values, pack
 from bayesens.likelihoods.multilevel.effects import effect_draws
 from bayesens.likelihoods.ops import MixtureLogLik, collapsed_loglik, mixture_loglik
@@ -116,7 +117,8 @@ def collapsed_function():
         mean, pt.exp(sd) * pt.eye(P), level, 0.5 * level, data=statistics(z, site, SITE_GROUP)
     )
     outputs = [value, *pt.grad(value, [mean, level, sd])]
-    return pytensor.function([mean, level, sd], outputs, mode="NUMBA"), (z, site)
+    with lean():
+        return pytensor.function([mean, level, sd], outputs, mode="NUMBA"), (z, site)
 
 
 def test_collapsed_likelihood_and_chain_rule_through_pytensor(collapsed_function):
@@ -393,7 +395,8 @@ def test_mixture_gradient_follows_the_chain_rule_through_pytensor():
     (*_, offset), (y, f, available) = mixture_input((12, 1))
     x, effect = pt.dvector(), pt.dmatrix()
     value = 3.0 * mixture_loglik(log_softmax(x), x**2, x, 0.1 * x, effect, y=y, f=f, available=available)
-    function = pytensor.function([x, effect], [value, *pt.grad(value, [x, effect])], mode="NUMBA")
+    with lean():
+        function = pytensor.function([x, effect], [value, *pt.grad(value, [x, effect])], mode="NUMBA")
     point = np.array([0.3, -0.8, 0.5])
     result, by_x, by_effect = function(point, offset)
     log_soft = point - logsumexp(point)

@@ -141,7 +141,7 @@ class _Tracer(Recorder):
             known[outside] = of(inside)
 
     def _likelihood(self, node: Any) -> None:
-        parameters, (data, index, _) = node.inputs[: node.op.n_parameters], node.inputs[node.op.n_parameters :]
+        parameters, (data, index) = node.inputs[: node.op.n_parameters], node.inputs[node.op.n_parameters :]
         slots = [self.slots_of(x) for x in parameters]
         self.slots[node.outputs[0]] = self.kernel(node.op, self.value(data), self.value(index), slots)
 
