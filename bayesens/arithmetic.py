@@ -1,13 +1,16 @@
-"""What numpy does at overflow, underflow and division by zero while the library computes, whatever its caller has set."""
+"""What all that computes shares: a constant of the normal density, and what numpy does at overflow and division by zero."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 
 import numpy as np
 
-__all__ = ["plain_arithmetic"]
+__all__ = ["LOG_2PI", "plain_arithmetic"]
+
+LOG_2PI = math.log(2.0 * math.pi)
 
 
 def plain_arithmetic[**P, T](function: Callable[P, T]) -> Callable[P, T]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
+from bayesens.arithmetic import LOG_2PI
+
 __all__ = ["censored_regression", "expected_below"]
 
-LOG_2PI = float(np.log(2.0 * np.pi))
 STEPS, HALVINGS = 200, 60
 EXACT = (
     1e-10  # of the largest, below which a direction of the columns is that of copies: the least coefficients are taken

@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
+from bayesens.arithmetic import LOG_2PI
 from bayesens.ensemble.transforms import Transform
 
 __all__ = ["LOG_ROOT_2PI", "Array", "Component", "Distribution"]
@@ -20,7 +21,7 @@ Array = NDArray[np.float64]
 Component = tuple[Array, ...]  # the rows' parameters of one component
 
 
-LOG_ROOT_2PI = 0.5 * np.log(2.0 * np.pi)
+LOG_ROOT_2PI = 0.5 * LOG_2PI
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,13 +10,13 @@ import math
 import numba
 import numpy as np
 
+from bayesens.arithmetic import LOG_2PI
 from bayesens.distributions.special import log_ndtr
 
 __all__ = ["log_densities", "log_means", "mixture_quantile"]
 
 ROOT_HALF = math.sqrt(0.5)
 ROOT_2PI = math.sqrt(2.0 * math.pi)
-LOG_2PI = math.log(2.0 * math.pi)
 
 
 @numba.njit(cache=True, nogil=True)

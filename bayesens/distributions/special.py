@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+from bayesens.arithmetic import LOG_2PI
 from bayesens.c_functions import INNER
 
 __all__ = ["digamma", "erfcx", "log_ndtr", "log_t_constant", "trigamma"]
 
-ROOT_HALF, LOG_2PI = math.sqrt(0.5), math.log(2.0 * math.pi)
+ROOT_HALF = math.sqrt(0.5)
 
 
 @INNER

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesens.arithmetic import LOG_2PI
 from bayesens.inference.log_density import Target
 from bayesens.inference.sampling.laplace import (
     BATCH,
@@ -166,7 +167,7 @@ class _Normal:
 
     def __init__(self, x: np.ndarray, root: np.ndarray) -> None:
         self.x, self.root = x, root
-        self.constant = -0.5 * len(x) * np.log(2.0 * np.pi) - np.linalg.slogdet(root)[1]
+        self.constant = -0.5 * len(x) * LOG_2PI - np.linalg.slogdet(root)[1]
 
     def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
         return np.asarray(self.x + rng.standard_normal((size, len(self.x))) @ self.root.T)

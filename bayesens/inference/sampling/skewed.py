@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
+from bayesens.arithmetic import LOG_2PI
 from bayesens.inference.log_density import Target
 
 __all__ = ["SkewMap", "skew_map"]
@@ -69,7 +70,7 @@ class SkewMap:
         """Of one of the independent variables."""
         skewness = self.skewness[j]
         if abs(skewness) < SMALLEST:
-            return np.asarray(-0.5 * f**2 - 0.5 * np.log(2.0 * np.pi))
+            return np.asarray(-0.5 * f**2 - 0.5 * LOG_2PI)
         shape = skewness**-2.0
         x = np.log(shape) - np.sign(skewness) * f / np.sqrt(shape)
         return np.asarray(shape * x - np.exp(x) - gammaln(shape) - 0.5 * np.log(shape))
