@@ -262,28 +262,13 @@ def leave_out(drawn: Replicates) -> Replicates:
 def cluster_interval(
     values: Array, level: float, clusters: Clusters, *, replicates: int, stations: int
 ) -> tuple[float, float]:
-    """Interval of a statistic whose replicates `leave_out` made.
+    """Interval of a statistic whose replicates `leave_out` made: the sample, the bootstrap, the stations and the blocks left out.
 
     With 20 stations and blocks or more: percentiles of the bootstrap. With fewer they are too short (percentiles of three
     clusters hold the truth 75 % of the time, of five 84 %), and a t interval is given whose variance comes from leaving out
     one station, and one block, at a time, with one degree of freedom less than there are clusters in the direction that has
-    fewer. With fewer than five there is none.
-
-    Parameters
-    ----------
-    values : array (replicate)
-        Of the sample, the bootstrap, the stations left out and the blocks left out.
-    level : float
-        Inside (0, 1).
-    clusters : Clusters
-        Stations and blocks of these rows; the others change nothing when they are left out.
-    replicates, stations : int
-        How many columns are the bootstrap's, and the stations'.
-
-    Returns
-    -------
-    low, high : float
-        NaN where there is no interval.
+    fewer. With fewer than five there is none (NaN). ``clusters`` are those of these rows: others change nothing when they are
+    left out; ``replicates`` and ``stations`` say how many columns are the bootstrap's, and the stations'.
 
     Examples
     --------

@@ -228,8 +228,8 @@ def source_of(data: Any) -> Given:
 
 def splits_of(source: Given, estimand: str, options: HeldOutOptions) -> list[Split]:
     """The folds that the options of a held-out run ask for."""
-    return splits(estimand, folds=options["folds"], blocks=options["blocks"], gap=options["gap"],
-                  random_seed=options["random_seed"], **source.columns())  # fmt: skip
+    asked: dict[str, Any] = {name: options[name] for name in ("folds", "blocks", "gap", "random_seed")}
+    return splits(estimand, **asked, **source.columns())
 
 
 def _check_model(table: Ensemble, model: Any) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypedDict
 
 from numpy.typing import ArrayLike
 
+from bayesens.messages import check_keywords
 from bayesens.tables.missing_codes import Missing
 
 __all__ = ["DEFAULTS", "CompareOptions", "FitOptions", "HeldOutOptions", "methods_by_name", "takes", "whole_workers"]
@@ -80,16 +80,15 @@ def takes[**P, T](options: type) -> Callable[[Callable[P, T]], Callable[P, T]]:
     def decorated(function: Callable[P, T]) -> Callable[P, T]:
         signature = inspect.signature(function)
         *own, _ = signature.parameters.values()
-        own += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=texts[name])
-                for name, value in defaults.items()]  # fmt: skip
+        kind = inspect.Parameter.KEYWORD_ONLY
+        own += [
+            inspect.Parameter(name, kind, default=value, annotation=texts[name]) for name, value in defaults.items()
+        ]
         known = [each.name for each in own]
 
         @wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> T:
-            if unknown := [name for name in kwargs if name not in known]:
-                near = get_close_matches(unknown[0], known, n=1, cutoff=0.5)
-                hint = f". Did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
-                raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown[0]!r}{hint}")
+            check_keywords(kwargs, known, function.__name__)
             return function(*args, **(defaults | kwargs))
 
         called.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]

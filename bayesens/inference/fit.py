@@ -87,7 +87,7 @@ def fit(
         Which optimum ``method="em"`` returns where the starts find several.
     likelihood_power, prior_power : float
         Powers above zero that the likelihood, and the top-level priors, are raised to. A likelihood power below one says that
-        rows which share their errors tell less than their number: `bayesens.sensitivity.clusters.effective_rows` finds it. Other
+        rows which share their errors tell less than their number: `bayesens.sensitivity.effective_rows` finds it. Other
         powers serve to see what a posterior rests on. Effects that HBM integrates out are drawn back, and known sites
         predicted, by the likelihood as it is. Not for ``method="em"``. With a power of the likelihood no ``log_likelihood``
         is stored, as `arviz.loo` would take a row out at a power of one that went in at another: `loo` does it right.

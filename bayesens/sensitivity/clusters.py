@@ -1,4 +1,4 @@
-"""How sure weights are when rows share their errors: bootstrap of clusters, and the power that makes a likelihood honest.
+"""How sure weights are when rows share their errors: bootstrap of clusters.
 
 Ten thousand rows of thirty days are not ten thousand pieces of evidence. A posterior that takes them as independent has
 weights with standard deviations several times too small, and a prior that seems not to matter.
@@ -22,18 +22,16 @@ from bayesens.console import progress
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.from_table import LABELS
 from bayesens.inference.fit import fit
-from bayesens.inference.fit_tree import check_fit_tree, check_given, on_model_scale
+from bayesens.inference.fit_tree import check_fit_tree, check_given
 from bayesens.messages import warn
 
-__all__ = ["EffectiveRows", "clustered_weights", "effective_rows", "weights_table"]
+__all__ = ["cluster_codes", "clustered_weights", "find_optima", "refuse_effects", "used_rows", "weights_table"]
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
 NAMES = ("weight", "linear_weight", "sigma", "bias", "slope")
 FAILURES = (ValueError, RuntimeError, ArithmeticError, np.linalg.LinAlgError)
-STEP = 0.01  # of differences, in standard deviations of the posterior
-PART = 20_000_000  # densities of rows at a time
-SMALL = 0.01  # a weight below it counts as none
+NEGLIGIBLE_WEIGHT = 0.01  # a weight below it counts as none
 
 
 # ------------------------------------------------------------------------------------------------------- the bootstrap
@@ -114,8 +112,8 @@ def clustered_weights(
         raise ValueError(f"method is 'em' or 'optimum'; got {method!r}.")
     if int(replicates) != replicates or replicates < 10:
         raise ValueError(f"replicates is a whole number of at least 10 (200 are better); got {replicates!r}.")
-    rows = ensemble.select(rows=_used(model, ensemble))
-    codes, kind = _clusters(ensemble, cluster, block, _used(model, ensemble))
+    rows = ensemble.select(rows=used_rows(model, ensemble))
+    codes, kind = cluster_codes(ensemble, cluster, block, used_rows(model, ensemble))
     resolved = model.resolve(rows)
     refit, whole = _refitter(resolved, rows, method)
     names = [name for name in NAMES if name in whole]
@@ -123,11 +121,11 @@ def clustered_weights(
         raise ValueError(f"{type(model).__name__} has none of {', '.join(NAMES)}, whose uncertainty this is about.")
     draw = _Draw(rows, codes, apart=method == "optimum")
     with progress(2 * int(replicates), "Refitting", progressbar) as advance:
+        seeds = np.random.SeedSequence(random_seed).spawn(2)
         made = {
-            which: _replicates(partial(_one, refit, take, names), which, int(replicates), seed, advance)
-            for (which, take), seed in zip({"clusters": draw.clusters, "rows": draw.rows}.items(),
-                                           np.random.SeedSequence(random_seed).spawn(2), strict=True)
-        }  # fmt: skip
+            which: _replicates(lambda rows: refit(rows)[names], take, which, int(replicates), seed, advance)
+            for which, take, seed in zip(("clusters", "rows"), (draw.clusters, draw.rows), seeds, strict=True)
+        }
     out = xr.Dataset()
     for name in names:
         each = {which: xr.concat([one[name] for one in found], "replicate") for which, (found, _) in made.items()}
@@ -202,8 +200,8 @@ def weights_table(tree: xr.DataTree, clustered: xr.Dataset) -> pd.DataFrame:
     out = pd.DataFrame({
         "member": member.astype(str), "mean": draws.mean(("chain", "draw")).values,
         "posterior_sd": draws.std(("chain", "draw"), ddof=1).values, "rows_sd": rows_sd, "clustered_sd": sd, "ratio": ratio,
-        "below_1_percent": (draws < SMALL).mean(("chain", "draw")).values,
-        "below_1_percent_clustered": (replicate < SMALL).mean("replicate").values,
+        "below_1_percent": (draws < NEGLIGIBLE_WEIGHT).mean(("chain", "draw")).values,
+        "below_1_percent_clustered": (replicate < NEGLIGIBLE_WEIGHT).mean("replicate").values,
     })  # fmt: skip
     out.attrs["weight"] = name
     return out
@@ -268,8 +266,8 @@ def _refitter(model: Any, rows: Ensemble, method: str) -> tuple[Callable[[Ensemb
         whole = tree["posterior"].to_dataset().isel(chain=0, draw=0, drop=True)
         return partial(_by_em, model, whole.coords), whole
     if not hasattr(model, "summarise"):
-        _refuse_effects(model, "the highest density over single effects is no estimate")
-    target, modes, _ = _optima(model, rows, None)
+        refuse_effects(model, "the highest density over single effects is no estimate")
+    target, modes, _ = find_optima(model, rows, None)
     if len(modes) > 1:
         warn(f"The posterior of {type(model).__name__} has {len(modes)} optima; every refit starts at the highest, and the "
              "spread does not tell how likely the others are.")  # fmt: skip
@@ -292,7 +290,7 @@ def _by_em(model: Any, coords: Mapping[Any, Any], rows: Ensemble) -> xr.Dataset:
 
 def _by_optimum(model: Any, warm: Mapping[str, Any], rows: Ensemble) -> xr.Dataset:
     """Variables where the posterior density is highest, sought from another optimum."""
-    target, modes, data = _optima(model, rows, warm)
+    target, modes, data = find_optima(model, rows, warm)
     posterior, _ = target.expand(modes[0].x[None, None])
     if hasattr(model, "coordinates"):
         posterior = posterior.assign_coords(model.coordinates(data))
@@ -301,7 +299,9 @@ def _by_optimum(model: Any, warm: Mapping[str, Any], rows: Ensemble) -> xr.Datas
     return posterior.isel(chain=0, draw=0, drop=True)
 
 
-def _optima(model: Any, rows: Ensemble, warm: Mapping[str, Any] | None, seed: int | None = 0) -> tuple[Any, Any, Any]:
+def find_optima(
+    model: Any, rows: Ensemble, warm: Mapping[str, Any] | None, seed: int | None = 0
+) -> tuple[Any, Any, Any]:
     """The compiled posterior, its optima, and the data that it was made of."""
     from bayesens.inference.compiled import lean
     from bayesens.inference.log_density import compile_target
@@ -325,25 +325,16 @@ def _prepared(model: Any, rows: Ensemble) -> Any:
     return model.prepare(rows) if hasattr(model, "prepare") else rows
 
 
-def _one(
-    refit: Callable[[Ensemble], xr.Dataset],
-    take: Callable[[np.random.Generator], Ensemble],
-    names: list[str],
-    rng: np.random.Generator,
-) -> xr.Dataset:
-    return refit(take(rng))[names]
-
-
 def _replicates(
-    make: Callable[[np.random.Generator], xr.Dataset], which: str, count: int, seed: np.random.SeedSequence,
-    advance: Callable[[], None],
+    refit: Callable[[Ensemble], xr.Dataset], take: Callable[[np.random.Generator], Ensemble], which: str, count: int,
+    seed: np.random.SeedSequence, advance: Callable[[], None],
 ) -> tuple[list[xr.Dataset], int]:  # fmt: skip
     """Refits; NaN where one fails, of which there may be few."""
     made: list[xr.Dataset | None] = []
     reasons: list[str] = []
     for one in seed.spawn(count):
         try:
-            made.append(make(np.random.default_rng(one)))
+            made.append(refit(take(np.random.default_rng(one))))
         except FAILURES as error:
             made.append(None)
             reasons.append(str(error))
@@ -358,162 +349,8 @@ def _replicates(
     return [xr.full_like(good, np.nan) if one is None else one for one in made], len(reasons)
 
 
-# ------------------------------------------------------------------------------------------------- the honest likelihood
-@dataclass(frozen=True)
-class EffectiveRows:
-    """How many independent rows a table is worth to a model's parameters.
-
-    Attributes
-    ----------
-    rows, clusters : int
-        Training rows, and clusters of them.
-    parameters : float
-        Number of parameters that the likelihood determines: those that only the prior does count less than one.
-    design_effect : float
-        How many times larger the variance of the parameters is than if rows were independent, on average over parameters.
-    power : float
-        What the likelihood is raised to for a posterior as wide as the estimate is uncertain, on average over
-        parameters: ``be.fit(model, ensemble, likelihood_power=power)``. Beside clusters it takes account of errors that
-        are not distributed as the model has it.
-    """
-
-    rows: int
-    clusters: int
-    parameters: float
-    design_effect: float
-    power: float
-
-    @property
-    def effective(self) -> float:
-        """Rows over the design effect.
-
-        Examples
-        --------
-        >>> EffectiveRows(rows=1000, clusters=30, parameters=5.0, design_effect=8.0, power=0.12).effective
-        125.0
-        """
-        return self.rows / self.design_effect
-
-
-def effective_rows(
-    model: Any,
-    ensemble: Ensemble,
-    *,
-    cluster: str | ArrayLike = "site",
-    block: float = 30.0,
-    random_seed: int | None = None,
-) -> EffectiveRows:
-    """Find the power of the likelihood that makes up for rows which share their errors.
-
-    Parameters
-    ----------
-    model : BMA, LinearPool, EMOS, Climatology, SingleMember, EqualWeights or a model of your own
-        Without effects and without weights by group: with those, clusters are in the model already.
-    ensemble : Ensemble
-        Training rows.
-    cluster : {"site", "group", "time"} or array_like (obs)
-        What shares its errors.
-    block : float
-        Length of a time block [days; the units of numeric times].
-    random_seed : int, optional
-        For the starts of the search for the optimum.
-
-    Returns
-    -------
-    EffectiveRows
-
-    Raises
-    ------
-    ValueError
-        Fewer than five clusters, effects, or a density that is not concave at its optimum.
-
-    Notes
-    -----
-    At the optimum of the posterior let H be minus its Hessian, A the part of the log likelihood in it, and J the covariance
-    of the sum of scores, C / (C - 1) sum_c (sum_{i in c} (s_i - sbar)) (...)', in the unconstrained parameters (another
-    smooth parametrisation gives the same). Then ``parameters`` is tr(H⁻¹ A), and ``power`` is tr(H⁻¹ A) / tr(H⁻¹ J). Where
-    priors are flat this is p / tr(A⁻¹ J), the magnitude adjustment of Ribatet et al.; with them, directions that the
-    likelihood does not determine (a prior's own parameters) drop out of both traces. ``design_effect`` is tr(H⁻¹ J) over
-    the same with every row a cluster of its own.
-
-    One power serves all parameters, though rows may share more of one error than of another: weights can need more of it
-    than sigma. `clustered_weights` shows each on its own. Scores are exact to about 1e-6; a weight at zero, whose score
-    does not vanish at the maximum of the likelihood, makes the power a little too large.
-
-    References
-    ----------
-    Ribatet, Cooley and Davison (2012), Statistica Sinica 22, 813-845.
-    Varin, Reid and Firth (2011), Statistica Sinica 21, 5-42: composite likelihoods.
-
-    Examples
-    --------
-    >>> import bayesens as be
-    >>> from scipy.stats import norm
-    >>> y = np.repeat(norm.ppf((np.arange(50) + 0.5) / 50), 4)  # every row four times
-    >>> frame = pd.DataFrame({"a": 0.1 * np.arange(200) % 1, "y": y, "site": np.repeat(np.arange(50), 4)})
-    >>> ens = be.Ensemble.from_frame(frame, members=["a"], observation="y", site="site")
-    >>> found = effective_rows(be.Climatology(), ens)
-    >>> round(found.design_effect, 2), round(found.effective), round(found.parameters, 1)  # 4 (50 / 49) / (200 / 199)
-    (4.06, 49, 2.0)
-    """
-    from bayesens.inference.sampling.laplace import curvature
-
-    check_given(ensemble, model)
-    if hasattr(model, "summarise"):
-        raise ValueError(f"{type(model).__name__} is a joint model of observation and members in which sites and groups are "
-                         "levels: their clusters are in the model already. For others, see "
-                         "clustered_weights(..., method='optimum').")  # fmt: skip
-    _refuse_effects(model, "clusters of that kind are in the model already")
-    used = _used(model, ensemble)
-    codes, _ = _clusters(ensemble, cluster, block, used)
-    rows = ensemble.select(rows=used)
-    rows.check_training(n_parameters=model.n_parameters(rows))
-    resolved = model.resolve(rows)
-    target, modes, data = _optima(resolved, rows, None, random_seed)
-    root = curvature(target, modes[0].x)
-    if root is None:
-        raise ValueError(f"the posterior of {type(model).__name__} is not concave at its optimum, so it has no curvature to "
-                         "measure scores by; use clustered_weights, or narrower priors.")  # fmt: skip
-    # In units of the posterior's standard deviations H is 1, and both traces are sums over its directions.
-    step = STEP * root.T
-    loglik = target.logp_and_loglik(np.concatenate([modes[0].x[None], modes[0].x + step, modes[0].x - step]))[1]
-    p = len(step)
-    information = float(np.sum(2.0 * loglik[0] - loglik[1 : 1 + p] - loglik[1 + p :]) / STEP**2)
-    posterior, _ = target.expand(np.concatenate([modes[0].x + step, modes[0].x - step])[None])
-    each = _scores(resolved, posterior, rows, data)
-    together = _score_trace(each, codes)
-    return EffectiveRows(
-        len(rows), int(codes.max()) + 1, information, together / _score_trace(each, np.arange(len(rows))),
-        information / together,
-    )  # fmt: skip
-
-
-def _scores(model: Any, posterior: xr.Dataset, rows: Ensemble, data: Any) -> Array:
-    """Derivative of the log density of every row in the directions of the draws, (row, direction)."""
-    points = posterior.sizes["draw"]
-    out = np.empty((len(rows), points // 2))
-    many = max(PART // points, 1)
-    history = None
-    if getattr(model, "needs_history", False):  # rows are found at their sites by the labels of the corrections
-        history, posterior = model.history(data), posterior.assign_coords(model.coordinates(data))
-    law = partial(model.training, history=history) if hasattr(model, "training") else model.predictive
-    for begin in range(0, len(rows), many):
-        some = rows.select(rows=slice(begin, begin + many))
-        z, below, _ = on_model_scale(model, some.require_observation())
-        values = law(posterior, some).log_likelihood(z, below)
-        out[begin : begin + many] = (values[: points // 2] - values[points // 2 :]).T / (2.0 * STEP)
-    return out
-
-
-def _score_trace(each: Array, codes: Codes) -> float:
-    """Trace of the covariance of the sum of scores, from the sums of clusters."""
-    sums = np.zeros((int(codes.max()) + 1, each.shape[1]))
-    np.add.at(sums, codes, each - each.mean(axis=0))
-    return float(len(sums) / (len(sums) - 1) * np.sum(sums**2))
-
-
 # ------------------------------------------------------------------------------------------------------------ the parts
-def _refuse_effects(model: Any, why: str) -> None:
+def refuse_effects(model: Any, why: str) -> None:
     """Refuse a model with parameters of single sites or groups."""
     own = getattr(model, "correction", "") == "own"  # whose effects stand in the corrections, which are integrated
     levels = [level for level in ("group", "site") if getattr(model, level, False) and not own]
@@ -523,7 +360,7 @@ def _refuse_effects(model: Any, why: str) -> None:
                          "clustered_weights(..., method='optimum').")  # fmt: skip
 
 
-def _used(model: Any, ensemble: Ensemble) -> NDArray[np.int64]:
+def used_rows(model: Any, ensemble: Ensemble) -> NDArray[np.int64]:
     """Positions of the rows that a fit uses."""
     ensemble.require_observation()
     keep = ensemble.observed & (ensemble.available.any(axis=1) if getattr(model, "needs_member", False) else True)
@@ -532,7 +369,9 @@ def _used(model: Any, ensemble: Ensemble) -> NDArray[np.int64]:
     return np.flatnonzero(keep)
 
 
-def _clusters(ensemble: Ensemble, cluster: str | ArrayLike, block: float, rows: NDArray[np.int64]) -> tuple[Codes, str]:
+def cluster_codes(
+    ensemble: Ensemble, cluster: str | ArrayLike, block: float, rows: NDArray[np.int64]
+) -> tuple[Codes, str]:
     """Number of each row's cluster, and what clusters are called; five at least."""
     codes, kind = row_clusters(ensemble, cluster, block, rows)
     if (count := int(codes.max()) + 1) < MIN_CLUSTERS:

@@ -32,11 +32,11 @@ from bayesens.messages import check_known, listed
 from bayesens.models import Climatology
 from bayesens.tables.missing_codes import NONE
 
-__all__ = ["left_out_words", "members_left_out", "shapley"]
+__all__ = ["left_out_words", "members_held_out", "members_left_out", "shapley"]
 
 Array = NDArray[np.float64]
 FULL, EMPTY = "all members", "no members"
-MOST = 8  # members of which all subsets are fitted
+MAX_MEMBERS = 8  # members of which all subsets are fitted
 MEAN = "mean correlation"
 CHUNK = 256  # replicates at a time
 KEPT = ("value", "reference_value", "difference", "low", "high", "unit", "clear", "p_better", "equivalent", "interval",
@@ -197,18 +197,25 @@ def _clusters(table: Ensemble) -> list[tuple[str, ...]]:
     return [tuple(names[number == k].tolist()) for k in dict.fromkeys(number.tolist())]
 
 
+def members_held_out(rows: xr.Dataset, labels: Sequence[str], table: Ensemble | None = None) -> Ensemble:
+    """The rows scored, with the members that the models were given there and some labels; covariates and units of a table."""
+    names = [name for name in labels if name in rows.coords]
+    made = xr.Dataset({"prediction": rows["member_prediction"], "observation": rows["observation"]})
+    made = made.drop_vars([name for name in made.coords if name != "member"]).assign_coords(
+        {name: rows[name] for name in names}
+    )
+    more: dict[str, Any] = {name: name for name in ("observation", *names)}
+    if table is not None:
+        more |= {"covariates": table.covariates, "units": table.units or None}
+        if table.covariates:
+            made["covariate"] = table.dataset["covariate"][rows["obs"].values].drop_vars(names)
+    return Ensemble.from_dataset(made, missing=NONE, **more)
+
+
 def _scored(rows: xr.Dataset) -> Ensemble:
-    """The rows scored with the members that the models were given there."""
-    names = rows["member"].values.tolist()
-    frame = pd.DataFrame(rows["member_prediction"].values, columns=[f"m {name}" for name in names])
-    frame["observation"] = rows["observation"].values
-    site: dict[str, Any] = {"site": "site"} if "site" in rows.coords else {}
-    frame = frame.assign(**{name: rows[name].values for name in site})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the door has said it of the table itself
-        made = Ensemble.from_frame(frame, members=[f"m {name}" for name in names], observation="observation",
-                                   missing=NONE, **site)  # fmt: skip
-    return Ensemble(made.dataset.assign_coords(member=np.array(names)))
+        return members_held_out(rows, ["site"])
 
 
 def _dependence(rows: xr.Dataset) -> tuple[pd.DataFrame, float]:
@@ -341,9 +348,10 @@ def shapley(
     check_known([metric], MEANS, kind="metric", where="what Shapley values are made of")
     parts = len(splits_of(source_of(data), estimand, options))
     fits = 2 ** len(names) * parts
-    if len(names) > MOST:
+    if len(names) > MAX_MEMBERS:
         raise ValueError(f"{len(names)} members have {2 ** len(names) - 1} subsets, {fits} fits in {parts} folds; wanted at most "
-                         f"{MOST} members: leave out some, or use members_left_out ({len(names) + 1} fits a fold)")  # fmt: skip
+                         f"{MAX_MEMBERS} members: leave out some, or use members_left_out "
+                         f"({len(names) + 1} fits a fold)")  # fmt: skip
     if options["progressbar"]:
         from rich.console import Console
 
@@ -355,12 +363,12 @@ def shapley(
         models[f"subset {mask}"] = OnMembers(model, _subset(names, mask))
     rows = compare(models, data, estimand=estimand, part=f"subsets of {type(model).__name__}", **options)
     for name, text in json.loads(rows.attrs["failed"]).items():
-        whose = "of climatology" if name == EMPTY else f"of {listed(_subset(names, int(name.split()[1])), limit=MOST)}"
+        whose = "climatology" if name == EMPTY else listed(_subset(names, int(name.split()[1])), limit=MAX_MEMBERS)
         raise ValueError(
-            f"the fit {whose} failed ({text}), and Shapley values take all subsets; leave out the member that fails"
+            f"the fit of {whose} failed ({text}), and Shapley values take all subsets; leave out the member that fails"
         )
     score, how = _replicated(rows, metric, replicates, block, options["random_seed"])
-    return _shared(names, score, how, level, {
+    return _shapley_table(names, score, how, level, {
         "metric": metric, "estimand": estimand, "level": level, "units": "" if metric == "log_score" else rows.attrs["units"],
         "fits": fits,
     })  # fmt: skip
@@ -400,13 +408,13 @@ def _of_rows(rows: xr.Dataset, metric: str) -> Array:
     return rows[metric].transpose("model", "obs").values
 
 
-def _shared(
+def _shapley_table(
     names: tuple[str, ...], score: Array, how: Resampling, level: float, labels: dict[str, Any]
 ) -> pd.DataFrame:
     """Shapley values of mean scores (subset, replicate)."""
     clusters = how.clusters()
     full, total, lines = 2 ** len(names) - 1, score[0] - score[-1], []
-    for k, (name, values) in enumerate(zip(names, _orders(len(names)) @ score, strict=True)):
+    for k, (name, values) in enumerate(zip(names, _shapley_weights(len(names)) @ score, strict=True)):
         low, high = how.ends(values, level, clusters)
         lines.append({
             "member": name, "value": values[0], "low": low, "high": high, "clear": bool(low > 0.0 or high < 0.0),
@@ -418,12 +426,12 @@ def _shared(
     return pd.DataFrame(lines)
 
 
-def _orders(size: int) -> Array:
+def _shapley_weights(size: int) -> Array:
     """Weight of every subset's score in each member's value (member, subset): how many orders have it just before or after.
 
     Examples
     --------
-    >>> _orders(2).tolist()  # no member, the first, the second, both
+    >>> _shapley_weights(2).tolist()  # no member, the first, the second, both
     [[0.5, -0.5, 0.5, -0.5], [0.5, 0.5, -0.5, -0.5]]
     """
     out = np.empty((size, 2**size))

@@ -14,21 +14,13 @@ from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.fit_tree import check_fit_tree, check_training_rows, history_of, log_likelihood_of, model_of
 from bayesens.inference.sampling.psis import good_k
 from bayesens.messages import check_known, listed
+from bayesens.sensitivity.importance_weights import NO_TAIL, SAMPLE, importance_weights, smoothed_log_weights
 
-__all__ = [
-    "importance_weights",
-    "power_scaling",
-    "power_words",
-    "scaled_draws",
-    "smoothed_log_weights",
-    "weighted_moments",
-]
+__all__ = ["power_scaling", "power_words", "scaled_draws"]
 
-SAMPLE = ("chain", "draw")
 COMPONENTS = ("prior", "likelihood")
 ALPHAS = (0.99, 1.01)  # those of priorsense and ArviZ
-LEAST = 25  # draws: of fewer a Pareto tail cannot be fitted
-NO_TAIL = -np.inf  # Pareto k of weights that are all equal
+MIN_DRAWS = 25  # draws: of fewer a Pareto tail cannot be fitted
 CONFLICT, STRONG, FINE = "prior-data conflict", "strong prior or weak likelihood", "-"
 
 
@@ -228,12 +220,7 @@ def _likelihood_words(table: pd.DataFrame) -> str:
 
 # ------------------------------------------------------------------------------------------------------- weights of draws
 def scaled_draws(
-    tree: xr.DataTree,
-    ensemble: Ensemble | None = None,
-    *,
-    component: str,
-    power: float,
-    joint: bool = True,
+    tree: xr.DataTree, ensemble: Ensemble | None = None, *, component: str, power: float, joint: bool = True
 ) -> xr.DataArray:
     """Weights that turn the draws of a fit into those of the posterior with its priors, or its likelihood, raised to a power.
 
@@ -281,110 +268,6 @@ def scaled_draws(
     return out
 
 
-def importance_weights(log_ratio: xr.DataArray, *, otherwise: str = "fit again") -> xr.DataArray:
-    """Pareto-smoothed weights of draws from the log ratio of another density to the one they were drawn from.
-
-    Parameters
-    ----------
-    log_ratio : DataArray (chain, draw)
-        Up to a constant.
-    otherwise : str
-        What the error says to do where the weights cannot be trusted.
-
-    Returns
-    -------
-    DataArray (chain, draw)
-        Sum one; ``attrs`` hold ``pareto_k`` and ``ess``, the number of equal weights that these are worth.
-
-    Raises
-    ------
-    ValueError
-        If Pareto k is above the largest at which so many draws give a useful estimate (.7 for 2200 draws and more), or a
-        ratio is not finite.
-
-    References
-    ----------
-    Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72).
-
-    Examples
-    --------
-    >>> weight = importance_weights(xr.DataArray(np.zeros((1, 40)), dims=("chain", "draw")))
-    >>> float(weight.sum()), weight.attrs["ess"]
-    (1.0, 40.0)
-    """
-    log_ratio = log_ratio.transpose(*SAMPLE)
-    if not np.isfinite(log_ratio.values).all():
-        raise ValueError(f"{int((~np.isfinite(log_ratio.values)).sum())} of {log_ratio.size} draws have no finite density under "
-                         f"one of the two posteriors, so no weights can be given; {otherwise}")  # fmt: skip
-    log_weight, k = smoothed_log_weights(log_ratio.values)
-    if not k <= good_k(log_ratio.size):
-        raise ValueError(f"the importance weights cannot be trusted: Pareto k is {k:.2f}, wanted at most "
-                         f"{good_k(log_ratio.size):.2f} for {log_ratio.size} draws; {otherwise}")  # fmt: skip
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    out = log_ratio.copy(data=weight).rename("weight")
-    out.attrs = {"pareto_k": float(k), "ess": float(1.0 / np.sum(weight**2))}
-    return out
-
-
-def weighted_moments(posterior: xr.Dataset, weight: xr.DataArray) -> xr.Dataset:
-    """Mean and standard deviation of every variable under weighted draws.
-
-    Parameters
-    ----------
-    posterior : Dataset
-        Variables ``(chain, draw, ...)``.
-    weight : DataArray (chain, draw)
-        From `scaled_draws` or `importance_weights`.
-
-    Returns
-    -------
-    Dataset
-        Variables ``(statistic, ...)`` with ``statistic`` "mean" and "sd".
-
-    Examples
-    --------
-    >>> posterior = xr.Dataset({"x": (("chain", "draw"), [[1.0, 3.0]])})
-    >>> weighted_moments(posterior, xr.DataArray([[0.25, 0.75]], dims=("chain", "draw")))["x"].values.round(3).tolist()
-    [2.5, 0.866]
-    """
-    mean = (posterior * weight).sum(SAMPLE)
-    variance = ((posterior - mean) ** 2 * weight).sum(SAMPLE)
-    statistics: list[xr.Dataset] = [mean, variance**0.5]
-    return xr.concat(statistics, pd.Index(["mean", "sd"], name="statistic"))
-
-
-def smoothed_log_weights(log_ratio: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Smooth the tail of importance weights, whatever its shape.
-
-    Parameters
-    ----------
-    log_ratio : array (chain, draw)
-        Up to a constant.
-
-    Returns
-    -------
-    array (chain, draw)
-        Log weights, up to a constant.
-    float
-        Pareto k: minus infinity of equal weights, infinity where the tail has no Pareto form.
-
-    Examples
-    --------
-    >>> smoothed_log_weights(np.zeros((1, 40)))[1]
-    -inf
-    """
-    from arviz_stats.base import array_stats
-
-    if np.ptp(log_ratio) < 1e-12:
-        return np.zeros_like(log_ratio), NO_TAIL
-    try:
-        smoothed, k = array_stats.psislw(-log_ratio, axis=(-2, -1))
-    except ValueError:  # "All tail values are the same": a density without a tail has one in its weights all the more
-        return log_ratio, np.inf
-    return np.asarray(smoothed), np.inf if np.isnan(k) else float(k)  # NaN: no Pareto tail at all
-
-
 # ------------------------------------------------------------------------------------------------------------- what is scaled
 def _check(tree: xr.DataTree) -> None:
     check_fit_tree(tree)
@@ -393,8 +276,8 @@ def _check(tree: xr.DataTree) -> None:
             "a fit by method='em' is one point and has no draws to weigh; fit with method='auto' or 'nuts'"
         )
     draws = tree["posterior"].sizes["chain"] * tree["posterior"].sizes["draw"]
-    if draws < LEAST:
-        raise ValueError(f"the fit has {draws} draws, and a Pareto tail needs {LEAST} or more; fit with more draws")
+    if draws < MIN_DRAWS:
+        raise ValueError(f"the fit has {draws} draws, and a Pareto tail needs {MIN_DRAWS} or more; fit with more draws")
 
 
 def _fitted_power(tree: xr.DataTree, component: str) -> float:

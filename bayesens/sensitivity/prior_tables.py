@@ -10,7 +10,7 @@ import xarray as xr
 
 __all__ = ["grid_table", "grid_words"]
 
-ALIKE = 1.0  # percent of CRPS within which predictions are equal for practical purposes
+NEGLIGIBLE_CRPS = 1.0  # percent of CRPS within which predictions are equal for practical purposes
 
 
 def grid_table(result: xr.Dataset) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def _score_words(others: pd.DataFrame) -> str:
     low, high = line["crps_change_low"], line["crps_change_high"]
     ends = f", interval {low:+.1f} to {high:+.1f}" if np.isfinite([low, high]).all() else ", no interval"
     coverage = float(np.nanmax(np.abs(others["coverage90_change"])))
-    if abs(line["crps_change"]) < ALIKE:
+    if abs(line["crps_change"]) < NEGLIGIBLE_CRPS:
         small = "which is too little to matter"
     else:
         small = "which counts" if low > 0.0 or high < 0.0 else "which these rows cannot tell from none"

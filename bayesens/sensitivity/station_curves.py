@@ -18,7 +18,7 @@ from bayesens.sensitivity.stations import PARTS
 __all__ = ["power_law", "reduction_table", "reduction_words"]
 
 Array = NDArray[np.float64]
-LEAST_REMOVALS = 5  # for the spread over them
+MIN_REMOVALS = 5  # for the spread over them
 STEEPEST, FLATTEST = 10.0, 0.01  # exponents that are tried
 
 
@@ -325,8 +325,7 @@ class _Curve:
 
     @property
     def change(self) -> Array:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return 100.0 * (self.score / self.score[0] - 1.0) if self.unit == "percent" else self.score - self.score[0]
+        return _from_first(self.score, self.metric)
 
     def clusters(self, i: int) -> Clusters:
         return Clusters(self.stations, int(self.removals[i]), kinds=("validation station", "removal"))
@@ -352,6 +351,7 @@ def _curves(
     rows = result["rows"].values
     by_group = result.attrs["by"] == "group"
     levels = result["removed" if by_group else "share"].values.tolist()
+    n_stations = result["n_stations"].values.mean(axis=1)
     group = result["group"].values if "group" in result.coords else np.full(len(rows), "")
     out = []
     for m, model in enumerate(result["model"].values.tolist()):
@@ -359,30 +359,35 @@ def _curves(
             for some in [list(range(len(levels)))] if scored == "all" else [[0, i] for i in range(1, len(levels))]:
                 inside = (rows > 0) & ((scored == "all") | ((group == levels[some[-1]]) == (scored == "own")))
                 if inside.any():
-                    out.append(_curve(result, part[m][some][..., inside], rows[inside], str(model), scored, metric,
-                                      [levels[i] for i in some], some, replicates, level, random_seed))  # fmt: skip
+                    mean, score, fitted = _replicated(
+                        part[m][some][..., inside], rows[inside], metric, replicates, random_seed
+                    )
+                    out.append(_Curve(
+                        str(model), scored, metric, [levels[i] for i in some], n_stations[some], int(inside.sum()), fitted,
+                        score, _from_first(mean, metric), replicates, level,
+                    ))  # fmt: skip
     return out
 
 
-def _curve(
-    result: xr.Dataset, part: Array, rows: NDArray[np.int64], model: str, scored: str, metric: str, levels: list[Any],
-    some: list[int], replicates: int, level: float, random_seed: int | None,
-) -> _Curve:  # fmt: skip
-    stations, removals = part.shape[2], part.shape[1]
-    drawn = _drawn(stations, removals, replicates, random_seed)
+def _replicated(
+    part: Array, rows: NDArray[np.int64], metric: str, replicates: int, random_seed: int | None
+) -> tuple[Array, Array, NDArray[np.int64]]:
+    """Means of each removal (level, removal), over removals in every replicate (level, replicate), and removals fitted."""
+    drawn = _drawn(part.shape[2], part.shape[1], replicates, random_seed)
     weight = rows[:, None] * drawn.station
     total = weight.sum(axis=0)
     mean = part @ (weight / np.where(total > 0, total, np.nan))
     mean = np.sqrt(mean) if metric == "rmse" else mean
     there = np.isfinite(part).all(axis=2)
     count = there.astype(np.float64) @ drawn.block
-    score = np.einsum("lrb,rb->lb", np.where(there[:, :, None], mean, 0.0), drawn.block) / np.where(
-        count > 0, count, np.nan
-    )
-    one = mean[:, :, 0]
-    of_removals = 100.0 * (one / one[0] - 1.0) if metric != "coverage90" else one - one[0]
-    return _Curve(model, scored, metric, levels, result["n_stations"].values.mean(axis=1)[some], stations,
-                  there.sum(axis=1), score, of_removals, replicates, level)  # fmt: skip
+    known = np.einsum("lrb,rb->lb", np.where(there[:, :, None], mean, 0.0), drawn.block)
+    return mean[:, :, 0], known / np.where(count > 0, count, np.nan), there.sum(axis=1)
+
+
+def _from_first(values: Array, metric: str) -> Array:
+    """Change from nothing removed: in percent, but for the coverage."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 100.0 * (values / values[0] - 1.0) if metric != "coverage90" else values - values[0]
 
 
 def _drawn(stations: int, removals: int, replicates: int, random_seed: int | None) -> Replicates:
@@ -392,7 +397,7 @@ def _drawn(stations: int, removals: int, replicates: int, random_seed: int | Non
 
 def _spread(change: Array, level: float) -> tuple[float, float]:
     known = change[np.isfinite(change)]
-    if len(known) < LEAST_REMOVALS:
+    if len(known) < MIN_REMOVALS:
         return np.nan, np.nan
     low, high = interval(known, level)
     return float(low), float(high)

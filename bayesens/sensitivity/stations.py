@@ -137,17 +137,7 @@ def fewer_stations(
 # ------------------------------------------------------------------------------------------------- which stations go
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Stations and who learns from which.
-
-    Attributes
-    ----------
-    site : array (obs)
-    validation, training : array of station labels
-    kept : bool array (level, replicate, training station)
-    by : str
-    levels : list of float or str
-        Shares or groups removed, the first of them nothing.
-    """
+    """Stations, and who learns from which: kept is (level, replicate, training station), the first level removes nothing."""
 
     site: NDArray[np.str_]
     validation: NDArray[np.str_]

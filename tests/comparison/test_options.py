@@ -52,7 +52,7 @@ def test_a_misspelt_option_is_refused_with_the_nearest_one(name):
         TypeError, match=rf"{name}\(\) got an unexpected keyword argument 'drawz'. Did you mean 'draws'\?"
     ):
         function(**{first: None, second: None}, drawz=10)
-    with pytest.raises(TypeError, match=f"unexpected keyword argument 'qqq'; it takes {first}, {second}, "):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument 'qqq'. It has '{first}', '{second}', "):
         function(None, None, qqq=1)
 
 

@@ -19,7 +19,7 @@ from bayesens.inference.fit_tree import model_of, write_fit
 from bayesens.inference.log_density import compile_target
 from bayesens.likelihoods.corrected.widths import Widths, columns_asked
 from bayesens.likelihoods.options import options_from_json, options_to_json
-from bayesens.sensitivity.priors import usual_grid
+from bayesens.sensitivity.prior_points import usual_grid
 
 MEMBERS = ["a", "b", "c"]
 

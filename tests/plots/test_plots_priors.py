@@ -97,7 +97,8 @@ def test_power_scaled_moments_are_those_of_the_joint_likelihood(tree):
     collection = power_scaled(tree, var_names=["slope"], backend="none", quantities=["mean", "sd"])
     lines = collection.viz["likelihood_lines"]["slope"].sel(member="a", quantities="mean").item()
     x, y = np.asarray(lines["x"]), np.asarray(lines["y"])
-    from bayesens.sensitivity.power import scaled_draws, weighted_moments
+    from bayesens.sensitivity.importance_weights import weighted_moments
+    from bayesens.sensitivity.power import scaled_draws
 
     posterior = tree["posterior"].to_dataset()[["slope"]]
     wanted = [

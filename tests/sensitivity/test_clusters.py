@@ -11,7 +11,8 @@ from scipy.stats import norm
 
 import bayesens as be
 from bayesens.inference.fit import _describe
-from bayesens.sensitivity.clusters import _Draw, clustered_weights, effective_rows, weights_table
+from bayesens.sensitivity.clusters import _Draw, clustered_weights, weights_table
+from bayesens.sensitivity.likelihood_power import effective_rows
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 
@@ -405,7 +406,7 @@ def test_bad_input_says_what_to_do():
 def test_scores_of_rows_at_sites_add_up_to_the_derivative_of_the_likelihood():
     """Each row at its own site: at another one its density, and so its score, would be another."""
     from bayesens.inference.sampling.laplace import curvature
-    from bayesens.sensitivity import clusters as clustered
+    from bayesens.sensitivity import likelihood_power as module
 
     rng = np.random.default_rng(5)
     site = np.repeat(np.arange(12), 10)
@@ -415,10 +416,10 @@ def test_scores_of_rows_at_sites_add_up_to_the_derivative_of_the_likelihood():
     rows = be.Ensemble.from_frame(frame, members=["a", "b"], observation="y", site="site")
     for model in (be.BMA(), be.LinearPool()):
         resolved = model.resolve(rows)
-        target, modes, data = clustered._optima(resolved, rows, None, 1)
-        step = clustered.STEP * curvature(target, modes[0].x).T
+        target, modes, data = module.find_optima(resolved, rows, None, 1)
+        step = module.STEP * curvature(target, modes[0].x).T
         both = np.concatenate([modes[0].x + step, modes[0].x - step])
         loglik = target.logp_and_loglik(both)[1]
-        each = clustered._scores(resolved, target.expand(both[None])[0], rows, data)
-        expected = (loglik[: len(step)] - loglik[len(step) :]) / (2.0 * clustered.STEP)
+        each = module._scores(resolved, target.expand(both[None])[0], rows, data)
+        expected = (loglik[: len(step)] - loglik[len(step) :]) / (2.0 * module.STEP)
         np.testing.assert_allclose(each.sum(axis=0), expected, rtol=1e-4, atol=1e-4)

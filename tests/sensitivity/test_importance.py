@@ -88,10 +88,11 @@ def test_sets_are_shuffled_together_and_within_strata():
 
 
 def test_shuffling_stays_within_strata_and_keeps_rows_of_a_set_whole():
-    from bayesens.sensitivity.covariates import _plan, _shuffled, _usable
+    from bayesens.sensitivity.covariates import _shuffled
+    from bayesens.sensitivity.losses import plan_of, usable_rows
 
     made = members()
-    fold = _plan(made, np.repeat([0, 1], 120), _usable(made.rows))[0]
+    fold = plan_of(made, np.repeat([0, 1], 120), usable_rows(made.rows))[0]
     code = np.arange(240) % 7
     X = _shuffled(fold, ["rain", "heat"], code, 3)
     before = fold.X()

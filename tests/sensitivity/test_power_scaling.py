@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 from scipy.stats import lognorm, norm
 
 import bayesens as be
-from bayesens.sensitivity.power import importance_weights, power_scaling, power_words, scaled_draws, weighted_moments
+from bayesens.sensitivity.importance_weights import importance_weights, weighted_moments
+from bayesens.sensitivity.power import power_scaling, power_words, scaled_draws
 from simulated import hierarchy, mixture
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions

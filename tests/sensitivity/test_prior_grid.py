@@ -15,9 +15,9 @@ from sklearn.neighbors import KNeighborsRegressor
 import bayesens as be
 from bayesens import Prior
 from bayesens import models as every
-from bayesens.sensitivity import priors as prior_grid
+from bayesens.sensitivity import prior_points, prior_ratios, priors
+from bayesens.sensitivity.prior_points import usual_grid
 from bayesens.sensitivity.prior_tables import grid_table, grid_words
-from bayesens.sensitivity.priors import usual_grid
 from simulated import hierarchy, mixture
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
@@ -27,7 +27,7 @@ QUIET = {"random_seed": 1, "progressbar": False}
 
 
 def grid(*args, **kwargs):
-    return prior_grid.prior_grid(*args, **{**QUIET, **kwargs})
+    return be.sensitivity.prior_grid(*args, **{**QUIET, **kwargs})
 
 
 # ------------------------------------------------------------------------------------------- posteriors given all rows
@@ -70,8 +70,8 @@ def test_ratios_of_priors_are_those_that_pymc_gives_two_models(model, data, opti
     """Log prior of one fit's draws, from its own group, against the same option's density: they differ by a constant."""
     tree = be.fit(model, data(), method="laplace", draws=100, random_seed=1, log_likelihood=False, progressbar=False)
     for option in options:
-        found = prior_grid._variables(prior_grid.model_of(tree), option, tree)
-        mine = sum(prior_grid._summed(v, prior_grid._log_density(getattr(model, option), v.values)) for v in found)
+        found = prior_ratios._variables(prior_ratios.model_of(tree), option, tree)
+        mine = sum(prior_ratios._summed(v, prior_ratios._log_density(getattr(model, option), v.values)) for v in found)
         special = {"sigma_prior": "sigma_mean", "site_sd_prior": "offset_site_sd", "error_sd_prior": "error_sd_mean"}
         ends = {"correlation_prior": "_rest", "common_prior": "_common"}
         top = tree["log_prior"].to_dataset()
@@ -131,7 +131,7 @@ def test_every_point_can_be_fitted_and_draws_that_have_not_converged_are_not_rew
         "base",
         "refit",
     ]
-    monkeypatch.setattr(prior_grid, "RHAT", 0.5)
+    monkeypatch.setattr(priors, "RHAT", 0.5)
     result = grid(be.BMA(**JOINT), mixture(), values, draws=200, method="nuts")
     assert result["how"].values.tolist() == ["base", "refit"]
     result["warned"][1] = "The fit has not converged: ..."
@@ -240,14 +240,14 @@ def test_words_set_the_effect_on_weights_beside_that_on_predictions(scored):
 
 
 def test_a_point_that_fails_is_reported_and_the_others_go_on(monkeypatch):
-    fit = prior_grid.fit
+    fit = priors.fit
 
     def failing(model, rows, **kwargs):
         if model.sigma_spread == 1.0:
             raise RuntimeError("no optimum")
         return fit(model, rows, **kwargs)
 
-    monkeypatch.setattr(prior_grid, "fit", failing)
+    monkeypatch.setattr(priors, "fit", failing)
     result = grid(be.BMA(**JOINT), mixture(), {"sigma_spread": [1.0, 0.1]}, draws=200)
     assert result["how"].values.tolist() == ["base", "failed", "refit"]
     assert result["failed"].values.tolist() == ["", "no optimum", ""]
@@ -287,24 +287,24 @@ def test_a_point_that_fails_in_a_fold_is_reported_and_the_others_go_on(monkeypat
 # -------------------------------------------------------------------------------------------------------------- the grid
 def test_all_combinations_have_a_point_each_and_the_base_stands_once():
     values = {"weight_prior": [Prior("Dirichlet", a=1), Prior("Dirichlet", a=2)], "sigma_spread": [0.3, 1.0]}
-    points = prior_grid._points(be.BMA(**JOINT), values, 3, full=True)
+    points = prior_points.points_of(be.BMA(**JOINT), values, 3, full=True)
     assert [one.label for one in points] == [
         "base", "sigma_spread = 1", "weight_prior = Dirichlet(a=2)", "weight_prior = Dirichlet(a=2), sigma_spread = 1",
     ]  # fmt: skip
     assert points[3].model == be.BMA(**JOINT, weight_prior=Prior("Dirichlet", a=2), sigma_spread=1.0)
-    assert len(prior_grid._points(be.BMA(**JOINT), values, 3, full=False)) == 3
+    assert len(prior_points.points_of(be.BMA(**JOINT), values, 3, full=False)) == 3
 
 
 @pytest.mark.parametrize("name", every.__all__)
 def test_usual_grids_and_every_prior_of_every_model_are_possible(name):
     model = getattr(every, name)()
-    prior_grid._points(model, usual_grid(model), 3, full=False)
+    prior_points.points_of(model, usual_grid(model), 3, full=False)
     for preset in ("weak", "vague", "sceptical") if hasattr(model, "preset") else ():
         other = type(model).preset(preset)
         priors = {item.name: [getattr(other, item.name)] for item in dataclasses.fields(other)}
         for option, (value,) in priors.items():
             if isinstance(value, Prior):
-                prior_grid._check_value(model, option, value, 3)
+                prior_points._check_value(model, option, value, 3)
 
 
 def test_usual_grids_have_what_the_model_has():
@@ -342,8 +342,8 @@ def test_impossible_values_are_refused_before_anything_runs(values, text, monkey
     def never(*args, **kwargs):
         raise AssertionError("something ran")
 
-    monkeypatch.setattr(prior_grid, "fit", never)
-    monkeypatch.setattr(prior_grid, "compare", never)
+    monkeypatch.setattr(priors, "fit", never)
+    monkeypatch.setattr(priors, "compare", never)
     if values and "sigma_spread" not in values:
         values = {"sigma_spread": [0.2, 0.4], **values}  # a good option before the bad one
     with pytest.raises((ValueError, TypeError, KeyError), match=text):
@@ -379,7 +379,7 @@ def test_members_that_are_trained_have_a_grid_too():
     members = be.Members({"ols": LinearRegression(), "near": KNeighborsRegressor(5)}, X, frame["sm"], **place)
     options = {"estimand": "site", "folds": 2, "inner_folds": 2, "random_seed": 1, "progressbar": False}
     grid = {"weight_prior": [be.Prior("Dirichlet", a=20.0)]}
-    found = prior_grid.prior_grid(
+    found = be.sensitivity.prior_grid(
         be.BMA(**JOINT, sigma="shared"),
         members,
         grid,

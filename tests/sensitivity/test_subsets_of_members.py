@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsRegressor
 import bayesens as be
 from bayesens import simulate
 from bayesens.comparison.compare import compare
-from bayesens.sensitivity.members import _orders, left_out_words, members_left_out, shapley
+from bayesens.sensitivity.members import _shapley_weights, left_out_words, members_left_out, shapley
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 
@@ -223,7 +223,7 @@ def test_weights_of_subsets_are_those_of_any_game():
     names = list("abcde")
     v = rng.normal(size=32)
     value = {frozenset(n for i, n in enumerate(names) if mask >> i & 1): v[mask] for mask in range(32)}
-    np.testing.assert_allclose(_orders(5) @ -v, list(brute(names, value).values()), atol=1e-12)
+    np.testing.assert_allclose(_shapley_weights(5) @ -v, list(brute(names, value).values()), atol=1e-12)
 
 
 def test_a_copy_shares_what_its_original_had(frame):
