@@ -122,24 +122,17 @@ def _shares(f, z, term, inverse_mass, inverse, d_shift):  # type: ignore[no-unty
 
 
 @INNER
-def _block(x, data, n, k, missing, start, m, shift, d_shift, scratch, bits, out):  # type: ignore[no-untyped-def]
-    """Log likelihood of ``m`` rows before weights are renormalised; adds its gradient to ``out`` unless that is empty.
-
-    ``x`` holds log weights, intercepts, slopes and log sigmas; ``shift`` and ``d_shift`` have one row, or one a member.
-    Arrays are cut from one dimension only, which tells the compiler that their elements lie side by side.
+def _mixed(data, there, n, k, missing, start, m, scratch, bits, top, mass):  # type: ignore[no-untyped-def]
+    """Sum of the log densities of m rows, of which scratch[k + j] holds member j's log terms: they become its terms over the
+    largest, in `mass` their sum; `data` has from `there` on which members are present.
     """
-    y = data[start : start + m]
-    top, mass = scratch[2 * k][:m], scratch[2 * k + 1][:m]
     for i in range(m):
         top[i] = -np.inf
         mass[i] = 0.0
     for j in range(k):
-        f = data[n * (1 + j) + start : n * (1 + j) + start + m]
-        term, inverse = scratch[k + j][:m], np.exp(-x[3 * k + j])
-        _terms(y, f, shift[j if len(shift) > 1 else 0][:m], x[k + j], x[2 * k + j], inverse, x[j] - x[3 * k + j],
-               scratch[j][:m], term)  # fmt: skip
+        term = scratch[k + j][:m]
         if missing:
-            present = data[n * (1 + k + j) + start : n * (1 + k + j) + start + m]
+            present = data[there + j * n + start : there + j * n + start + m]
             for i in range(m):
                 term[i] = term[i] if present[i] > 0.0 else -np.inf
         for i in range(m):
@@ -150,12 +143,29 @@ def _block(x, data, n, k, missing, start, m, shift, d_shift, scratch, bits, out)
             term[i] -= top[i]
         _exp(term, bits[:m], bits.view(np.float64)[:m])
         if missing:
-            present = data[n * (1 + k + j) + start : n * (1 + k + j) + start + m]
+            present = data[there + j * n + start : there + j * n + start + m]
             for i in range(m):
                 term[i] *= present[i]
         for i in range(m):
             mass[i] += term[i]
-    value = _log_masses(mass, top)
+    return _log_masses(mass, top)
+
+
+@INNER
+def _block(x, data, n, k, missing, start, m, shift, d_shift, scratch, bits, out):  # type: ignore[no-untyped-def]
+    """Log likelihood of ``m`` rows before weights are renormalised; adds its gradient to ``out`` unless that is empty.
+
+    ``x`` holds log weights, intercepts, slopes and log sigmas; ``shift`` and ``d_shift`` have one row, or one a member.
+    Arrays are cut from one dimension only, which tells the compiler that their elements lie side by side.
+    """
+    y = data[start : start + m]
+    top, mass = scratch[2 * k][:m], scratch[2 * k + 1][:m]
+    for j in range(k):
+        f = data[n * (1 + j) + start : n * (1 + j) + start + m]
+        term, inverse = scratch[k + j][:m], np.exp(-x[3 * k + j])
+        _terms(y, f, shift[j if len(shift) > 1 else 0][:m], x[k + j], x[2 * k + j], inverse, x[j] - x[3 * k + j],
+               scratch[j][:m], term)  # fmt: skip
+    value = _mixed(data, n * (1 + k), n, k, missing, start, m, scratch, bits, top, mass)
     if len(out):
         for i in range(m):
             mass[i] = 1.0 / mass[i]

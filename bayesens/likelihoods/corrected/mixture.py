@@ -20,7 +20,7 @@ import numpy as np
 
 from bayesens.c_functions import BARE, INNER, KERNEL
 from bayesens.distributions.special import digamma, log_ndtr, log_t_constant
-from bayesens.likelihoods.mixture import BLOCK, FAST, LOG_2PI, _exp, _log_masses, _renormalisation
+from bayesens.likelihoods.mixture import BLOCK, FAST, LOG_2PI, _exp, _mixed, _renormalisation
 from bayesens.threads import share_out
 
 __all__ = ["CorrectedRows", "by_parts", "corrected_packed", "corrected_values"]
@@ -195,9 +195,6 @@ def _block(theta, data, n, k, p, widened, missing, start, m, scratch, bits, out)
     else:
         for i in range(m):
             inverse[i] = 1.0
-    for i in range(m):
-        top[i] = -np.inf
-        mass[i] = 0.0
     at = k * n + p * n
     there = at + k * n if widened else at
     for j in range(k):
@@ -210,24 +207,7 @@ def _block(theta, data, n, k, p, widened, missing, start, m, scratch, bits, out)
             extra = data[at + j * n + start : at + j * n + start + m]
             for i in range(m):
                 term[i] += extra[i]
-        if missing:
-            present = data[there + j * n + start : there + j * n + start + m]
-            for i in range(m):
-                term[i] = term[i] if present[i] > 0.0 else -np.inf
-        for i in range(m):
-            top[i] = max(top[i], term[i])
-    for j in range(k):
-        term = scratch[k + j][:m]
-        for i in range(m):
-            term[i] -= top[i]
-        _exp(term, bits[:m], bits.view(np.float64)[:m])
-        if missing:
-            present = data[there + j * n + start : there + j * n + start + m]
-            for i in range(m):
-                term[i] *= present[i]
-        for i in range(m):
-            mass[i] += term[i]
-    value += _log_masses(mass, top)
+    value += _mixed(data, there, n, k, missing, start, m, scratch, bits, top, mass)
     if len(out):
         for i in range(m):
             mass[i] = 1.0 / mass[i]
