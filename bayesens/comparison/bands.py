@@ -207,7 +207,10 @@ def threshold_crps(
         short = np.clip(bottom, lower, upper) - np.clip(np.minimum(y, bottom), lower, upper)
     v = np.clip(y, a, b)
     once = _integral(predictive, b) - _integral(predictive, v)
-    twice = _integral_of_square(predictive, b) - _integral_of_square(predictive, a)
+    below: Any = (
+        0.0 if np.all(np.isneginf(a)) else _integral_of_square(predictive, a)
+    )  # half of the time, where it is not zero
+    twice = _integral_of_square(predictive, b) - below
     score = twice - 2.0 * once + np.where(np.isinf(b), 0.0, b) - v
     return np.maximum(score, 0.0) + short  # rounding only: the score is not negative
 

@@ -123,8 +123,9 @@ def _shares(f, z, term, inverse_mass, inverse, d_shift):  # type: ignore[no-unty
 
 @INNER
 def _mixed(data, there, n, k, missing, start, m, scratch, bits, top, mass):  # type: ignore[no-untyped-def]
-    """Sum of the log densities of m rows, of which scratch[k + j] holds member j's log terms: they become its terms over the
-    largest, in `mass` their sum; `data` has from `there` on which members are present.
+    """Sum of the log densities of m rows, whose members' log terms are in scratch[k:]: they become terms over the largest one.
+
+    Their sum is then in `mass`; `data` has from `there` on which members are present.
     """
     for i in range(m):
         top[i] = -np.inf
