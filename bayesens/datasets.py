@@ -47,7 +47,7 @@ STATION_HASH = {
     "yb7d": "bdccabd2f699a9a65646f65a751a13161401280237e4336ff71be2dacccab772",
     "yb7e": "0d92fb4204d17f6615547cc72483f0a285e3c692bd37638621e39634f8d106a0",
     "yb9": "f838683a59a5c84f16c0bc24e1146cc2906ccd03d3a8e1d632e204dd7c75c284",
-}  # fmt: skip
+}
 COPIES = ("y8", "y9")  # their in-situ series are those of y7, day by day
 UNITS = {
     "lat": "degrees_north", "lon": "degrees_east", "insitu_sm": "m3 m-3", "dem": "m", "clay": "1", "silt": "1", "sand": "1",

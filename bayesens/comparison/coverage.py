@@ -96,7 +96,7 @@ def coverage_table(
     3      3rd fifth   20       49.5       1.0    2.0
     4      4th fifth   20       69.5       1.0    2.0
     5  highest fifth   20       89.5       0.0    2.0
-    """  # fmt: skip
+    """
     names, values = _class_labels(rows, by), _interval_values(rows, levels)
     design, unsure = resampling(rows, replicates=replicates, block=block), without_convergence(rows)
     lines = []
@@ -142,7 +142,7 @@ def coverage_words(table: pd.DataFrame, by: str) -> str:
     >>> print(coverage_words(table, "season"))
     By season, coverage is furthest from nominal for BMA in DJF: its 90 % intervals hold 80.0 % of 50 observations. There is
     no value for JJA (12 rows, fewer than 20).
-    """  # fmt: skip
+    """
     lines = table[table["by"] == by]
     if not len(lines):
         raise ValueError(f"the table has no classes by {by!r}, but {listed(_made_by(table))}; make it with by={by!r}")

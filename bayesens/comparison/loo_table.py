@@ -105,7 +105,7 @@ def loo_table(
     >>> table = loo_table(fits, ens, progressbar=False)
     >>> table["model"].tolist(), table["clustered_by"].tolist(), table["difference"].iloc[0]
     (['member', 'climatology'], ['6 sites', '6 sites'], np.float64(0.0))
-    """  # fmt: skip
+    """
     check_given(ensemble)
     if not fits:
         raise ValueError("fits is empty; wanted a mapping of names to fits, such as {'BMA': fit}.")

@@ -77,7 +77,7 @@ def thresholds(
     ...                    time=[1, 2, 3, 1, 2, 3], min_count=3)
     >>> table.to_series().to_dict()
     {'a': 2.0, 'b': 8.0}
-    """  # fmt: skip
+    """
     if not 0.0 < percentile < 1.0:
         raise ValueError(f"percentile lies inside (0, 1), such as 0.2 for the driest fifth; got {percentile!r}")
     if half_window < 0 or half_window > 182 or min_count < 1:

@@ -23,7 +23,7 @@ _CALLS = {
 } | {
     name: f"fit = be.fit({{}}, ensemble), and then be.{name}(fit, ensemble)"
     for name in ("predict", "score", "draw", "loo", "add")
-}  # fmt: skip
+}
 
 
 class ModelValue:

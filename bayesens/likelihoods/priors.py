@@ -186,7 +186,7 @@ def _density_of(prior: Prior) -> Callable[[Any], Any]:
         "Gamma": lambda: stats.gamma(p["alpha"], scale=1.0 / p["beta"]),
         "InverseGamma": lambda: stats.invgamma(p["alpha"], scale=p["beta"]),
         "Weibull": lambda: stats.weibull_min(p["alpha"], scale=p["beta"]),
-    }  # fmt: skip
+    }
     if prior.family == "HalfStudentT":
         half = stats.t(p.get("nu", 1.0), scale=p.get("sigma", 1.0))
         return lambda x: half.logpdf(x) + math.log(2.0)

@@ -66,9 +66,7 @@ def covariate_correlations(
     names, values = list(table), table.to_numpy()
     codes = pd.factorize(station, sort=True)[0]
     # One pandas pass a station: its correlations are pairwise complete, and numerically safe for offsets such as 300 K.
-    own = np.stack([
-        _nan_safe(part, LEAST_ROWS) for _, part in table.groupby(codes, sort=True)
-    ])  # fmt: skip
+    own = np.stack([_nan_safe(part, LEAST_ROWS) for _, part in table.groupby(codes, sort=True)])
     pooled = _nan_safe(table, 2)
     rows = []
     for i, j in combinations(range(len(names)), 2):

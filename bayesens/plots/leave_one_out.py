@@ -133,7 +133,7 @@ def loo_differences(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     >>> ax = loo_differences(table)
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['rows independent', '30 sites independent']
-    """  # fmt: skip
+    """
     needed = ["model", "difference", "difference_se", "difference_se_clustered", "clustered_by"]
     check_table(table, needed, "be.loo_table({'BMA': fit, ...}, ensemble)")
     value, y = table["difference"].to_numpy(float), np.arange(len(table))

@@ -184,7 +184,7 @@ def intervals_by_station(
     >>> panels = intervals_by_station(quantile.assign_coords(quantile=[0.05, 0.5, 0.95]), ensemble, ["b", "a"])
     >>> [panel.get_title(loc="left") for panel in panels]
     ['b', 'a']
-    """  # fmt: skip
+    """
     quantile, site = quantile_rows(prediction), ensemble.labels("site")
     if site is None or "time" not in ensemble.dataset.coords:
         raise ValueError("the ensemble has no sites or no times; give site= and time= to Ensemble.from_frame")

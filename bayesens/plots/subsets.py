@@ -49,7 +49,7 @@ def left_out(table: pd.DataFrame, *, equivalent: float = 1.0, ax: Axes | None = 
     >>> ax = left_out(table)
     >>> ax.get_xlabel(), [text.get_text() for text in ax.get_yticklabels()]
     ('CRPS, change when left out [%]', ['rf (r = .70)'])
-    """  # fmt: skip
+    """
     needed = ["left_out", "metric", "unit", "difference", "low", "high", "error_correlation"]
     check_table(table, needed, "be.sensitivity.members_left_out(...)")
     ax = bare_axes(ax, (5.0, 1.0 + 0.34 * len(table)))

@@ -238,7 +238,7 @@ def differences(
     >>> ax = differences(table)
     >>> ax.get_xlabel(), [text.get_text() for text in ax.get_yticklabels()]
     ('CRPS against BMA [%], lower is better', ['HBM'])
-    """  # fmt: skip
+    """
     if is_rows(table):
         table = paired_differences(table, reference or str(table["model"].values[0]), random_seed=1)
     needed = ["model", "reference", "metric", "unit", "difference", "low", "high"]
@@ -288,7 +288,7 @@ def importance(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ...                       "loss": [1.0, 1.0], "rise_sd_fold": [0.02, 0.1]})
     >>> [text.get_text() for text in importance(table).get_yticklabels()]
     ['rain', 'dem']
-    """  # fmt: skip
+    """
     needed = ["member", "covariate", "percent", "loss", "rise_sd_fold"]
     check_table(table, needed, "be.importance.permutation_importance(...)")
     mean = table.groupby("covariate", sort=False)["percent"].mean().sort_values(ascending=False)

@@ -179,7 +179,7 @@ def weights_table(tree: xr.DataTree, clustered: xr.Dataset) -> pd.DataFrame:
       member  mean  ratio  below_1_percent_clustered
     0      a   0.7    4.0                        0.0
     1      b   0.3    4.0                        0.5
-    """  # fmt: skip
+    """
     check_fit_tree(tree)
     fitted, given = str(tree.attrs["bayesens_model"]), str(clustered.attrs.get("model", "no model"))
     if fitted != given:

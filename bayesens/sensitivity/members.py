@@ -110,7 +110,7 @@ def members_left_out(
     ...                          progressbar=False)
     >>> table[["left_out", "members", "n_left", "clear"]].values.tolist()
     [['good', 'poor', 1, True], ['poor', 'good', 1, False]]
-    """  # fmt: skip
+    """
     names = _members(data)
     random_seed = options["random_seed"]
     options["random_seed"] = entropy(random_seed)
@@ -343,7 +343,7 @@ def shapley(
     ...                 progressbar=False)
     >>> bool(table["value"][0] > table["value"][1] > 0), bool(table["alone"][1] > table["value"][1])
     (True, True)
-    """  # fmt: skip
+    """
     names = _members(data)
     check_known([metric], MEANS, kind="metric", where="what Shapley values are made of")
     parts = len(splits_of(source_of(data), estimand, options))

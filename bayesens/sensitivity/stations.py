@@ -112,7 +112,7 @@ def fewer_stations(
     ...                        validation=["c"], method="em", progressbar=False)
     >>> found["n_stations"].sel(replicate=0).values.tolist(), found["crps"].shape
     ([4, 3, 2], (1, 3, 2))
-    """  # fmt: skip
+    """
     check_known([metric], PARTS, kind="metric", where="what is scored")
     check_known([by], ["station", "group"], kind="value of by", where="what can be removed")
     table = _table(data)

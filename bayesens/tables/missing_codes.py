@@ -335,9 +335,7 @@ def _refusal(tables: Mapping[str, _Column], found: Mapping[str, NDArray[np.bool_
 
 
 def _held(column: _Column, flags: NDArray[np.bool_]) -> str:
-    counts = " and ".join(
-        f"{shown(v)} in {n}" for v, n in zip(column.values[flags], column.count[flags], strict=True)
-    )  # fmt: skip
+    counts = " and ".join(f"{shown(v)} in {n}" for v, n in zip(column.values[flags], column.count[flags], strict=True))
     rest = column.values[~flags]
     others = f"its other values: {rest[0]:.4g} to {rest[-1]:.4g}" if len(rest) else "it has no other values"
     return f"{counts} of {column.size} rows ({others})"

@@ -14,7 +14,7 @@ __all__ = ["glossary"]
 
 TERMS = {  # beside models, which have their own
     "CRPS": "continuous ranked probability score: the error of a whole predictive distribution, in the units of the "
-            "observations; of a prediction without a spread it is the absolute error; lower is better",
+    "observations; of a prediction without a spread it is the absolute error; lower is better",
     "log score": "minus the logarithm of the density that was given to the observation; lower is better",
     "RMSE": "root mean squared error of the predictive mean",
     "MAE": "mean absolute error of the predictive mean",
@@ -22,10 +22,10 @@ TERMS = {  # beside models, which have their own
     "coverage": "share of observations inside the intervals",
     "held out": "kept from a model while it was fitted, and predicted afterwards",
     "90 % interval": "of a prediction: holds the observation nine times in ten; of a score or a difference: what is left open "
-                     "by resampling {drawn}",
+    "by resampling {drawn}",
     "not told apart": "the interval of the difference holds zero: these rows do not say which is better, nor that they are equal",
     "equal for practical purposes": "the whole interval of the difference lies within ±1 %",
-}  # fmt: skip
+}
 
 
 def glossary(results: StudyResults, chapters: Sequence[Section], findings: Sequence[str]) -> Section:

@@ -51,4 +51,4 @@ _RULES: dict[str, Callable[[Any, set[str], int], bool]] = {
     "error_sd_rest": lambda model, posterior, members: members > 1,
     "common": lambda model, posterior, members: members > 1 and model.errors == "factor",
     "correlation": lambda model, posterior, members: members > 1 and model.errors != "independent",
-}  # fmt: skip
+}

@@ -90,8 +90,7 @@ class StudyResults:
     def combining(self) -> list[str]:
         """Models that weigh or relate the members, in their order; baselines are none."""
         there = self.held[self.estimand].rows["model"].values.tolist()
-        return [name for name, model in self.models.items()
-                if name in there and not model.baseline]  # fmt: skip
+        return [name for name, model in self.models.items() if name in there and not model.baseline]
 
     @property
     def headline(self) -> str | None:

@@ -149,9 +149,7 @@ def _told(target: Target, peaks: list[Peak], sampled: Sampled) -> Sampled:
 
 def _not_joined(optima: list[dict[str, Any]], missed: list[int]) -> str:
     """The sentence that a fit warns with where its chains do not go from one optimum to another."""
-    logp, evidence, share = (
-        ", ".join(f"{one[name]:.2f}" for one in optima) for name in ("logp", "evidence", "share")
-    )  # fmt: skip
+    logp, evidence, share = (", ".join(f"{one[name]:.2f}" for one in optima) for name in ("logp", "evidence", "share"))
     return (f"The fit has not converged: the posterior has {len(optima)} optima of standing, and the sampler does not go from "
             f"one to the other (not all chains came to number {', '.join(map(str, missed))}, counted from 0). Log densities "
             f"{logp}; shares of the probability, by normal approximation, {evidence}; shares of the draws {share}, which are "
