@@ -18,6 +18,7 @@ from bayesens.comparison.folds.held_out_rows import usual_estimand
 from bayesens.comparison.row_resampling import MOST_ROWS, resampling
 from bayesens.comparison.tables import paired_differences, product_table, score_table
 from bayesens.members.folds import plain_folds
+from studies import undrawn
 
 pytestmark = pytest.mark.filterwarnings("ignore:EM found", "ignore:The estimand 'row' holds out")
 MODELS = {"BMA": be.BMA(), "Equal weights": be.EqualWeights()}
@@ -143,7 +144,8 @@ def study_of(frame, folder, *options):
     made = runner.invoke(app, ["init", str(folder / "table.csv"), "--out", str(study), *options])
     assert made.exit_code == 0, made.output
     quick(study)
-    done = runner.invoke(app, ["run", str(study), "--out", str(folder / "out")])
+    with undrawn():
+        done = runner.invoke(app, ["run", str(study), "--out", str(folder / "out")])
     assert done.exit_code == 0, done.output
     return made, done, (folder / "out" / "report.html").read_text(encoding="utf-8").replace("\u00a0", " ")
 
