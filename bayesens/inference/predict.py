@@ -80,7 +80,7 @@ def predict(
     [1.0, 2.0, 3.0, 4.0, 5.0]
     >>> grid = xr.DataArray([[[1.0], [2.5]]], {"member": ["a"]}, ("y", "x", "member"))
     >>> be.predict(tree, grid, quantiles=[0.5], below=2.0)["probability_below"].values.round(6).tolist()
-    [[[0.9453, 0.211855]]]
+    [[[0.936115, 0.22811]]]
     """
     check_fitted_call("predict", tree, new)
     if isinstance(new, xr.Dataset | xr.DataArray):
