@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-# Two processes share two cores, and threads of BLAS wait for each other by spinning: tests of small matrices took twice
-# the processor time. It must stand here: processes of pytest-xdist, and those of tests, are started with it and import numpy later.
+# Two processes share two cores, and threads of BLAS wait for each other by spinning: tests of small matrices took twice the
+# processor time. It must stand here: processes of pytest-xdist, and those of tests, start with it and import numpy later.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
