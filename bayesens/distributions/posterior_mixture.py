@@ -9,16 +9,16 @@ PIT and CRPS come from a matched mixture, which keeps every component's first tw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayesens.distributions.mixtures import NormalMixture
 from bayesens.threads import share_out
 
-__all__ = ["Block", "Moments", "PosteriorMixture", "joined", "row_classes", "stacked"]
+__all__ = ["Block", "Moments", "OverDraws", "PosteriorMixture", "row_classes"]
 
 # The matched mixture cuts the draws at these quantiles of a component's standard deviation, where that varies over draws by
 # more than SPREAD_FOR_BINS, and each bin at these quantiles of its mean: finer in the tails, which decide outer quantiles.
@@ -64,8 +64,125 @@ class Moments:
         return self.within + self.between + self.parameter
 
 
+class OverDraws:
+    """What predictive distributions of rows over posterior draws have in common: matched mixtures, and densities."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def n_draws(self) -> int:
+            """Number of posterior draws."""
+
+        def __len__(self) -> int: ...
+
+        def _pieces(self) -> Iterable[tuple[np.ndarray, Any]]:
+            """Rows that have all but their members' values in common, and what they have."""
+
+        def _match(self, rows: np.ndarray, piece: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            """Weights, means and standard deviations (row, component) of some rows of a piece."""
+
+        def by_row(
+            self, visit: Callable[[np.ndarray, np.ndarray], None], z: np.ndarray, *, below: np.ndarray | None = None
+        ) -> None:
+            """Show the log densities of rows under all draws to a function."""
+
+    def matched(self) -> NormalMixture:
+        """Mixture of few normals per row with the components' moments over draws.
+
+        The draws of a component whose standard deviation varies by more than 4 % are cut into four bins of it, and each
+        bin into three of the mean. What makes the mean vary depends on the row, so there is a cut for every principal
+        direction of the coefficients, and a row takes that of the direction that moves it most.
+
+        Returns
+        -------
+        NormalMixture
+            Shape (row); NaN for rows without a prediction.
+        """
+        return stacked([(rows, *self._match(rows, piece)) for rows, piece in self._pieces()], len(self))
+
+    def matched_parts(self, size: int = PART_ROWS) -> Iterator[tuple[np.ndarray, NormalMixture]]:
+        """Matched mixtures of some rows at a time, because those of all rows may take more memory than the table.
+
+        Parameters
+        ----------
+        size : int
+            Number of rows to begin a new part at; a part has less than twice as many.
+
+        Yields
+        ------
+        rows : int array
+            All rows stand in one part; those without a prediction in the last.
+        NormalMixture
+            Shape (rows).
+        """
+        if len(self) <= size:
+            yield np.arange(len(self)), self.matched()
+            return
+        parts: list[_Matched] = []
+        count, rest = 0, np.ones(len(self), dtype=bool)
+        for rows, piece in self._pieces():
+            rest[rows] = False
+            for start in range(0, len(rows), size):
+                some = rows[start : start + size]
+                parts.append((some, *self._match(some, piece)))
+                count += len(some)
+                if count >= size:
+                    yield joined(parts)
+                    parts, count = [], 0
+        if parts:
+            yield joined(parts)
+        if rest.any():
+            yield np.nonzero(rest)[0], stacked([], int(rest.sum()))
+
+    def log_likelihood(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
+        """Log density of every row under every draw, NaN for rows without a prediction.
+
+        Parameters
+        ----------
+        z : array (row)
+        below : bool array (row), optional
+            Rows whose log probability of values below zero is wanted instead.
+
+        Returns
+        -------
+        array (draw, row)
+        """
+        out = np.full((self.n_draws, len(self)), np.nan)
+
+        def keep(rows: np.ndarray, values: np.ndarray) -> None:
+            out[:, rows] = values.T
+
+        self.by_row(keep, z, below=below)
+        return out
+
+    def log_density(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
+        """Log of the mean density over draws, NaN for rows without a prediction.
+
+        Parameters
+        ----------
+        z : array (row)
+        below : bool array (row), optional
+            Rows whose log probability of values below zero is wanted instead.
+
+        Returns
+        -------
+        array (row)
+        """
+        from bayesens.distributions.loops import log_means
+
+        out = np.full(len(self), np.nan)
+
+        def average(rows: np.ndarray, values: np.ndarray) -> None:
+            mean = np.empty(len(rows))
+            log_means(values, mean)
+            out[rows] = mean
+
+        self.by_row(average, z, below=below)
+        return out
+
+
 @dataclass(frozen=True)
-class PosteriorMixture:
+class PosteriorMixture(OverDraws):
     """Predictive distribution of rows under all posterior draws.
 
     Attributes
@@ -82,6 +199,20 @@ class PosteriorMixture:
     blocks: Callable[[], Iterator[Block]]
     center: float = 0.0
     scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.f)
+
+    @property
+    def n_draws(self) -> int:
+        """Number of posterior draws; 1 without any row."""
+        return next((len(block.weight) for block in self.blocks()), 1)
+
+    def _pieces(self) -> Iterator[tuple[np.ndarray, Block]]:
+        return ((block.rows, block) for block in self.blocks())
+
+    def _match(self, rows: np.ndarray, piece: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._matched_block(replace(piece, rows=rows))
 
     def _design(self, block: Block) -> np.ndarray:
         return np.column_stack([np.ones(len(block.rows)), self.f[block.rows]])
@@ -107,54 +238,6 @@ class PosteriorMixture:
             out[2][block.rows] = np.einsum("ri,ij,rj->r", x, between, x, optimize=True)
             out[3][block.rows] = np.einsum("ri,ij,rj->r", x, parameter, x, optimize=True)
         return Moments(*out)
-
-    def matched(self) -> NormalMixture:
-        """Mixture of few normals per row with the components' moments over draws.
-
-        The draws of a component whose standard deviation varies by more than 4 % are cut into four bins of it, and each
-        bin into three of the mean. What makes the mean vary depends on the row, so there is a cut for every principal
-        direction of the coefficients, and a row takes that of the direction that moves it most.
-
-        Returns
-        -------
-        NormalMixture
-            Shape (row); NaN for rows without a prediction.
-        """
-        return stacked([(block.rows, *self._matched_block(block)) for block in self.blocks()], len(self.f))
-
-    def matched_parts(self, size: int = PART_ROWS) -> Iterator[tuple[np.ndarray, NormalMixture]]:
-        """Matched mixtures of some rows at a time, because those of all rows may take more memory than the table.
-
-        Parameters
-        ----------
-        size : int
-            Number of rows to begin a new part at; a part has less than twice as many.
-
-        Yields
-        ------
-        rows : int array
-            All rows stand in one part; those without a prediction in the last.
-        NormalMixture
-            Shape (rows).
-        """
-        if len(self.f) <= size:
-            yield np.arange(len(self.f)), self.matched()
-            return
-        parts: list[_Matched] = []
-        count, rest = 0, np.ones(len(self.f), dtype=bool)
-        for block in self.blocks():
-            rest[block.rows] = False
-            for start in range(0, len(block.rows), size):
-                piece = replace(block, rows=block.rows[start : start + size])
-                parts.append((piece.rows, *self._matched_block(piece)))
-                count += len(piece.rows)
-                if count >= size:
-                    yield joined(parts)
-                    parts, count = [], 0
-        if parts:
-            yield joined(parts)
-        if rest.any():
-            yield np.nonzero(rest)[0], stacked([], int(rest.sum()))
 
     def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x = self._design(block)
@@ -205,53 +288,6 @@ class PosteriorMixture:
                     visit(some, values)
 
                 share_out(show, len(rows))
-
-    def log_likelihood(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
-        """Log density of every row under every draw, NaN for rows without a prediction.
-
-        Parameters
-        ----------
-        z : array (row)
-        below : bool array (row), optional
-            Rows whose log probability of values below zero is wanted instead.
-
-        Returns
-        -------
-        array (draw, row)
-        """
-        draws = next((len(block.weight) for block in self.blocks()), 1)
-        out = np.full((draws, len(self.f)), np.nan)
-
-        def keep(rows: np.ndarray, values: np.ndarray) -> None:
-            out[:, rows] = values.T
-
-        self.by_row(keep, z, below=below)
-        return out
-
-    def log_density(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
-        """Log of the mean density over draws, NaN for rows without a prediction.
-
-        Parameters
-        ----------
-        z : array (row)
-        below : bool array (row), optional
-            Rows whose log probability of values below zero is wanted instead.
-
-        Returns
-        -------
-        array (row)
-        """
-        from bayesens.distributions.loops import log_means
-
-        out = np.full(len(self.f), np.nan)
-
-        def average(rows: np.ndarray, values: np.ndarray) -> None:
-            mean = np.empty(len(rows))
-            log_means(values, mean)
-            out[rows] = mean
-
-        self.by_row(average, z, below=below)
-        return out
 
     def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Draw from the predictive distribution: a posterior draw, a component, then a normal.

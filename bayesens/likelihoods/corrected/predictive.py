@@ -33,8 +33,7 @@ from typing import Any
 import numpy as np
 
 from bayesens.distributions.heavy_tails import log_below, mean_rule, normal_rule, scale_gain, t_variables
-from bayesens.distributions.mixtures import NormalMixture
-from bayesens.distributions.posterior_mixture import PART_ROWS, Moments, joined, row_classes, stacked
+from bayesens.distributions.posterior_mixture import Moments, OverDraws, row_classes
 from bayesens.likelihoods.corrected.matched import matched_component
 from bayesens.threads import share_out
 
@@ -82,7 +81,7 @@ class CorrectedDraws:
 
 
 @dataclass(frozen=True, eq=False)
-class CorrectedMixture:
+class CorrectedMixture(OverDraws):
     """Predictive distribution of rows under all posterior draws.
 
     Attributes
@@ -112,6 +111,11 @@ class CorrectedMixture:
 
     def __len__(self) -> int:
         return len(self.offset)
+
+    @property
+    def n_draws(self) -> int:
+        """Number of posterior draws."""
+        return len(self.draws)
 
     def select(self, rows: np.ndarray) -> CorrectedMixture:
         """The same predictions, of some rows."""
@@ -188,34 +192,13 @@ class CorrectedMixture:
         return out
 
     # --------------------------------------------------------------------------------------------------------- matched
-    def matched(self) -> NormalMixture:
-        """Mixture of few normals a row with the components' moments over draws; see `PosteriorMixture.matched`."""
-        return stacked([(c[0], *self._matched_class(*c)) for c in self._classes], len(self))
+    def _pieces(self) -> list[tuple[np.ndarray, tuple[np.ndarray, int, np.ndarray]]]:
+        return [(rows, tuple(rest)) for rows, *rest in self._classes]  # type: ignore[misc]
 
-    def matched_parts(self, size: int = PART_ROWS) -> Iterator[tuple[np.ndarray, NormalMixture]]:
-        """Matched mixtures of some rows at a time; see `PosteriorMixture.matched_parts`."""
-        if len(self) <= size:
-            yield np.arange(len(self)), self.matched()
-            return
-        rest = np.ones(len(self), dtype=bool)
-        parts, count = [], 0
-        for rows, present, kind, new in self._classes:
-            rest[rows] = False
-            for start in range(0, len(rows), size):
-                some = rows[start : start + size]
-                parts.append((some, *self._matched_class(some, present, kind, new)))
-                count += len(some)
-                if count >= size:
-                    yield joined(parts)
-                    parts, count = [], 0
-        if parts:
-            yield joined(parts)
-        if rest.any():
-            yield np.flatnonzero(rest), stacked([], int(rest.sum()))
-
-    def _matched_class(
-        self, rows: np.ndarray, present: np.ndarray, kind: int, new: np.ndarray
+    def _match(
+        self, rows: np.ndarray, piece: tuple[np.ndarray, int, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        present, kind, new = piece
         share, widening = self._share(present, kind), self._widening(present, kind, new)
         near, x, coefficient = self._lines(rows, present)
         parts = []
@@ -276,30 +259,6 @@ class CorrectedMixture:
         weight, mean, scale = self._kernels(np.array([row]), np.arange(len(self.draws)))
         with np.errstate(divide="ignore"):
             return log_below(np.log(weight[:, 0]).T, (-mean / scale)[:, 0].T, self.draws.nu)
-
-    def log_likelihood(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
-        """Log density of every row under every draw, (draw, row); NaN for rows without a prediction."""
-        out = np.full((len(self.draws), len(self)), np.nan)
-
-        def keep(rows: np.ndarray, values: np.ndarray) -> None:
-            out[:, rows] = values.T
-
-        self.by_row(keep, z, below=below)
-        return out
-
-    def log_density(self, z: np.ndarray, below: np.ndarray | None = None) -> np.ndarray:
-        """Log of the mean density over draws, (row); NaN for rows without a prediction."""
-        from bayesens.distributions.loops import log_means
-
-        out = np.full(len(self), np.nan)
-
-        def average(rows: np.ndarray, values: np.ndarray) -> None:
-            mean = np.empty(len(rows))
-            log_means(values, mean)
-            out[rows] = mean
-
-        self.by_row(average, z, below=below)
-        return out
 
     # ----------------------------------------------------------------------------------------------------------- draws
     def components(self, rows: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
