@@ -26,12 +26,14 @@ from scipy.special import ndtr, owens_t
 from bayesens.distributions.law import Distribution
 from bayesens.distributions.scores import crps_sample
 from bayesens.messages import UnknownName, check_known, listed, warn
+from bayesens.threads import CORES, share_out
 
 __all__ = ["BANDS", "band_limits", "band_shares", "in_band", "select_band", "threshold_crps", "warn_dilemma"]
 
 Array = NDArray[np.float64]
 BANDS = MappingProxyType({"all": (0.0, 1.0), "low": (0.0, 0.15), "mid": (0.15, 0.85), "high": (0.85, 1.0)})
 ROOT_2PI = np.sqrt(2.0 * np.pi)
+NUMBERS = 20_000  # that an array of components and rows may hold: a few of them fit into the processor's cache
 FAR = 1e6  # standard deviations; stands for infinity, where a product of 0 and infinity would be NaN
 
 
@@ -207,9 +209,7 @@ def threshold_crps(
         short = np.clip(bottom, lower, upper) - np.clip(np.minimum(y, bottom), lower, upper)
     v = np.clip(y, a, b)
     once = _integral(predictive, b) - _integral(predictive, v)
-    below: Any = (
-        0.0 if np.all(np.isneginf(a)) else _integral_of_square(predictive, a)
-    )  # half of the time, where it is not zero
+    below: Any = 0.0 if np.all(lower <= bottom) else _integral_of_square(predictive, a)
     twice = _integral_of_square(predictive, b) - below
     score = twice - 2.0 * once + np.where(np.isinf(b), 0.0, b) - v
     return np.maximum(score, 0.0) + short  # rounding only: the score is not negative
@@ -225,14 +225,26 @@ def _integral(law: Distribution, x: Array) -> Array:
 
 def _integral_of_square(law: Distribution, x: Array) -> Array:
     greater = GREATER[law.transform.name]
-    z = law._latent(x)
-    component = _components(law)
-    part: Any = 0.0
-    for k, (w, *one) in enumerate(component):
-        part = part + w**2 * greater(z, *one, *one, True)
-        for u, *other in component[:k]:
-            part = part + 2.0 * w * u * greater(z, *one, *other, False)
-    return np.where(np.isinf(x), 0.0, x) * law.cdf(x) ** 2 - part
+    shape = np.broadcast_shapes(law.shape, np.shape(x))
+    z = np.broadcast_to(law._latent(x), shape).reshape(-1)
+    components = [
+        np.broadcast_to(a, (*shape, a.shape[-1])).reshape(len(z), -1).T for a in (law.weight, law.mu, law.sigma)
+    ]
+    part = np.empty(len(z))
+
+    def of_rows(rows: slice) -> None:
+        part[rows] = _over_pairs(greater, z[rows], *(np.ascontiguousarray(a[:, rows]) for a in components))
+
+    share_out(of_rows, len(z), max(CORES, len(z) * len(components[0]) // NUMBERS))
+    return np.where(np.isinf(x), 0.0, x) * law.cdf(x) ** 2 - part.reshape(shape)
+
+
+def _over_pairs(greater: Callable[..., Array], z: Array, w: Array, mu: Array, s: Array) -> Array:
+    """Sum over all pairs of components (component, row) of their weights and what `greater` says of them."""
+    out = np.sum(w**2 * greater(z, mu, s, mu, s, True), axis=0)
+    for k in range(1, len(w)):
+        out += 2.0 * w[k] * np.sum(w[:k] * greater(z, mu[k], s[k], mu[:k], s[:k], False), axis=0)
+    return out
 
 
 def _components(law: Distribution) -> list[tuple[Array, Array, Array]]:
