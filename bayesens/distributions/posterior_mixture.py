@@ -18,7 +18,7 @@ import numpy as np
 from bayesens.distributions.mixtures import NormalMixture
 from bayesens.threads import share_out
 
-__all__ = ["Block", "Moments", "OverDraws", "PosteriorMixture", "row_classes"]
+__all__ = ["Block", "Moments", "OverDraws", "PosteriorMixture", "cut", "row_classes", "sd_bins"]
 
 # The matched mixture cuts the draws at these quantiles of a component's standard deviation, where that varies over draws by
 # more than SPREAD_FOR_BINS, and each bin at these quantiles of its mean: finer in the tails, which decide outer quantiles.
@@ -394,7 +394,7 @@ def _matched_component(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights, means and standard deviations (row, bin) of one component."""
     total = weight.sum()
-    by_sd = _bins(weight, variance)
+    by_sd = sd_bins(weight, variance)
     if len(by_sd) == 1:
         return _bin_moments(x, [np.arange(len(weight))], weight, coefficient, variance)
     apart = (coefficient - weight @ coefficient / total) @ root
@@ -406,7 +406,7 @@ def _matched_component(
     out = [np.empty((len(x), bins)) for _ in range(3)]
     for j in np.unique(choice):
         rows = choice == j
-        subsets = [t for subset in by_sd for t in _cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
+        subsets = [t for subset in by_sd for t in cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
         for array, part in zip(out, _bin_moments(x[rows], subsets, weight, coefficient, variance), strict=True):
             array[rows] = part
     return out[0], out[1], out[2]
@@ -429,19 +429,22 @@ def _bin_moments(
     return weights, means, sds
 
 
-def _bins(weight: np.ndarray, variance: np.ndarray) -> list[np.ndarray]:
-    """Draws cut by their standard deviation where it varies enough to give the mixture heavier tails."""
+def sd_bins(weight: np.ndarray, variance: np.ndarray, *, least: float = 0.0) -> list[np.ndarray]:
+    """Draws cut by a component's standard deviation where that varies enough to give the mixture heavier tails.
+
+    A component with a mean weight of `least` or below is not cut.
+    """
     everything = np.arange(len(variance))
     total = weight.sum()
-    if len(variance) < 20 * len(SD_BINS) * len(MEAN_BINS) or total <= 0.0:
+    if len(variance) < 20 * len(SD_BINS) * len(MEAN_BINS) or total <= least * len(variance):
         return [everything]
     sd = np.sqrt(variance)
     mean = weight @ sd / total
     if np.sqrt(weight @ (sd - mean) ** 2 / total) <= SPREAD_FOR_BINS * mean:
         return [everything]
-    return _cut(np.argsort(sd, kind="stable"), SD_BINS)
+    return cut(np.argsort(sd, kind="stable"), SD_BINS)
 
 
-def _cut(order: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
+def cut(order: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
     """Split an ordered set at quantiles."""
     return np.split(order, np.round(edges[1:-1] * len(order)).astype(int))

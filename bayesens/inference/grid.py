@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.distributions.mixtures import probability_below
+from bayesens.distributions.posterior_mixture import PART_ROWS
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.from_table import COVARIATE, COVARIATE_NAME
 from bayesens.inference.fit_tree import history_of, model_of
@@ -34,7 +35,7 @@ PARTS = {
     "sd_between": "standard deviation between members",
     "sd_parameter": "standard deviation left open by the posterior",
 }
-BLOCK = 100_000  # cells that are predicted at a time
+BLOCK = PART_ROWS  # cells that are predicted at a time: their law is kept between quantiles and thresholds
 MEMBER = "member"
 Place = str | xr.DataArray | None
 Threshold = float | xr.DataArray
@@ -88,6 +89,7 @@ class _Law:
         """Whether zero has a probability of its own."""
         return bool(self.model.transform == "sqrt")
 
+    @plain_arithmetic  # lazy grids are computed after predict_grid has returned
     def of_cells(self, values: NDArray[Any], *others: NDArray[Any]) -> NDArray[Any]:
         """Predict cells (..., member) with what stands beside them (...), as (..., number)."""
         shape = values.shape[:-1]
@@ -103,7 +105,7 @@ class _Law:
         return out.reshape(*shape, self.size)
 
     def _of_rows(self, values: NDArray[np.float64], columns: list[NDArray[Any]]) -> NDArray[np.float64]:
-        given = dict(zip(self.beside, columns, strict=False))
+        given = dict(zip(self.beside, columns[: len(self.beside)], strict=True))
         table = _table(values, self.members, given, str(self.attrs["units"]))
         history = () if self.history is None else (self.history,)
         mixture = self.model.predictive(self.posterior, table, *history)
@@ -159,6 +161,7 @@ def predict_grid(
     for name, one in (named if where is None else named | {"where": where}).items():
         _check_dims(name, one, array)
     missing = options.get("missing")
+    _warn_labels(tree, beside)
     if array.chunks is None:
         array = _looked_through(array, missing)
         _warn_members(tree, fitted, array)
@@ -192,6 +195,9 @@ def _by_member(source: xr.Dataset, members: tuple[str, ...], units: str) -> xr.D
     """The members of the fit in its order, (..., member); those that the grid lacks are missing."""
     if "prediction" in source and MEMBER in source["prediction"].dims:
         array = source["prediction"]
+        if len(array.chunksizes.get(MEMBER, (0,))) > 1:
+            warn("The grid is cut into chunks along 'member', and a cell needs all of its members: they are put "
+                 "together, which takes time and memory. Write the grid with all members in one chunk.")  # fmt: skip
         if MEMBER not in array.coords:
             raise ValueError(f"the grid's dimension 'member' has {array.sizes[MEMBER]} members without names; wanted "
                              f"{listed(members)}: assign_coords(member=[...])")  # fmt: skip
@@ -262,9 +268,7 @@ def _check_dims(name: str, one: xr.DataArray, array: xr.DataArray) -> None:
 
 def _rechunked(array: xr.DataArray) -> xr.DataArray:
     """All members of a cell in one chunk."""
-    if len(dict(zip(array.dims, array.chunks or (), strict=False)).get(MEMBER, ())) > 1:
-        array = array.chunk({MEMBER: -1})
-    return array
+    return array if len(array.chunksizes[MEMBER]) == 1 else array.chunk({MEMBER: -1})
 
 
 def _looked_through(array: xr.DataArray, missing: Missing) -> xr.DataArray:
@@ -291,6 +295,19 @@ def _warn_members(tree: xr.DataTree, model: Any, array: xr.DataArray) -> None:
     if empty.any() and not empty.all():
         warn(empty_words([name for name, void in zip(used, empty, strict=True) if void], len(values)))
     warn_ranges(values.astype(np.float64), used, json.loads(tree.attrs.get("member_range", "{}")))
+
+
+def _warn_labels(tree: xr.DataTree, beside: Mapping[str, xr.DataArray]) -> None:
+    """Warn of groups and sites that the fit has not seen; of labels in memory alone."""
+    known = tree["posterior"].coords
+    for level in ("group", "site"):
+        if level not in beside or level not in known or beside[level].chunks is not None:
+            continue
+        found = labels(pd.Series(pd.unique(beside[level].values.ravel())))
+        if new := sorted(set(found.tolist()) - set(known[level].values.tolist())):
+            shown = listed([name or "(none)" for name in new], limit=3)
+            warn(f"{len(new)} of {len(found)} labels of a {level} are of one that the fit has not seen ({shown}): their cells "
+                 f"are predicted as in a new {level}.")  # fmt: skip
 
 
 def _table(

@@ -67,7 +67,8 @@ def predict(
     -----
     UserWarning
         For members that the table lacks, that are empty, or far outside of the range that the fit has seen; rows without any
-        or without a covariate, and sites or groups that the fit has not seen.
+        or without a covariate, and sites or groups that the fit has not seen. A grid of dask is not looked through for these
+        before it is computed; codes for missing values are refused there, chunk by chunk.
 
     Examples
     --------

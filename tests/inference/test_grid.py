@@ -125,7 +125,7 @@ def test_a_cell_is_predicted_as_the_row_of_a_table_with_the_same_members(fits, n
 def test_chunks_threads_and_order_of_the_dimensions_change_nothing(bma):
     grid = region().drop_vars(["wet", "net"])
     whole = be.predict(bma, grid, quantiles=QUANTILES, group=region()["net"], below=4.0)
-    for chunks in ({"time": 1, "lat": 3}, {"lon": 2}, {"member": 1}):
+    for chunks in ({"time": 1, "lat": 3}, {"lon": 2}):
         lazy = be.predict(bma, grid.chunk(chunks), quantiles=QUANTILES, group=region()["net"], below=4.0)
         assert lazy["mean"].chunks is not None
         for scheduler in ("synchronous", "threads"):
@@ -144,6 +144,19 @@ def test_members_are_found_by_name_and_a_variable_a_member_is_the_same(bma):
     xr.testing.assert_identical(be.predict(bma, grid["prediction"].sel(member=["c", "a", "b"]), group=group), whole)
     apart = xr.Dataset({name: grid["prediction"].sel(member=name, drop=True) for name in MEMBERS[::-1]})
     xr.testing.assert_identical(be.predict(bma, apart, group=group), whole)
+
+
+def test_a_grid_in_chunks_along_its_members_is_put_together_with_a_word(bma):
+    grid = region()
+    with pytest.warns(UserWarning, match="chunks along 'member'"):
+        lazy = be.predict(bma, grid["prediction"].chunk(member=1, time=1), group=grid["net"])
+    xr.testing.assert_allclose(lazy.compute(), be.predict(bma, grid["prediction"], group=grid["net"]), rtol=1e-9)
+
+
+def test_labels_that_the_fit_has_not_seen_are_told(bma):
+    grid = region()
+    with pytest.warns(UserWarning, match=r"1 of 3 labels of a group are of one that the fit has not seen \('new'\)"):
+        be.predict(bma, grid, group="net")
 
 
 def test_single_precision_stays_single(bma):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesens.distributions.posterior_mixture import MEAN_BINS, SD_BINS, SPREAD_FOR_BINS
+from bayesens.distributions.posterior_mixture import MEAN_BINS, cut, sd_bins
 
 __all__ = ["matched_component"]
 
@@ -20,7 +20,7 @@ def matched_component(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Weights, means and standard deviations (row, bin) of one component."""
     everything = [np.arange(len(share))]
-    by_sd = _sd_bins(share, base * widening)
+    by_sd = sd_bins(share, base * widening, least=LIGHT)
     if len(by_sd) == 1:
         return _bins(x, everything, share, coefficient, base, widening, left, covariate, width, normals)
     total = share.sum()
@@ -37,7 +37,7 @@ def matched_component(
     out = [np.empty((len(x), columns)) for _ in range(3)]
     for j in np.unique(choice):
         rows = choice == j
-        subsets = [t for subset in by_sd for t in _cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
+        subsets = [t for subset in by_sd for t in cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
         found = _bins(x[rows], subsets, share, coefficient, base, widening, left[rows], covariate[rows], width, normals)
         for array, part in zip(out, found, strict=True):
             array[rows] = part
@@ -120,21 +120,3 @@ def _mean_exponential(w: np.ndarray, covariate: np.ndarray, width: np.ndarray) -
     spread = (apart * w[:, None]).T @ apart
     exponent = 2.0 * covariate @ centre + 2.0 * np.einsum("ri,ij,rj->r", covariate, spread, covariate)
     return np.asarray(np.exp(exponent))
-
-
-def _sd_bins(share: np.ndarray, variance: np.ndarray) -> list[np.ndarray]:
-    """Draws cut by a component's standard deviation where that varies enough to give the mixture heavier tails."""
-    everything = np.arange(len(variance))
-    total = share.sum()
-    if len(variance) < 20 * len(SD_BINS) * len(MEAN_BINS) or total <= LIGHT * len(variance):
-        return [everything]
-    sd = np.sqrt(variance)
-    mean = share @ sd / total
-    if np.sqrt(share @ (sd - mean) ** 2 / total) <= SPREAD_FOR_BINS * mean:
-        return [everything]
-    return _cut(np.argsort(sd, kind="stable"), SD_BINS)
-
-
-def _cut(order: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
-    """Split an ordered set at quantiles."""
-    return np.split(order, np.round(edges[1:-1] * len(order)).astype(int))
