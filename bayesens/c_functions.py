@@ -7,6 +7,7 @@ kernels are called by address, which keeps the one out of what is compiled for t
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import cgutils, types
+from numba.core import cgutils, sigutils, types
 from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from bayesens.threads import share_out
@@ -52,14 +54,33 @@ INNER = numba.njit(**BARE, error_model="numpy")  # called by kernels; a call fro
 ONCE = numba.njit(nogil=True, inline="always")  # called by kernels, each in one place
 
 
+class _KernelCache(FunctionCache):
+    """A compiled function on disk, made anew when any file changes that it stands in or calls into; numba asks the first."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        files = sorted(_files(self._py_func, set()))
+        return *super()._index_key(sig, codegen), tuple((stat.st_mtime, stat.st_size) for stat in map(os.stat, files))
+
+
+def _files(function: Any, seen: set[Any]) -> set[str]:
+    """Files of a function and of all compiled functions that it calls."""
+    seen.add(function)
+    named = (getattr(function.__globals__.get(name), "py_func", None) for name in function.__code__.co_names)
+    below = [_files(other, seen) for other in named if other is not None and other not in seen]
+    return {function.__code__.co_filename}.union(*below)
+
+
 @cache
 def address_of(
     function: Callable[..., Any], signature: str = "void(float64*, float64*, int64*, float64*)", **options: Any
 ) -> int:
     """Address of a function that takes numbers and addresses, compiled for C at its first use and cached on disk."""
-    compiled = numba.cfunc(re.sub(r"(\w+)\*", r"CPointer(\1)", signature), cache=True, **options)(function)
+    arguments, result = sigutils.normalize_signature(re.sub(r"(\w+)\*", r"CPointer(\1)", signature))
+    compiled = CFunc(function, (arguments, result), locals={}, options=options)
+    compiled._cache = _KernelCache(function)  # type: ignore[attr-defined]  # as enable_caching does, with numba's own
+    compiled.compile()
     _KEEP.append(compiled)
-    return int(compiled.address)
+    return int(compiled.address or 0)
 
 
 @contextmanager

@@ -1,6 +1,12 @@
 """What is compiled is found on disk, and what comes next is compiled by a second process."""
 
-from bayesens.c_functions import _on_disk, address_of, compiled_beside
+import ctypes
+import importlib
+import sys
+
+import numpy as np
+
+from bayesens.c_functions import _KEEP, _on_disk, address_of, compiled_beside
 from bayesens.likelihoods.mixture import mixture_packed
 
 
@@ -32,3 +38,29 @@ def test_where_no_process_can_be_started_this_one_goes_on(monkeypatch):
     with compiled_beside(never_compiled, "beside:make"):
         done = True
     assert done
+
+
+def test_a_function_is_compiled_anew_when_a_file_changes_that_it_calls_into(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    inner = "import numba\n@numba.njit\ndef halve(x):\n    return x / 2{}\n"
+    (tmp_path / "stamped_middle.py").write_text(
+        "import numba\nfrom stamped_inner import halve\n@numba.njit\ndef quarter(x):\n    return halve(halve(x))\n"
+    )
+    (tmp_path / "stamped_outer.py").write_text(
+        "from stamped_middle import quarter\ndef outer(x, out):\n    out[0] = quarter(x[0])\n"
+    )
+
+    def called() -> tuple[float, int]:
+        for name in ("stamped_outer", "stamped_middle", "stamped_inner"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        outer = importlib.import_module("stamped_outer").outer
+        address = address_of(outer, "void(float64*, float64*)")
+        x, out = np.array([8.0]), np.zeros(1)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)(x.ctypes.data, out.ctypes.data)
+        return out[0], _KEEP[-1].cache_hits
+
+    (tmp_path / "stamped_inner.py").write_text(inner.format(""))
+    assert [called(), called()] == [(2.0, 0), (2.0, 1)]
+    (tmp_path / "stamped_inner.py").write_text(inner.format(" + 100"))
+    assert called() == (152.0, 0)
