@@ -15,16 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesens.distributions.matching import Match, match
 from bayesens.distributions.mixtures import NormalMixture
 from bayesens.threads import share_out
 
-__all__ = ["Block", "Moments", "OverDraws", "PosteriorMixture", "cut", "row_classes", "sd_bins"]
+__all__ = ["Block", "Moments", "OverDraws", "PosteriorMixture", "row_classes"]
 
-# The matched mixture cuts the draws at these quantiles of a component's standard deviation, where that varies over draws by
-# more than SPREAD_FOR_BINS, and each bin at these quantiles of its mean: finer in the tails, which decide outer quantiles.
-SD_BINS = np.array([0.0, 0.5, 0.85, 0.975, 1.0])
-MEAN_BINS = np.array([0.0, 0.1, 0.9, 1.0])
-SPREAD_FOR_BINS = 0.04
 PART_ROWS = 50_000  # matched mixtures of so many rows take about 60 MB for four members
 MEMORY = 32e6  # bytes of log densities under all draws at a time
 MEMBER_CORRELATION = 0.8  # of a typical row, only to weigh coefficients against each other
@@ -89,9 +85,7 @@ class OverDraws:
     def matched(self) -> NormalMixture:
         """Mixture of few normals per row with the components' moments over draws.
 
-        The draws of a component whose standard deviation varies by more than 4 % are cut into four bins of it, and each
-        bin into three of the mean. What makes the mean vary depends on the row, so there is a cut for every principal
-        direction of the coefficients, and a row takes that of the direction that moves it most.
+        See :mod:`bayesens.distributions.matching`.
 
         Returns
         -------
@@ -241,11 +235,18 @@ class PosteriorMixture(OverDraws):
 
     def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x = self._design(block)
-        root = _typical_root(x.shape[1] - 1, self.center, self.scale)
-        parts = [_matched_component(x, root, block.weight[:, c], block.coefficient[:, c], block.variance[:, c])
-                 for c in range(block.weight.shape[1])]  # fmt: skip
+        none, one = np.zeros((len(x), 0)), np.ones((1, 1))
+        parts = [found.at(x, none, (1.0,), one, one[0]) for found in self.matches(block)]
         weight, mean, sd = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
         return weight / weight.sum(axis=1, keepdims=True), mean, sd
+
+    def matches(self, block: Block) -> list[Match]:
+        """Normals that match each component of a block."""
+        root = _typical_root(self.f.shape[1], self.center, self.scale)
+        inverse, none = np.linalg.inv(root), np.zeros((len(block.weight), 0))
+        return [match(weight, coefficient, (variance,), none, root=root, inverse=inverse, variance=variance)
+                for weight, coefficient, variance in zip(block.weight.T, block.coefficient.swapaxes(0, 1), block.variance.T,
+                                                         strict=True)]  # fmt: skip
 
     def by_row(
         self,
@@ -387,64 +388,3 @@ def _typical_root(members: int, center: float, scale: float) -> np.ndarray:
     moments = np.outer(typical, typical)
     moments[1:, 1:] += scale**2 * (MEMBER_CORRELATION + (1.0 - MEMBER_CORRELATION) * np.eye(members))
     return np.linalg.cholesky(moments)
-
-
-def _matched_component(
-    x: np.ndarray, root: np.ndarray, weight: np.ndarray, coefficient: np.ndarray, variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights, means and standard deviations (row, bin) of one component."""
-    total = weight.sum()
-    by_sd = sd_bins(weight, variance)
-    if len(by_sd) == 1:
-        return _bin_moments(x, [np.arange(len(weight))], weight, coefficient, variance)
-    apart = (coefficient - weight @ coefficient / total) @ root
-    _, direction = np.linalg.eigh((apart * weight[:, None]).T @ apart)
-    score = apart @ direction
-    moved = (np.linalg.solve(root, x.T).T @ direction) ** 2 * (weight @ score**2)
-    choice = np.argmax(moved, axis=1)
-    bins = len(by_sd) * (len(MEAN_BINS) - 1)
-    out = [np.empty((len(x), bins)) for _ in range(3)]
-    for j in np.unique(choice):
-        rows = choice == j
-        subsets = [t for subset in by_sd for t in cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
-        for array, part in zip(out, _bin_moments(x[rows], subsets, weight, coefficient, variance), strict=True):
-            array[rows] = part
-    return out[0], out[1], out[2]
-
-
-def _bin_moments(
-    x: np.ndarray, subsets: list[np.ndarray], weight: np.ndarray, coefficient: np.ndarray, variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Share of each set of draws, and mean and standard deviation of the normal with the set's moments, (row, set)."""
-    weights, means, sds = (np.empty((len(x), len(subsets))) for _ in range(3))
-    for b, subset in enumerate(subsets):
-        total = weight[subset].sum()
-        w = weight[subset] / total if total > 0.0 else np.full(len(subset), 1.0 / len(subset))
-        centre = w @ coefficient[subset]
-        apart = coefficient[subset] - centre
-        spread = (apart * w[:, None]).T @ apart
-        weights[:, b] = total / len(weight)
-        means[:, b] = x @ centre
-        sds[:, b] = np.sqrt(w @ variance[subset] + np.einsum("ri,ij,rj->r", x, spread, x, optimize=True))
-    return weights, means, sds
-
-
-def sd_bins(weight: np.ndarray, variance: np.ndarray, *, least: float = 0.0) -> list[np.ndarray]:
-    """Draws cut by a component's standard deviation where that varies enough to give the mixture heavier tails.
-
-    A component with a mean weight of `least` or below is not cut.
-    """
-    everything = np.arange(len(variance))
-    total = weight.sum()
-    if len(variance) < 20 * len(SD_BINS) * len(MEAN_BINS) or total <= least * len(variance):
-        return [everything]
-    sd = np.sqrt(variance)
-    mean = weight @ sd / total
-    if np.sqrt(weight @ (sd - mean) ** 2 / total) <= SPREAD_FOR_BINS * mean:
-        return [everything]
-    return cut(np.argsort(sd, kind="stable"), SD_BINS)
-
-
-def cut(order: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
-    """Split an ordered set at quantiles."""
-    return np.split(order, np.round(edges[1:-1] * len(order)).astype(int))

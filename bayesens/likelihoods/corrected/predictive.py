@@ -34,7 +34,7 @@ import numpy as np
 
 from bayesens.distributions.heavy_tails import log_below, mean_rule, normal_rule, scale_gain, t_variables
 from bayesens.distributions.posterior_mixture import Moments, OverDraws, row_classes
-from bayesens.likelihoods.corrected.matched import matched_component
+from bayesens.likelihoods.corrected.matched import component_match, factors, nodes
 from bayesens.threads import share_out
 
 __all__ = ["CorrectedDraws", "CorrectedMixture"]
@@ -201,12 +201,12 @@ class CorrectedMixture(OverDraws):
         present, kind, new = piece
         share, widening = self._share(present, kind), self._widening(present, kind, new)
         near, x, coefficient = self._lines(rows, present)
-        parts = []
+        parts, covariate, width, normals = [], self.x[rows], self.draws.width, self.draws.normals
         for c, k in enumerate(present):
-            base = self.draws.sigma[:, k] ** 2
-            found = matched_component(x[:, c], share[:, c], coefficient[:, c], base, widening[:, c], self.left[rows, k],
-                             self.x[rows], self.draws.width, self.draws.normals)  # fmt: skip
-            parts.append(found)
+            shares, node = nodes(share[:, c], width, normals)
+            factor = factors(covariate, shares, node, width, normals=normals is not None)
+            found = component_match(share[:, c], coefficient[:, c], self.draws.sigma[:, k] ** 2, widening[:, c], width)
+            parts.append(found.at(x[:, c], covariate, (1.0, self.left[rows, k]), factor, shares))
         weight, mean, sd = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
         return weight / weight.sum(axis=1, keepdims=True), near[:, None] + mean, sd
 

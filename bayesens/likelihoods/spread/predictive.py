@@ -9,7 +9,8 @@ import numpy as np
 import scipy
 import xarray as xr
 
-from bayesens.distributions.posterior_mixture import MEMORY, SD_BINS, SPREAD_FOR_BINS, Block, Moments, PosteriorMixture
+from bayesens.distributions.matching import SD_BINS, SPREAD_FOR_BINS
+from bayesens.distributions.posterior_mixture import MEMORY, Block, Moments, PosteriorMixture
 from bayesens.ensemble.rows import Rows, flat
 from bayesens.threads import share_out
 
