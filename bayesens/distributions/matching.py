@@ -9,7 +9,7 @@ is a quadratic form in it beside the mean variance of the kernels: rows of a tab
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,6 +67,11 @@ class Bins:
         centre, spread, size, tilt, tilt_spread = (np.stack(arrays) for arrays in zip(*parts, strict=True))
         return cls(weight, centre, spread, size.T, tilt.swapaxes(0, 1), tilt_spread.swapaxes(0, 1))
 
+    def through(self, design: np.ndarray) -> Bins:
+        """The same of numbers that the design (column, number) makes columns of."""
+        spread = np.einsum("ci,bcd,dj->bij", design, self.spread, design)
+        return replace(self, centre=self.centre @ design, spread=spread)
+
     def at(
         self, x: np.ndarray, covariate: np.ndarray, scale: Sequence[np.ndarray | float]
     ) -> Iterator[tuple[np.ndarray, ...]]:
@@ -93,6 +98,10 @@ class Match:
 
     forms: np.ndarray
     bins: tuple[Bins, ...]
+
+    def through(self, design: np.ndarray) -> Match:
+        """The same of numbers (number) that the design (column, number) makes columns of."""
+        return Match(self.forms @ design, tuple(one.through(design) for one in self.bins))
 
     def at(
         self,

@@ -19,7 +19,7 @@ from bayesens.distributions.matching import Match, match
 from bayesens.distributions.mixtures import NormalMixture
 from bayesens.threads import share_out
 
-__all__ = ["Block", "Moments", "OverDraws", "PosteriorMixture", "row_classes"]
+__all__ = ["Block", "Moments", "OverDraws", "PosteriorMixture", "quadratic_moments", "row_classes"]
 
 PART_ROWS = 50_000  # matched mixtures of so many rows take about 60 MB for four members
 MEMORY = 32e6  # bytes of log densities under all draws at a time
@@ -71,7 +71,7 @@ class OverDraws:
 
         def __len__(self) -> int: ...
 
-        def _pieces(self) -> Iterable[tuple[np.ndarray, Any]]:
+        def pieces(self) -> Iterable[tuple[np.ndarray, Any]]:
             """Rows that have all but their members' values in common, and what they have."""
 
         def _match(self, rows: np.ndarray, piece: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -92,7 +92,7 @@ class OverDraws:
         NormalMixture
             Shape (row); NaN for rows without a prediction.
         """
-        return stacked([(rows, *self._match(rows, piece)) for rows, piece in self._pieces()], len(self))
+        return stacked([(rows, *self._match(rows, piece)) for rows, piece in self.pieces()], len(self))
 
     def matched_parts(self, size: int = PART_ROWS) -> Iterator[tuple[np.ndarray, NormalMixture]]:
         """Matched mixtures of some rows at a time, because those of all rows may take more memory than the table.
@@ -114,7 +114,7 @@ class OverDraws:
             return
         parts: list[_Matched] = []
         count, rest = 0, np.ones(len(self), dtype=bool)
-        for rows, piece in self._pieces():
+        for rows, piece in self.pieces():
             rest[rows] = False
             for start in range(0, len(rows), size):
                 some = rows[start : start + size]
@@ -202,7 +202,8 @@ class PosteriorMixture(OverDraws):
         """Number of posterior draws; 1 without any row."""
         return next((len(block.weight) for block in self.blocks()), 1)
 
-    def _pieces(self) -> Iterator[tuple[np.ndarray, Block]]:
+    def pieces(self) -> Iterator[tuple[np.ndarray, Block]]:
+        """Rows of each block, and the block."""
         return ((block.rows, block) for block in self.blocks())
 
     def _match(self, rows: np.ndarray, piece: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -222,12 +223,8 @@ class PosteriorMixture(OverDraws):
         out = [np.full(len(self.f), np.nan) for _ in range(4)]
         for block in self.blocks():
             x = self._design(block)
-            line = np.einsum("sc,scj->sj", block.weight, block.coefficient)
-            apart = block.coefficient - line[:, None, :]
-            between = np.einsum("sc,sci,scj->ij", block.weight, apart, apart, optimize=True) / len(line)
-            centred = line - line.mean(axis=0)
-            parameter = centred.T @ centred / len(line)
-            out[0][block.rows] = x @ line.mean(axis=0)
+            line, between, parameter = quadratic_moments(block.weight, block.coefficient)
+            out[0][block.rows] = x @ line
             out[1][block.rows] = np.mean(np.sum(block.weight * block.variance, axis=1))
             out[2][block.rows] = np.einsum("ri,ij,rj->r", x, between, x, optimize=True)
             out[3][block.rows] = np.einsum("ri,ij,rj->r", x, parameter, x, optimize=True)
@@ -334,6 +331,26 @@ class PosteriorMixture(OverDraws):
         mean = np.take_along_axis(means, component[:, :, None], axis=2)[:, :, 0]
         sd = np.sqrt(np.take_along_axis(block.variance[draw], component, axis=1))
         return mean + sd * rng.standard_normal(mean.shape)
+
+
+def quadratic_moments(weight: np.ndarray, coefficient: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Linear form of the mean, and quadratic forms of the variances between components and over draws, of a design.
+
+    Parameters
+    ----------
+    weight : array (draw, component)
+    coefficient : array (draw, component, column)
+
+    Returns
+    -------
+    line : array (column)
+    between, parameter : array (column, column)
+    """
+    line = np.einsum("sc,scj->sj", weight, coefficient)
+    apart = coefficient - line[:, None, :]
+    between = np.einsum("sc,sci,scj->ij", weight, apart, apart, optimize=True) / len(line)
+    centred = line - line.mean(axis=0)
+    return line.mean(axis=0), between, centred.T @ centred / len(line)
 
 
 _Matched = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows; weight, mean, sd (row, component)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
@@ -13,30 +12,17 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.arithmetic import plain_arithmetic
-from bayesens.distributions.mixtures import probability_below
-from bayesens.distributions.posterior_mixture import PART_ROWS
-from bayesens.ensemble.ensemble import Ensemble
-from bayesens.ensemble.from_table import COVARIATE, COVARIATE_NAME
 from bayesens.inference.fit_tree import history_of, model_of
-from bayesens.inference.prediction import QUANTILES, Prediction, check_levels
+from bayesens.inference.grid_law import MEMBER, PARTS, ROLES, GridLaw
+from bayesens.inference.prediction import QUANTILES, check_levels
 from bayesens.likelihoods.corrected.widths import columns_asked
 from bayesens.messages import check_keywords, check_known, listed, warn
-from bayesens.tables.columns import labels, numbers, times
-from bayesens.tables.missing_codes import Missing, check_codes, clear_codes
+from bayesens.tables.columns import labels
+from bayesens.tables.missing_codes import NONE, Missing, check_codes, clear_codes
 from bayesens.tables.unit_checks import empty_words, warn_ranges
 
 __all__ = ["GridOptions", "predict_grid"]
 
-ROLES = ("site", "group", "time", "lon", "lat")
-PARTS = {
-    "mean": "predictive mean",
-    "sd": "predictive standard deviation",
-    "sd_within": "standard deviation within kernels",
-    "sd_between": "standard deviation between members",
-    "sd_parameter": "standard deviation left open by the posterior",
-}
-BLOCK = PART_ROWS  # cells that are predicted at a time: their law is kept between quantiles and thresholds
-MEMBER = "member"
 Place = str | xr.DataArray | None
 Threshold = float | xr.DataArray
 
@@ -54,6 +40,9 @@ class GridOptions(TypedDict, total=False):
         Cells that are wanted; all others are NaN.
     missing : number, list of numbers, mapping of member to these, or "none"
         Codes for missing values, as in `Ensemble.from_frame`.
+    variables : sequence of str
+        Which of "mean", "sd", "sd_within", "sd_between" and "sd_parameter" are wanted beside quantiles and probabilities; all
+        where nothing is said.
     """
 
     below: Threshold | Sequence[Threshold]
@@ -64,59 +53,7 @@ class GridOptions(TypedDict, total=False):
     lat: Place
     where: xr.DataArray | None
     missing: Missing
-
-
-@dataclass(frozen=True, eq=False)
-class _Law:
-    """A fit, and what is asked of every block of cells."""
-
-    model: Any
-    posterior: xr.Dataset
-    history: xr.Dataset | None
-    attrs: dict[str, Any]
-    members: tuple[str, ...]
-    levels: NDArray[np.float64]
-    beside: tuple[str, ...]  # names of the arrays beside the members: roles and covariates
-    thresholds: int
-
-    @property
-    def size(self) -> int:
-        """How many numbers a cell gets."""
-        return len(PARTS) + len(self.levels) + self.mass + self.thresholds
-
-    @property
-    def mass(self) -> bool:
-        """Whether zero has a probability of its own."""
-        return bool(self.model.transform == "sqrt")
-
-    @plain_arithmetic  # lazy grids are computed after predict_grid has returned
-    def of_cells(self, values: NDArray[Any], *others: NDArray[Any]) -> NDArray[Any]:
-        """Predict cells (..., member) with what stands beside them (...), as (..., number)."""
-        shape = values.shape[:-1]
-        flat = values.reshape(-1, values.shape[-1])
-        columns = [np.broadcast_to(one, shape).reshape(-1) for one in others]
-        out = np.full((len(flat), self.size), np.nan, dtype=values.dtype)
-        some = np.arange(len(flat))
-        if getattr(self.model, "needs_member", False):  # oceans take no time
-            some = np.flatnonzero(~np.isnan(flat).all(axis=1))
-        for start in range(0, len(some), BLOCK):
-            rows = some[start : start + BLOCK]
-            out[rows] = self._of_rows(flat[rows].astype(np.float64), [column[rows] for column in columns])
-        return out.reshape(*shape, self.size)
-
-    def _of_rows(self, values: NDArray[np.float64], columns: list[NDArray[Any]]) -> NDArray[np.float64]:
-        given = dict(zip(self.beside, columns[: len(self.beside)], strict=True))
-        table = _table(values, self.members, given, str(self.attrs["units"]))
-        history = () if self.history is None else (self.history,)
-        mixture = self.model.predictive(self.posterior, table, *history)
-        found = Prediction(self.model, table, np.arange(len(values)), mixture, self.attrs)
-        summary = found.summary(self.levels.tolist())
-        parts = [summary[name].values for name in PARTS]
-        parts += list(summary["quantile_value"].values.T)
-        parts += [summary["mass_at_zero"].values] if self.mass else []
-        limits = [np.asarray(limit, dtype=np.float64) for limit in columns[len(self.beside) :]]
-        parts += [probability_below(found.law, limit).values for limit in limits]
-        return np.stack(parts, axis=1)
+    variables: Sequence[str]
 
 
 @plain_arithmetic
@@ -150,36 +87,39 @@ def predict_grid(
         Lazy where the grid is of dask; in the grid's precision.
     """
     check_keywords(options, GridOptions.__annotations__, "predict")
-    fitted, levels = model_of(tree, model), check_levels(quantiles, "quantiles")
+    fitted, levels = model_of(tree, model), check_levels(quantiles, "quantiles") if len(quantiles) else np.zeros(0)
     members, units = tuple(json.loads(tree.attrs["bayesens_members"])), str(tree.attrs["units"])
+    parts = tuple(dict.fromkeys(options.get("variables", PARTS)))
+    check_known(parts, PARTS, kind="variable", where="a prediction")
     source = _decoded(grid.to_dataset(name="prediction") if isinstance(grid, xr.DataArray) else grid)
-    array = _by_member(source, members, units)
+    arrays = _by_member(source, members, units)
+    first = arrays[0]
     beside = _beside(fitted, source, options)
     thresholds = _thresholds(options.get("below", ()))
     where = options.get("where")
     named = beside | {f"below[{n}]": one for n, one in enumerate(thresholds)}
     for name, one in (named if where is None else named | {"where": where}).items():
-        _check_dims(name, one, array)
-    missing = options.get("missing")
+        _check_dims(name, one, first)
     _warn_labels(tree, beside)
-    if array.chunks is None:
-        array = _looked_through(array, missing)
-        _warn_members(tree, fitted, array)
-    else:
-        array = _rechunked(array)
-        array = xr.apply_ufunc(_cleared, array, kwargs={"members": members, "missing": missing}, dask="parallelized",
-                               output_dtypes=[array.dtype], keep_attrs=True)  # fmt: skip
+    arrays = _looked_through(arrays, members, options.get("missing"))
+    if all(one.chunks is None for one in arrays):
+        _warn_members(tree, fitted, dict(zip(members, arrays, strict=True)))
     attrs = {name: tree.attrs[name] for name in ("bayesens_model", "units")}
-    law = _Law(fitted, tree["posterior"].to_dataset(), history_of(tree), attrs, members, levels, tuple(beside),
-               len(thresholds))  # fmt: skip
-    inputs = [*beside.values(), *thresholds]
-    values = xr.apply_ufunc(
-        law.of_cells, array, *inputs, input_core_dims=[[MEMBER]] + [[]] * len(inputs), output_core_dims=[["number"]],
-        dask="parallelized", output_dtypes=[array.dtype], dask_gufunc_kwargs={"output_sizes": {"number": law.size}},
-    )  # fmt: skip
+    ranges = json.loads(tree.attrs.get("member_range", "{}"))  # fits of before have none
+    order = np.argsort(levels, kind="stable")
+    law = GridLaw(fitted, tree["posterior"].to_dataset(), history_of(tree), attrs, members, ranges, levels[order], tuple(beside),
+                  len(thresholds), parts)  # fmt: skip
+    inputs = [*arrays, *beside.values(), *thresholds]
+    sizes = {"quantile": len(levels)} | ({"threshold": len(thresholds)} if thresholds else {})
+    dims: list[list[str]] = [[]] * len(parts) + [["quantile"]] + [[]] * law.mass + [["threshold"]] * bool(thresholds)
+    found = xr.apply_ufunc(law.of_cells, *inputs, output_core_dims=dims, dask="parallelized",
+                           output_dtypes=[first.dtype] * len(dims), dask_gufunc_kwargs={"output_sizes": sizes})  # fmt: skip
     if where is not None:
-        values = values.where(where)
-    return _labelled(law, values, array, thresholds)
+        found = [one.where(where) for one in found]
+    names = (*parts, "quantile_value", *["mass_at_zero"] * law.mass, *["probability_below"] * bool(thresholds))
+    values = dict(zip(names, found, strict=True))
+    values["quantile_value"] = values["quantile_value"].isel(quantile=np.argsort(order))
+    return _labelled(law, values, first, levels, thresholds)
 
 
 # ------------------------------------------------------------------------------------------------------------- the inputs
@@ -191,13 +131,10 @@ def _decoded(source: xr.Dataset) -> xr.Dataset:
     return xr.decode_cf(source, decode_times=False, decode_coords=False)
 
 
-def _by_member(source: xr.Dataset, members: tuple[str, ...], units: str) -> xr.DataArray:
-    """The members of the fit in its order, (..., member); those that the grid lacks are missing."""
+def _by_member(source: xr.Dataset, members: tuple[str, ...], units: str) -> list[xr.DataArray]:
+    """The members of the fit in its order, with the same dimensions; those that the grid lacks are missing."""
     if "prediction" in source and MEMBER in source["prediction"].dims:
         array = source["prediction"]
-        if len(array.chunksizes.get(MEMBER, (0,))) > 1:
-            warn("The grid is cut into chunks along 'member', and a cell needs all of its members: they are put "
-                 "together, which takes time and memory. Write the grid with all members in one chunk.")  # fmt: skip
         if MEMBER not in array.coords:
             raise ValueError(f"the grid's dimension 'member' has {array.sizes[MEMBER]} members without names; wanted "
                              f"{listed(members)}: assign_coords(member=[...])")  # fmt: skip
@@ -216,11 +153,13 @@ def _by_member(source: xr.Dataset, members: tuple[str, ...], units: str) -> xr.D
     if lacking:
         warn(f"The grid lacks {listed(lacking)}: predictions treat {'it' if len(lacking) == 1 else 'them'} as missing in "
              "all cells.")  # fmt: skip
-    first = next(iter(found.values()))
-    arrays = [found[name] if name in found else xr.full_like(first, np.nan, dtype=first.dtype) for name in members]
-    whole = xr.concat(arrays, pd.Index(members, name=MEMBER), coords="minimal", compat="override", join="exact")
-    single = whole.dtype == np.float32
-    return whole.transpose(..., MEMBER).astype(np.float32 if single else np.float64)
+    widest = max((one for name, one in found.items() if name in members), key=lambda one: one.ndim)
+    single = all(one.dtype == np.float32 for name, one in found.items() if name in members)
+    widest = widest.astype(np.float32 if single else np.float64, copy=False)
+    empty = xr.full_like(widest, np.nan)
+    arrays = [found[name].astype(widest.dtype, copy=False) if name in found else empty for name in members]
+    arrays = [one if one.dims == widest.dims else one.broadcast_like(widest).transpose(*widest.dims) for one in arrays]
+    return list(xr.align(*arrays, join="exact"))
 
 
 def _beside(model: Any, source: xr.Dataset, options: Mapping[str, Any]) -> dict[str, xr.DataArray]:
@@ -266,35 +205,39 @@ def _check_dims(name: str, one: xr.DataArray, array: xr.DataArray) -> None:
                          "assign_coords where they differ by rounding)") from error  # fmt: skip
 
 
-def _rechunked(array: xr.DataArray) -> xr.DataArray:
-    """All members of a cell in one chunk."""
-    return array if len(array.chunksizes[MEMBER]) == 1 else array.chunk({MEMBER: -1})
+def _looked_through(arrays: list[xr.DataArray], members: tuple[str, ...], missing: Missing) -> list[xr.DataArray]:
+    """Members with their codes for missing values set to NaN where they are named, and refused otherwise."""
+    kwargs = {"members": members, "missing": missing}
+    out = xr.apply_ufunc(_cleared, *arrays, kwargs=kwargs, output_core_dims=[[]] * len(arrays), dask="parallelized",
+                         output_dtypes=[arrays[0].dtype] * len(arrays), keep_attrs=True)  # fmt: skip
+    return [out] if isinstance(out, xr.DataArray) else list(out)
 
 
-def _looked_through(array: xr.DataArray, missing: Missing) -> xr.DataArray:
-    cleared = _cleared(array.values, members=tuple(array[MEMBER].values.tolist()), missing=missing)
-    return array.copy(data=cleared)
-
-
-def _cleared(values: NDArray[Any], *, members: tuple[str, ...], missing: Missing) -> NDArray[Any]:
-    """Cells with codes for missing values set to NaN where they are named, and refused otherwise."""
-    columns = {name: values[..., k].reshape(-1).astype(np.float64) for k, name in enumerate(members)}
-    clear_codes(columns, missing)
+def _cleared(*arrays: NDArray[Any], members: tuple[str, ...], missing: Missing) -> Any:
+    named = missing is not None and missing != NONE
+    columns = {name: one.astype(np.float64).reshape(-1) if named else one.reshape(-1)
+               for name, one in zip(members, arrays, strict=True)}  # fmt: skip
+    if named:
+        clear_codes(columns, missing)
     check_codes(columns, dict.fromkeys(members, "measured"), missing, what="member")
-    return np.stack(list(columns.values()), axis=-1).reshape(values.shape).astype(values.dtype)
+    if not named:
+        return arrays if len(arrays) > 1 else arrays[0]
+    out = tuple(columns[name].reshape(one.shape).astype(one.dtype) for name, one in zip(members, arrays, strict=True))
+    return out if len(out) > 1 else out[0]
 
 
-def _warn_members(tree: xr.DataTree, model: Any, array: xr.DataArray) -> None:
+def _warn_members(tree: xr.DataTree, model: Any, arrays: Mapping[str, xr.DataArray]) -> None:
     """Warn of members that are empty, or far outside of what the fit has seen; of a grid in memory alone."""
     if not getattr(model, "uses_members", True):
         return
     one = getattr(model, "member", None)
-    used = [name for name in array[MEMBER].values.tolist() if one in (None, name)]
-    values = array.sel({MEMBER: used}).values.reshape(-1, len(used))
-    empty = np.isnan(values).all(axis=0)
-    if empty.any() and not empty.all():
-        warn(empty_words([name for name, void in zip(used, empty, strict=True) if void], len(values)))
-    warn_ranges(values.astype(np.float64), used, json.loads(tree.attrs.get("member_range", "{}")))
+    used = {name: array.values.reshape(-1) for name, array in arrays.items() if one in (None, name)}
+    empty = [name for name, values in used.items() if np.isnan(values).all()]
+    if empty and len(empty) < len(used):
+        warn(empty_words(empty, next(iter(used.values())).size))
+    ranges = json.loads(tree.attrs.get("member_range", "{}"))
+    for name, values in used.items():
+        warn_ranges(values[:, None], [name], ranges)
 
 
 def _warn_labels(tree: xr.DataTree, beside: Mapping[str, xr.DataArray]) -> None:
@@ -310,46 +253,31 @@ def _warn_labels(tree: xr.DataTree, beside: Mapping[str, xr.DataArray]) -> None:
                  f"are predicted as in a new {level}.")  # fmt: skip
 
 
-def _table(
-    values: NDArray[np.float64], members: tuple[str, ...], given: Mapping[str, NDArray[Any]], units: str
-) -> Ensemble:
-    """Cells as the rows of a table."""
-    read = {"site": labels, "group": labels, "time": times}
-    columns = {name: read.get(name, numbers)(pd.Series(column, name=name)) for name, column in given.items()}
-    coords: dict[str, Any] = {role: ("obs", columns.pop(role)) for role in ROLES if role in columns}
-    data: dict[str, Any] = {
-        "prediction": (("obs", MEMBER), np.ascontiguousarray(values), {"units": units} if units else {})
-    }
-    if columns:
-        coords[COVARIATE_NAME] = np.array(list(columns), dtype=np.str_)
-        data[COVARIATE] = (("obs", COVARIATE_NAME), np.column_stack(list(columns.values())))
-    return Ensemble(xr.Dataset(data, coords | {MEMBER: np.array(members, dtype=np.str_)}))
-
-
 # ------------------------------------------------------------------------------------------------------------ the outputs
-def _labelled(law: _Law, values: xr.DataArray, array: xr.DataArray, thresholds: list[xr.DataArray]) -> xr.Dataset:
+def _labelled(
+    law: GridLaw,
+    values: dict[str, xr.DataArray],
+    array: xr.DataArray,
+    levels: NDArray[Any],
+    thresholds: list[xr.DataArray],
+) -> xr.Dataset:
     """Numbers of every cell as variables with names, units and the coordinates of the grid."""
-    units, at = {"units": law.attrs["units"]}, len(PARTS)
+    units = {"units": law.attrs["units"]}
     mapping = {key: array.attrs[key] for key in ("grid_mapping",) if key in array.attrs}
     coords = {name: one for name, one in array.coords.items() if MEMBER not in one.dims and name != MEMBER}
     out = xr.Dataset(coords=coords)
-    for k, (name, text) in enumerate(PARTS.items()):
-        out[name] = values.isel(number=k).assign_attrs(units | {"long_name": text} | mapping)
-    out["mean"].attrs["ancillary_variables"] = "sd sd_within sd_between sd_parameter"
-    levels = values.isel(number=slice(at, at + len(law.levels))).rename(number="quantile").transpose("quantile", ...)
-    out["quantile_value"] = levels.assign_coords(quantile=law.levels).assign_attrs(
-        units | {"long_name": "predictive quantile"} | mapping
-    )
-    at += len(law.levels)
+    for name in law.parts:
+        out[name] = values[name].assign_attrs(units | {"long_name": PARTS[name]} | mapping)
+    if "mean" in out and (others := [name for name in law.parts if name != "mean"]):
+        out["mean"].attrs["ancillary_variables"] = " ".join(others)
+    if len(levels):
+        quantile = values["quantile_value"].transpose("quantile", ...).assign_coords(quantile=levels)
+        out["quantile_value"] = quantile.assign_attrs(units | {"long_name": "predictive quantile"} | mapping)
     if law.mass:
-        out["mass_at_zero"] = values.isel(number=at).assign_attrs(
-            {"long_name": "probability of exactly zero"} | mapping
-        )
-        at += 1
+        text = {"long_name": "probability of exactly zero"}
+        out["mass_at_zero"] = values["mass_at_zero"].assign_attrs(text | mapping)
     if thresholds:
         names = [float(one) if one.ndim == 0 else str(one.name or k) for k, one in enumerate(thresholds)]
-        below = values.isel(number=slice(at, None)).rename(number="threshold").transpose("threshold", ...)
-        out["probability_below"] = below.assign_coords(threshold=np.array(names)).assign_attrs(
-            {"long_name": "probability below the threshold"} | mapping
-        )
+        below = values["probability_below"].transpose("threshold", ...).assign_coords(threshold=np.array(names))
+        out["probability_below"] = below.assign_attrs({"long_name": "probability below the threshold"} | mapping)
     return out.assign_attrs(law.attrs)

@@ -35,6 +35,7 @@ import numpy as np
 from bayesens.distributions.heavy_tails import log_below, mean_rule, normal_rule, scale_gain, t_variables
 from bayesens.distributions.posterior_mixture import Moments, OverDraws, row_classes
 from bayesens.likelihoods.corrected.matched import component_match, factors, nodes
+from bayesens.likelihoods.corrected.widths import Widths
 from bayesens.threads import share_out
 
 __all__ = ["CorrectedDraws", "CorrectedMixture"]
@@ -98,6 +99,10 @@ class CorrectedMixture(OverDraws):
         Rows without any member have no prediction.
     kind : int array (row)
         Class of the row's weights.
+    point : array (row, member), optional
+        Members at the corrections' point, of which `x` is made; NaN where a row lacks one.
+    widths : Widths, optional
+        How.
     """
 
     draws: CorrectedDraws
@@ -108,6 +113,8 @@ class CorrectedMixture(OverDraws):
     x: np.ndarray
     available: np.ndarray
     kind: np.ndarray
+    point: np.ndarray | None = None
+    widths: Widths | None = None
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -120,7 +127,8 @@ class CorrectedMixture(OverDraws):
     def select(self, rows: np.ndarray) -> CorrectedMixture:
         """The same predictions, of some rows."""
         names = ("design", "offset", "left", "new", "x", "available", "kind")
-        return replace(self, **{name: _some(getattr(self, name), rows) for name in names})
+        point = None if self.point is None else self.point[rows]
+        return replace(self, point=point, **{name: _some(getattr(self, name), rows) for name in names})
 
     # --------------------------------------------------------------------------------------------------------- classes
     @cached_property
@@ -134,14 +142,14 @@ class CorrectedMixture(OverDraws):
                 out.append((rows, present, kind, patterns[p][k:].astype(bool)))
         return out
 
-    def _share(self, present: np.ndarray, kind: int) -> np.ndarray:
+    def share(self, present: np.ndarray, kind: int) -> np.ndarray:
         """Weights of the members present, (draw, present)."""
         share = self.draws.weight[:, kind][:, present]
         return np.asarray(share / share.sum(axis=1, keepdims=True))
 
-    def _widening(self, present: np.ndarray, kind: int, new: np.ndarray) -> np.ndarray:
+    def widening(self, present: np.ndarray, kind: int, new: np.ndarray) -> np.ndarray:
         """One and what effects of new levels add to the kernels' variances, (draw, present)."""
-        share, sd = self._share(present, kind), self.draws.new[:, present][:, :, new]
+        share, sd = self.share(present, kind), self.draws.new[:, present][:, :, new]
         alike = self.draws.alike[new][:, present][:, :, present]
         weighted = share[:, :, None] * sd
         together = np.einsum("skl,lkj,sjl->s", weighted, alike, weighted, optimize=True)
@@ -164,7 +172,7 @@ class CorrectedMixture(OverDraws):
         """Exact mean and variance parts over all draws, (row); NaN for rows without a prediction."""
         out = [np.full(len(self), np.nan) for _ in range(4)]
         for rows, present, kind, new in self._classes:
-            share, widening = self._share(present, kind), self._widening(present, kind, new)
+            share = self.share(present, kind)
             near, x, coefficient = self._lines(rows, present)
             weighted = share[:, :, None] * coefficient
             mean = np.einsum("rkc,kc->r", x, weighted.mean(axis=0))
@@ -172,34 +180,36 @@ class CorrectedMixture(OverDraws):
             flat, line = x.reshape(len(rows), -1), weighted.reshape(len(share), -1)
             square = np.einsum("ri,ij,rj->r", flat, line.T @ line / len(share), flat, optimize=True)
             out[0][rows] = near + mean
-            out[1][rows] = self._within(rows, present, share, widening)
+            out[1][rows] = self.within(self.x[rows], self.left[rows], present, kind, new)
             out[2][rows] = np.einsum("rkc,kcd,rkd->r", x, second, x, optimize=True) - square
             out[3][rows] = square - mean**2
         return Moments(out[0], out[1], np.maximum(out[2], 0.0), np.maximum(out[3], 0.0))
 
-    def _within(self, rows: np.ndarray, present: np.ndarray, share: np.ndarray, widening: np.ndarray) -> np.ndarray:
-        """Mean over draws of the kernels' mean variance."""
+    def within(self, x: np.ndarray, left: np.ndarray, present: np.ndarray, kind: int, new: np.ndarray) -> np.ndarray:
+        """Mean over draws of the kernels' mean variance, at covariates (row, covariate) and open shares (row, member)."""
         from bayesens.likelihoods.corrected.loops import mean_width
 
+        share, widening = self.share(present, kind), self.widening(present, kind, new)
         base = share * self.draws.sigma[:, present] ** 2
         if self.draws.nu is not None:  # the variance of a t
             base = base * (self.draws.nu / (self.draws.nu - 2.0))[:, None]
         constant, slope = (base * widening).sum(axis=1), np.ascontiguousarray(base.T)
-        left, x = np.ascontiguousarray(self.left[rows][:, present]), np.ascontiguousarray(self.x[rows])
+        left, x = np.ascontiguousarray(left[:, present]), np.ascontiguousarray(x)
         width = np.ascontiguousarray(self.draws.width.T)
-        out = np.empty(len(rows))
-        share_out(lambda part: mean_width(x[part], left[part], width, constant, slope, out[part]), len(rows))
+        out = np.empty(len(x))
+        share_out(lambda part: mean_width(x[part], left[part], width, constant, slope, out[part]), len(x))
         return out
 
     # --------------------------------------------------------------------------------------------------------- matched
-    def _pieces(self) -> list[tuple[np.ndarray, tuple[np.ndarray, int, np.ndarray]]]:
+    def pieces(self) -> list[tuple[np.ndarray, tuple[np.ndarray, int, np.ndarray]]]:
+        """Rows that share members, weights and new levels, and what they share: (members, class of weights, new levels)."""
         return [(rows, tuple(rest)) for rows, *rest in self._classes]  # type: ignore[misc]
 
     def _match(
         self, rows: np.ndarray, piece: tuple[np.ndarray, int, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         present, kind, new = piece
-        share, widening = self._share(present, kind), self._widening(present, kind, new)
+        share, widening = self.share(present, kind), self.widening(present, kind, new)
         near, x, coefficient = self._lines(rows, present)
         parts, covariate, width, normals = [], self.x[rows], self.draws.width, self.draws.normals
         for c, k in enumerate(present):
@@ -227,10 +237,10 @@ class CorrectedMixture(OverDraws):
         for rows, present, kind, new in self._classes:
             near, x, coefficient = self._lines(rows, present)
             with np.errstate(divide="ignore"):
-                log_weight = np.log(self._share(present, kind)).T.copy()
+                log_weight = np.log(self.share(present, kind)).T.copy()
             by_draw = (log_weight, np.ascontiguousarray(coefficient.transpose(1, 2, 0)),
                        np.ascontiguousarray(1.0 / self.draws.sigma[:, present].T**2),
-                       np.ascontiguousarray(self._widening(present, kind, new).T),
+                       np.ascontiguousarray(self.widening(present, kind, new).T),
                        np.ascontiguousarray(self.draws.width.T), nu)  # fmt: skip
             left, covariate = self.left[rows][:, present], self.x[rows]
             step = max(1, int(memory // (8 * len(self.draws))))
@@ -277,9 +287,9 @@ class CorrectedMixture(OverDraws):
         near, x, coefficient = self._lines(rows, present)
         mean = near[:, None] + np.einsum("skc,rkc->srk", coefficient[draw], x, optimize=True)
         width = np.exp(2.0 * self.draws.width[draw] @ self.x[rows].T)[:, :, None]
-        widening = self._widening(present, kind, new)[draw][:, None] + self.left[rows][:, present]
+        widening = self.widening(present, kind, new)[draw][:, None] + self.left[rows][:, present]
         sd = np.sqrt(self.draws.sigma[draw][:, None, present] ** 2 * width * widening)
-        return np.broadcast_to(self._share(present, kind)[draw][:, None], mean.shape), mean, sd
+        return np.broadcast_to(self.share(present, kind)[draw][:, None], mean.shape), mean, sd
 
     def parts(self, size: int) -> Iterator[np.ndarray]:
         """Rows of one class, some at a time."""

@@ -79,14 +79,16 @@ def predicted_rows(
     ):  # a fit at one point has no draws: what is open of coefficients and widths widens the kernels
         left = left + np.square(np.einsum("rkc,kcd->rkd", placed.design, history["root"].values)).sum(axis=2)
     available = rows.available & np.isfinite(placed.design).all(axis=2)
-    x = Widths.from_dataset(history).at(point, available, ensemble, rows.index)
+    widths = Widths.from_dataset(history)
+    x = widths.at(point, available, ensemble, rows.index)
     if len(coefficient) == 1:
         design = np.column_stack([np.ones(len(x)), x])
         unsure = np.einsum("ri,ij,rj->r", design, history["width_covariance"].values, design)
         left = (1.0 + left) * np.exp(2.0 * unsure)[:, None] - 1.0
     width = draw.get("scale_slope", np.zeros((len(weight), 0)))
     draws = CorrectedDraws(weight, draw["sigma"], width, coefficient, new, alike, draw.get("nu"))
-    return CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind)
+    return CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind,
+                            np.where(available, point, np.nan), widths)  # fmt: skip
 
 
 def training_rows_of(
@@ -173,7 +175,18 @@ def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray,
         return np.broadcast_to(values[:, None], (n, len(patterns), *values.shape[1:]))
 
     there = np.equal.outer(pattern.ravel(), np.arange(len(patterns))) & available.any(axis=1)[:, None]
-    return CorrectedMixture(own, alike(design), alike(near), alike(left), mixture.new, mixture.x, there, mixture.kind)
+    return CorrectedMixture(
+        own,
+        alike(design),
+        alike(near),
+        alike(left),
+        mixture.new,
+        mixture.x,
+        there,
+        mixture.kind,
+        mixture.point,
+        mixture.widths,
+    )
 
 
 def _placed(

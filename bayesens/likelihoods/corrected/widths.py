@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from bayesens.ensemble.collinear import constant
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.messages import listed
 
-__all__ = ["Widths", "check_varies", "column_of", "columns_asked", "width_names"]
+__all__ = ["SEASON", "Widths", "check_varies", "column_of", "columns_asked", "season", "width_names"]
 
 DEFAULT = ("mean", "spread")
 START = 0.25  # of the median, at which the logarithm starts
@@ -205,5 +206,10 @@ def _season(ensemble: Ensemble, index: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if time is None or time.dtype.kind != "M":
         raise ValueError("scale='season' needs the dates of the rows; name their column with Ensemble.from_frame(..., time=...), "
                          "or leave 'season' out.")  # fmt: skip
-    day = time.dt.dayofyear.values[index] * (2.0 * np.pi / 365.25)
+    return season(time.to_series().iloc[index])
+
+
+def season(moments: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Sine and cosine of the day of the year of dates."""
+    day = moments.dt.day_of_year.to_numpy() * (2.0 * np.pi / 365.25)
     return np.sin(day), np.cos(day)

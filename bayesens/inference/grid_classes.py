@@ -1,0 +1,197 @@
+"""From a fit to the coefficients of the law of cells: what its law says of a few probe rows decides all cells of their class.
+
+Given which members a cell has, its group and its site, the law of most models is linear in the members and in the columns that
+corrections regress on. So a row at the origin and one more for each number give the coefficients exactly, whatever the model is
+made of; one more row, anywhere, tells whether the law is linear indeed. Where it is not, cells are predicted as rows of a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from bayesens.distributions.cells import CellClass, Polynomial, Reads
+from bayesens.distributions.matching import Match
+from bayesens.distributions.posterior_mixture import Block, PosteriorMixture, quadratic_moments
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.likelihoods.corrected.matched import component_match, nodes, width_covariance
+from bayesens.likelihoods.corrected.predictive import CorrectedMixture
+from bayesens.likelihoods.corrected.widths import Widths
+
+__all__ = ["Key", "Probes", "cell_classes", "reads_of"]
+
+DEFAULT = ("mean", "spread")
+LINEAR = 1e-9  # relative error of a design that counts as linear
+Key = tuple[int, str, str]  # members as bits, and the labels of site and group
+
+
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """Where a fit is probed: an origin, and a step of every number.
+
+    Attributes
+    ----------
+    origin, step : array (member)
+    columns : tuple of str
+        Of the grid, that corrections regress on.
+    """
+
+    origin: np.ndarray
+    step: np.ndarray
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, members: Sequence[str], ranges: Mapping[str, Sequence[float]], columns: tuple[str, ...]) -> Probes:
+        """In the middle of the values that the fit has seen; fits of before did not keep these."""
+        ends = np.array([ranges.get(name, (0.0, 1.0)) for name in members], dtype=float).reshape(-1, 2)
+        wide = ends[:, 1] - ends[:, 0]
+        return cls(ends.mean(axis=1), np.where(wide > 0.0, wide, 1.0), columns)
+
+    def rows(self, pattern: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Members and columns of the rows of one pattern, and which numbers they move: the origin, each number, and all."""
+        k, c = len(self.origin), len(self.columns)
+        have = np.array([bool(pattern >> j & 1) for j in range(k)])
+        moved = np.concatenate([np.flatnonzero(have), k + np.arange(c)]).astype(int)
+        step = np.zeros((len(moved) + 2, k + c))
+        step[1 + np.arange(len(moved)), moved] = 1.0
+        step[-1, moved] = 0.3 + 0.4 / (1.0 + np.arange(len(moved)))
+        members = np.where(have, self.origin + step[:, :k] * self.step, np.nan)
+        return members, step[:, k:], moved
+
+
+def reads_of(model: Any, posterior: Any, history: Any, probes: Probes, raw: Sequence[str]) -> Reads | None:
+    """How cells are read; None for models whose cells are predicted as rows of a table.
+
+    Parameters
+    ----------
+    model : model
+    posterior, history : Dataset
+    probes : Probes
+    raw : sequence of str
+        Columns that widths follow, in the order in which cells have them.
+    """
+    if model.transform != "identity" or len(probes.origin) > 60 or not hasattr(model, "predictive"):
+        return None
+    if (
+        posterior.sizes["chain"] * posterior.sizes["draw"] == 1
+    ):  # what a point leaves open is no linear function of a cell
+        return None
+    known = history is not None and "width_start" in history
+    widths = Widths.from_dataset(history) if known else Widths((), *(np.zeros(0) for _ in range(5)))
+    kind = [DEFAULT.index(name) if name in DEFAULT else 2 + list(raw).index(name) for name in widths.names]
+    scale = np.column_stack([widths.start, widths.center, widths.size, widths.low, widths.high])
+    origin = np.ascontiguousarray(probes.origin)
+    return Reads(origin, np.zeros(len(probes.columns)), model.transform, np.array(kind, dtype=np.int64), scale)
+
+
+def cell_classes(
+    model: Any, predictive: Callable[[Ensemble], Any], table: Callable[[np.ndarray, np.ndarray, list[Key]], Ensemble],
+    probes: Probes, keys: Sequence[Key],
+) -> list[CellClass | None]:  # fmt: skip
+    """Coefficients of classes of cells; None where the law is not linear.
+
+    Parameters
+    ----------
+    model : model
+    predictive : callable
+        The law of a table's rows.
+    table : callable
+        Makes a table of members (row, member), columns (row, column), and each row's key.
+    probes : Probes
+    keys : sequence of (pattern, site, group)
+    """
+    made = [probes.rows(pattern) for pattern, _, _ in keys]
+    count = [len(members) for members, _, _ in made]
+    ends = np.cumsum([0, *count])
+    rows = [np.arange(start, stop) for start, stop in pairwise(ends)]
+    members, columns = (np.concatenate([one[n] for one in made]) for n in range(2))
+    labels = [key for key, size in zip(keys, count, strict=True) for _ in range(size)]
+    mixture = predictive(table(members, columns, labels))
+    if type(mixture) is CorrectedMixture:
+        return [_of_corrected(mixture, probes, some, one[2]) for some, one in zip(rows, made, strict=True)]
+    if type(mixture) is PosteriorMixture:
+        blocks = list(mixture.blocks())
+        return [_of_block(mixture, blocks, probes, some, one[2]) for some, one in zip(rows, made, strict=True)]
+    return [None] * len(keys)
+
+
+def _of_block(
+    mixture: PosteriorMixture, blocks: Sequence[Block], probes: Probes, rows: np.ndarray, moved: np.ndarray
+) -> CellClass | None:
+    block = next((one for one in blocks if rows[0] in one.rows), None)
+    if block is None or not np.isin(rows, block.rows).all():
+        return None
+    k = len(probes.origin)
+    design = np.zeros((1 + k, 1 + k + len(probes.columns)))
+    design[0, 0] = 1.0
+    here = moved[moved < k]
+    design[1 + here, 0], design[1 + here, 1 + here] = probes.origin[here], 1.0
+    variance = np.log(np.mean(np.sum(block.weight * block.variance, axis=1)))
+    one = [np.ones(1)] * block.weight.shape[1]
+    return _class(block.weight, block.coefficient @ design, [m.through(design) for m in mixture.matches(block)],
+                  within=Polynomial.constant(float(variance)), point=np.zeros((0, design.shape[1])), left=np.zeros(len(one)),
+                  shares=one, nodes=one, unsure=np.zeros((0, 0)), fixed=True)  # fmt: skip
+
+
+def _class(weight: np.ndarray, coefficient: np.ndarray, matches: list[Match], **rest: Any) -> CellClass:
+    line, between, parameter = quadratic_moments(weight, coefficient)
+    return CellClass(line, between, parameter, matches=matches, **rest)
+
+
+def _of_corrected(mixture: CorrectedMixture, probes: Probes, rows: np.ndarray, moved: np.ndarray) -> CellClass | None:
+    found = [piece for piece in mixture.pieces() if np.isin(rows, piece[0]).all()]
+    if not found or mixture.widths is None or mixture.point is None:
+        return None
+    (_, (present, kind, new)), draws, widths = found[0], mixture.draws, mixture.widths
+    whole = np.concatenate([mixture.design[rows], mixture.offset[rows][:, :, None]], axis=2)[:, present]
+    step = np.concatenate([probes.step, np.ones(len(probes.columns))])
+    designs = [_linear(whole[:, c], step, moved) for c in range(len(present))]
+    points = _linear(mixture.point[rows][:, np.isfinite(mixture.point[rows[0]])], step, moved)
+    left = mixture.left[rows[0], present]
+    even = np.allclose(mixture.left[rows][:, present], left, rtol=1e-12, atol=0.0)
+    if points is None or not even or any(one is None for one in designs):
+        return None
+    share, widening = mixture.share(present, kind), mixture.widening(present, kind, new)
+    coefficient = np.concatenate([draws.coefficient[:, present], np.ones((len(draws), len(present), 1))], axis=2)
+    matches, split = [], []
+    in_numbers = np.empty((*share.shape, len(step) + 1))
+    for c, (member, design) in enumerate(zip(present, designs, strict=True)):
+        assert design is not None
+        base = draws.sigma[:, member] ** 2
+        matches.append(
+            component_match(share[:, c], coefficient[:, c], base, widening[:, c], draws.width).through(design)
+        )
+        in_numbers[:, c] = coefficient[:, c] @ design
+        split.append(nodes(share[:, c], draws.width, draws.normals))
+    within = _within(mixture, widths, rows[0], (present, kind, new))
+    if within is None:
+        return None
+    return _class(share, in_numbers, matches, within=within, point=points, left=left, shares=[one[0] for one in split],
+                  nodes=[one[1] for one in split], unsure=width_covariance(draws.width),
+                  fixed=draws.normals is not None)  # fmt: skip
+
+
+def _within(mixture: CorrectedMixture, widths: Widths, row: int, piece: tuple[Any, ...]) -> Polynomial | None:
+    """Logarithm of the kernels' mean variance as a polynomial of the widths' covariates."""
+
+    def exact(x: np.ndarray) -> np.ndarray:
+        return np.log(mixture.within(x, np.broadcast_to(mixture.left[row], (len(x), mixture.left.shape[1])), *piece))
+
+    if not widths.names:
+        return Polynomial.constant(float(exact(np.zeros((1, 0)))[0]))
+    low, high = np.minimum(widths.low, 0.0), np.maximum(widths.high, 0.0)  # zero where one is not known
+    return Polynomial.through(exact, low, high)
+
+
+def _linear(values: np.ndarray, step: np.ndarray, moved: np.ndarray) -> np.ndarray | None:
+    """Coefficients (column, 1 + number) of columns that are linear in the numbers, from the probe rows; None if they are not."""
+    out = np.zeros((values.shape[1], 1 + len(step)))
+    out[:, 0] = values[0]
+    out[:, 1 + moved] = ((values[1:-1] - values[0]) / step[moved][:, None]).T
+    last = values[0] + (0.3 + 0.4 / (1.0 + np.arange(len(moved)))) @ (values[1:-1] - values[0])
+    size = np.abs(values).max() + 1.0
+    return out if np.allclose(last, values[-1], rtol=0.0, atol=LINEAR * size) else None

@@ -1,0 +1,354 @@
+"""The law of a fit, cell by cell: by compiled coefficients where it is linear in the members, as rows of a table elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesens.arithmetic import plain_arithmetic
+from bayesens.distributions.cells import CellClass, Reads, levels_of
+from bayesens.distributions.mixtures import probability_below
+from bayesens.distributions.posterior_mixture import PART_ROWS
+from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.from_table import COVARIATE, COVARIATE_NAME
+from bayesens.inference.grid_classes import Key, Probes, cell_classes, reads_of
+from bayesens.inference.prediction import Prediction
+from bayesens.likelihoods.corrected.widths import SEASON, Widths, season
+from bayesens.tables.columns import labels, numbers, times
+from bayesens.threads import share_out
+
+__all__ = ["PARTS", "ROLES", "GridLaw"]
+
+ROLES = ("site", "group", "time", "lon", "lat")
+PARTS = {
+    "mean": "predictive mean",
+    "sd": "predictive standard deviation",
+    "sd_within": "standard deviation within kernels",
+    "sd_between": "standard deviation between members",
+    "sd_parameter": "standard deviation left open by the posterior",
+}
+BLOCK = PART_ROWS  # cells that are predicted at a time as rows of a table
+CELLS = 65_536  # and by coefficients: their members stay in the second cache
+KEPT = 2_000  # classes, of up to 100 kB each
+MEMBER = "member"
+
+
+@dataclass(frozen=True, eq=False)
+class GridLaw:
+    """A fit, and what is asked of every cell.
+
+    Attributes
+    ----------
+    model : model
+        Resolved.
+    posterior, history : Dataset
+    attrs : dict
+        The fit's ``bayesens_model`` and ``units``.
+    members : tuple of str
+        Of the fit, in its order.
+    ranges : dict
+        Of each member's values in the fit.
+    levels : array (quantile)
+        Increasing.
+    beside : tuple of str
+        Names of the arrays beside the members: roles and covariates.
+    thresholds : int
+        How many arrays of thresholds follow them.
+    parts : tuple of str
+        Those of `PARTS` that are wanted.
+    """
+
+    model: Any
+    posterior: xr.Dataset
+    history: xr.Dataset | None
+    attrs: dict[str, Any]
+    members: tuple[str, ...]
+    ranges: dict[str, list[float]]
+    levels: NDArray[np.float64]
+    beside: tuple[str, ...]
+    thresholds: int
+    parts: tuple[str, ...] = tuple(PARTS)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            field.name: getattr(self, field.name) for field in fields(self)
+        }  # other processes find coefficients again
+
+    @property
+    def mass(self) -> bool:
+        """Whether zero has a probability of its own."""
+        return bool(self.model.transform == "sqrt")
+
+    @property
+    def of_sd(self) -> bool:
+        """Whether parts of the standard deviation are wanted."""
+        return any(name not in ("mean", "sd") for name in self.parts)
+
+    @cached_property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the numbers of a cell, in the order in which they are computed."""
+        named = ["mean", "sd"] + (list(PARTS)[2:] if self.of_sd else [])
+        return (*named, *["quantile"] * len(self.levels), *["below"] * self.thresholds, *["mass"] * self.mass)
+
+    # ----------------------------------------------------------------------------------------------------------- in and out
+    @plain_arithmetic  # lazy grids are computed after predict_grid has returned
+    def of_cells(self, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """Predict cells (...).
+
+        Parameters
+        ----------
+        *arrays : array (...)
+            The members', those beside them, and thresholds; of single precision if all members are.
+
+        Returns
+        -------
+        tuple of array
+            The parts (...), quantiles (..., quantile), and as the case may be the mass at zero (...) and the
+            probabilities below thresholds (..., threshold).
+        """
+        k, b = len(self.members), len(self.beside)
+        shape = np.broadcast_shapes(*(one.shape for one in arrays))
+        dtype = np.result_type(*(one.dtype for one in arrays[:k]))
+        members = [np.broadcast_to(one.astype(dtype, copy=False), shape).reshape(-1) for one in arrays[:k]]
+        given = dict(zip(self.beside, arrays[k : k + b], strict=True))
+        limits = [np.broadcast_to(one, shape).reshape(-1) for one in arrays[k + b :]]
+        out = np.full((len(self.rows), len(members[0])), np.nan, dtype=dtype)
+        self._fill(out, members, given, limits, shape)
+        named = np.array(self.rows)
+        found = [out[self.rows.index(name)].reshape(shape) for name in self.parts]
+        found.append(np.moveaxis(out[named == "quantile"].reshape(-1, *shape), 0, -1))
+        found += [out[named == "mass"].reshape(shape)] if self.mass else []
+        found += [np.moveaxis(out[named == "below"].reshape(-1, *shape), 0, -1)] if self.thresholds else []
+        return tuple(found)
+
+    def _fill(self, out: NDArray[Any], members: list[NDArray[Any]], given: Mapping[str, NDArray[Any]],
+              limits: list[NDArray[Any]], shape: tuple[int, ...]) -> None:  # fmt: skip
+        cells = _Cells(members, given, limits, shape)
+        if self.reads is None:
+            self._by_rows(out, cells, self._with_member(cells, np.arange(cells.size)))
+            return
+        # The compiled path reads arrays by their addresses; keys and numbers beside the members are made once for all blocks.
+        labelled = _Labelled.of(self.posterior, given, shape)
+        columns, raw = self._numbers(given, shape)
+        starts = range(0, cells.size, CELLS)
+
+        def run(part: slice) -> None:
+            for start in starts[part]:
+                self._block(out, cells, labelled, columns, raw, slice(start, min(start + CELLS, cells.size)))
+
+        share_out(run, len(starts))
+
+    # -------------------------------------------------------------------------------------------------------- by coefficients
+    @cached_property
+    def probes(self) -> Probes:
+        """Where the law is probed."""
+        return Probes.of(self.members, self.ranges, tuple(getattr(self.model, "bias_covariates", ())))
+
+    @cached_property
+    def raw(self) -> tuple[str, ...]:
+        """What widths follow beside the members' mean and spread."""
+        if self.history is None or "width_start" not in self.history:
+            return ()
+        return tuple(name for name in Widths.from_dataset(self.history).names if name not in ("mean", "spread"))
+
+    @cached_property
+    def reads(self) -> Reads | None:
+        """How cells are read; None where all are rows of a table."""
+        return reads_of(self.model, self.posterior, self.history, self.probes, self.raw)
+
+    @cached_property
+    def classes(self) -> dict[Key, CellClass | None]:
+        """Coefficients by key, as they are asked for."""
+        return {}
+
+    def _classes_of(self, keys: list[Key]) -> list[CellClass | None]:
+        lacking = [key for key in dict.fromkeys(keys) if key not in self.classes]
+        if lacking:
+            if len(self.classes) > KEPT:
+                self.classes.clear()
+                lacking = list(dict.fromkeys(keys))
+            found = cell_classes(self.model, self._predictive, self._probe_table, self.probes, lacking)
+            self.classes.update(zip(lacking, found, strict=True))
+        return [self.classes[key] for key in keys]
+
+    def _predictive(self, table: Ensemble) -> Any:
+        return self.model.predictive(self.posterior, table, *(() if self.history is None else (self.history,)))
+
+    def _probe_table(self, values: NDArray[np.float64], columns: NDArray[np.float64], keys: list[Key]) -> Ensemble:
+        given: dict[str, NDArray[Any]] = {"site": np.array([site for _, site, _ in keys]),
+                                          "group": np.array([group for _, _, group in keys])}  # fmt: skip
+        given |= dict(zip(self.probes.columns, columns.T, strict=True))
+        if set(self.raw) & set(SEASON):
+            given["time"] = np.full(len(keys), np.datetime64("2000-01-01", "ns"))
+        given |= {name: np.zeros(len(keys)) for name in self.raw if name not in (*SEASON, *given)}
+        return _table(values, self.members, given, str(self.attrs["units"]))
+
+    def _numbers(self, given: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Columns that corrections regress on, and those that widths follow, (column, cell)."""
+
+        def whole(name: str) -> NDArray[Any]:
+            if name in SEASON:
+                moments = pd.Series(_flat(times, given["time"], "time").ravel())
+                one = season(moments)[SEASON.index(name)].reshape(given["time"].shape)
+            else:
+                one = _flat(numbers, given[name], name)
+            return np.broadcast_to(one, shape).reshape(-1)
+
+        size = int(np.prod(shape))
+        both = (self.probes.columns, self.raw)
+        columns, raw = (np.array([whole(name) for name in names], dtype=float).reshape(-1, size) for names in both)
+        return columns, raw
+
+    def _block(self, out: NDArray[Any], cells: _Cells, labelled: _Labelled, columns: NDArray[Any], raw: NDArray[Any],
+               block: slice) -> None:  # fmt: skip
+        from bayesens.distributions.cell_loops import patterns
+
+        size, k = block.stop - block.start, len(self.members)
+        code = np.empty(size, dtype=np.int64)
+        strange = patterns(*cells.pointers, block.start, code)
+        if strange:  # infinite values, of which a table's checks know what to say
+            self._by_rows(out, cells, np.arange(block.start, block.stop))
+            return
+        nothing = np.zeros(size, dtype=bool)
+        if getattr(self.model, "needs_member", False):
+            nothing |= code == 0
+        if len(columns):
+            nothing |= np.isnan(columns[:, block]).any(axis=0)
+        if labelled.code is not None:
+            code |= labelled.code[block] << k
+        code[nothing] = -1
+        pieces = _pieces(code)
+        keys = [(int(one) & ((1 << k) - 1), *labelled.pairs[int(one) >> k]) for one, _ in pieces]
+        for (_, index), found in zip(pieces, self._classes_of(keys), strict=True):
+            if found is None:
+                self._by_rows(out, cells, block.start + (index if len(index) else np.arange(size)))
+                continue
+            assert self.reads is not None
+            where = (0, len(index), index + block.start) if len(index) else (block.start, size, index)
+            found.predict(self.reads, cells.pointers, columns, raw, where, levels=levels_of(self.levels), limits=cells.below,
+                          parts=(True, self.of_sd, False), out=out)  # fmt: skip
+
+    # --------------------------------------------------------------------------------------------------- as rows of a table
+    def _with_member(self, cells: _Cells, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not getattr(self.model, "needs_member", False):
+            return index
+        return index[~np.all([np.isnan(one[index]) for one in cells.members], axis=0)]  # oceans take no time
+
+    def _by_rows(self, out: NDArray[Any], cells: _Cells, index: NDArray[np.int64]) -> None:
+        for start in range(0, len(index), BLOCK):
+            some = index[start : start + BLOCK]
+            values = np.stack([one[some] for one in cells.members], axis=1).astype(np.float64)
+            given = {name: column[some] for name, column in cells.columns.items()}
+            out[:, some] = self._of_rows(values, given, [limit[some] for limit in cells.limits])
+
+    def _of_rows(
+        self, values: NDArray[np.float64], given: Mapping[str, NDArray[Any]], limits: list[NDArray[Any]]
+    ) -> NDArray[np.float64]:
+        table = _table(values, self.members, given, str(self.attrs["units"]))
+        found = Prediction(self.model, table, np.arange(len(values)), self._predictive(table), self.attrs)
+        summary = found.summary(self.levels.tolist())
+        rows = [summary[name].values for name in PARTS if name in self.rows]
+        rows += list(summary["quantile_value"].values.T)
+        rows += [probability_below(found.law, np.asarray(limit, dtype=np.float64)).values for limit in limits]
+        rows += [summary["mass_at_zero"].values] if self.mass else []
+        return np.stack(rows)
+
+
+# ------------------------------------------------------------------------------------------------------------------ cells
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Arrays of some cells, one after the other."""
+
+    members: list[NDArray[Any]]
+    given: Mapping[str, NDArray[Any]]
+    limits: list[NDArray[Any]]
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.members[0])
+
+    @cached_property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Arrays beside the members, (cell)."""
+        return {name: np.broadcast_to(one, self.shape).reshape(-1) for name, one in self.given.items()}
+
+    @cached_property
+    def below(self) -> NDArray[np.float64]:
+        """Thresholds, (threshold, cell)."""
+        return np.array(self.limits, dtype=np.float64).reshape(len(self.limits), self.size)
+
+    @cached_property
+    def pointers(self) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
+        """Addresses of the members, the steps between their values, and whether these are of four bytes."""
+        address = np.array([one.__array_interface__["data"][0] for one in self.members], dtype=np.int64)
+        stride = np.array([one.strides[0] // one.itemsize for one in self.members], dtype=np.int64)
+        return address, stride, self.members[0].itemsize == 4
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    """Sites and groups of cells: a code (cell), none where all are alike, and what the codes stand for."""
+
+    code: NDArray[np.int64] | None
+    pairs: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, posterior: xr.Dataset, given: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> _Labelled:
+        """Labels that the fit has not seen are all the same."""
+        codes, names = [], []
+        for level in ("site", "group"):
+            if level not in given or level not in posterior.coords:
+                codes.append(np.zeros((1,) * len(shape), dtype=np.int64))
+                names.append([""])
+                continue
+            number, unique = pd.factorize(given[level].ravel(), use_na_sentinel=False)
+            found = labels(pd.Series(unique, name=level))
+            known = {name: n + 1 for n, name in enumerate(posterior[level].values.tolist())}
+            names.append(["", *known])
+            place = np.array([known.get(name, 0) for name in found.tolist()], dtype=np.int64)
+            codes.append(place[number].reshape(given[level].shape))
+        if all(len(one) == 1 for one in names):
+            return cls(None, [("", "")])
+        pairs = [(site, group) for site in names[0] for group in names[1]]
+        code = codes[0] * len(names[1]) + codes[1]
+        return cls(np.broadcast_to(code, shape).reshape(-1), pairs)
+
+
+def _pieces(code: NDArray[np.int64]) -> list[tuple[np.int64, NDArray[np.int64]]]:
+    """Codes that are not negative with their places, which are empty where they are all places."""
+    nowhere = np.zeros(0, dtype=np.int64)
+    if (code == code[0]).all():
+        return [(code[0], nowhere)] if code[0] >= 0 else []
+    order = np.argsort(code, kind="stable")
+    ordered = code[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    return [(ordered[start], index) for start, index in zip(starts, np.split(order, starts[1:]), strict=True)
+            if ordered[start] >= 0]  # fmt: skip
+
+
+def _flat(read: Any, array: NDArray[Any], name: str) -> NDArray[Any]:
+    return np.asarray(read(pd.Series(array.reshape(-1), name=name))).reshape(array.shape)
+
+
+def _table(
+    values: NDArray[np.float64], members: tuple[str, ...], given: Mapping[str, NDArray[Any]], units: str
+) -> Ensemble:
+    """Cells as the rows of a table."""
+    read = {"site": labels, "group": labels, "time": times}
+    columns = {name: read.get(name, numbers)(pd.Series(column, name=name)) for name, column in given.items()}
+    coords: dict[str, Any] = {role: ("obs", columns.pop(role)) for role in ROLES if role in columns}
+    data: dict[str, Any] = {
+        "prediction": (("obs", MEMBER), np.ascontiguousarray(values), {"units": units} if units else {})
+    }
+    if columns:
+        coords[COVARIATE_NAME] = np.array(list(columns), dtype=np.str_)
+        data[COVARIATE] = (("obs", COVARIATE_NAME), np.column_stack(list(columns.values())))
+    return Ensemble(xr.Dataset(data, coords | {MEMBER: np.array(members, dtype=np.str_)}))
