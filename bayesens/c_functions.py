@@ -30,12 +30,12 @@ from bayesens.threads import share_out
 __all__ = [
     "BARE",
     "INNER",
-    "KERNEL",
     "ONCE",
     "address_of",
     "beyond",
     "call_at",
     "compiled_beside",
+    "kernel",
     "over_draws",
     "pointer_at",
 ]
@@ -46,12 +46,6 @@ if numba.config.DISABLE_JIT:
         "NUMBA_DISABLE_JIT is set, and bayesens computes densities in compiled code alone: unset it (del "
         "os.environ['NUMBA_DISABLE_JIT']) and start Python again"
     )
-
-BARE = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-KERNEL = numba.njit(cache=True, nogil=True)  # called from Python
-# A division by zero gives infinity, as in numpy: C cannot raise what Python would, and what calls refuses what is not finite.
-INNER = numba.njit(**BARE, error_model="numpy")  # called by kernels; a call from Python ends the process
-ONCE = numba.njit(nogil=True, inline="always")  # called by kernels, each in one place
 
 
 class _KernelCache(FunctionCache):
@@ -68,6 +62,19 @@ def _files(function: Any, seen: set[Any]) -> set[str]:
     named = (getattr(function.__globals__.get(name), "py_func", None) for name in function.__code__.co_names)
     below = [_files(other, seen) for other in named if other is not None and other not in seen]
     return {function.__code__.co_filename}.union(*below)
+
+
+def kernel(function: Any) -> Any:
+    """Compile a function that Python calls, and keep it on disk."""
+    compiled = numba.njit(nogil=True)(function)
+    compiled._cache = _KernelCache(function)  # as cache=True does, with numba's own
+    return compiled
+
+
+BARE = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# A division by zero gives infinity, as in numpy: C cannot raise what Python would, and what calls refuses what is not finite.
+INNER = numba.njit(**BARE, error_model="numpy")  # called by kernels; a call from Python ends the process
+ONCE = numba.njit(nogil=True, inline="always")  # called by kernels, each in one place
 
 
 @cache

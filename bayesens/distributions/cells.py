@@ -21,7 +21,7 @@ from scipy.special import ndtri
 
 from bayesens.distributions.matching import Bins, Match
 
-__all__ = ["CellClass", "Polynomial", "Reads", "levels_of", "normals_of"]
+__all__ = ["CellClass", "Polynomial", "Reads", "levels_of"]
 
 NEAR = 1e-8  # of the logarithm of a variance
 MOST_TERMS, MOST_DEGREE, SEED = 400, 14, 20
@@ -99,6 +99,7 @@ def _basis(low: Box, high: Box, degree: int) -> tuple[Polynomial, np.ndarray, np
     # Columns in units of their own size: powers of numbers beyond one grow fast.
     columns = basis._monomials(points)
     size = np.sqrt(np.mean(columns**2, axis=0))
+    size[size == 0.0] = 1.0  # a variable that does not vary
     return basis, points, np.linalg.pinv(columns / size, rcond=1e-14) / size[:, None]
 
 
@@ -112,8 +113,6 @@ class Reads:
         Which members are about, on the model's scale.
     column_origin : array (column)
         The same of columns that corrections regress on.
-    transform : str
-        Of the model.
     kind : int array (covariate)
         What a width follows: 0 the mean, 1 the spread, 2 and more a column of the cells.
     scale : array (covariate, 5)
@@ -122,7 +121,6 @@ class Reads:
 
     origin: np.ndarray
     column_origin: np.ndarray
-    transform: str
     kind: np.ndarray
     scale: np.ndarray
 
@@ -174,12 +172,17 @@ class CellClass:
     def moments(self) -> tuple[np.ndarray, ...]:
         """Arrays for the kernel."""
         poly = self.within
-        return (
-            *map(_packed, (self.line, self.between, self.parameter)),
-            poly.parent,
-            poly.factor,
-            _packed(poly.coefficient),
-        )
+        forms = map(_packed, (self.line, self.between, self.parameter, self.between + self.parameter))
+        return (*forms, poly.parent, poly.factor, _packed(poly.coefficient))
+
+    @cached_property
+    def of_members(self) -> tuple[np.ndarray, np.ndarray]:
+        """Linear form of the members' mean, and quadratic form of their sample variance; none of one member."""
+        if len(self.point) == 0:
+            return np.zeros(len(self.line)), np.zeros((0, 0))
+        mean = self.point.mean(axis=0)
+        apart = self.point - mean
+        return _packed(mean), _packed(apart.T @ apart / (len(apart) - 1)) if len(apart) > 1 else np.zeros((0, 0))
 
     @cached_property
     def law(self) -> tuple[Any, ...]:
@@ -212,7 +215,7 @@ class CellClass:
 
     def predict(
         self, reads: Reads, members: tuple[np.ndarray, np.ndarray, bool], columns: np.ndarray, raw: np.ndarray,
-        cells: tuple[int, int, np.ndarray], *, levels: np.ndarray, limits: np.ndarray, parts: tuple[bool, bool, bool],
+        cells: tuple[int, int, np.ndarray], *, levels: np.ndarray, limits: np.ndarray, parts: bool,
         out: np.ndarray,
     ) -> None:  # fmt: skip
         """Fill numbers of cells.
@@ -229,20 +232,18 @@ class CellClass:
         levels : array (level, 3)
             From :func:`levels_of`.
         limits : array (limit, cell)
-            On the model's scale.
-        parts : (mean and sd, parts of sd, components)
-            What is wanted beside quantiles and probabilities below limits.
+            parts : bool
+            Whether the parts of the standard deviation are wanted.
         out : array (number, cell)
-            Single or double precision. On the model's scale.
+            Mean, standard deviation, its parts, quantiles, probabilities; in single or double precision.
         """
         from bayesens.distributions.cell_loops import law_of_cells
 
         address, stride, four_bytes = members
         none64, none32 = np.empty((0, 0)), np.empty((0, 0), dtype=np.float32)
         both = (none64, out) if out.dtype == np.float32 else (out, none32)
-        kind = ("identity", "sqrt", "log").index(reads.transform)
-        read = (address, stride, four_bytes, reads.origin, kind), (columns, raw, reads.column_origin)
-        widths = (_packed(self.point), reads.kind, _packed(reads.scale))
+        read = (address, stride, four_bytes, reads.origin), (columns, raw, reads.column_origin)
+        widths = (*self.of_members, reads.kind, _packed(reads.scale))
         law_of_cells(cells, *read, widths, self.moments, self.law, levels, limits, parts, *both)
 
 
@@ -251,12 +252,6 @@ def levels_of(p: np.ndarray) -> np.ndarray:
     left = p <= 0.5
     tail = np.where(left, p, 1.0 - p)
     return np.column_stack([tail, np.where(left, 1.0, -1.0), np.where(left, 1.0, -1.0) * ndtri(tail)])
-
-
-def normals_of(out: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights, means and standard deviations (cell, component) from the kernel's components."""
-    weight, mean, sd = (out[n * count : (n + 1) * count].T for n in range(3))
-    return weight, mean, sd
 
 
 def _packed(values: np.ndarray) -> np.ndarray:

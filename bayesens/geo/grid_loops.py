@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesens.c_functions import KERNEL
+from bayesens.c_functions import kernel
 
 __all__ = ["lag_sums", "rook_degrees", "rook_sums"]
 
 
-@KERNEL
+@kernel
 def rook_degrees(x, inside, degree):  # type: ignore[no-untyped-def]
     """Count the neighbours of the cells of a set, and take the set's size, mean, least and greatest value.
 
@@ -49,7 +49,7 @@ def rook_degrees(x, inside, degree):  # type: ignore[no-untyped-def]
     return n, total / max(n, 1), low, high
 
 
-@KERNEL
+@kernel
 def rook_sums(x, center, scale, degree, share, side, block, total):  # type: ignore[no-untyped-def]
     """Sums of which Moran's I, its moments and its values without each block are made.
 
@@ -100,7 +100,7 @@ def rook_sums(x, center, scale, degree, share, side, block, total):  # type: ign
             block[b, 5] += own * (degree[i, j] * z + near)
 
 
-@KERNEL
+@kernel
 def lag_sums(x, robust, out):  # type: ignore[no-untyped-def]
     """Sums over pairs of cells that lie so many rows, or columns, apart.
 

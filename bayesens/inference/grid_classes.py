@@ -85,7 +85,7 @@ def reads_of(model: Any, posterior: Any, history: Any, probes: Probes, raw: Sequ
     kind = [DEFAULT.index(name) if name in DEFAULT else 2 + list(raw).index(name) for name in widths.names]
     scale = np.column_stack([widths.start, widths.center, widths.size, widths.low, widths.high])
     origin = np.ascontiguousarray(probes.origin)
-    return Reads(origin, np.zeros(len(probes.columns)), model.transform, np.array(kind, dtype=np.int64), scale)
+    return Reads(origin, np.zeros(len(probes.columns)), np.array(kind, dtype=np.int64), scale)
 
 
 def cell_classes(

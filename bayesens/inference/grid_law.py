@@ -233,7 +233,7 @@ class GridLaw:
             assert self.reads is not None
             where = (0, len(index), index + block.start) if len(index) else (block.start, size, index)
             found.predict(self.reads, cells.pointers, columns, raw, where, levels=levels_of(self.levels), limits=cells.below,
-                          parts=(True, self.of_sd, False), out=out)  # fmt: skip
+                          parts=self.of_sd, out=out)  # fmt: skip
 
     # --------------------------------------------------------------------------------------------------- as rows of a table
     def _with_member(self, cells: _Cells, index: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from bayesens.c_functions import BARE, INNER, KERNEL
+from bayesens.c_functions import BARE, INNER, kernel
 
 __all__ = ["em_pass", "mixture_packed", "mixture_values", "pack"]
 
@@ -243,7 +243,7 @@ def mixture_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-@KERNEL
+@kernel
 def mixture_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Values alone, for many sets of parameters ``theta (draw, parameter)``; without offsets each block is read once.
 
@@ -279,7 +279,7 @@ def _responsibilities(term, squares, inverse_mass):  # type: ignore[no-untyped-d
     return share, scaled
 
 
-@KERNEL
+@kernel
 def em_pass(squares, available, constant, half, begin, end, out):  # type: ignore[no-untyped-def]
     """The expectation step over the rows from ``begin`` to ``end``.
 

@@ -13,7 +13,7 @@ import math
 import numba
 import numpy as np
 
-from bayesens.c_functions import BARE, KERNEL, ONCE, address_of, call_at, pointer_at
+from bayesens.c_functions import BARE, ONCE, address_of, call_at, kernel, pointer_at
 from bayesens.distributions.special import digamma, erfcx, trigamma
 
 __all__ = ["OPS", "addresses", "density_addresses", "scatter_many"]
@@ -333,7 +333,7 @@ def addresses() -> tuple[int, int]:
     )
 
 
-@KERNEL
+@kernel
 def scatter_many(slots, derivatives, at, d):  # type: ignore[no-untyped-def]
     """Add a kernel's derivatives, times that of its value at slot ``at``, to those of its arguments, at many points."""
     for p in range(len(d)):

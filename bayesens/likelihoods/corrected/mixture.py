@@ -18,7 +18,7 @@ from functools import cached_property
 import numba
 import numpy as np
 
-from bayesens.c_functions import BARE, INNER, KERNEL
+from bayesens.c_functions import BARE, INNER, kernel
 from bayesens.distributions.special import digamma, log_ndtr, log_t_constant
 from bayesens.likelihoods.mixture import BLOCK, FAST, LOG_2PI, _exp, _mixed, _renormalisation
 from bayesens.threads import share_out
@@ -274,7 +274,7 @@ def corrected_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     out[0] = _one(numba.carray(theta, 1 + size), numba.carray(data, n * columns), index, out[1:])
 
 
-@KERNEL
+@kernel
 def corrected_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Values alone, for many sets of parameters ``theta (draw, 1 + parameter)``; each block is read once. Into ``out``."""
     n, k, none = index[0], index[1], np.empty(0)
@@ -289,7 +289,7 @@ def corrected_values(theta, data, index, out):  # type: ignore[no-untyped-def]
             out[d, 0] = -np.inf
 
 
-@KERNEL
+@kernel
 def corrected_part(theta, data, index, begin, end, out):  # type: ignore[no-untyped-def]
     """Log likelihood of some rows before weights are renormalised, then its gradient."""
     k = index[1]

@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 from scipy import optimize
 
-from bayesens.c_functions import INNER, KERNEL
+from bayesens.c_functions import INNER, kernel
 from bayesens.distributions.special import digamma, log_ndtr, log_t_constant
 from bayesens.ensemble.rows import Rows
 from bayesens.likelihoods.corrected.mixture import STEEP, CorrectedRows
@@ -179,7 +179,7 @@ def pooled_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     )
 
 
-@KERNEL
+@kernel
 def pooled_value(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Log likelihood; its gradient goes into ``out``."""
     return _one(theta, data, index, out)

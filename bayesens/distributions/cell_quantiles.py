@@ -1,0 +1,92 @@
+"""Quantiles of mixtures of normals, of many cells side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesens.distributions.cell_lanes import CELLS, LANES, exponential, logarithm, normal_below, row_of
+
+__all__ = ["SLOTS", "mass_below", "quantile"]
+
+ROOT_2PI = float(np.sqrt(2.0 * np.pi))
+ENOUGH = 1e-4  # least sigmas of a last step, after which the error is of the order of its square
+MOST = 80  # steps, of which every second halves the bracket at least
+# Numbers of the cells in the scratch array, and where those stand whose loops write several.
+MEAN, WHOLE, VALUE, LOW, HIGH, LEAST, MASS, DENSITY, STEP = range(9)
+SLOTS = 9
+AT_VALUE, AT_LOW, AT_HIGH, AT_LEAST, AT_MASS, AT_DENSITY, AT_STEP = (n * CELLS for n in range(2, 9))
+
+
+@LANES
+def _bracket(z, weight, mean, sd, s):  # type: ignore[no-untyped-def]
+    """A mixture's quantile lies between the least and the greatest of its components' quantiles."""
+    for i in range(CELLS):
+        s[AT_LOW + i] = np.inf
+        s[AT_HIGH + i] = -np.inf
+        s[AT_LEAST + i] = np.inf
+    for c in range(len(mean) // CELLS):
+        w, m, d = row_of(weight, c), row_of(mean, c), row_of(sd, c)
+        for i in range(CELLS):
+            there, value = w[i] > 0.0, m[i] + z * d[i]
+            s[AT_LOW + i] = min(s[AT_LOW + i], value if there else np.inf)
+            s[AT_HIGH + i] = max(s[AT_HIGH + i], value if there else -np.inf)
+            s[AT_LEAST + i] = min(s[AT_LEAST + i], d[i] if there else np.inf)
+    for i in range(CELLS):
+        room = 1e-9 * s[AT_LEAST + i] + 1e-15 * max(abs(s[AT_LOW + i]), abs(s[AT_HIGH + i]))
+        s[AT_LOW + i] -= room
+        s[AT_HIGH + i] += room
+
+
+@LANES
+def mass_below(sign, weight, mean, inverse, s):  # type: ignore[no-untyped-def]
+    """Probability on the left of a value (sign 1) or on its right (-1), and the density there times the root of 2 pi."""
+    for i in range(CELLS):
+        s[AT_MASS + i] = 0.0
+        s[AT_DENSITY + i] = 0.0
+    for c in range(len(mean) // CELLS):
+        w, m, v = row_of(weight, c), row_of(mean, c), row_of(inverse, c)
+        for i in range(CELLS):
+            t = sign * (s[AT_VALUE + i] - m[i]) * v[i]
+            bell = exponential(-0.5 * t * t)
+            s[AT_MASS + i] += w[i] * normal_below(t, bell)
+            s[AT_DENSITY + i] += w[i] * v[i] * bell
+
+
+@LANES
+def quantile(target, sign, z, weight, mean, sd, inverse, s):  # type: ignore[no-untyped-def]
+    """One quantile of every cell, by safeguarded steps on the logarithm of the smaller tail, which a normal's curvature bends."""
+    _bracket(z, weight, mean, sd, s)
+    middle, whole = row_of(s, MEAN), row_of(s, WHOLE)
+    for i in range(CELLS):
+        s[AT_STEP + i] = middle[i] + z * whole[i]
+    for i in range(CELLS):
+        s[AT_VALUE + i] = min(max(s[AT_STEP + i], s[AT_LOW + i]), s[AT_HIGH + i])
+        s[AT_STEP + i] = max(s[AT_HIGH + i] - s[AT_LOW + i], 1e-300)
+    slope = np.exp(-0.5 * z * z) / (ROOT_2PI * target)
+    bend, inverse_target = 0.5 * (slope - abs(z)) / slope, 1.0 / target
+    for _ in range(MOST):
+        mass_below(sign, weight, mean, inverse, s)
+        rest = 0.0
+        for i in range(CELLS):
+            value, before = s[AT_VALUE + i], s[AT_STEP + i]
+            excess = logarithm(max(s[AT_MASS + i], 1e-300) * inverse_target)
+            up = sign * excess < 0.0
+            low = value if up else s[AT_LOW + i]
+            high = s[AT_HIGH + i] if up else value
+            bent = excess * (1.0 - min(max(bend * excess, -0.5), 0.5))
+            newton = value - sign * bent * s[AT_MASS + i] * ROOT_2PI / s[AT_DENSITY + i]
+            size = abs(newton - value)
+            good = (low <= newton) & (newton <= high) & (size <= 0.5 * before)
+            new = newton if good else 0.5 * (low + high)
+            size = size if good else high - low
+            done = (ENOUGH if good else 1e-9) * s[AT_LEAST + i] + 4e-16 * abs(new)
+            size = 0.0 if size <= done else size
+            closed = before == 0.0  # what a cell gets does not depend on those beside it
+            s[AT_VALUE + i] = value if closed else new
+            s[AT_STEP + i] = 0.0 if closed else size
+            s[AT_LOW + i] = low
+            s[AT_HIGH + i] = high
+        for i in range(CELLS):
+            rest = max(rest, s[AT_STEP + i])
+        if rest == 0.0:
+            break

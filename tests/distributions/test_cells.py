@@ -1,0 +1,113 @@
+"""Laws of cells by coefficients: the functions behind them, polynomials, and quantiles by brute force where members disagree."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+from scipy.stats import norm
+
+from bayesens.distributions.cell_lanes import CELLS, functions
+from bayesens.distributions.cell_loops import law_of_cells, patterns
+from bayesens.distributions.cells import CellClass, Polynomial, Reads, levels_of
+from bayesens.distributions.matching import Bins, Match
+
+
+def test_exponential_logarithm_and_normal_probability():
+    x = np.concatenate([np.linspace(-37.0, 37.0, 20_001), [0.0, 1e-300, -1e-12]])
+    out = np.empty((3, len(x)))
+    functions(x, out)
+    np.testing.assert_allclose(out[0], np.exp(x), rtol=4e-16)
+    there = x != 0.0
+    np.testing.assert_allclose(out[1][there], np.log(np.abs(x[there])), rtol=4e-16, atol=1e-15)
+    np.testing.assert_allclose(out[2], ndtr(x), rtol=1e-9)
+
+
+def test_a_polynomial_follows_a_smooth_function_or_says_that_it_does_not():
+    low, high = np.array([-2.0, 0.0]), np.array([3.0, 0.0])
+
+    def smooth(x):
+        return np.log(np.exp(0.4 * x[:, 0]) + np.exp(-0.3 * x[:, 0] + x[:, 1]))
+
+    found = Polynomial.through(smooth, low, high)
+    points = np.column_stack([np.linspace(-2.0, 3.0, 101), np.zeros(101)])
+    np.testing.assert_allclose(found.at(points), smooth(points), atol=2e-8)
+    assert Polynomial.through(lambda x: np.sign(x[:, 0]), low, high) is None
+
+
+def one_class(weight, mean, sd):
+    """A class whose normals are the same in all cells, but for their means, which follow a member each."""
+    k = len(weight)
+    matches = []
+    for c in range(k):
+        centre = np.zeros((1, k + 1))
+        centre[0, 0], centre[0, c + 1] = mean[c], 1.0
+        none = np.zeros((1, 1, 0)), np.zeros((1, 1, 0, 0))
+        spread = np.zeros((1, k + 1, k + 1))
+        bins = Bins(np.array([weight[c]]), centre, spread, np.array([[sd[c] ** 2]]), *none)
+        matches.append(Match(np.zeros((0, k + 1)), (bins,)))
+    lines = np.array([one.bins[0].centre[0] for one in matches])
+    line = np.asarray(weight) @ lines
+    between = np.einsum("c,ci,cj->ij", weight, lines - line, lines - line)
+    one = [np.ones(1)] * k
+    return CellClass(line, between, np.zeros((k + 1, k + 1)), Polynomial.constant(float(np.log(np.dot(weight, np.square(sd))))),
+                     np.zeros((0, k + 1)), matches, np.zeros(k), one, one, np.zeros((0, 0)), True)  # fmt: skip
+
+
+def predicted(found, f, levels, limits=()):
+    k, n = f.shape
+    nothing = np.zeros((0, n))
+    reads = Reads(np.zeros(k), np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros((0, 5)))
+    out = np.full((2 + len(levels) + len(limits), n), np.nan)
+    address = np.array([row.ctypes.data for row in f], dtype=np.int64)
+    cells = (0, n, np.zeros(0, dtype=np.int64))
+    members, limits = (address, np.ones(k, dtype=np.int64), False), np.array(limits).reshape(len(limits), n)
+    levels = levels_of(np.array(levels))
+    found.predict(reads, members, nothing, nothing, cells, levels=levels, limits=limits, parts=False, out=out)
+    return out
+
+
+@pytest.mark.parametrize("apart", [0.0, 1.0, 10.0, 200.0])
+def test_quantiles_solve_the_mixture_where_members_agree_and_where_they_are_many_sd_apart(apart):
+    rng = np.random.default_rng(4)
+    levels = [0.001, 0.05, 0.3, 0.5, 0.95, 0.9999]
+    weight, sd, n = np.array([0.5, 0.3, 0.15, 0.05]), np.array([1.0, 0.6, 2.0, 0.2]), 3 * CELLS + 7
+    f = rng.normal(size=(4, n)) * apart
+    out = predicted(one_class(weight, np.zeros(4), sd), f, levels, [np.full(n, 0.5)])
+    for q, level in enumerate(levels):
+        left = weight @ norm.cdf((out[2 + q] - f) / sd[:, None])
+        right = weight @ norm.sf((out[2 + q] - f) / sd[:, None])
+        smaller = left if level <= 0.5 else right
+        # The probability is that of the level wherever the density is not nearly zero.
+        density = weight @ (norm.pdf((out[2 + q] - f) / sd[:, None]) / sd[:, None])
+        assert (
+            np.max(np.abs(smaller - min(level, 1 - level)) / np.maximum(density, 1e-3 * min(level, 1 - level))) < 1e-5
+        )
+    assert np.all(np.diff(out[2:-1], axis=0) >= 0.0)
+    mean = weight @ f
+    np.testing.assert_allclose(out[0], mean, atol=1e-12 * (1 + apart))
+    np.testing.assert_allclose(out[1] ** 2, weight @ (sd[:, None] ** 2 + (f - mean) ** 2), rtol=1e-10)
+    np.testing.assert_allclose(out[-1], weight @ norm.cdf((0.5 - f) / sd[:, None]), atol=1e-9)
+
+
+def test_a_cell_gets_the_same_whatever_stands_beside_it():
+    rng = np.random.default_rng(1)
+    found = one_class(np.array([0.7, 0.3]), np.zeros(2), np.array([1.0, 0.1]))
+    f = rng.normal(size=(2, 300)) * 10.0
+    whole = predicted(found, f, [0.05, 0.5])
+    for start, stop in ((0, 1), (17, 200), (299, 300)):
+        some = np.ascontiguousarray(f[:, start:stop])
+        np.testing.assert_array_equal(predicted(found, some, [0.05, 0.5]), whole[:, start:stop])
+
+
+def test_patterns_are_bits_of_the_members_that_are_there():
+    f = np.array([[1.0, np.nan, 2.0], [np.nan, np.nan, 3.0]])
+    out = np.empty(3, dtype=np.int64)
+    address, stride = np.array([row.ctypes.data for row in f], dtype=np.int64), np.ones(2, dtype=np.int64)
+    assert not patterns(address, stride, False, 0, out)
+    assert out.tolist() == [1, 0, 3]
+    f[0, 0] = -np.inf
+    assert patterns(address, stride, False, 0, out)
+
+
+def test_there_is_one_compiled_form():
+    law_of_cells.disable_compile()  # single and double precision, classes of any size: by the same code
+    predicted(one_class(np.ones(1), np.zeros(1), np.ones(1)), np.zeros((1, 5)), [0.5])
