@@ -39,6 +39,7 @@ _HOME = {
     "ladder_words": "comparison.ladder",
     "loo": "inference.loo",
     "loo_table": "comparison.loo_table",
+    "map": "members.grids.mapping",
     "add": "inference.predict",
     "draw": "inference.predict",
     "predict": "inference.predict",
@@ -98,6 +99,7 @@ __all__ = [
     "ladder_words",
     "loo",
     "loo_table",
+    "map",
     "paired_differences",
     "predict",
     "product_table",
@@ -129,6 +131,7 @@ if TYPE_CHECKING:
     from bayesens.members.cross_fitting import cross_fit
     from bayesens.members.estimators import default_estimators
     from bayesens.members.fitted import FittedMembers
+    from bayesens.members.grids.mapping import map  # noqa: A004
     from bayesens.members.members import Members
     from bayesens.members.regressor import EnsembleRegressor
     from bayesens.models import BMA, EMOS, HBM, Climatology, EqualWeights, LinearPool, SingleMember

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.inference.fit_tree import history_of, model_of
-from bayesens.inference.grid_law import MEMBER, PARTS, ROLES, GridLaw
+from bayesens.inference.grid_law import PARTS, ROLES, GridLaw
 from bayesens.inference.prediction import QUANTILES, check_levels
 from bayesens.likelihoods.corrected.widths import columns_asked
 from bayesens.messages import check_keywords, check_known, listed, warn
 from bayesens.tables.columns import labels
+from bayesens.tables.grids import MEMBER, check_beside, decoded
 from bayesens.tables.missing_codes import NONE, Missing, check_codes, clear_codes
 from bayesens.tables.unit_checks import empty_words, warn_ranges
 
@@ -91,7 +92,7 @@ def predict_grid(
     members, units = tuple(json.loads(tree.attrs["bayesens_members"])), str(tree.attrs["units"])
     parts = tuple(dict.fromkeys(options.get("variables", PARTS)))
     check_known(parts, PARTS, kind="variable", where="a prediction")
-    source = _decoded(grid.to_dataset(name="prediction") if isinstance(grid, xr.DataArray) else grid)
+    source = decoded(grid.to_dataset(name="prediction") if isinstance(grid, xr.DataArray) else grid)
     arrays = _by_member(source, members, units)
     first = arrays[0]
     beside = _beside(fitted, source, options)
@@ -99,7 +100,7 @@ def predict_grid(
     where = options.get("where")
     named = beside | {f"below[{n}]": one for n, one in enumerate(thresholds)}
     for name, one in (named if where is None else named | {"where": where}).items():
-        _check_dims(name, one, first)
+        check_beside(name, one, first)
     _warn_labels(tree, beside)
     arrays = _looked_through(arrays, members, options.get("missing"))
     if all(one.chunks is None for one in arrays):
@@ -123,14 +124,6 @@ def predict_grid(
 
 
 # ------------------------------------------------------------------------------------------------------------- the inputs
-def _decoded(source: xr.Dataset) -> xr.Dataset:
-    """The grid with packed numbers and fill values decoded, where the file was read without that; lazily."""
-    packed = ("scale_factor", "add_offset", "_FillValue", "missing_value")
-    if not any(key in variable.attrs for variable in source.variables.values() for key in packed):
-        return source
-    return xr.decode_cf(source, decode_times=False, decode_coords=False)
-
-
 def _by_member(source: xr.Dataset, members: tuple[str, ...], units: str) -> list[xr.DataArray]:
     """The members of the fit in its order, with the same dimensions; those that the grid lacks are missing."""
     if "prediction" in source and MEMBER in source["prediction"].dims:
@@ -190,19 +183,6 @@ def _beside(model: Any, source: xr.Dataset, options: Mapping[str, Any]) -> dict[
 def _thresholds(below: Any) -> list[xr.DataArray]:
     many = below if isinstance(below, Sequence) and not isinstance(below, str) else [below]
     return [one if isinstance(one, xr.DataArray) else xr.DataArray(float(one)) for one in many]
-
-
-def _check_dims(name: str, one: xr.DataArray, array: xr.DataArray) -> None:
-    if extra := [dim for dim in one.dims if dim not in array.dims or dim == MEMBER]:
-        dims = [dim for dim in array.dims if dim != MEMBER]
-        raise ValueError(
-            f"{name!r} has the dimension {listed(extra)}; wanted some of those of the grid, {listed(dims)}"
-        )
-    try:
-        xr.align(array, one, join="exact")
-    except ValueError as error:
-        raise ValueError(f"{name!r} has other coordinates than the grid; bring it to the grid first (xarray's interp_like, or "
-                         "assign_coords where they differ by rounding)") from error  # fmt: skip
 
 
 def _looked_through(arrays: list[xr.DataArray], members: tuple[str, ...], missing: Missing) -> list[xr.DataArray]:

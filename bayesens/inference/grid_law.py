@@ -22,6 +22,7 @@ from bayesens.inference.grid_classes import Key, Probes, cell_classes, reads_of
 from bayesens.inference.prediction import Prediction
 from bayesens.likelihoods.corrected.widths import SEASON, Widths, season
 from bayesens.tables.columns import labels, numbers, times
+from bayesens.tables.grids import MEMBER
 from bayesens.threads import share_out
 
 __all__ = ["PARTS", "ROLES", "GridLaw"]
@@ -37,7 +38,6 @@ PARTS = {
 BLOCK = PART_ROWS  # cells that are predicted at a time as rows of a table
 CELLS = 65_536  # and by coefficients: their members stay in the second cache
 KEPT = 2_000  # classes, of up to 100 kB each
-MEMBER = "member"
 
 
 @dataclass(frozen=True, eq=False)

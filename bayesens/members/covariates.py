@@ -95,7 +95,7 @@ def check_new(
 
     `places` are the region, membership, lon and lat that `FittedMembers.predict` was given.
     """
-    check_table(X)
+    check_table(X, grid=True)
     X = X.set_axis([str(name) for name in X.columns], axis=1)
     check_known([*covariates, *products], X.columns, kind="column", where=f"X ({len(X)} rows)")
     inputs, product = ({name: numbers(X[name]) for name in names} for names in (covariates, products))
@@ -132,10 +132,13 @@ def _regions_of_new(
     return {"label": labels(taken(X, region, "region"))}
 
 
-def check_table(X: object) -> None:
+def check_table(X: object, *, grid: bool = False) -> None:
     """Refuse what is no table, has no rows, or has two columns of one name."""
     if not isinstance(X, pd.DataFrame):
-        raise TypeError(f"X is {type(X).__name__}; wanted a pandas.DataFrame with one column a covariate")
+        raise TypeError(
+            f"X is {type(X).__name__}; wanted a pandas.DataFrame with one column a covariate"
+            f"{', or an xarray.Dataset with one variable a covariate' * grid}"
+        )
     if len(X) == 0:
         raise ValueError("X has zero rows; wanted at least one")
     twice = X.columns[X.columns.duplicated()]

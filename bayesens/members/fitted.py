@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, overload
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.console import progress
+from bayesens.members.blending import MemberError, blended, named
 from bayesens.members.covariates import check_new
 from bayesens.members.files import read_members, write_members
 from bayesens.members.regions import Regions
 from bayesens.members.training_table import TrainingTable
+from bayesens.messages import listed
 from bayesens.tables.missing_codes import Missing
 
-__all__ = ["FittedMembers", "Job", "MemberError", "entropy", "run", "seed_of"]
+__all__ = ["FittedMembers", "Job", "MemberError", "blended", "entropy", "run", "seed_of"]
 
 
-class MemberError(RuntimeError):
-    """A member could not be fitted or predicted; the text names it, the fold and the region."""
+if TYPE_CHECKING:
+    from bayesens.members.grids.inputs import OfGrid
+
+
+class OfTable(TypedDict, total=False):
+    """Keywords of `FittedMembers.predict` for tables."""
+
+    region: ArrayLike | str | None
+    membership: pd.DataFrame | None
+    lon: ArrayLike | str | None
+    lat: ArrayLike | str | None
+    missing: Missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +51,9 @@ class FittedMembers:
         Columns that `predict` wants.
     regions : Regions
     units : str
+        Of the observations, the products and the predictions.
+    covariate_units : dict of covariate to str
+        Those that the training table told of itself, in ``X.attrs["units"]``.
 
     Examples
     --------
@@ -56,47 +71,91 @@ class FittedMembers:
     products: tuple[str, ...]
     regions: Regions
     units: str = ""
+    covariate_units: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def ways(self) -> dict[str, dict[str, Any]]:
+        """What predicts the cells of grids, by member and region."""
+        return self.fits
+
+    @overload
+    def predict(self, X: pd.DataFrame, **options: Unpack[OfTable]) -> pd.DataFrame: ...
+    @overload
+    def predict(self, X: xr.Dataset, **options: Unpack[OfGrid]) -> xr.DataArray: ...
     def predict(
         self,
-        X: pd.DataFrame,
+        X: pd.DataFrame | xr.Dataset,
         *,
-        region: ArrayLike | str | None = None,
-        membership: pd.DataFrame | None = None,
-        lon: ArrayLike | str | None = None,
-        lat: ArrayLike | str | None = None,
+        region: ArrayLike | str | xr.DataArray | None = None,
+        membership: pd.DataFrame | xr.DataArray | None = None,
+        time: str | xr.DataArray | None = None,
+        lon: ArrayLike | str | xr.DataArray | None = None,
+        lat: ArrayLike | str | xr.DataArray | None = None,
+        where: xr.DataArray | None = None,
         missing: Missing = None,
-    ) -> pd.DataFrame:
-        """Predict rows of any place.
+    ) -> pd.DataFrame | xr.DataArray:
+        """Predict rows of any place, or the cells of a grid.
 
         Parameters
         ----------
-        X : pandas.DataFrame (row, covariate)
-            The covariates and products that were learnt from, in any order; other columns are passed over.
-        region : array_like (row) or str, optional
+        X : pandas.DataFrame (row, covariate) or xarray.Dataset
+            The covariates and products that were learnt from, in any order; other columns are passed over. Or a grid with one
+            variable a covariate and product, each on some of the dimensions, as ``dem (y, x)`` beside ``rain (time, y, x)``;
+            in memory or of dask, packed or not.
+        region : array_like (row), str or DataArray, optional
             Labels, or their column in `X`; an unknown one takes the fit to all regions.
-        membership : pandas.DataFrame (row, region), optional
+        membership : pandas.DataFrame (row, region) or DataArray (..., region), optional
             In place of labels: rows sum to one.
-        lon, lat : array_like (row) or str, optional
-            Degrees; needed where regions are blended.
+        time : str or DataArray, optional
+            Dates of a grid, which otherwise are its ``time``: covariates called ``year``, ``month``, ``dayofyear``,
+            ``day_of_year``, ``doy`` or ``hour`` that the grid lacks are taken from them. Of grids alone.
+        lon, lat : array_like (row), str or DataArray, optional
+            Degrees; needed where regions are blended. Of a grid they otherwise are its ``lon`` and ``lat``, and covariates of
+            these names too.
+        where : bool DataArray, optional
+            Cells that are wanted, such as ``grid["rain"].notnull()``; all others are NaN. Of grids alone.
         missing : optional
             Codes for missing values in the columns of `X`, as in `Ensemble.from_frame`.
 
         Returns
         -------
-        pandas.DataFrame (row, member)
-            With the index of `X`; NaN in rows without any covariate.
+        pandas.DataFrame (row, member), or DataArray (..., member)
+            With the index of `X`; NaN in rows without any covariate. Of a grid ``prediction`` on its dimensions, in single
+            precision where all of its variables are, and lazy where one of them is. Cells are what the rows of a table of them
+            would be: where an estimator refuses missing covariates, so it does here.
 
         Raises
         ------
         KeyError, TypeError, ValueError
             Columns that are not there, labels or places that are needed and not given, values that look like codes for missing
-            ones.
+            ones, other units than those of the training table (``X.attrs["units"]``).
         MemberError
+
+        Examples
+        --------
+        >>> from sklearn.linear_model import LinearRegression
+        >>> from bayesens.members.members import Members
+        >>> X = pd.DataFrame({"rain": [0.0, 1.0, 2.0], "dem": [5.0, 1.0, 9.0]})
+        >>> fitted = Members({"mlr": LinearRegression()}, X, [0.0, 1.0, 2.0], site=None).fit(progressbar=False)
+        >>> grid = xr.Dataset({"rain": (("time", "x"), [[3.0, 4.0]]), "dem": ("x", [2.0, 0.0])})
+        >>> fitted.predict(grid).round(6).values.tolist()
+        [[[3.0], [4.0]]]
         """
-        places = {"region": region, "membership": membership, "lon": lon, "lat": lat}
-        table, product, where = check_new(X, self.covariates, self.products, self.regions, places, missing)
-        weight = self.regions.weight(len(X), **where)
+        from bayesens.members.grids.inputs import grid_inputs
+        from bayesens.members.grids.predict import predict_cells
+
+        if isinstance(X, xr.Dataset):
+            places = {"region": region, "membership": membership, "time": time, "lon": lon, "lat": lat}
+            inputs = grid_inputs(X, self.covariates, self.products, self.regions, self.units,
+                                 self.covariate_units, where=where,
+                                 missing=missing, **places)  # fmt: skip
+            return predict_cells(inputs, self.ways, self.regions, self.units)
+        if given := [name for name, one in (("time", time), ("where", where)) if one is not None]:
+            raise TypeError(f"predict has {listed(given)} for grids alone, and got a {type(X).__name__}; wanted an "
+                            "xarray.Dataset with one variable a covariate, or a table without them")  # fmt: skip
+        own = {"region": region, "membership": membership, "lon": lon, "lat": lat}
+        table, product, at = check_new(X, self.covariates, self.products, self.regions, own, missing)
+        weight = self.regions.weight(len(X), **at)
         found = {name: blended(fits, name, table, weight, self.regions.names, "") for name, fits in self.fits.items()}
         return pd.DataFrame(found | product, index=X.index)
 
@@ -113,7 +172,8 @@ class FittedMembers:
         ------
         FileExistsError, TypeError
         """
-        facts = {"covariates": self.covariates, "products": self.products, "units": self.units}
+        facts = {"covariates": self.covariates, "products": self.products, "units": self.units,
+                 "covariate_units": self.covariate_units}  # fmt: skip
         write_members(folder, self.fits, facts | {"regions": self.regions.to_json()}, trusted=trusted)
 
     @classmethod
@@ -136,7 +196,8 @@ class FittedMembers:
         """
         fits, facts = read_members(folder, trusted=trusted)
         regions = Regions.from_json(facts["regions"])
-        return cls(fits, tuple(facts["covariates"]), tuple(facts["products"]), regions, facts["units"])
+        return cls(fits, tuple(facts["covariates"]), tuple(facts["products"]), regions, facts["units"],
+                   facts.get("covariate_units", {}))  # fmt: skip
 
 
 # One member ----------------------------------------------------------------------------------------------------------
@@ -171,7 +232,7 @@ class Job:
         rows = self.rows
         train = self.train[rows.region[self.train] == region] if region and rows.region is not None else self.train
         X, y = rows.X.iloc[train], rows.y[train]
-        with _named(self.name, self.fold, region, X):
+        with named(self.name, self.fold, region, X):
             made = seeded(self.estimator, seed_of(self.seed, region, ""))
             return made.fit(X, y, **({"groups": rows.site[train]} if _wants_groups(made) else {}))
 
@@ -184,52 +245,6 @@ def _wants_groups(estimator: Any) -> bool:
     by_group = (ms.GroupKFold, ms.GroupShuffleSplit, ms.LeaveOneGroupOut, ms.LeavePGroupsOut, ms.StratifiedGroupKFold)
     search = isinstance(estimator, (ms.GridSearchCV, ms.RandomizedSearchCV)) and isinstance(estimator.cv, by_group)
     return search or has_fit_parameter(estimator, "groups")
-
-
-def blended(
-    fits: Mapping[str, Any],
-    member: str,
-    X: pd.DataFrame,
-    weight: NDArray[np.float64],
-    regions: tuple[str, ...],
-    fold: str,
-) -> NDArray[np.float64]:
-    """Predictions of the regions' fits, weighted; NaN in rows without any covariate."""
-    bare = X.isna().to_numpy().all(axis=1)
-    found = np.where(bare, np.nan, 0.0)
-    for k, region in enumerate([*regions, ""]):
-        rows = np.flatnonzero((weight[:, k] > 0) & ~bare)
-        if len(rows):
-            with _named(member, fold, region, X):
-                found[rows] += weight[rows, k] * _checked(fits[region].predict(X.iloc[rows]), len(rows))
-    return found
-
-
-def _checked(values: Any, n_rows: int) -> NDArray[np.float64]:
-    prediction = np.asarray(values, dtype=np.float64)
-    if prediction.shape not in {(n_rows,), (n_rows, 1)}:
-        raise ValueError(f"predict returned the shape {prediction.shape}; wanted ({n_rows},)")
-    if not np.isfinite(prediction).all():
-        raise ValueError(
-            f"predict returned {int((~np.isfinite(prediction)).sum())} values of {n_rows} that are not finite"
-        )
-    return prediction.reshape(n_rows)
-
-
-@contextmanager
-def _named(member: str, fold: str, region: str, X: pd.DataFrame) -> Iterator[None]:
-    """Say of an estimator's error which member, fold and region it came from."""
-    try:
-        yield
-    except Exception as error:
-        where = ", ".join([fold or "the fit to all rows", *([f"region {region!r}"] if region else [])])
-        hint = ""
-        if isinstance(error, ValueError) and "NaN" in str(error) and X.isna().to_numpy().any():
-            hint = (
-                "; covariates are missing: put sklearn.impute.SimpleImputer(add_indicator=True) before it in a pipeline"
-            )
-        text = f"member {member!r} failed in {where} ({len(X)} rows): {type(error).__name__}: {error}{hint}"
-        raise MemberError(text) from error
 
 
 def entropy(random_seed: int | None) -> int:

@@ -196,7 +196,9 @@ class Members:
         columns = range(len(regions.names) + 1)
         done = run([partial(job.fitted, columns) for job in jobs], "Fitting members", n_jobs, progressbar)
         fits = dict(zip(self.estimators, done))
-        return FittedMembers(fits, tuple(self.rows.X.columns), tuple(self.rows.products), regions, self.rows.units)
+        rows = self.rows
+        names = tuple(rows.X.columns), tuple(rows.products)
+        return FittedMembers(fits, *names, regions, rows.units, rows.covariate_units)
 
     def insample(self, *, random_seed: int | None = None, n_jobs: int = 1, progressbar: bool = True) -> Ensemble:
         """Predict the training rows by fits that saw them: to look at, never to fit a combination to.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class TrainingTable:
         Positions sorted by station, time and contents: fits in this order do not depend on the order of the table.
     bare : numpy.ndarray (obs), bool
         Rows without any covariate.
+    covariate_units : dict of covariate to str
+        Those that the table told of itself, in ``X.attrs["units"]``.
     """
 
     X: pd.DataFrame
@@ -64,6 +66,7 @@ class TrainingTable:
     units: str
     order: NDArray[np.int64]
     bare: NDArray[np.bool_]
+    covariate_units: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -192,7 +195,14 @@ def check_rows(
     order = _order(np.zeros(len(X)) if sited is None else site, time, observed, table)
     bare = table.isna().to_numpy().all(axis=1)
     return TrainingTable(table, observed, site, labelled["group"], time, place["lon"], place["lat"], region, membership, product,
-                columns, units, order, bare)  # fmt: skip
+                columns, units, order, bare, _told_units(X, inputs))  # fmt: skip
+
+
+def _told_units(X: pd.DataFrame, covariates: Iterable[str]) -> dict[str, str]:
+    """Units of covariates, as a table read from a file with units has them."""
+    told = X.attrs.get("units")
+    given = {str(name): str(unit) for name, unit in told.items()} if isinstance(told, Mapping) else {}
+    return {name: given[name] for name in covariates if given.get(name)}
 
 
 # Parts ---------------------------------------------------------------------------------------------------------------
