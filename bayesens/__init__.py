@@ -34,6 +34,7 @@ _HOME = {
     "dependence": "comparison.errors.dependence",
     "dependence_words": "comparison.errors.words",
     "fit": "inference.fit",
+    "fold_distances": "comparison.folds.distances",
     "ladder": "comparison.ladder",
     "ladder_effects": "comparison.ladder",
     "ladder_words": "comparison.ladder",
@@ -94,6 +95,7 @@ __all__ = [
     "dependence_words",
     "draw",
     "fit",
+    "fold_distances",
     "ladder",
     "ladder_effects",
     "ladder_words",
@@ -116,6 +118,7 @@ if TYPE_CHECKING:
     from bayesens.comparison.coverage import coverage_table
     from bayesens.comparison.errors.dependence import dependence
     from bayesens.comparison.errors.words import dependence_words
+    from bayesens.comparison.folds.distances import fold_distances
     from bayesens.comparison.folds.runs import OnMembers
     from bayesens.comparison.ladder import ladder, ladder_effects, ladder_words
     from bayesens.comparison.loo_table import loo_table

@@ -20,9 +20,10 @@ from numpy.typing import ArrayLike
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.comparison.bands import band_limits, threshold_crps
 from bayesens.comparison.common_rows import common_rows
+from bayesens.comparison.folds.distances import warn_if_nearer_than_the_map
 from bayesens.comparison.folds.held_out_rows import ESTIMANDS, ROW, Split, hang_together, splits
 from bayesens.comparison.folds.news import News, convergence_warning, not_converged, seen_members
-from bayesens.comparison.folds.runs import Found, Given, OnMembers, Run, Trained
+from bayesens.comparison.folds.runs import Found, Given, OnMembers, Run, source_of
 from bayesens.comparison.options import CompareOptions, HeldOutOptions, methods_by_name, takes, whole_workers
 from bayesens.comparison.products import checked_column, checked_products, dressed_products, warn_other_units
 from bayesens.comparison.steps import Steps
@@ -31,6 +32,9 @@ from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.arguments import models_by_name
 from bayesens.inference.fit_tree import check_given
 from bayesens.members.members import Members
+from bayesens.members.spatial_folds.dealing import fold_kind
+from bayesens.members.spatial_folds.map_points import map_places
+from bayesens.members.spatial_folds.places import site_places
 from bayesens.messages import check_known, warn
 from bayesens.tables.atomic import file_name
 
@@ -62,12 +66,23 @@ def compare(
     estimand : {"time", "site", "site-time", "group", "row"}
         What is new in the rows held out: times at known sites, sites, both (what a map is), or groups. ``"row"`` deals rows out
         one by one, for tables whose rows are cases of their own; where they hang together its scores are too optimistic.
-    folds : int, optional
-        None: 5, or one for each group.
+    folds : int or str, optional
+        None: 5, or one for each group. For ``"site"`` and ``"site-time"`` also whole sites by their places: ``"knndm"``, five
+        folds as far from their training sites as the map is from its stations (see `fold_distances`), at random where
+        stations are spread like the map; ``"blocks"``, five clusters of sites by k-means; ``"knndm 10"``, ten folds.
     blocks : int
         Blocks of time of ``"site-time"``.
     gap : timedelta, str or float, optional
         Of ``"time"`` and ``"site-time"``: rows so close to the block that is held out are not learnt from.
+    buffer : float, optional
+        Of ``"site"``, ``"site-time"`` and ``"group"``: rows of sites nearer than this to a site that is held out are not learnt
+        from [km for lon and lat, else the units of the coordinates].
+    map_points : Dataset, DataArray, DataFrame or mapping, optional
+        The cells of the map, of ``"knndm"``: see `fold_distances`. With any folds of sites, a warning says where the map is
+        much further from its stations than held-out sites are from training sites.
+    places : mapping of name to array_like (obs) or DataFrame, optional
+        Two columns of coordinates, such as ``{"x": frame["x"], "y": frame["y"]}``. None: ``lon`` and ``lat`` of the table,
+        degrees on the sphere, else covariates ``x`` and ``y``, lengths in a plane.
     method : str or mapping of model name to str
         Of `fit`.
     draws : int
@@ -85,9 +100,9 @@ def compare(
         Codes for missing values in the products, as in `Ensemble.from_frame`.
     labels : mapping of name to array_like (obs), optional
         Further labels to make groups by.
-    inner_folds : int
+    inner_folds : int or str
         Of the cross-fitting within the training rows; by sites, or by times or rows where the estimand is ``"time"`` or
-        ``"row"``.
+        ``"row"``. As `folds`, ``"knndm"`` too: take what `cross_fit` is to be given for the map.
     random_seed : int, optional
         The same seed gives the same folds, members and draws.
     n_jobs : int
@@ -200,8 +215,10 @@ def held_out(
     warn_other_units(source.table, points)
     workers = whole_workers(options["workers"])
     parts = splits_of(source, estimand, options)
+    columns = source.columns() | {"places": source.places(options["places"])}
+    if options["map_points"] is not None and estimand not in ("time", ROW):
+        warn_if_nearer_than_the_map(parts, columns, options["map_points"], options["random_seed"])
     if estimand == ROW:
-        columns = source.columns()
         warn(hang_together(site=columns["site"], time=columns["time"], rows=int(columns["observed"].sum())))
     limits = band_limits(source.observations(), options["band"])
     below, cache, part = options["below"], options["cache"], options["part"]
@@ -209,7 +226,7 @@ def held_out(
         source, parts, models | dressed, estimand, limits, Steps(Path(cache) if cache is not None else None, versions()),
         methods=methods_by_name(models, options["method"]) | dict.fromkeys(dressed, "em"),
         cut=None if below is None else checked_column(below, len(source.table), "below"),
-        inner={"folds": options["inner_folds"], "scheme": estimand if estimand in ("time", ROW) else "site"},
+        inner=_inner(source, estimand, options),
         seeds=[_seed(options["random_seed"], estimand, k) for k in range(len(parts))], draws=options["draws"],
         power=options["likelihood_power"], n_jobs=options["n_jobs"], part=f"{file_name(part)}-" if part else "",
     )  # fmt: skip
@@ -218,18 +235,26 @@ def held_out(
     return _held_out_result(source, found, estimand, limits, points, options["labels"], apart)
 
 
-def source_of(data: Any) -> Given:
-    """Where the members of a fold come from: the table as it is, or training."""
-    if isinstance(data, Members):
-        return Trained(data)
-    check_given(data)
-    return Given(data)
-
-
 def splits_of(source: Given, estimand: str, options: HeldOutOptions) -> list[Split]:
     """The folds that the options of a held-out run ask for."""
-    asked: dict[str, Any] = {name: options[name] for name in ("folds", "blocks", "gap", "random_seed")}
-    return splits(estimand, **asked, **source.columns())
+    names = ("folds", "blocks", "gap", "buffer", "map_points", "random_seed")
+    given: Mapping[str, Any] = options
+    asked = {name: given[name] for name in names}
+    return splits(estimand, **asked, places=source.places(options["places"]), **source.columns())
+
+
+def _inner(source: Given, estimand: str, options: HeldOutOptions) -> dict[str, Any]:
+    """How members are cross-fitted within the training rows."""
+    inner: dict[str, Any] = {
+        "folds": options["inner_folds"],
+        "scheme": estimand if estimand in ("time", ROW) else "site",
+    }
+    if not fold_kind(inner["folds"])[0]:
+        return inner
+    places, cells, site = source.places(options["places"]), options["map_points"], source.columns()["site"]
+    if cells is not None and places is not None and site is not None:
+        cells = map_places(cells, site_places(places, site)[1], random_seed=options["random_seed"])
+    return inner | {"map_points": cells, "places": places}
 
 
 def _check_model(table: Ensemble, model: Any) -> None:

@@ -21,7 +21,7 @@ class FitOptions(TypedDict, total=False):
 
     method: str | Mapping[str, str]
     draws: int
-    inner_folds: int
+    inner_folds: int | str
     random_seed: int | None
     n_jobs: int
     workers: int
@@ -32,9 +32,12 @@ class FitOptions(TypedDict, total=False):
 class HeldOutOptions(FitOptions, total=False):
     """Those, and which rows are held out; `compare` says what each setting means."""
 
-    folds: int | None
+    folds: int | str | None
     blocks: int
     gap: Any
+    buffer: float | None
+    map_points: Any
+    places: Mapping[str, ArrayLike] | None
 
 
 class CompareOptions(HeldOutOptions, total=False):
@@ -50,9 +53,9 @@ class CompareOptions(HeldOutOptions, total=False):
 
 
 DEFAULTS: CompareOptions = {
-    "folds": None, "blocks": 2, "gap": None, "method": "auto", "draws": 1000, "likelihood_power": 1.0, "band": "mid",
-    "below": None, "products": None, "missing": None, "labels": None, "inner_folds": 5, "random_seed": None, "n_jobs": 1,
-    "workers": 1, "cache": None, "part": "", "progressbar": True,
+    "folds": None, "blocks": 2, "gap": None, "buffer": None, "map_points": None, "places": None, "method": "auto",
+    "draws": 1000, "likelihood_power": 1.0, "band": "mid", "below": None, "products": None, "missing": None, "labels": None,
+    "inner_folds": 5, "random_seed": None, "n_jobs": 1, "workers": 1, "cache": None, "part": "", "progressbar": True,
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.members.fitted import entropy
 from bayesens.members.members import Members
+from bayesens.members.spatial_folds.dealing import ByPlace
 from bayesens.messages import check_keywords
 from bayesens.tables.missing_codes import Missing
 
@@ -42,9 +43,12 @@ def cross_fit(
     X: pd.DataFrame | None = None,
     y: ArrayLike | str | None = None,
     *,
-    folds: int = 5,
+    folds: int | str = 5,
     scheme: str | ArrayLike = "site",
     gap: Any = None,
+    buffer: float | None = None,
+    map_points: Any = None,
+    places: Mapping[str, ArrayLike] | pd.DataFrame | None = None,
     random_seed: int | None = None,
     n_jobs: int = 1,
     progressbar: bool = True,
@@ -58,14 +62,22 @@ def cross_fit(
         With `Members` nothing of X, y and their columns is given.
     X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep, missing, time_format
         As in `Members`.
-    folds : int
-        Number of folds.
+    folds : int or str
+        Number of folds. With ``"site"`` also ``"knndm"``, folds as far from the rest as the map is from its stations, or
+        ``"blocks"``, clusters of stations, or either with a number, ``"knndm 10"``; see `compare`.
     scheme : {"site", "time", "row"} or array_like (obs)
         ``"site"``: whole stations, folds of about equally many observed rows, every group spread over the folds.
         ``"time"``: contiguous blocks of time. ``"row"``: rows one by one, whatever they have in common. An array holds your
         own fold labels.
     gap : timedelta, str or float, optional
         With ``"time"``: training rows within this distance of the block that is held out are left out.
+    buffer : float, optional
+        With ``"site"``: training rows of stations nearer than this to one that is held out are left out [km, or the units of
+        planar coordinates].
+    map_points : Dataset, DataArray, DataFrame or mapping, optional
+        Of ``"knndm"``: the cells of the map, as in `compare`.
+    places : mapping of name to array_like (obs) or DataFrame, optional
+        Two columns of coordinates; None: `lon` and `lat`, else covariates ``x`` and ``y``.
     random_seed : int, optional
         Of the folds of stations and of every ``random_state`` that is None. None: the even deal of stations, and other
         random numbers at every call.
@@ -114,4 +126,7 @@ def cross_fit(
         members = Members(estimators, **options)
     every = np.ones(len(members.rows), dtype=bool)
     seed = entropy(random_seed)
-    return members._cross_fitted(every, folds, scheme, gap, seed, random_seed is not None, n_jobs, progressbar)
+    by_place = ByPlace(members.places(places), map_points, buffer)
+    return members._cross_fitted(
+        every, folds, scheme, gap, by_place, seed, random_seed is not None, n_jobs, progressbar
+    )

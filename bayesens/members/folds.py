@@ -10,7 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.messages import listed
 
-__all__ = ["custom_folds", "given_labels", "near", "plain_folds", "row_folds", "site_folds", "time_folds"]
+__all__ = [
+    "check_number",
+    "custom_folds",
+    "given_labels",
+    "near",
+    "plain_folds",
+    "row_folds",
+    "site_folds",
+    "time_folds",
+]
 
 
 def site_folds(
@@ -58,7 +67,7 @@ def site_folds(
     rows = pd.DataFrame({"site": site, "weight": 1.0 if weight is None else np.asarray(weight, dtype=np.float64)})
     rows["group"] = "" if group is None else np.asarray(group)
     table = rows.groupby("site", sort=True).agg(weight=("weight", "sum"), group=("group", "max"))
-    _check_number(folds, int((table["weight"] > 0).sum()), "sites with observations")
+    check_number(folds, int((table["weight"] > 0).sum()), "sites with observations")
     load, n_of_group = np.zeros(folds), {name: np.zeros(folds) for name in table["group"].unique()}
     fold: dict[Any, int] = {}
     for name in _heaviest_first(table, random_seed):
@@ -92,7 +101,7 @@ def time_folds(time: ArrayLike, *, folds: int = 5, weight: ArrayLike | None = No
     unique, position = np.unique(np.asarray(time), return_inverse=True)
     load = np.bincount(position, None if weight is None else np.asarray(weight, dtype=np.float64), len(unique))
     heavy = np.flatnonzero(load)
-    _check_number(folds, len(heavy), "times with observations")
+    check_number(folds, len(heavy), "times with observations")
     edges = np.cumsum(load[heavy]) - load[heavy] / 2  # the middle of each time's share
     ideal = np.minimum((edges * folds / load.sum()).astype(np.int64), folds - 1)
     # A very heavy time may leap over a block: then the neighbours give way, so that no block is empty.
@@ -117,7 +126,7 @@ def plain_folds(weight: ArrayLike, *, folds: int = 5, random_seed: int | None = 
     ([0, 0, 1, 1], True)
     """
     counts = np.asarray(weight, dtype=np.float64) > 0
-    _check_number(folds, int(counts.sum()), "rows with observations")
+    check_number(folds, int(counts.sum()), "rows with observations")
     rng = np.random.default_rng(0 if random_seed is None else random_seed)
     fold = np.empty(len(counts), dtype=np.int64)
     for some in (counts, ~counts):
@@ -191,7 +200,8 @@ def near(time: NDArray[Any] | None, test: NDArray[np.bool_], gap: Any) -> NDArra
     return (time >= time[test].min() - width) & (time <= time[test].max() + width)
 
 
-def _check_number(folds: int, available: int, what: str) -> None:
+def check_number(folds: int, available: int, what: str) -> None:
+    """Refuse a number of folds that is none, or more than there are sites, times or rows."""
     if folds != int(folds) or folds < 2:
         raise ValueError(f"folds is {folds!r}; wanted a whole number of at least 2")
     if available < 2:

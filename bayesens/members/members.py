@@ -19,6 +19,8 @@ from bayesens.members import training_table
 from bayesens.members.covariates import row_mask
 from bayesens.members.fitted import FittedMembers, Job, MemberError, entropy, run, seed_of
 from bayesens.members.regions import Regions
+from bayesens.members.spatial_folds.dealing import ByPlace
+from bayesens.members.spatial_folds.places import RowPlaces, row_places
 from bayesens.messages import listed, warn
 from bayesens.tables.missing_codes import NONE, Missing
 
@@ -166,6 +168,12 @@ class Members:
             warnings.filterwarnings("ignore", message="all members .* are missing", category=UserWarning)
             return self._ensemble(np.full((len(every), len(self.names)), np.nan), every, "")
 
+    def places(self, given: Mapping[str, ArrayLike] | pd.DataFrame | RowPlaces | None = None) -> RowPlaces | None:
+        """Return the coordinates of the rows: those given, or `lon` and `lat`, or covariates ``x`` and ``y``, or None."""
+        rows = self.rows
+        covariates = {name: rows.X[name] for name in ("x", "y") if name in rows.X}
+        return row_places(given, len(rows), lon=rows.lon, lat=rows.lat, covariates=covariates)
+
     def fit(self, *, random_seed: int | None = None, n_jobs: int = 1, progressbar: bool = True) -> FittedMembers:
         """Fit every estimator to all rows with an observation, for new stations and for maps.
 
@@ -227,9 +235,12 @@ class Members:
         train: ArrayLike,
         test: ArrayLike,
         *,
-        folds: int = 5,
+        folds: int | str = 5,
         scheme: str | ArrayLike = "site",
         gap: Any = None,
+        buffer: float | None = None,
+        map_points: Any = None,
+        places: Mapping[str, ArrayLike] | pd.DataFrame | RowPlaces | None = None,
         random_seed: int | None = None,
         n_jobs: int = 1,
         progressbar: bool = True,
@@ -243,8 +254,8 @@ class Members:
         ----------
         train, test : array_like (obs), bool, or integer positions
             They may not overlap.
-        folds, scheme, gap, random_seed, n_jobs, progressbar
-            As in `cross_fit`, within the training rows; labels of folds are given for all rows.
+        folds, scheme, gap, buffer, map_points, places, random_seed, n_jobs, progressbar
+            As in `cross_fit`, within the training rows; labels of folds and places are given for all rows.
 
         Returns
         -------
@@ -263,8 +274,9 @@ class Members:
         if both := int((inside & outside).sum()):
             raise ValueError(f"{both} rows are in train and in test; wanted each row in one of them at most")
         seeds = np.random.SeedSequence(entropy(random_seed)).generate_state(2)
+        by_place = ByPlace(self.places(places), map_points, buffer)
         within = self._cross_fitted(
-            inside, folds, scheme, gap, int(seeds[0]), random_seed is not None, n_jobs, progressbar
+            inside, folds, scheme, gap, by_place, int(seeds[0]), random_seed is not None, n_jobs, progressbar
         )
         fit_rows, apart = self._training(inside), np.flatnonzero(outside)
         found = self._predicted([(fit_rows, apart, "")], "Held-out rows", int(seeds[1]), n_jobs, progressbar)
@@ -322,9 +334,10 @@ class Members:
     def _cross_fitted(
         self,
         inside: NDArray[np.bool_],
-        folds: int,
+        folds: int | str,
         scheme: str | ArrayLike,
         gap: Any,
+        by_place: ByPlace,
         seed: int,
         shake: bool,
         n_jobs: int,
@@ -337,26 +350,28 @@ class Members:
         fold = np.full(len(rows), -1)
         group, time = (None if values is None else values[chosen] for values in (rows.group, rows.time))
         given = scheme if isinstance(scheme, str) else folding.given_labels(scheme, len(rows))[chosen]
-        fold[chosen], how = folding.row_folds(
+        if by_place.places is not None:
+            by_place = replace(by_place, places=by_place.places.take(chosen))
+        fold[chosen], how = by_place.row_folds(
+            folds,
             given,
             rows.site[chosen],
             group,
             time,
-            folds=folds,
-            weight=usable[chosen],
+            weight=usable[chosen].astype(np.float64),
             gap=gap,
             random_seed=seed if shake else None,
         )
         number = int(fold.max()) + 1
         plan = []
         for k in range(number):
+            name = f"fold {k + 1} of {number}"
             test = inside & (fold == k)
             train = inside & ~test & ~folding.near(rows.time, test, gap)
+            train[chosen] = by_place.outside(train[chosen], test[chosen], usable[chosen], rows.site[chosen], name)
             if not (train & usable).any():
-                raise ValueError(
-                    f"fold {k + 1} of {number} leaves no row to learn from; wanted fewer folds or a shorter gap"
-                )
-            plan.append((self._training(train), np.flatnonzero(test), f"fold {k + 1} of {number}"))
+                raise ValueError(f"{name} leaves no row to learn from; wanted fewer folds or a shorter gap")
+            plan.append((self._training(train), np.flatnonzero(test), name))
         found = self._predicted(plan, "Cross-fitting", seed, n_jobs, progressbar)
         return self._ensemble(found, chosen, f"{CROSS_FITTED}, {number} folds {how}", fold)
 

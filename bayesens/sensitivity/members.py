@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from bayesens.comparison.bootstrap import why_none
-from bayesens.comparison.compare import compare, source_of, splits_of
+from bayesens.comparison.compare import compare, splits_of
 from bayesens.comparison.errors.dependence import dependence
 from bayesens.comparison.folds.news import ALL_CONVERGED
-from bayesens.comparison.folds.runs import OnMembers
+from bayesens.comparison.folds.runs import OnMembers, source_of
 from bayesens.comparison.options import HeldOutOptions, takes
 from bayesens.comparison.row_resampling import Resampling, resampling
 from bayesens.comparison.tables import paired_differences
@@ -80,8 +80,8 @@ def members_left_out(
     replicates, block, level
         Of the intervals, as in `paired_differences`.
     **options
-        ``folds``, ``blocks``, ``gap``, ``method``, ``draws``, ``inner_folds``, ``random_seed``, ``n_jobs``, ``workers``,
-        ``cache`` and ``progressbar``, as in `compare`.
+        ``folds``, ``blocks``, ``gap``, ``buffer``, ``map_points``, ``places``, ``method``, ``draws``, ``inner_folds``,
+        ``random_seed``, ``n_jobs``, ``workers``, ``cache`` and ``progressbar``, as in `compare`.
 
     Returns
     -------
@@ -310,8 +310,8 @@ def shapley(
         Of the intervals, as in `paired_differences`: a mean score of each subset in each replicate, from the same resampled
         rows, and Shapley values of these.
     **options
-        ``folds``, ``blocks``, ``gap``, ``method``, ``draws``, ``inner_folds``, ``random_seed``, ``n_jobs``, ``workers``,
-        ``cache`` and ``progressbar``, as in `compare`.
+        ``folds``, ``blocks``, ``gap``, ``buffer``, ``map_points``, ``places``, ``method``, ``draws``, ``inner_folds``,
+        ``random_seed``, ``n_jobs``, ``workers``, ``cache`` and ``progressbar``, as in `compare`.
 
     Returns
     -------

@@ -80,8 +80,8 @@ def prior_grid(
     replicates, block, level
         Of the intervals, as in `paired_differences`.
     **options
-        ``folds``, ``blocks``, ``gap``, ``method``, ``draws``, ``inner_folds``, ``random_seed``, ``n_jobs``, ``workers``,
-        ``cache`` and ``progressbar``, as in `compare`.
+        ``folds``, ``blocks``, ``gap``, ``buffer``, ``map_points``, ``places``, ``method``, ``draws``, ``inner_folds``,
+        ``random_seed``, ``n_jobs``, ``workers``, ``cache`` and ``progressbar``, as in `compare`.
 
     Returns
     -------

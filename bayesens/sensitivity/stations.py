@@ -118,7 +118,7 @@ def fewer_stations(
     table = _table(data)
     for model in models.values():
         check_given(table, model)
-    seed, inner_folds, cache = entropy(options["random_seed"]), options["inner_folds"], options["cache"]
+    seed, inner_folds, cache = entropy(options["random_seed"]), _number_of(options["inner_folds"]), options["cache"]
     plan = _planned(table, by, shares, replicates, validation, seed, inner_folds if isinstance(data, Members) else 1)
     methods = methods_by_name(models, options["method"])
     jobs = {name: _Job(model, methods[name], options["draws"], seed) for name, model in models.items()}
@@ -174,6 +174,13 @@ def _table(data: Any) -> Ensemble:
             "predictions that were made without these observations"
         )
     return data
+
+
+def _number_of(folds: int | str) -> int:
+    """Inner folds as a number: shares of stations are removed by it, and folds by place go with a map."""
+    if isinstance(folds, str):
+        raise ValueError(f"inner_folds is {folds!r}; wanted a number here, such as 5: stations are removed at random")
+    return folds
 
 
 def _planned(

@@ -10,9 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bayesens.members.folds import near, plain_folds, site_folds, time_folds
+from bayesens.members.spatial_folds.dealing import buffered, check_buffer, fold_kind, place_folds, site_table
+from bayesens.members.spatial_folds.places import RowPlaces
 from bayesens.messages import check_known, listed
 
-__all__ = ["ESTIMANDS", "ROW", "Split", "hang_together", "splits", "usual_estimand"]
+__all__ = ["ESTIMANDS", "ROW", "Split", "hang_together", "splits", "usual_estimand", "with_buffer"]
 
 ROW = "row"
 
@@ -48,9 +50,12 @@ def splits(
     group: NDArray[np.str_] | None,
     time: NDArray[Any] | None,
     observed: NDArray[np.bool_],
-    folds: int | None = None,
+    places: RowPlaces | None = None,
+    folds: int | str | None = None,
     blocks: int = 2,
     gap: Any = None,
+    buffer: float | None = None,
+    map_points: Any = None,
     random_seed: int | None = None,
 ) -> list[Split]:
     """Split rows for an estimand.
@@ -64,12 +69,19 @@ def splits(
     site, group, time : numpy.ndarray (obs) or None
     observed : numpy.ndarray (obs), bool
         Folds have about equally many of these rows.
-    folds : int, optional
-        None: 5, or one for each group.
+    places : RowPlaces, optional
+        Of ``"knndm"``, ``"blocks"`` and `buffer`: the coordinates of the rows.
+    folds : int or str, optional
+        None: 5, or one for each group. ``"knndm"``, ``"blocks"``, ``"knndm 10"``: whole sites by their places, see `place_folds`.
     blocks : int
         Blocks of time of ``"site-time"``, for each of its folds of sites.
     gap : timedelta, str or float, optional
         Of ``"time"`` and ``"site-time"``: rows so close to the block that is held out are not learnt from.
+    buffer : float, optional
+        Of ``"site"``, ``"site-time"`` and ``"group"``: rows of sites nearer than this to one that is held out are not learnt
+        from [km, or the units of x and y].
+    map_points : grid, table or Places, optional
+        Of ``"knndm"``: the map.
     random_seed : int, optional
         Of the deal of sites, or of rows; None: one deal, always the same.
 
@@ -80,7 +92,8 @@ def splits(
     Raises
     ------
     ValueError
-        An unknown estimand, a column that it needs, more folds than sites, groups or times, nothing left to learn from.
+        An unknown estimand, a column that it needs, more folds than sites, groups or times, nothing left to learn from, places
+        that are missing or move, a map elsewhere.
 
     Examples
     --------
@@ -99,18 +112,24 @@ def splits(
             )
     if gap is not None and "time" not in estimand:
         raise ValueError(f"gap={gap!r} goes with the estimands 'time' and 'site-time'; leave it out for {estimand!r}")
-    weight = observed.astype(np.float64)
+    weight, (kind, number) = observed.astype(np.float64), fold_kind(folds)
+    _check_by_place(estimand, kind, folds, buffer)
     if estimand == ROW:
-        fold = plain_folds(weight, folds=folds or 5, random_seed=random_seed)
+        fold = plain_folds(weight, folds=number or 5, random_seed=random_seed)
         made = [(fold == k, fold != k) for k in range(fold.max() + 1)]
     elif estimand == "group":
-        fold = _group_folds(group, folds, weight, random_seed)  # type: ignore[arg-type]
+        fold = _group_folds(group, number, weight, random_seed)  # type: ignore[arg-type]
         made = [(fold == k, fold != k) for k in range(fold.max() + 1)]
     elif estimand == "time":
-        fold = time_folds(time, folds=folds or 5, weight=weight)  # type: ignore[arg-type]
+        fold = time_folds(time, folds=number or 5, weight=weight)  # type: ignore[arg-type]
         made = [(fold == k, ~near(time, fold == k, _zero(gap, time))) for k in range(fold.max() + 1)]
     else:
-        fold = site_folds(site, folds=folds or 5, weight=weight, group=group, random_seed=random_seed)  # type: ignore[arg-type]
+        deal: dict[str, Any] = {"folds": number or 5, "weight": weight, "group": group, "random_seed": random_seed}
+        if kind:
+            sites = site_table(places, site, weight, why=f"folds={folds!r}")  # type: ignore[arg-type]
+            fold = place_folds(kind, sites, map_points=map_points, **deal)
+        else:
+            fold = site_folds(site, **deal)  # type: ignore[arg-type]
         made = [(fold == k, fold != k) for k in range(fold.max() + 1)]
         if estimand == "site-time":
             block = time_folds(time, folds=blocks, weight=weight)  # type: ignore[arg-type]
@@ -122,7 +141,36 @@ def splits(
         if not (part.train & observed).any():
             raise ValueError(f"{part.name} of the estimand {estimand!r} leaves no observed row to learn from; wanted fewer "
                              "blocks, a shorter gap, or rows of more sites and times")  # fmt: skip
-    return parts
+    return parts if buffer is None else with_buffer(parts, buffer, site=site, places=places, observed=observed)
+
+
+def with_buffer(
+    parts: list[Split],
+    buffer: float,
+    *,
+    site: NDArray[np.str_] | None,
+    places: RowPlaces | None,
+    observed: NDArray[np.bool_],
+) -> list[Split]:
+    """Take out of the training rows those of sites nearer than a buffer to a site that is held out.
+
+    Examples
+    --------
+    >>> places = RowPlaces(("x", "y"), (np.array([0.0, 1.0, 5.0]), np.zeros(3)))
+    >>> parts = [Split("fold 1 of 1", np.array([False, True, True]), np.array([True, False, False]))]
+    >>> site, observed = np.array(["a", "b", "c"]), np.full(3, True)
+    >>> with_buffer(parts, 2.0, site=site, places=places, observed=observed)[0].train.tolist()
+    [False, False, True]
+    """
+    if site is None or _missing(site).any():
+        raise ValueError("a buffer lies around sites, and there are rows without one; give the column (site=...)")
+    length, sites = (
+        check_buffer(buffer),
+        site_table(places, site, observed.astype(np.float64), why=f"buffer={buffer!r}"),
+    )
+    return [
+        Split(p.name, buffered(sites, p.train, p.test, observed, buffer=length, name=p.name), p.test) for p in parts
+    ]
 
 
 def usual_estimand(*, site: bool, time: bool) -> str:
@@ -175,6 +223,16 @@ def _zero(gap: Any, time: NDArray[Any] | None) -> Any:
     if gap is not None:
         return gap
     return pd.Timedelta(0) if time is not None and time.dtype.kind == "M" else 0.0
+
+
+def _check_by_place(estimand: str, kind: str, folds: int | str | None, buffer: float | None) -> None:
+    """Refuse folds by place where no sites are dealt, and a buffer where no sites are held out."""
+    if kind and "site" not in estimand.split("-"):
+        raise ValueError(f"folds={folds!r} deals sites, for the estimands 'site' and 'site-time'; wanted a number of folds for "
+                         f"{estimand!r}")  # fmt: skip
+    if buffer is not None and estimand in ("time", ROW):
+        raise ValueError(f"buffer={buffer!r} goes with the estimands 'site', 'site-time' and 'group'; leave it out for "
+                         f"{estimand!r}, whose sites are known")  # fmt: skip
 
 
 def _group_folds(

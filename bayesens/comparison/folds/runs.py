@@ -21,16 +21,17 @@ from bayesens.comparison.steps import Steps
 from bayesens.distributions.mixtures import probability_below
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.fit import fit
-from bayesens.inference.fit_tree import optimum
+from bayesens.inference.fit_tree import check_given, optimum
 from bayesens.inference.prediction import Prediction, prediction
 from bayesens.likelihoods.options import options_to_json
 from bayesens.members.members import Members
+from bayesens.members.spatial_folds.places import Places, RowPlaces, row_places
 from bayesens.messages import listed
 from bayesens.models import SingleMember
 from bayesens.parallel import as_in_a_process, in_processes
 from bayesens.tables.atomic import file_name
 
-__all__ = ["Found", "Given", "OnMembers", "Run", "Trained"]
+__all__ = ["Found", "Given", "OnMembers", "Run", "Trained", "source_of"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 
@@ -171,6 +172,14 @@ def _tried(job: _Job, train: Ensemble, test: Ensemble) -> xr.Dataset | str:
         return str(error)
 
 
+def source_of(data: Any) -> Given:
+    """Where the members of a fold come from: the table as it is, or training."""
+    if isinstance(data, Members):
+        return Trained(data)
+    check_given(data)
+    return Given(data)
+
+
 class Given:
     """A table of members that need no training."""
 
@@ -191,6 +200,13 @@ class Given:
         labels = {name: self.table.labels(name) for name in ("site", "group")}
         return labels | {"time": time, "observed": self.table.observed}
 
+    def places(self, given: Any) -> RowPlaces | None:
+        """Coordinates of the rows: those given, or else those of the table, if it has any."""
+        data, table = self.table.dataset, self.table
+        kept = {name: data["covariate"].sel(covariate_name=name).values for name in table.covariates}
+        lon, lat = (data[name].values if name in data.coords else None for name in ("lon", "lat"))
+        return row_places(given, len(table), lon=lon, lat=lat, covariates=kept)
+
     def observations(self) -> xr.Dataset:
         """Observations, on observed rows."""
         return xr.Dataset({"observation": ("obs", self.table.require_observation()[self.table.observed])})
@@ -209,12 +225,17 @@ class Trained(Given):
         self.members = members
         super().__init__(members.untrained())
 
+    def places(self, given: Any) -> RowPlaces | None:
+        """Those given, or else those of the table; ``x`` and ``y`` may be covariates that only the members learn from."""
+        return self.members.places(given)
+
     def split(
         self, part: Split, inner: Any, seed: int, n_jobs: int, steps: Steps, name: str
     ) -> tuple[Ensemble, Ensemble]:
         """Training and test rows of one fold."""
         made: dict[str, Ensemble] = {}  # both halves come of one call; a kept one needs none
-        key = {"members": self.members.digest, "inner": inner, "seed": seed,
+        told = {name: value if isinstance(value, int | str) else _digest_of(value) for name, value in inner.items()}
+        key = {"members": self.members.digest, "inner": told, "seed": seed,
                "train": _digest(part.train), "test": _digest(part.test)}  # fmt: skip
 
         def half(which: str) -> xr.Dataset:
@@ -325,3 +346,7 @@ def _placed(dataset: xr.Dataset, mask: NDArray[np.bool_]) -> xr.Dataset:
 
 def _digest(values: NDArray[Any]) -> str:
     return sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def _digest_of(value: RowPlaces | Places | None) -> str | None:
+    return None if value is None else value.digest

@@ -1,0 +1,1 @@
+"""Folds of sites that are as far apart as a map is from its stations: places, matched distances, blocks, buffers."""
