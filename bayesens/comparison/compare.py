@@ -217,7 +217,7 @@ def held_out(
     parts = splits_of(source, estimand, options)
     columns = source.columns() | {"places": source.places(options["places"])}
     if options["map_points"] is not None and estimand not in ("time", ROW):
-        warn_if_nearer_than_the_map(parts, columns, options["map_points"], options["random_seed"])
+        warn_if_nearer_than_the_map(parts, columns, options["map_points"], options["folds"], options["random_seed"])
     if estimand == ROW:
         warn(hang_together(site=columns["site"], time=columns["time"], rows=int(columns["observed"].sum())))
     limits = band_limits(source.observations(), options["band"])

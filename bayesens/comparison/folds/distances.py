@@ -15,7 +15,7 @@ from bayesens.comparison.folds.runs import source_of
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.members.folds import custom_folds, given_labels
 from bayesens.members.members import Members
-from bayesens.members.spatial_folds.dealing import SiteTable, nearer_than_the_map, site_table
+from bayesens.members.spatial_folds.dealing import SiteTable, fold_kind, nearer_than_the_map, site_table
 from bayesens.members.spatial_folds.map_points import map_places
 from bayesens.members.spatial_folds.matching import spread_like_the_map
 
@@ -114,7 +114,7 @@ def fold_distances(
     sites = _sites(columns, "fold_distances")
     away, held = _away_and_held(parts, sites, columns["observed"], map_points, random_seed)
     stations, units = sites.stations, sites.places.units
-    nearer_than_the_map(held, away, units)
+    nearer_than_the_map(held, away, units, matched=_is_matched(folds))
     fold = np.argmax([sites.of_sites(part.test & columns["observed"])[sites.counted] for part in parts], axis=0)
     values = {"station_to_station": stations.to_nearest_other(), "held_out_to_training": held, "map_to_station": away}
     out = xr.Dataset(
@@ -129,12 +129,16 @@ def fold_distances(
 
 
 def warn_if_nearer_than_the_map(
-    parts: Sequence[Split], columns: Mapping[str, Any], map_points: Any, random_seed: int | None
+    parts: Sequence[Split], columns: Mapping[str, Any], map_points: Any, folds: Any, random_seed: int | None
 ) -> None:
     """Warn where sites held out are much nearer to training sites than the map is to its stations."""
     sites = _sites(columns, "map_points")
     away, held = _away_and_held(parts, sites, columns["observed"], map_points, random_seed)
-    nearer_than_the_map(held, away, sites.places.units)
+    nearer_than_the_map(held, away, sites.places.units, matched=_is_matched(folds))
+
+
+def _is_matched(folds: Any) -> bool:
+    return isinstance(folds, str) and fold_kind(folds)[0] == "knndm"
 
 
 def _sites(columns: Mapping[str, Any], why: str) -> SiteTable:

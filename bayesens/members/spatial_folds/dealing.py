@@ -252,7 +252,9 @@ def buffered(sites: SiteTable, train: Mask, test: Mask, observed: Mask, *, buffe
     return left
 
 
-def nearer_than_the_map(held_out: NDArray[np.float64], map_distance: NDArray[np.float64], units: str) -> None:
+def nearer_than_the_map(
+    held_out: NDArray[np.float64], map_distance: NDArray[np.float64], units: str, *, matched: bool
+) -> None:
     """Warn where held-out sites are much nearer to training sites than the map is to its stations: their medians.
 
     Parameters
@@ -262,6 +264,8 @@ def nearer_than_the_map(held_out: NDArray[np.float64], map_distance: NDArray[np.
     map_distance : numpy.ndarray (cell)
         Distance to the nearest station.
     units : str
+    matched : bool
+        Whether the folds are those of ``"knndm"`` already.
 
     Warns
     -----
@@ -269,7 +273,8 @@ def nearer_than_the_map(held_out: NDArray[np.float64], map_distance: NDArray[np.
         Where the median of the first is less than half of that of the second.
     """
     near, far = float(np.median(held_out)), float(np.median(map_distance))
+    ways = "fewer folds or a buffer" if matched else "folds='knndm', fewer folds or a buffer"
     if near < MUCH_NEARER * far:
         warn(f"held-out sites are much nearer to training sites than the map is to its stations: median {near:.3g} against "
-             f"{far:.3g} {units}, less than {MUCH_NEARER:g} of it; scores are too optimistic for the map. Try folds='knndm', "
-             "fewer folds or a buffer, and say for which part of the map the scores speak")  # fmt: skip
+             f"{far:.3g} {units}, less than {MUCH_NEARER:g} of it; scores are too optimistic for the map. Try {ways}, "
+             "and say for which part of the map the scores speak")  # fmt: skip
