@@ -28,7 +28,9 @@ def rows(n_times=6, seed=1, names=("x", "y")):
     )
     frame["time"] = np.tile(pd.date_range("2020-01-01", periods=n_times), 20)
     frame["sm"] = 0.3 + 0.02 * np.sin(at[:, 0] / 9) + rng.normal(scale=0.02, size=len(frame))
-    return frame.assign(rf=frame.sm + rng.normal(scale=0.02, size=len(frame)), mlr=frame.sm + rng.normal(scale=0.03, size=len(frame)))
+    return frame.assign(
+        rf=frame.sm + rng.normal(scale=0.02, size=len(frame)), mlr=frame.sm + rng.normal(scale=0.03, size=len(frame))
+    )
 
 
 def table(frame, **more):

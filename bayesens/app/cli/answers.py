@@ -55,7 +55,7 @@ def compare(
     """
     _check_outputs(table, (out, TABLES), (rows, (".nc",)), (figure, FIGURES))
     _goes_on(held.cache)
-    ensemble = ensemble_from(table, reading, observation)
+    ensemble = ensemble_from(table, held.keeping_places(reading), observation)
     from bayesens.comparison.compare import compare as run
     from bayesens.comparison.folds.news import ALL_CONVERGED
     from bayesens.comparison.ladder import ladder_effects, ladder_words
@@ -200,7 +200,7 @@ def sensitivity(
     chosen = shared.model_from_words(MODELS[model], transform, option)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"--out {out} is there already and not an empty folder; name a new one")
-    ensemble = ensemble_from(table, reading, observation)
+    ensemble = ensemble_from(table, held.keeping_places(reading), observation)
     from bayesens.app.cli.sensitivity import answers
     from bayesens.ensemble.files import write_table
 

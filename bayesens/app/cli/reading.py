@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -80,7 +80,32 @@ Estimand = Annotated[
         "Left out: site; without --site time; without --time row."
     ),
 ]
-Folds = Annotated[int | None, typer.Option(help="Left out: 5, or one for each group.")]
+Folds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBER|KIND",
+        help="Left out: 5, or one for each group. Sites by their places: knndm (as far from training as the map is from its "
+        "stations: --map), blocks (clusters), or with a number: 'knndm 10'.",
+    ),
+]
+Places = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,Y", help="Columns of planar coordinates, for --folds and --buffer; left out: --lon and --lat."
+    ),
+]
+Buffer = Annotated[
+    float | None,
+    typer.Option(
+        help="Rows of sites nearer than this to a site held out are not learnt from [km, or units of x and y]."
+    ),
+]
+MapGrid = Annotated[
+    Path | None,
+    typer.Option(
+        "--map", metavar="GRID", help="The map: a grid or table with lon and lat, or x and y, for --folds knndm."
+    ),
+]
 Draws = Annotated[int, typer.Option(help="Draws of each of four chains.")]
 Seed = Annotated[int, typer.Option(help="Of folds, draws and bootstrap: equal seeds, equal results.")]
 Workers = Annotated[int, typer.Option(help="Processes that share folds and models.")]
@@ -138,6 +163,9 @@ class HeldOut:
 
     estimand: Estimand = None
     folds: Folds = None
+    places: Places = None
+    buffer: Buffer = None
+    map_grid: MapGrid = None
     method: Method = "auto"
     draws: Draws = 1000
     seed: Seed = 1
@@ -149,8 +177,26 @@ class HeldOut:
         from bayesens.comparison.folds.held_out_rows import usual_estimand
 
         usual = usual_estimand(site=ensemble.labels("site") is not None, time="time" in ensemble.dataset.coords)
-        return {"estimand": self.estimand or usual, "folds": self.folds, "method": self.method, "draws": self.draws,
-                "random_seed": self.seed, "workers": self.workers, "cache": self.cache}  # fmt: skip
+        return {"estimand": self.estimand or usual, "folds": _folds_in(self.folds), "buffer": self.buffer,
+                "map_points": self._map(), "places": self._places(ensemble), "method": self.method,
+                "draws": self.draws, "random_seed": self.seed, "workers": self.workers, "cache": self.cache}  # fmt: skip
+
+    def keeping_places(self, reading: Reading) -> Reading:
+        """How the table is read, with the columns of planar coordinates kept beside the members."""
+        return reading if self.places is None else replace(reading, covariates=self.places)
+
+    def _places(self, ensemble: Ensemble) -> dict[str, Any] | None:
+        """The columns of --places, as the ensemble has kept them."""
+        if self.places is None:
+            return None
+        kept = ensemble.dataset["covariate"]
+        return {name: kept.sel(covariate_name=name).values for name in names_in(self.places)}
+
+    def _map(self) -> Any:
+        """The cells of the map, as they are in the file."""
+        from bayesens.tables.reading import read_table
+
+        return None if self.map_grid is None else read_table(self.map_grid)
 
 
 def with_options(command: Callable[..., None], *, without: tuple[str, ...] = ()) -> Callable[..., None]:
@@ -222,6 +268,11 @@ def say_codes(ensemble: Ensemble) -> None:
 
     if ensemble.codes:
         say(f"Read as missing: {missing_words(ensemble.codes)}")
+
+
+def _folds_in(text: str | None) -> int | str | None:
+    """What --folds says: a number, or a kind with a number."""
+    return int(text) if text is not None and text.strip().isdecimal() else text
 
 
 def _missing_in(words: list[str] | None) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def answers(
     model: Any, ensemble: Ensemble, asked: Sequence[str], *, shares: Sequence[float], **held: Any
 ) -> Iterator[Answer]:
     """Find what was asked for, one answer at a time; `shares` of the stations are removed, and `held` goes to `compare`."""
-    run = {name: value for name, value in held.items() if name not in ("estimand", "folds")}
+    of_folds = ("estimand", "folds", "buffer", "map_points", "places")
+    run = {name: value for name, value in held.items() if name not in of_folds}
     seed, progressbar = held["random_seed"], held["progressbar"]
     for by, name in (("member", "members"), ("cluster", "clusters")):
         if name in asked:

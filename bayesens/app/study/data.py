@@ -185,6 +185,7 @@ def _named(study: Study) -> Iterator[tuple[str, str]]:
         yield "members.by", study.members.by
     yield from ((f"products.{name}", column) for name, column in study.products.items())
     yield from (("evaluation.by", name) for name in study.evaluation.by if name not in ("site", "group", "season"))
+    yield from (("evaluation.places", name) for name in study.evaluation.places or ())
     if study.representativeness is not None:
         yield "representativeness.cell", study.representativeness.cell
 
@@ -195,6 +196,7 @@ def _plain(study: Study, frame: pd.DataFrame) -> tuple[pd.DataFrame, Counts]:
     read = [name for name in (*wanted.covariates, *wanted.sums, *data.covariates) if name not in wanted.summed]
     kinds = dict.fromkeys(read, "covariate")
     kinds |= {name: role for role in ("lon", "lat") if (name := getattr(data, role)) is not None}
+    kinds |= dict.fromkeys(study.evaluation.places or (), "covariate")
     kinds |= dict.fromkeys([*wanted.columns, *study.products.values(), data.observation], "measured")
     columns = {name: numbers(frame[name]) for name in kinds}
     codes = plain_values(study, columns, kinds)

@@ -27,6 +27,7 @@ from bayesens.app.study.keys import (
     Sensitivity,
 )
 from bayesens.comparison.folds.held_out_rows import usual_estimand
+from bayesens.members.spatial_folds.dealing import fold_kind
 from bayesens.tables.atomic import file_name
 
 __all__ = ["Study", "class_of", "read_study", "study_from_text"]
@@ -97,6 +98,7 @@ class Study(Part):
             if lacking := [part for part in estimand.split("-") if part != "row" and needs[part] is None]:
                 raise ValueError(f"{key}.estimands has {estimand!r}, which needs data.{lacking[0]}: name the column")
         self._check_sites()
+        self._check_places()
         if self.sensitivity is not None and (unknown := set(self.sensitivity.models) - set(self.models)):
             text = f"sensitivity.models has {', '.join(sorted(unknown))}; wanted names of {', '.join(self.models)}"
             raise ValueError(text)
@@ -117,6 +119,24 @@ class Study(Part):
         if both := set(self.models) & set(self.products):
             raise ValueError(f"{', '.join(sorted(both))} is a model and a product; give one another name")
         return self
+
+    def _check_places(self) -> None:
+        """Refuse folds by place without sites, places or a map."""
+        asked, data = self.evaluation, self.data
+        kind = fold_kind(asked.folds)[0]
+        for key, there in (("folds", kind), ("buffer", asked.buffer is not None)):
+            if there and data.site is None:
+                raise ValueError(
+                    f"evaluation.{key} is about sites and needs data.site: name the column of station labels"
+                )
+            if there and asked.places is None and (data.lon is None or data.lat is None):
+                raise ValueError(
+                    f"evaluation.{key} needs the places of sites: name data.lon and data.lat, or evaluation.places"
+                )
+        if kind == "knndm" and self.map is None:
+            raise ValueError(
+                "evaluation.folds = 'knndm' matches the distances of a map: name its grid in [map], or take 'blocks'"
+            )
 
     def _check_sites(self) -> None:
         """Refuse parts that are about stations where the table has none."""

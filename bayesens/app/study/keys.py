@@ -6,8 +6,9 @@ import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from bayesens.members.spatial_folds.dealing import fold_kind
 from bayesens.models import KINDS
 
 __all__ = ["About", "Data", "Drought", "Evaluation", "Importance", "Ladder", "Map", "Members", "Model", "Part", "Report",
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
     Kind = str
 else:  # as many as there are
     Kind = Literal[tuple(KINDS)]
+
+
+def _folds(value: int | str) -> int | str:
+    """A number of folds, or a kind that there is."""
+    if isinstance(value, str):
+        try:
+            fold_kind(value)
+        except KeyError as error:
+            raise ValueError(str(error)) from error
+    elif value < 2:
+        raise ValueError(f"should be greater than or equal to 2; got {value}")
+    return value
 
 
 class Part(BaseModel):
@@ -161,10 +174,23 @@ class Evaluation(Part):
         description="What is new in the rows held out: time, site, site-time, group, or row (one by one). Left out: site; "
         "without data.site time; without data.time row.",
     )
-    folds: Annotated[int, Field(ge=2)] | None = Field(None, description="Left out: 5, or one for each group.")
+    folds: Annotated[int | str, AfterValidator(_folds)] | None = Field(
+        None,
+        description='Left out: 5, or one for each group. Sites by their places: "knndm" (as far from training as [map] is from '
+        'its stations), "blocks" (clusters), or "knndm 10".',
+    )
     blocks: Annotated[int, Field(ge=2)] = Field(2, description="Blocks of time of the estimand site-time.")
     gap: float | None = Field(
         None, ge=0, description="Days on either side of a block of time that are not learnt from."
+    )
+    buffer: float | None = Field(
+        None,
+        gt=0,
+        description="Rows of sites nearer than this to one held out are not learnt from [km, or units of places].",
+    )
+    places: Annotated[tuple[str, ...], Field(min_length=2, max_length=2)] | None = Field(
+        None,
+        description='Columns of planar coordinates, ["x", "y"], named so in [map] too; left out: data.lon and data.lat.',
     )
     by: Words = Field(("group",), description="Labels to make groups of rows by: group, site, season, or columns.")
     bands: tuple[Literal["all", "low", "mid", "high"], ...] = Field(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bayesens.app.study.data import StudyData, study_data, study_models
 from bayesens.app.study.file import Study, read_study
 from bayesens.app.study.folder import Finished, begin_folder, check_folder, write_results
-from bayesens.app.study.maps import check_grid, study_maps
+from bayesens.app.study.maps import check_grid, map_points_of, study_maps
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.sensitivity import study_sensitivity
 from bayesens.comparison.compare import HeldOut, held_out, versions
@@ -81,8 +81,9 @@ def run_study(
         say(f"Read as missing: {missing_words(table.codes)}")
     if asked.map is not None:
         check_grid(asked, table, models)
+    cells = map_points_of(asked, table)
     folder = begin_folder(out)
-    results = _Run(asked, table, models, Steps(folder / STEPS, versions()), say, shown).results()
+    results = _Run(asked, table, models, Steps(folder / STEPS, versions()), say, shown, cells).results()
     say("Writing tables, figures and the report ...")
     return write_results(results, folder, say)
 
@@ -97,6 +98,7 @@ class _Run:
     steps: Steps
     say: Callable[[str], None]
     shown: bool
+    map_points: xr.Dataset | None
 
     @property
     def seed(self) -> int:
@@ -147,11 +149,21 @@ class _Run:
     def way(self, estimand: str, rows: Ensemble) -> dict[str, Any]:
         """How rows are held out, the same for every comparison of the study."""
         asked, gap = self.study.evaluation, None
+        by_place: dict[str, Any] = {}
+        if estimand in ("site", "site-time", "group"):
+            by_place = {"buffer": asked.buffer, "places": self.places(), "map_points": self.map_points}
+        of_sites = estimand in ("site", "site-time") or not isinstance(asked.folds, str)
         if "time" in estimand and asked.gap is not None:  # days, or the unit of times that are numbers
             gap = pd.Timedelta(days=asked.gap) if rows.dataset["time"].dtype.kind == "M" else asked.gap
-        return {"estimand": estimand, "folds": asked.folds, "blocks": asked.blocks, "gap": gap, "draws": asked.draws,
+        return by_place | {"estimand": estimand, "folds": asked.folds if of_sites else None, "blocks": asked.blocks, "gap": gap,
+                "draws": asked.draws,
                 "inner_folds": self.study.members.folds, "random_seed": self.seed, "n_jobs": self.study.study.jobs,
                 "cache": self.steps.folder, "progressbar": self.shown}  # fmt: skip
+
+    def places(self) -> pd.DataFrame | None:
+        """Planar coordinates of the rows, where the study names them."""
+        names = self.study.evaluation.places
+        return None if names is None else self.table.frame[list(names)]
 
     def ladder(self, rows: Ensemble) -> dict[str, xr.Dataset]:
         """Rows held out as the rungs of the ladder predict them, by estimand."""
