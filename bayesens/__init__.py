@@ -33,6 +33,7 @@ _HOME = {
     "compare": "comparison.compare",
     "dependence": "comparison.errors.dependence",
     "dependence_words": "comparison.errors.words",
+    "error_profile": "members.error_profile",
     "fit": "inference.fit",
     "fold_distances": "comparison.folds.distances",
     "ladder": "comparison.ladder",
@@ -94,6 +95,7 @@ __all__ = [
     "dependence",
     "dependence_words",
     "draw",
+    "error_profile",
     "fit",
     "fold_distances",
     "ladder",
@@ -132,6 +134,7 @@ if TYPE_CHECKING:
     from bayesens.inference.summary import summary
     from bayesens.likelihoods.priors import Prior
     from bayesens.members.cross_fitting import cross_fit
+    from bayesens.members.error_profile import error_profile
     from bayesens.members.estimators import default_estimators
     from bayesens.members.fitted import FittedMembers
     from bayesens.members.grids.mapping import map  # noqa: A004

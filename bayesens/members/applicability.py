@@ -7,7 +7,7 @@ Meyer & Pebesma (2021), Methods Ecol. Evol. 12, 1620. The threshold is that of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,8 +22,10 @@ from bayesens.console import progress
 from bayesens.ensemble.checks import check_columns
 from bayesens.ensemble.collinear import constant
 from bayesens.members.covariates import taken
+from bayesens.members.spatial_folds.dealing import ByPlace
+from bayesens.members.spatial_folds.places import row_places
 from bayesens.messages import check_known, listed, warn
-from bayesens.tables.columns import numbers
+from bayesens.tables.columns import labels, numbers
 
 __all__ = ["Applicability", "applicability", "covariate_matrix", "covariate_names", "whisker"]
 
@@ -96,6 +98,62 @@ class Applicability:
         index = self._index(*covariate_matrix(table, list(self.covariates)).T)
         inside = np.where(np.isnan(index), np.nan, index <= self.threshold)
         return pd.DataFrame({"dissimilarity": index, "inside": inside}, index=table.index)
+
+    def held_out(
+        self,
+        table: pd.DataFrame,
+        *,
+        fold: str | ArrayLike,
+        buffer: float | None = None,
+        site: str | ArrayLike | None = None,
+        places: Mapping[str, ArrayLike] | pd.DataFrame | None = None,
+    ) -> pd.Series:
+        """Dissimilarity index of rows held out: to the training rows of their own fold, not to all of them.
+
+        Parameters
+        ----------
+        table : pandas.DataFrame (obs)
+            Every row, with the covariates.
+        fold : str or array_like (obs)
+            The fold that held each row out: a column or labels.
+        buffer : float, optional
+            As the folds had it: rows of stations nearer than this to one of the fold were not learnt from.
+        site : str or array_like (obs), optional
+        places : mapping of name to array_like (obs) or DataFrame, optional
+            Of the buffer: stations and two columns of coordinates, ``lon`` and ``lat`` (the buffer is in km) or planar ones.
+
+        Returns
+        -------
+        pandas.Series (obs)
+            NaN where a covariate is missing. Without a buffer it is ``train_index``.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            A covariate that is not there, one fold, a buffer without stations and places or that leaves no row.
+
+        Examples
+        --------
+        >>> train = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
+        >>> area = applicability(train, fold=[0, 1, 0, 1], progressbar=False)
+        >>> places = {"x": [0.0, 10.0, 20.0, 30.0], "y": [0.0] * 4}
+        >>> area.held_out(train, fold=[0, 1, 2, 3], buffer=15, site=list("abcd"), places=places).tolist()
+        [1.2, 1.2, 1.2, 1.2]
+        """
+        x, code = covariate_matrix(table, list(self.covariates)), _fold_codes(table, fold)
+        known = np.isfinite(x).all(axis=1)
+        points, out = (x - self.center) * self.scale, np.full(len(x), np.nan)
+        apart = _apart(table, known, buffer, site, places)
+        names = np.unique(code[known])
+        if len(names) < 2:
+            raise ValueError(
+                f"the {int(known.sum())} complete rows lie in one fold or none; wanted two folds or more: fold=..."
+            )
+        for k, one in enumerate(names, start=1):
+            held = known & (code == one)
+            train = apart(known & (code != one), held, f"fold {k} of {len(names)}")
+            out[held] = _tree(points[train]).query(points[held])[0] / self.mean_distance
+        return pd.Series(out, index=table.index, name="dissimilarity")
 
     def grid(self, dataset: xr.Dataset) -> xr.Dataset:
         """Dissimilarity index of the cells of a grid.
@@ -270,6 +328,21 @@ def _distance_to_other_folds(points: Array, code: NDArray[np.intp]) -> Array:
         held = code == one
         out[held] = _tree(points[~held]).query(points[held])[0]
     return out
+
+
+def _apart(
+    table: pd.DataFrame, known: NDArray[np.bool_], buffer: float | None, site: Any, places: Any
+) -> Callable[[NDArray[np.bool_], NDArray[np.bool_], str], NDArray[np.bool_]]:
+    """Return a function that takes the rows within the buffer out of the training rows of a fold."""
+    if buffer is None:
+        return lambda train, held, name: train
+    if site is None or places is None:
+        raise ValueError(
+            f"buffer={buffer!r} lies around stations; wanted site=... and places=..., as the folds had them"
+        )
+    station = labels(taken(table, site, "site"))
+    by_place = ByPlace(row_places(places, len(table)), buffer=buffer)
+    return lambda train, held, name: by_place.outside(train, held, known, station, name)
 
 
 # The door ------------------------------------------------------------------------------------------------------------

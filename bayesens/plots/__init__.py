@@ -7,6 +7,7 @@ Okabe-Ito palette), lightness, marker and line, so that they stay apart in grey 
 from __future__ import annotations
 
 from bayesens.plots.calibration import coverage, coverage_by_class, pit, quantile_reliability, reliability
+from bayesens.plots.distances import error_profile, fold_distances
 from bayesens.plots.error_correlations import dependence
 from bayesens.plots.ladder_effects import ladder
 from bayesens.plots.leave_one_out import loo_differences, loo_pit
@@ -26,7 +27,9 @@ __all__ = [
     "coverage_by_class",
     "dependence",
     "differences",
+    "error_profile",
     "event_probability",
+    "fold_distances",
     "importance",
     "intervals",
     "intervals_by_station",

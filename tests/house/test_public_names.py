@@ -16,7 +16,8 @@ FACES = {
     "domain": "DomainWeights covariate_coverage domain_weights weighted_scores",
     "events": "Events area_below find_events runs",
     "importance": "drop_importance permutation_importance",
-    "plots": "band_curve biases correlations coverage coverage_by_class dependence differences event_probability importance "
+    "plots": "band_curve biases correlations coverage coverage_by_class dependence differences error_profile "
+    "event_probability fold_distances importance "
     "intervals intervals_by_station ladder learning_curve left_out loo_differences loo_pit pit power_scaled power_sensitivity "
     "prior_implied quantile_reliability reliability representativeness scores scores_by_group shapley source_biases stations "
     "tornado weights",

@@ -1,0 +1,46 @@
+"""Curves of distances show the numbers that were given."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+from bayesens import plots
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def distances(rng):
+    values = {
+        "station_to_station": ("station", rng.exponential(1, 9)),
+        "held_out_to_training": ("station", rng.exponential(5, 9)),
+        "map_to_station": ("cell", rng.exponential(6, 50), {"units": "km"}),
+        "wasserstein": ("distances", [5.0, 1.0]),
+    }
+    return xr.Dataset(values, {"distances": ["station_to_station", "held_out_to_training"]})
+
+
+def test_the_curves_of_distances_are_their_cumulative_shares():
+    given = distances(np.random.default_rng(1))
+    ax = plots.fold_distances(given)
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert list(lines) == ["map to stations", "held-out to training stations, W 1", "station to station, W 5"]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines.values()}) == 3
+    assert ax.get_xlabel() == "Distance to the nearest [km]"
+    x, y = lines["map to stations"].get_data()
+    for at in (0.5, 3.0, 11.0):
+        share = y[np.searchsorted(x, at, side="right") - 1]
+        assert share == pytest.approx((given["map_to_station"].values <= at).mean())
+    assert all(line.get_ydata()[-1] == 1.0 for line in lines.values())
+
+
+def test_what_has_no_distances_is_refused():
+    with pytest.raises(TypeError, match=r"wanted what be\.fold_distances"):
+        plots.fold_distances(xr.Dataset({"crps": 1.0}))
