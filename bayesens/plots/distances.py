@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from bayesens.plots.axes import INK, bare_axes, look, with_legend
+from bayesens.plots.axes import INK, bare_axes, labelled, look, with_legend
 from bayesens.plots.given import dataset_of
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def error_profile(profile: ErrorProfile, *, ax: Axes | None = None) -> Axes:
             label="rows held out (means)", zorder=4)  # fmt: skip
     ax.axvline(profile.highest, color="0.6", lw=0.8, zorder=0)
     name = MEASURES[profile.measure]
-    ax.set(xlabel="Dissimilarity index", ylabel=f"E{name[1:]}{f' [{profile.units}]' if profile.units else ''}")
+    ax.set(xlabel="Dissimilarity index", ylabel=labelled(f"E{name[1:]}", profile.units))
     ax.set_xlim(0, 1.04 * max(profile.highest, 1e-9))
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.08 * float(np.nanmax([expected, low, high, np.resize(profile.observed, len(x))])) or 1.0)
     return with_legend(ax)
 
 
@@ -118,6 +118,6 @@ def fold_distances(distances: xr.Dataset, *, ax: Axes | None = None) -> Axes:
         )
         label = f"{label}, W {far[name]:.3g}" if name in far else label
         ax.step(x, y, where="post", color=color, ls=line, lw=2.2 if i == 0 else 1.6, label=label, zorder=3 - i)
-    ax.set(xlabel=f"Distance to the nearest{f' [{units}]' if units else ''}", ylabel="Cumulative share", ylim=(0, 1.02))
+    ax.set(xlabel=labelled("Distance to the nearest", units), ylabel="Cumulative share", ylim=(0, 1.02))
     ax.set_xlim(0, 1.03 * most)
     return with_legend(ax)

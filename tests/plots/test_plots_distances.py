@@ -8,6 +8,7 @@ import xarray as xr
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+import bayesens as be
 from bayesens import plots
 
 
@@ -44,3 +45,22 @@ def test_the_curves_of_distances_are_their_cumulative_shares():
 def test_what_has_no_distances_is_refused():
     with pytest.raises(TypeError, match=r"wanted what be\.fold_distances"):
         plots.fold_distances(xr.Dataset({"crps": 1.0}))
+
+
+def test_a_profile_is_drawn_from_zero_to_the_largest_index():
+    profile = be.error_profile(np.linspace(1, 3, 60), np.linspace(0.1, 0.9, 60), site=np.arange(60) % 6, bins=4, replicates=20,
+                               random_seed=1)  # fmt: skip
+    ax = plots.error_profile(profile)
+    curve, means, edge = ax.get_lines()
+    assert curve.get_xdata()[[0, -1]].tolist() == [0.0, 0.9]
+    assert curve.get_ydata()[1:-1].tolist() == profile.expected.tolist()
+    assert means.get_ydata().tolist() == profile.observed.tolist()
+    assert edge.get_xdata() == [0.9, 0.9]
+    assert ax.get_ylim()[1] > profile.high.max()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "90 % band",
+        "profile",
+        "rows held out (means)",
+    ]
+    with pytest.raises(TypeError, match=r"got a?.*; wanted what be\.error_profile"):
+        plots.error_profile({"a": 1})
