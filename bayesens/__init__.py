@@ -48,6 +48,7 @@ _HOME = {
     "score": "inference.predict",
     "read_fit": "inference.fit_tree",
     "write_fit": "inference.fit_tree",
+    "write_map": "geo.stores.write",
     "summary": "inference.summary",
 }
 # Files whose names are used as they stand: be.plots.weights, be.datasets.oznet.
@@ -112,6 +113,7 @@ __all__ = [
     "score_table",
     "summary",
     "write_fit",
+    "write_map",
 ]
 
 if TYPE_CHECKING:
@@ -127,6 +129,7 @@ if TYPE_CHECKING:
     from bayesens.comparison.tables import paired_differences, product_table, score_table
     from bayesens.ensemble.ensemble import Ensemble
     from bayesens.ensemble.streaming import SufficientStatistics
+    from bayesens.geo.stores.write import write_map
     from bayesens.inference.fit import fit
     from bayesens.inference.fit_tree import read_fit, write_fit
     from bayesens.inference.loo import loo

@@ -17,7 +17,7 @@ NAMES = (
     "BMA Climatology EMOS Ensemble EnsembleRegressor EqualWeights FittedMembers HBM LinearPool Members OnMembers "
     "Prior SingleMember SufficientStatistics add common_rows compare coverage_table cross_fit default_estimators "
     "dependence dependence_words draw error_profile fit fold_distances ladder ladder_effects ladder_words loo "
-    "loo_table map paired_differences predict product_table read_fit score score_table summary write_fit"
+    "loo_table map paired_differences predict product_table read_fit score score_table summary write_fit write_map"
 )
 PUBLIC = NAMES.split()
 NUMERICAL = ("numpy", "pandas", "scipy", "xarray", "matplotlib", "arviz", "numba", "pytensor", "pymc")
