@@ -87,15 +87,14 @@ def _add_variables(path: Path, store: Any, names: list[str], clipped: dict[str, 
             for dim, size in zip(dims, one.shape, strict=True):
                 if dim not in file.dimensions:
                     file.dimensions[dim] = size
-            # CF's flags are numbers of the variable's own type, which JSON does not know.
-            fill = None if name == QUALITY else one.dtype.type(one.fill_value)
+            fill = one.dtype.type(one.fill_value) if "_FillValue" in one.attrs else None
             made = file.create_variable(
                 name, dims, one.dtype, chunks=one.chunks, compression="gzip", compression_opts=LEVEL, shuffle=True,
                 fillvalue=fill,
             )  # fmt: skip
             attrs = {key: value for key, value in one.attrs.items() if key != "_FillValue"}
             attrs |= {"clipped_cells": clipped[name]} if name in clipped else {}
-            for key, value in attrs.items():
+            for key, value in attrs.items():  # CF's flags are of the variable's own type, which JSON does not know
                 made.attrs[key] = np.asarray(value, dtype=one.dtype) if key == "flag_masks" else _attribute(value)
 
 

@@ -87,8 +87,8 @@ class Packing:
         >>> Packing(0.5, 0.0).pack(np.array([1.2, np.nan, 1e9]))
         (array([     2, -32768,  32767], dtype=int16), array([False, False,  True]))
         """
-        steps = np.rint((values.astype(np.float64) - self.offset) / self.scale)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            steps = np.rint((values.astype(np.float64) - self.offset) / self.scale)
             clipped = np.abs(steps) > MOST
         missing = np.isnan(steps)
         np.clip(steps, -MOST, MOST, out=steps)

@@ -14,6 +14,7 @@ from bayesens.threads import CORES
 __all__ = ["PATIENCE", "connected", "tiles_at_a_time", "work"]
 
 PATIENCE = 20.0  # seconds that a scheduler, or its last worker, may be away
+ANSWER = 3.0  # seconds that an answer of a few words may be on its way
 RETRIES = 2  # of a tile whose worker failed; a worker that died costs none of them
 Result = tuple[int, dict[str, Any]]
 Call = Callable[[Any], Result]
@@ -134,14 +135,29 @@ def _on_cluster(call: Call, jobs: Iterator[Any], client: Any, workers: int) -> I
             if not running:
                 return
             try:
-                ended, running = distributed.wait(running, timeout=1.0, return_when="FIRST_COMPLETED")
+                with client.as_current():
+                    ended, running = distributed.wait(running, timeout=1.0, return_when="FIRST_COMPLETED")
             except TimeoutError:
                 alone = _still_there(client, alone)
                 continue
             for one in ended:
-                yield one.result()
+                if (result := _answer(one)) is None:
+                    running.add(one)
+                else:
+                    yield result
     finally:
-        client.cancel(list(running), force=True)
+        client.cancel(list(running))
+
+
+def _answer(ended: Any) -> Result | None:
+    """What was said of a job; None where its worker died before it could say it, and the scheduler has it done again."""
+    try:
+        answer: Result = ended.result(timeout=ANSWER)
+    except TimeoutError:
+        if ended.status == "error":  # raised by the job itself
+            raise
+        return None
+    return answer
 
 
 def _still_there(client: Any, alone: float | None) -> float | None:
@@ -151,5 +167,6 @@ def _still_there(client: Any, alone: float | None) -> float | None:
         return None
     since = time.monotonic() if alone is None else alone
     if time.monotonic() - since > PATIENCE:
-        raise TimeoutError(f"The scheduler {client.scheduler.address} has had no worker for {PATIENCE:.0f} s.")
+        raise TimeoutError(f"The scheduler {client.scheduler.address} has had no worker for {PATIENCE:.0f} s: finished tiles "
+                           "are kept; start workers and repeat the call with resume=True.")  # fmt: skip
     return since
