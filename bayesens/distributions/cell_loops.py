@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesens.c_functions import kernel, pointer_at
 from bayesens.distributions.cell_lanes import CELLS, LANES, exponential, linear, logarithm, quadratic, row_of
-from bayesens.distributions.cell_quantiles import MASS, MEAN, VALUE, WHOLE, mass_below, quantile
+from bayesens.distributions.cell_quantiles import MASS, MEAN, SCORE, SIDE, VALUE, WHOLE, mass_below, quantile
 from bayesens.distributions.cell_quantiles import SLOTS as TAKEN
 
 __all__ = ["law_of_cells", "patterns"]
@@ -92,8 +92,15 @@ def _columns(columns, first, index, origin, u, number):  # type: ignore[no-untyp
     """Other numbers of the cells, from a number of ``u`` on."""
     for c in range(len(columns)):
         row, about = row_of(u, number + c), origin[c]
+        _read(columns[c], first, index, row)
         for i in range(CELLS):
-            row[i] = columns[c, index[i] if len(index) else first + i] - about
+            row[i] -= about
+
+
+@LANES
+def _read(values, first, index, row):  # type: ignore[no-untyped-def]
+    for i in range(CELLS):
+        row[i] = values[index[i] if len(index) else first + i]
 
 
 @LANES
@@ -290,7 +297,7 @@ def _put_back(values, first, index, row):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, parts, out, single):  # type: ignore[no-untyped-def]
+def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, scores, parts, out, single):  # type: ignore[no-untyped-def]
     """Predict cells of one class; :meth:`bayesens.distributions.cells.CellClass.predict` says what is handed over."""
     first, count, index = cells
     address, stride, four_bytes, origin = members
@@ -316,6 +323,7 @@ def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, 
     )
     within, across, whole = row_of(s, WITHIN), row_of(s, ACROSS), row_of(s, WHOLE)
     floor, value, mass = row_of(s, FLOOR), row_of(s, VALUE), row_of(s, MASS)
+    score, side = row_of(s, SCORE), row_of(s, SIDE)
     for begin in range(0, count, CELLS):
         here, some = first + begin, index[begin : begin + CELLS]
         if begin + CELLS > count:  # the last cell stands for those that a block lacks
@@ -344,7 +352,7 @@ def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, 
                     part[i] = np.sqrt(part[i])
                 _store(s, WITHIN + n, at + n, here, some, out, single)
             at += 3
-        if len(levels) == 0 and len(limits) == 0:
+        if len(levels) + len(limits) + len(scores) == 0:
             continue
         _components(u, x, law, s, weight, mu, sd)
         for i in range(total * CELLS):
@@ -352,15 +360,23 @@ def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, 
         for i in range(CELLS):
             floor[i] = -np.inf
         for q in range(len(levels)):
-            quantile(levels[q, 0], levels[q, 1], levels[q, 2], weight, mu, sd, inverse, s)
+            for i in range(CELLS):
+                score[i] = levels[q]
+            quantile(weight, mu, sd, inverse, s)
             for i in range(CELLS):
                 floor[i] = max(value[i], floor[i])
             _store(s, FLOOR, at + q, here, some, out, single)
         at += len(levels)
         for n in range(len(limits)):
+            _read(limits[n], here, some, value)
             for i in range(CELLS):
-                value[i] = limits[n, some[i] if len(some) else here + i]
-            mass_below(1.0, weight, mu, inverse, s)
+                side[i] = 1.0
+            mass_below(weight, mu, inverse, s)
             for i in range(CELLS):
                 mass[i] = min(mass[i], 1.0)
             _store(s, MASS, at + n, here, some, out, single)
+        at += len(limits)
+        for n in range(len(scores)):
+            _read(scores[n], here, some, score)
+            quantile(weight, mu, sd, inverse, s)
+            _store(s, VALUE, at + n, here, some, out, single)

@@ -1,4 +1,4 @@
-"""Quantiles of mixtures of normals, of many cells side by side."""
+"""Quantiles of mixtures of normals, of many cells side by side: values at normal scores."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ ROOT_2PI = float(np.sqrt(2.0 * np.pi))
 ENOUGH = 1e-4  # least sigmas of a last step, after which the error is of the order of its square
 MOST = 80  # steps, of which every second halves the bracket at least
 # Numbers of the cells in the scratch array, and where those stand whose loops write several.
-MEAN, WHOLE, VALUE, LOW, HIGH, LEAST, MASS, DENSITY, STEP = range(9)
-SLOTS = 9
-AT_VALUE, AT_LOW, AT_HIGH, AT_LEAST, AT_MASS, AT_DENSITY, AT_STEP = (n * CELLS for n in range(2, 9))
+MEAN, WHOLE, VALUE, LOW, HIGH, LEAST, MASS, DENSITY, STEP, SCORE, SIDE, TARGET, BEND = range(13)
+SLOTS = 13
+AT_VALUE, AT_LOW, AT_HIGH, AT_LEAST, AT_MASS, AT_DENSITY, AT_STEP, AT_SCORE, AT_SIDE, AT_TARGET, AT_BEND = (
+    n * CELLS for n in range(2, 13)
+)
 
 
 @LANES
-def _bracket(z, weight, mean, sd, s):  # type: ignore[no-untyped-def]
+def _bracket(weight, mean, sd, s):  # type: ignore[no-untyped-def]
     """A mixture's quantile lies between the least and the greatest of its components' quantiles."""
     for i in range(CELLS):
         s[AT_LOW + i] = np.inf
@@ -27,7 +29,7 @@ def _bracket(z, weight, mean, sd, s):  # type: ignore[no-untyped-def]
     for c in range(len(mean) // CELLS):
         w, m, d = row_of(weight, c), row_of(mean, c), row_of(sd, c)
         for i in range(CELLS):
-            there, value = w[i] > 0.0, m[i] + z * d[i]
+            there, value = w[i] > 0.0, m[i] + s[AT_SCORE + i] * d[i]
             s[AT_LOW + i] = min(s[AT_LOW + i], value if there else np.inf)
             s[AT_HIGH + i] = max(s[AT_HIGH + i], value if there else -np.inf)
             s[AT_LEAST + i] = min(s[AT_LEAST + i], d[i] if there else np.inf)
@@ -38,43 +40,58 @@ def _bracket(z, weight, mean, sd, s):  # type: ignore[no-untyped-def]
 
 
 @LANES
-def mass_below(sign, weight, mean, inverse, s):  # type: ignore[no-untyped-def]
-    """Probability on the left of a value (sign 1) or on its right (-1), and the density there times the root of 2 pi."""
+def mass_below(weight, mean, inverse, s):  # type: ignore[no-untyped-def]
+    """Probability on the left of a value (side 1) or on its right (-1), and the density there times the root of 2 pi."""
     for i in range(CELLS):
         s[AT_MASS + i] = 0.0
         s[AT_DENSITY + i] = 0.0
     for c in range(len(mean) // CELLS):
         w, m, v = row_of(weight, c), row_of(mean, c), row_of(inverse, c)
         for i in range(CELLS):
-            t = sign * (s[AT_VALUE + i] - m[i]) * v[i]
+            t = s[AT_SIDE + i] * (s[AT_VALUE + i] - m[i]) * v[i]
             bell = exponential(-0.5 * t * t)
             s[AT_MASS + i] += w[i] * normal_below(t, bell)
             s[AT_DENSITY + i] += w[i] * v[i] * bell
 
 
 @LANES
-def quantile(target, sign, z, weight, mean, sd, inverse, s):  # type: ignore[no-untyped-def]
-    """One quantile of every cell, by safeguarded steps on the logarithm of the smaller tail, which a normal's curvature bends."""
-    _bracket(z, weight, mean, sd, s)
+def _start(s):  # type: ignore[no-untyped-def]
+    """Begin at the quantile of the normal with the mixture's moments; and what the scores ask for."""
     middle, whole = row_of(s, MEAN), row_of(s, WHOLE)
     for i in range(CELLS):
-        s[AT_STEP + i] = middle[i] + z * whole[i]
+        s[AT_STEP + i] = middle[i] + s[AT_SCORE + i] * whole[i]
     for i in range(CELLS):
+        z = s[AT_SCORE + i]
+        bell = exponential(-0.5 * z * z)
+        tail = normal_below(-abs(z), bell)
+        slope = bell / (ROOT_2PI * tail)
+        s[AT_SIDE + i] = 1.0 if z <= 0.0 else -1.0
+        s[AT_TARGET + i] = 1.0 / tail
+        s[AT_BEND + i] = 0.5 * (slope - abs(z)) / slope
         s[AT_VALUE + i] = min(max(s[AT_STEP + i], s[AT_LOW + i]), s[AT_HIGH + i])
         s[AT_STEP + i] = max(s[AT_HIGH + i] - s[AT_LOW + i], 1e-300)
-    slope = np.exp(-0.5 * z * z) / (ROOT_2PI * target)
-    bend, inverse_target = 0.5 * (slope - abs(z)) / slope, 1.0 / target
+
+
+@LANES
+def quantile(weight, mean, sd, inverse, s):  # type: ignore[no-untyped-def]
+    """The value at every cell's normal score, by safeguarded steps on the log of the smaller tail, bent as a normal's."""
+    if len(mean) == CELLS:  # one normal
+        for i in range(CELLS):
+            s[AT_VALUE + i] = mean[i] + s[AT_SCORE + i] * sd[i]
+        return
+    _bracket(weight, mean, sd, s)
+    _start(s)
     for _ in range(MOST):
-        mass_below(sign, weight, mean, inverse, s)
+        mass_below(weight, mean, inverse, s)
         rest = 0.0
         for i in range(CELLS):
-            value, before = s[AT_VALUE + i], s[AT_STEP + i]
-            excess = logarithm(max(s[AT_MASS + i], 1e-300) * inverse_target)
-            up = sign * excess < 0.0
+            value, before, side = s[AT_VALUE + i], s[AT_STEP + i], s[AT_SIDE + i]
+            excess = logarithm(max(s[AT_MASS + i], 1e-300) * s[AT_TARGET + i])
+            up = side * excess < 0.0
             low = value if up else s[AT_LOW + i]
             high = s[AT_HIGH + i] if up else value
-            bent = excess * (1.0 - min(max(bend * excess, -0.5), 0.5))
-            newton = value - sign * bent * s[AT_MASS + i] * ROOT_2PI / s[AT_DENSITY + i]
+            bent = excess * (1.0 - min(max(s[AT_BEND + i] * excess, -0.5), 0.5))
+            newton = value - side * bent * s[AT_MASS + i] * ROOT_2PI / s[AT_DENSITY + i]
             size = abs(newton - value)
             good = (low <= newton) & (newton <= high) & (size <= 0.5 * before)
             new = newton if good else 0.5 * (low + high)

@@ -17,11 +17,10 @@ from math import comb
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from bayesens.distributions.matching import Bins, Match
 
-__all__ = ["CellClass", "Polynomial", "Reads", "levels_of"]
+__all__ = ["CellClass", "Polynomial", "Reads"]
 
 NEAR = 1e-8  # of the logarithm of a variance
 MOST_TERMS, MOST_DEGREE, SEED = 400, 14, 20
@@ -215,7 +214,7 @@ class CellClass:
 
     def predict(
         self, reads: Reads, members: tuple[np.ndarray, np.ndarray, bool], columns: np.ndarray, raw: np.ndarray,
-        cells: tuple[int, int, np.ndarray], *, levels: np.ndarray, limits: np.ndarray, parts: bool,
+        cells: tuple[int, int, np.ndarray], *, levels: np.ndarray, limits: np.ndarray, scores: np.ndarray, parts: bool,
         out: np.ndarray,
     ) -> None:  # fmt: skip
         """Fill numbers of cells.
@@ -235,7 +234,7 @@ class CellClass:
             parts : bool
             Whether the parts of the standard deviation are wanted.
         out : array (number, cell)
-            Mean, standard deviation, its parts, quantiles, probabilities; in single or double precision.
+            Mean, standard deviation, its parts, quantiles, probabilities, values; in single or double precision.
         """
         from bayesens.distributions.cell_loops import law_of_cells
 
@@ -244,14 +243,7 @@ class CellClass:
         both = (none64, out) if out.dtype == np.float32 else (out, none32)
         read = (address, stride, four_bytes, reads.origin), (columns, raw, reads.column_origin)
         widths = (*self.of_members, reads.kind, _packed(reads.scale))
-        law_of_cells(cells, *read, widths, self.moments, self.law, levels, limits, parts, *both)
-
-
-def levels_of(p: np.ndarray) -> np.ndarray:
-    """Smaller tail, side and normal quantile of increasing probabilities, (level, 3)."""
-    left = p <= 0.5
-    tail = np.where(left, p, 1.0 - p)
-    return np.column_stack([tail, np.where(left, 1.0, -1.0), np.where(left, 1.0, -1.0) * ndtri(tail)])
+        law_of_cells(cells, *read, widths, self.moments, self.law, levels, limits, scores, parts, *both)
 
 
 def _packed(values: np.ndarray) -> np.ndarray:

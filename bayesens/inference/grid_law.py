@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from bayesens.arithmetic import plain_arithmetic
-from bayesens.distributions.cells import CellClass, Reads, levels_of
+from bayesens.distributions.cells import CellClass, Reads
 from bayesens.distributions.mixtures import probability_below
 from bayesens.distributions.posterior_mixture import PART_ROWS
 from bayesens.ensemble.ensemble import Ensemble
@@ -37,6 +38,7 @@ PARTS = {
 }
 BLOCK = PART_ROWS  # cells that are predicted at a time as rows of a table
 CELLS = 65_536  # and by coefficients: their members stay in the second cache
+NO_SCORES = np.zeros((0, 0))
 KEPT = 2_000  # classes, of up to 100 kB each
 
 
@@ -232,8 +234,8 @@ class GridLaw:
                 continue
             assert self.reads is not None
             where = (0, len(index), index + block.start) if len(index) else (block.start, size, index)
-            found.predict(self.reads, cells.pointers, columns, raw, where, levels=levels_of(self.levels), limits=cells.below,
-                          parts=self.of_sd, out=out)  # fmt: skip
+            scores = {"levels": ndtri(self.levels), "limits": cells.below, "scores": NO_SCORES}
+            found.predict(self.reads, cells.pointers, columns, raw, where, **scores, parts=self.of_sd, out=out)
 
     # --------------------------------------------------------------------------------------------------- as rows of a table
     def _with_member(self, cells: _Cells, index: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from scipy.stats import norm
 
 from bayesens.distributions.cell_lanes import CELLS, functions
 from bayesens.distributions.cell_loops import law_of_cells, patterns
-from bayesens.distributions.cells import CellClass, Polynomial, Reads, levels_of
+from bayesens.distributions.cells import CellClass, Polynomial, Reads
 from bayesens.distributions.matching import Bins, Match
 
 
@@ -52,16 +52,18 @@ def one_class(weight, mean, sd):
                      np.zeros((0, k + 1)), matches, np.zeros(k), one, one, np.zeros((0, 0)), True)  # fmt: skip
 
 
-def predicted(found, f, levels, limits=()):
+def predicted(found, f, levels, limits=(), scores=()):
     k, n = f.shape
     nothing = np.zeros((0, n))
     reads = Reads(np.zeros(k), np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros((0, 5)))
-    out = np.full((2 + len(levels) + len(limits), n), np.nan)
+    out = np.full((2 + len(levels) + len(limits) + len(scores), n), np.nan)
     address = np.array([row.ctypes.data for row in f], dtype=np.int64)
     cells = (0, n, np.zeros(0, dtype=np.int64))
     members, limits = (address, np.ones(k, dtype=np.int64), False), np.array(limits).reshape(len(limits), n)
-    levels = levels_of(np.array(levels))
-    found.predict(reads, members, nothing, nothing, cells, levels=levels, limits=limits, parts=False, out=out)
+    levels, scores = ndtri(np.array(levels)), np.array(scores).reshape(len(scores), n)
+    found.predict(
+        reads, members, nothing, nothing, cells, levels=levels, limits=limits, scores=scores, parts=False, out=out
+    )
     return out
 
 
@@ -96,6 +98,14 @@ def test_a_cell_gets_the_same_whatever_stands_beside_it():
     for start, stop in ((0, 1), (17, 200), (299, 300)):
         some = np.ascontiguousarray(f[:, start:stop])
         np.testing.assert_array_equal(predicted(found, some, [0.05, 0.5]), whole[:, start:stop])
+
+
+def test_values_at_normal_scores_are_quantiles():
+    rng = np.random.default_rng(2)
+    found, f = one_class(np.array([0.7, 0.3]), np.zeros(2), np.array([1.0, 0.3])), rng.normal(size=(2, 50)) * 3.0
+    score = np.linspace(-4.0, 4.0, 50)
+    out = predicted(found, f, ndtr(score).tolist(), scores=[score])
+    np.testing.assert_allclose(out[-1], np.diag(out[2:-1]), atol=1e-7)
 
 
 def test_patterns_are_bits_of_the_members_that_are_there():
