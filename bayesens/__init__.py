@@ -49,6 +49,8 @@ _HOME = {
     "read_fit": "inference.fit_tree",
     "write_fit": "inference.fit_tree",
     "write_map": "geo.stores.write",
+    "ResidualField": "geo.residual_field",
+    "residual_field": "geo.residual_field",
     "summary": "inference.summary",
 }
 # Files whose names are used as they stand: be.plots.weights, be.datasets.oznet.
@@ -85,6 +87,7 @@ __all__ = [
     "Members",
     "OnMembers",
     "Prior",
+    "ResidualField",
     "SingleMember",
     "SufficientStatistics",
     "add",
@@ -109,6 +112,7 @@ __all__ = [
     "predict",
     "product_table",
     "read_fit",
+    "residual_field",
     "score",
     "score_table",
     "summary",
@@ -129,6 +133,7 @@ if TYPE_CHECKING:
     from bayesens.comparison.tables import paired_differences, product_table, score_table
     from bayesens.ensemble.ensemble import Ensemble
     from bayesens.ensemble.streaming import SufficientStatistics
+    from bayesens.geo.residual_field import ResidualField, residual_field
     from bayesens.geo.stores.write import write_map
     from bayesens.inference.fit import fit
     from bayesens.inference.fit_tree import read_fit, write_fit

@@ -340,10 +340,12 @@ def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, 
         quadratic(u, both, row_of(s, ACROSS))
         for i in range(CELLS):
             whole[i] = np.sqrt(within[i] + across[i])
-        _store(s, MEAN, 0, here, some, out, single)
-        _store(s, WHOLE, 1, here, some, out, single)
-        at = 2
-        if parts:
+        at = 0
+        if parts > 0:
+            _store(s, MEAN, 0, here, some, out, single)
+            _store(s, WHOLE, 1, here, some, out, single)
+            at = 2
+        if parts > 1:
             quadratic(u, between, row_of(s, ACROSS))
             quadratic(u, parameter, row_of(s, OPEN))
             for n in range(3):

@@ -214,7 +214,7 @@ class CellClass:
 
     def predict(
         self, reads: Reads, members: tuple[np.ndarray, np.ndarray, bool], columns: np.ndarray, raw: np.ndarray,
-        cells: tuple[int, int, np.ndarray], *, levels: np.ndarray, limits: np.ndarray, scores: np.ndarray, parts: bool,
+        cells: tuple[int, int, np.ndarray], *, levels: np.ndarray, limits: np.ndarray, scores: np.ndarray, parts: int,
         out: np.ndarray,
     ) -> None:  # fmt: skip
         """Fill numbers of cells.
@@ -231,8 +231,8 @@ class CellClass:
         levels : array (level, 3)
             From :func:`levels_of`.
         limits : array (limit, cell)
-            parts : bool
-            Whether the parts of the standard deviation are wanted.
+            parts : {0, 1, 2}
+            Whether mean and standard deviation, and the parts of the latter, are wanted.
         out : array (number, cell)
             Mean, standard deviation, its parts, quantiles, probabilities, values; in single or double precision.
         """

@@ -13,7 +13,7 @@ import numpy as np
 from bayesens.arithmetic import LOG_2PI
 from bayesens.distributions.special import log_ndtr
 
-__all__ = ["log_densities", "log_means", "mixture_quantile"]
+__all__ = ["log_densities", "log_means", "mixture_quantile", "mixture_values"]
 
 ROOT_HALF = math.sqrt(0.5)
 ROOT_2PI = math.sqrt(2.0 * math.pi)
@@ -96,6 +96,22 @@ def mixture_quantile(weight, mu, sigma, left, right, z, out):  # type: ignore[no
             else:
                 floor = _root(left[j], right[j], floor, z[j], weight[i], mu[i], sigma[i])
                 out[i, j] = floor
+
+
+@numba.njit(cache=True, nogil=True)
+def mixture_values(score, weight, mu, sigma, out):  # type: ignore[no-untyped-def]
+    """The value of each row's normal mixture at its own normal score.
+
+    Parameters
+    ----------
+    score : float array (row)
+    weight, mu, sigma : float array (row, component)
+    out : float array (row)
+        Filled.
+    """
+    for i in range(len(score)):
+        left, right = 0.5 * math.erfc(-score[i] * ROOT_HALF), 0.5 * math.erfc(score[i] * ROOT_HALF)
+        out[i] = _root(left, right, -np.inf, score[i], weight[i], mu[i], sigma[i])
 
 
 @numba.njit(cache=True, nogil=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
@@ -22,7 +23,7 @@ from bayesens.tables.grids import MEMBER, check_beside, decoded
 from bayesens.tables.missing_codes import NONE, Missing, check_codes, clear_codes
 from bayesens.tables.unit_checks import empty_words, warn_ranges
 
-__all__ = ["GridOptions", "predict_grid"]
+__all__ = ["GridInputs", "GridOptions", "predict_grid"]
 
 Place = str | xr.DataArray | None
 Threshold = float | xr.DataArray
@@ -89,38 +90,73 @@ def predict_grid(
     """
     check_keywords(options, GridOptions.__annotations__, "predict")
     fitted, levels = model_of(tree, model), check_levels(quantiles, "quantiles") if len(quantiles) else np.zeros(0)
-    members, units = tuple(json.loads(tree.attrs["bayesens_members"])), str(tree.attrs["units"])
     parts = tuple(dict.fromkeys(options.get("variables", PARTS)))
     check_known(parts, PARTS, kind="variable", where="a prediction")
-    source = decoded(grid.to_dataset(name="prediction") if isinstance(grid, xr.DataArray) else grid)
-    arrays = _by_member(source, members, units)
-    first = arrays[0]
-    beside = _beside(fitted, source, options)
-    thresholds = _thresholds(options.get("below", ()))
-    where = options.get("where")
-    named = beside | {f"below[{n}]": one for n, one in enumerate(thresholds)}
-    for name, one in (named if where is None else named | {"where": where}).items():
-        check_beside(name, one, first)
-    _warn_labels(tree, beside)
-    arrays = _looked_through(arrays, members, options.get("missing"))
-    if all(one.chunks is None for one in arrays):
-        _warn_members(tree, fitted, dict(zip(members, arrays, strict=True)))
-    attrs = {name: tree.attrs[name] for name in ("bayesens_model", "units")}
-    ranges = json.loads(tree.attrs.get("member_range", "{}"))  # fits of before have none
-    order = np.argsort(levels, kind="stable")
-    law = GridLaw(fitted, tree["posterior"].to_dataset(), history_of(tree), attrs, members, ranges, levels[order], tuple(beside),
-                  len(thresholds), parts)  # fmt: skip
-    inputs = [*arrays, *beside.values(), *thresholds]
+    inputs = GridInputs.of(tree, fitted, grid, options)
+    first, thresholds, order = inputs.arrays[0], inputs.thresholds, np.argsort(levels, kind="stable")
+    law = inputs.law(tree, fitted, history_of(tree), levels=levels[order], parts=parts)
     sizes = {"quantile": len(levels)} | ({"threshold": len(thresholds)} if thresholds else {})
     dims: list[list[str]] = [[]] * len(parts) + [["quantile"]] + [[]] * law.mass + [["threshold"]] * bool(thresholds)
-    found = xr.apply_ufunc(law.of_cells, *inputs, output_core_dims=dims, dask="parallelized",
-                           output_dtypes=[first.dtype] * len(dims), dask_gufunc_kwargs={"output_sizes": sizes})  # fmt: skip
-    if where is not None:
-        found = [one.where(where) for one in found]
+    found = xr.apply_ufunc(law.of_cells, *inputs.arrays, *inputs.beside.values(), *thresholds, output_core_dims=dims,
+                           dask="parallelized", output_dtypes=[first.dtype] * len(dims),
+                           dask_gufunc_kwargs={"output_sizes": sizes})  # fmt: skip
+    if inputs.where is not None:
+        found = [one.where(inputs.where) for one in found]
     names = (*parts, "quantile_value", *["mass_at_zero"] * law.mass, *["probability_below"] * bool(thresholds))
     values = dict(zip(names, found, strict=True))
     values["quantile_value"] = values["quantile_value"].isel(quantile=np.argsort(order))
     return _labelled(law, values, first, levels, thresholds)
+
+
+@dataclass(frozen=True, eq=False)
+class GridInputs:
+    """A grid brought to a fit.
+
+    Attributes
+    ----------
+    source : Dataset
+        The grid, decoded.
+    arrays : list of DataArray
+        The members of the fit, in its order.
+    beside : dict of DataArray
+        Labels, times and covariates that the model looks at.
+    thresholds : list of DataArray
+    where : bool DataArray, optional
+        Cells that are wanted.
+    """
+
+    source: xr.Dataset
+    arrays: list[xr.DataArray]
+    beside: dict[str, xr.DataArray]
+    thresholds: list[xr.DataArray]
+    where: xr.DataArray | None
+
+    @classmethod
+    def of(
+        cls, tree: xr.DataTree, model: Any, grid: xr.Dataset | xr.DataArray, options: Mapping[str, Any]
+    ) -> GridInputs:
+        """Find what the fit needs in a grid; refuse or warn of what does not fit."""
+        members, units = tuple(json.loads(tree.attrs["bayesens_members"])), str(tree.attrs["units"])
+        source = decoded(grid.to_dataset(name="prediction") if isinstance(grid, xr.DataArray) else grid)
+        arrays = _by_member(source, members, units)
+        beside, thresholds = _beside(model, source, options), _thresholds(options.get("below", ()))
+        where = options.get("where")
+        named = beside | {f"below[{n}]": one for n, one in enumerate(thresholds)}
+        for name, one in (named if where is None else named | {"where": where}).items():
+            check_beside(name, one, arrays[0])
+        _warn_labels(tree, beside)
+        arrays = _looked_through(arrays, members, options.get("missing"))
+        if all(one.chunks is None for one in arrays):
+            _warn_members(tree, model, dict(zip(members, arrays, strict=True)))
+        return cls(source, arrays, beside, thresholds, where)
+
+    def law(self, tree: xr.DataTree, model: Any, history: xr.Dataset | None, **asked: Any) -> GridLaw:
+        """The law of the grid's cells; `asked` are levels and parts."""
+        attrs = {name: tree.attrs[name] for name in ("bayesens_model", "units")}
+        ranges = json.loads(tree.attrs.get("member_range", "{}"))  # fits of before have none
+        members = tuple(json.loads(tree.attrs["bayesens_members"]))
+        return GridLaw(model, tree["posterior"].to_dataset(), history, attrs, members, ranges, tuple(self.beside),
+                       len(self.thresholds), **asked)  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------- the inputs

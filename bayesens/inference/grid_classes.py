@@ -8,7 +8,7 @@ made of; one more row, anywhere, tells whether the law is linear indeed. Where i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ from bayesens.likelihoods.corrected.matched import component_match, nodes, width
 from bayesens.likelihoods.corrected.predictive import CorrectedMixture
 from bayesens.likelihoods.corrected.widths import Widths
 
-__all__ = ["Key", "Probes", "cell_classes", "reads_of"]
+__all__ = ["Key", "Probed", "Probes", "probed", "reads_of"]
 
 DEFAULT = ("mean", "spread")
 LINEAR = 1e-9  # relative error of a design that counts as linear
@@ -88,15 +88,42 @@ def reads_of(model: Any, posterior: Any, history: Any, probes: Probes, raw: Sequ
     return Reads(origin, np.zeros(len(probes.columns)), np.array(kind, dtype=np.int64), scale)
 
 
-def cell_classes(
-    model: Any, predictive: Callable[[Ensemble], Any], table: Callable[[np.ndarray, np.ndarray, list[Key]], Ensemble],
-    probes: Probes, keys: Sequence[Key],
-) -> list[CellClass | None]:  # fmt: skip
-    """Coefficients of classes of cells; None where the law is not linear.
+@dataclass(frozen=True, eq=False)
+class Probed:
+    """The law of the probe rows of one key.
+
+    Attributes
+    ----------
+    mixture : PosteriorMixture or CorrectedMixture
+        Over all posterior draws, of the rows of several keys.
+    rows : int array (row)
+        Those of this key.
+    moved : int array (number)
+        Numbers that the rows move.
+    """
+
+    mixture: Any
+    rows: np.ndarray
+    moved: np.ndarray
+
+    def coefficients(self, probes: Probes, draw: int | None = None) -> CellClass | None:
+        """Coefficients of the law over all draws, or under one of them; None where it is not linear."""
+        mixture = self.mixture if draw is None else _under(self.mixture, draw)
+        if type(mixture) is CorrectedMixture:
+            return _of_corrected(mixture, probes, self.rows, self.moved)
+        if type(mixture) is PosteriorMixture:
+            return _of_block(mixture, list(mixture.blocks()), probes, self.rows, self.moved)
+        return None
+
+
+def probed(
+    predictive: Callable[[Ensemble], Any], table: Callable[[np.ndarray, np.ndarray, list[Key]], Ensemble], probes: Probes,
+    keys: Sequence[Key],
+) -> list[Probed]:  # fmt: skip
+    """Probe the law of keys.
 
     Parameters
     ----------
-    model : model
     predictive : callable
         The law of a table's rows.
     table : callable
@@ -106,17 +133,27 @@ def cell_classes(
     """
     made = [probes.rows(pattern) for pattern, _, _ in keys]
     count = [len(members) for members, _, _ in made]
-    ends = np.cumsum([0, *count])
-    rows = [np.arange(start, stop) for start, stop in pairwise(ends)]
+    rows = [np.arange(start, stop) for start, stop in pairwise(np.cumsum([0, *count]))]
     members, columns = (np.concatenate([one[n] for one in made]) for n in range(2))
-    labels = [key for key, size in zip(keys, count, strict=True) for _ in range(size)]
-    mixture = predictive(table(members, columns, labels))
-    if type(mixture) is CorrectedMixture:
-        return [_of_corrected(mixture, probes, some, one[2]) for some, one in zip(rows, made, strict=True)]
+    mixture = predictive(
+        table(members, columns, [key for key, size in zip(keys, count, strict=True) for _ in range(size)])
+    )
     if type(mixture) is PosteriorMixture:
-        blocks = list(mixture.blocks())
-        return [_of_block(mixture, blocks, probes, some, one[2]) for some, one in zip(rows, made, strict=True)]
-    return [None] * len(keys)
+        blocks = list(mixture.blocks())  # found once, whatever is asked of them
+        mixture = replace(mixture, blocks=lambda: iter(blocks))
+    return [Probed(mixture, some, one[2]) for some, one in zip(rows, made, strict=True)]
+
+
+def _under(mixture: Any, draw: int) -> Any:
+    """A mixture of one posterior draw."""
+    one = slice(draw, draw + 1)
+    if isinstance(mixture, PosteriorMixture):
+        blocks = [replace(block, weight=block.weight[one], coefficient=block.coefficient[one], variance=block.variance[one])
+                  for block in mixture.blocks()]  # fmt: skip
+        return replace(mixture, blocks=lambda: iter(blocks))
+    draws = mixture.draws
+    parts = {name: getattr(draws, name)[one] for name in ("weight", "sigma", "width", "coefficient", "new")}
+    return replace(mixture, draws=replace(draws, **parts, nu=None if draws.nu is None else draws.nu[one]))
 
 
 def _of_block(
@@ -181,8 +218,12 @@ def _within(mixture: CorrectedMixture, widths: Widths, row: int, piece: tuple[An
     def exact(x: np.ndarray) -> np.ndarray:
         return np.log(mixture.within(x, np.broadcast_to(mixture.left[row], (len(x), mixture.left.shape[1])), *piece))
 
-    if not widths.names:
-        return Polynomial.constant(float(exact(np.zeros((1, 0)))[0]))
+    count = len(widths.names)
+    if not count or len(mixture.draws) == 1:  # linear
+        constant = exact(np.zeros((1, count)))
+        order = np.arange(count, dtype=np.int64)
+        slope = 2.0 * mixture.draws.width[0] if count else np.zeros(0)
+        return Polynomial(np.zeros(1 + count, dtype=np.int64), np.append(0, order), np.append(constant, slope))
     low, high = np.minimum(widths.low, 0.0), np.maximum(widths.high, 0.0)  # zero where one is not known
     return Polynomial.through(exact, low, high)
 

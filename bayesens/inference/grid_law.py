@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -19,14 +19,14 @@ from bayesens.distributions.mixtures import probability_below
 from bayesens.distributions.posterior_mixture import PART_ROWS
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.from_table import COVARIATE, COVARIATE_NAME
-from bayesens.inference.grid_classes import Key, Probes, cell_classes, reads_of
+from bayesens.inference.grid_classes import Key, Probed, Probes, probed, reads_of
 from bayesens.inference.prediction import Prediction
 from bayesens.likelihoods.corrected.widths import SEASON, Widths, season
 from bayesens.tables.columns import labels, numbers, times
 from bayesens.tables.grids import MEMBER
 from bayesens.threads import share_out
 
-__all__ = ["PARTS", "ROLES", "GridLaw"]
+__all__ = ["NO_SCORES", "PARTS", "ROLES", "Cells", "GridLaw", "Where"]
 
 ROLES = ("site", "group", "time", "lon", "lat")
 PARTS = {
@@ -36,10 +36,13 @@ PARTS = {
     "sd_between": "standard deviation between members",
     "sd_parameter": "standard deviation left open by the posterior",
 }
-BLOCK = PART_ROWS  # cells that are predicted at a time as rows of a table
-CELLS = 65_536  # and by coefficients: their members stay in the second cache
+BLOCK = 65_536  # cells that are predicted at a time: their members stay in the second cache
 NO_SCORES = np.zeros((0, 0))
 KEPT = 2_000  # classes, of up to 100 kB each
+
+
+Where = tuple[int, int, NDArray[np.int64]]  # first, count and index of cells
+ByKeys = Callable[[list[Key], list[Where]], list[NDArray[np.int64]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +60,12 @@ class GridLaw:
         Of the fit, in its order.
     ranges : dict
         Of each member's values in the fit.
-    levels : array (quantile)
-        Increasing.
     beside : tuple of str
         Names of the arrays beside the members: roles and covariates.
     thresholds : int
         How many arrays of thresholds follow them.
+    levels : array (quantile)
+        Increasing.
     parts : tuple of str
         Those of `PARTS` that are wanted.
     """
@@ -73,10 +76,10 @@ class GridLaw:
     attrs: dict[str, Any]
     members: tuple[str, ...]
     ranges: dict[str, list[float]]
-    levels: NDArray[np.float64]
     beside: tuple[str, ...]
     thresholds: int
-    parts: tuple[str, ...] = tuple(PARTS)
+    levels: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    parts: tuple[str, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -115,37 +118,68 @@ class GridLaw:
             The parts (...), quantiles (..., quantile), and as the case may be the mass at zero (...) and the
             probabilities below thresholds (..., threshold).
         """
-        k, b = len(self.members), len(self.beside)
-        shape = np.broadcast_shapes(*(one.shape for one in arrays))
-        dtype = np.result_type(*(one.dtype for one in arrays[:k]))
-        members = [np.broadcast_to(one.astype(dtype, copy=False), shape).reshape(-1) for one in arrays[:k]]
-        given = dict(zip(self.beside, arrays[k : k + b], strict=True))
-        limits = [np.broadcast_to(one, shape).reshape(-1) for one in arrays[k + b :]]
-        out = np.full((len(self.rows), len(members[0])), np.nan, dtype=dtype)
-        self._fill(out, members, given, limits, shape)
-        named = np.array(self.rows)
+        cells = self.cells(arrays)
+        out = np.full((len(self.rows), cells.size), np.nan, dtype=cells.dtype)
+        asked = {"levels": ndtri(self.levels), "limits": cells.below, "scores": NO_SCORES, "parts": 1 + self.of_sd}
+
+        def predict(keys: list[Key], places: list[Where]) -> list[NDArray[np.int64]]:
+            left = []
+            for found, where in zip(self.classes_of(keys), places, strict=True):
+                if found is None:
+                    left.append(_index(where))
+                else:
+                    self.ask(found, cells, where, out, **asked)
+            return left
+
+        self.visit(cells, predict, lambda index: self._by_rows(out, cells, index))
+        named, shape = np.array(self.rows), cells.shape
         found = [out[self.rows.index(name)].reshape(shape) for name in self.parts]
         found.append(np.moveaxis(out[named == "quantile"].reshape(-1, *shape), 0, -1))
         found += [out[named == "mass"].reshape(shape)] if self.mass else []
         found += [np.moveaxis(out[named == "below"].reshape(-1, *shape), 0, -1)] if self.thresholds else []
         return tuple(found)
 
-    def _fill(self, out: NDArray[Any], members: list[NDArray[Any]], given: Mapping[str, NDArray[Any]],
-              limits: list[NDArray[Any]], shape: tuple[int, ...]) -> None:  # fmt: skip
-        cells = _Cells(members, given, limits, shape)
+    def cells(self, arrays: Sequence[NDArray[Any]]) -> Cells:
+        """Arrays as they are given for the cells of a grid: the members', those beside them, and thresholds."""
+        k, b = len(self.members), len(self.beside)
+        shape = np.broadcast_shapes(*(one.shape for one in arrays))
+        dtype = np.result_type(*(one.dtype for one in arrays[:k]))
+        members = [np.broadcast_to(one.astype(dtype, copy=False), shape).reshape(-1) for one in arrays[:k]]
+        given = dict(zip(self.beside, arrays[k : k + b], strict=True))
+        limits = [np.broadcast_to(one, shape).reshape(-1) for one in arrays[k + b :]]
+        beside = (np.zeros((0, 0)),) * 2 if self.reads is None else self._numbers(given, shape)
+        return Cells(members, given, limits, shape, beside)
+
+    def visit(self, cells: Cells, predict: ByKeys, by_rows: Callable[[NDArray[np.int64]], None]) -> None:
+        """Go through cells: some at a time by their keys, and as rows of a table where these are left over.
+
+        Parameters
+        ----------
+        cells : Cells
+        predict : callable
+            Takes keys and where the cells of each stand; returns the indices of cells that it has left.
+        by_rows : callable
+            Takes an index.
+        """
         if self.reads is None:
-            self._by_rows(out, cells, self._with_member(cells, np.arange(cells.size)))
+            by_rows(self._with_member(cells, np.arange(cells.size)))
             return
-        # The compiled path reads arrays by their addresses; keys and numbers beside the members are made once for all blocks.
-        labelled = _Labelled.of(self.posterior, given, shape)
-        columns, raw = self._numbers(given, shape)
-        starts = range(0, cells.size, CELLS)
+        labelled = _Labelled.of(self.posterior, cells.given, cells.shape)
+        starts = range(0, cells.size, BLOCK)
 
         def run(part: slice) -> None:
             for start in starts[part]:
-                self._block(out, cells, labelled, columns, raw, slice(start, min(start + CELLS, cells.size)))
+                block = slice(start, min(start + BLOCK, cells.size))
+                found = self._keys(cells, labelled, block)
+                for index in [np.arange(block.start, block.stop)] if found is None else predict(*found):
+                    by_rows(index)
 
         share_out(run, len(starts))
+
+    def ask(self, found: CellClass, cells: Cells, where: Where, out: NDArray[Any], **asked: Any) -> None:
+        """Fill numbers of cells of one class."""
+        assert self.reads is not None
+        found.predict(self.reads, cells.pointers, *cells.beside, where, **asked, out=out)
 
     # -------------------------------------------------------------------------------------------------------- by coefficients
     @cached_property
@@ -166,21 +200,30 @@ class GridLaw:
         return reads_of(self.model, self.posterior, self.history, self.probes, self.raw)
 
     @cached_property
-    def classes(self) -> dict[Key, CellClass | None]:
-        """Coefficients by key, as they are asked for."""
+    def probed(self) -> dict[Key, Probed]:
+        """The law at probe rows, by key, as it is asked for."""
         return {}
 
-    def _classes_of(self, keys: list[Key]) -> list[CellClass | None]:
-        lacking = [key for key in dict.fromkeys(keys) if key not in self.classes]
-        if lacking:
-            if len(self.classes) > KEPT:
-                self.classes.clear()
-                lacking = list(dict.fromkeys(keys))
-            found = cell_classes(self.model, self._predictive, self._probe_table, self.probes, lacking)
-            self.classes.update(zip(lacking, found, strict=True))
-        return [self.classes[key] for key in keys]
+    @cached_property
+    def classes(self) -> dict[tuple[Key, int | None], CellClass | None]:
+        """Coefficients by key and posterior draw, None for all draws together."""
+        return {}
 
-    def _predictive(self, table: Ensemble) -> Any:
+    def classes_of(self, keys: list[Key], draw: int | None = None) -> list[CellClass | None]:
+        """Coefficients of keys, over all draws or under one."""
+        if len(self.classes) > KEPT:
+            self.classes.clear()
+            self.probed.clear()
+        if lacking := [key for key in dict.fromkeys(keys) if key not in self.probed]:
+            found = probed(self.predictive, self._probe_table, self.probes, lacking)
+            self.probed.update(zip(lacking, found, strict=True))
+        for key in keys:
+            if (key, draw) not in self.classes:
+                self.classes[key, draw] = self.probed[key].coefficients(self.probes, draw)
+        return [self.classes[key, draw] for key in keys]
+
+    def predictive(self, table: Ensemble) -> Any:
+        """The law of a table's rows."""
         return self.model.predictive(self.posterior, table, *(() if self.history is None else (self.history,)))
 
     def _probe_table(self, values: NDArray[np.float64], columns: NDArray[np.float64], keys: list[Key]) -> Ensemble:
@@ -208,53 +251,46 @@ class GridLaw:
         columns, raw = (np.array([whole(name) for name in names], dtype=float).reshape(-1, size) for names in both)
         return columns, raw
 
-    def _block(self, out: NDArray[Any], cells: _Cells, labelled: _Labelled, columns: NDArray[Any], raw: NDArray[Any],
-               block: slice) -> None:  # fmt: skip
+    def _keys(self, cells: Cells, labelled: _Labelled, block: slice) -> tuple[list[Key], list[Where]] | None:
+        """Keys of some cells, and where the cells of each stand; None for infinite values, of which a table's checks speak."""
         from bayesens.distributions.cell_loops import patterns
 
         size, k = block.stop - block.start, len(self.members)
         code = np.empty(size, dtype=np.int64)
-        strange = patterns(*cells.pointers, block.start, code)
-        if strange:  # infinite values, of which a table's checks know what to say
-            self._by_rows(out, cells, np.arange(block.start, block.stop))
-            return
+        if patterns(*cells.pointers, block.start, code):
+            return None
         nothing = np.zeros(size, dtype=bool)
         if getattr(self.model, "needs_member", False):
             nothing |= code == 0
-        if len(columns):
-            nothing |= np.isnan(columns[:, block]).any(axis=0)
+        if len(cells.beside[0]):
+            nothing |= np.isnan(cells.beside[0][:, block]).any(axis=0)
         if labelled.code is not None:
             code |= labelled.code[block] << k
         code[nothing] = -1
         pieces = _pieces(code)
         keys = [(int(one) & ((1 << k) - 1), *labelled.pairs[int(one) >> k]) for one, _ in pieces]
-        for (_, index), found in zip(pieces, self._classes_of(keys), strict=True):
-            if found is None:
-                self._by_rows(out, cells, block.start + (index if len(index) else np.arange(size)))
-                continue
-            assert self.reads is not None
-            where = (0, len(index), index + block.start) if len(index) else (block.start, size, index)
-            scores = {"levels": ndtri(self.levels), "limits": cells.below, "scores": NO_SCORES}
-            found.predict(self.reads, cells.pointers, columns, raw, where, **scores, parts=self.of_sd, out=out)
+        return keys, [(0, len(index), index + block.start) if len(index) else (block.start, size, index)
+                      for _, index in pieces]  # fmt: skip
 
     # --------------------------------------------------------------------------------------------------- as rows of a table
-    def _with_member(self, cells: _Cells, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _with_member(self, cells: Cells, index: NDArray[np.int64]) -> NDArray[np.int64]:
         if not getattr(self.model, "needs_member", False):
             return index
         return index[~np.all([np.isnan(one[index]) for one in cells.members], axis=0)]  # oceans take no time
 
-    def _by_rows(self, out: NDArray[Any], cells: _Cells, index: NDArray[np.int64]) -> None:
-        for start in range(0, len(index), BLOCK):
-            some = index[start : start + BLOCK]
-            values = np.stack([one[some] for one in cells.members], axis=1).astype(np.float64)
-            given = {name: column[some] for name, column in cells.columns.items()}
-            out[:, some] = self._of_rows(values, given, [limit[some] for limit in cells.limits])
+    def _by_rows(self, out: NDArray[Any], cells: Cells, index: NDArray[np.int64]) -> None:
+        for start in range(0, len(index), PART_ROWS):
+            some = index[start : start + PART_ROWS]
+            out[:, some] = self._of_rows(self.table(cells, some), [limit[some] for limit in cells.limits])
 
-    def _of_rows(
-        self, values: NDArray[np.float64], given: Mapping[str, NDArray[Any]], limits: list[NDArray[Any]]
-    ) -> NDArray[np.float64]:
-        table = _table(values, self.members, given, str(self.attrs["units"]))
-        found = Prediction(self.model, table, np.arange(len(values)), self._predictive(table), self.attrs)
+    def table(self, cells: Cells, index: NDArray[np.int64]) -> Ensemble:
+        """Some cells as the rows of a table."""
+        values = np.stack([one[index] for one in cells.members], axis=1).astype(np.float64)
+        given = {name: column[index] for name, column in cells.columns.items()}
+        return _table(values, self.members, given, str(self.attrs["units"]))
+
+    def _of_rows(self, table: Ensemble, limits: list[NDArray[Any]]) -> NDArray[np.float64]:
+        found = Prediction(self.model, table, np.arange(table.n_obs), self.predictive(table), self.attrs)
         summary = found.summary(self.levels.tolist())
         rows = [summary[name].values for name in PARTS if name in self.rows]
         rows += list(summary["quantile_value"].values.T)
@@ -265,17 +301,26 @@ class GridLaw:
 
 # ------------------------------------------------------------------------------------------------------------------ cells
 @dataclass(frozen=True, eq=False)
-class _Cells:
+class Cells:
     """Arrays of some cells, one after the other."""
 
     members: list[NDArray[Any]]
     given: Mapping[str, NDArray[Any]]
     limits: list[NDArray[Any]]
     shape: tuple[int, ...]
+    beside: tuple[
+        NDArray[Any], NDArray[Any]
+    ]  # columns that corrections regress on, and that widths follow, (column, cell)
 
     @property
     def size(self) -> int:
+        """How many they are."""
         return len(self.members[0])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the members."""
+        return self.members[0].dtype
 
     @cached_property
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -322,6 +367,11 @@ class _Labelled:
         pairs = [(site, group) for site in names[0] for group in names[1]]
         code = codes[0] * len(names[1]) + codes[1]
         return cls(np.broadcast_to(code, shape).reshape(-1), pairs)
+
+
+def _index(where: Where) -> NDArray[np.int64]:
+    first, count, index = where
+    return index if len(index) else np.arange(first, first + count)
 
 
 def _pieces(code: NDArray[np.int64]) -> list[tuple[np.int64, NDArray[np.int64]]]:

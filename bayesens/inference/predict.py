@@ -155,28 +155,37 @@ def score(
 
 @plain_arithmetic
 def draw(
-    tree: xr.DataTree, new: Ensemble, *, size: int = 1000, random_seed: int | None = None, model: Any = None
-) -> xr.DataArray:
-    """Draw from the predictive distribution of every row, independently given the parameters.
+    tree: xr.DataTree, new: Ensemble | xr.Dataset | xr.DataArray, *, size: int = 1000, random_seed: int | None = None,
+    model: Any = None, field: Any = None, **grid: Unpack[GridOptions],
+) -> xr.DataArray:  # fmt: skip
+    """Draw from the predictive distribution of every row of a table, or of every cell of a grid.
+
+    Rows are independent given the parameters. The cells of a grid hang together in space and time, so that averages over areas
+    and what a single draw looks like may be taken from them.
 
     Parameters
     ----------
     tree : DataTree
         A fit.
-    new : Ensemble
-        Rows to predict.
+    new : Ensemble, DataArray or Dataset
+        Rows or a grid, as in `predict`.
     size : int
         Number of draws.
     random_seed : int, optional
-        The same seed gives the same draws.
+        The same seed gives the same draws; of a grid, a cell has the same whatever cells and chunks there are.
     model : optional
         The model object, if it is one of your own.
+    field : ResidualField, optional
+        Of grids, which need it: how errors hang together (`residual_field`). The grid has the coordinates that it names.
+    **grid
+        Of grids, as in `predict`, but for ``below`` and ``variables``; ``time`` where the grid's is called otherwise.
 
     Returns
     -------
-    DataArray (sample, obs)
-        In the units of the observations. Each sample uses one posterior draw for all rows; effects of new sites are drawn
-        row by row, also where ``HBM(series=True)`` has conditioned them on the site's members.
+    DataArray (sample, obs), or (sample, ...)
+        In the units of the observations. Each sample uses one posterior draw for all rows or cells; effects of new sites are
+        drawn row by row, also where ``HBM(series=True)`` has conditioned them on the site's members. A cell's value is that of
+        its distribution under the posterior draw, at the probability that the field has there. Lazy where the grid is.
 
     Examples
     --------
@@ -187,10 +196,25 @@ def draw(
     >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
     >>> be.draw(tree, ens, size=3, random_seed=1).shape
     (3, 5)
+    >>> grid = xr.Dataset({"a": (("y", "x"), [[2.0, 3.0]])}, {"x": [0.0, 12.0], "y": [0.0]})  # km
+    >>> field = be.ResidualField(range=40.0, places=("x", "y"))
+    >>> be.draw(tree, grid, size=3, random_seed=1, field=field).sizes
+    Frozen({'sample': 3, 'y': 1, 'x': 2})
     """
-    check_fitted_call("draw", tree, new)
     if size < 1 or int(size) != size:
         raise ValueError(f"size must be a whole number of at least 1; got {size!r}.")
+    if isinstance(new, xr.Dataset | xr.DataArray) and isinstance(tree, xr.DataTree):
+        from bayesens.inference.grid_draws import draw_grid
+
+        return draw_grid(tree, new, field=field, size=int(size), random_seed=random_seed, model=model, **grid)
+    check_fitted_call("draw", tree, new)
+    if field is not None:
+        raise TypeError(
+            "field is of grids; rows of a table that hang together through time are those of be.trajectories"
+        )
+    check_keywords(grid, GridOptions.__annotations__, "draw")
+    if grid:
+        raise TypeError(f"{listed(sorted(grid))} of be.draw are of grids; got a table")
     return prediction(tree, new, model=model).draw(int(size), random_seed=random_seed)
 
 

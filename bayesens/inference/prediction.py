@@ -22,7 +22,7 @@ from bayesens.likelihoods.corrected.widths import column_of
 from bayesens.messages import listed, warn
 from bayesens.tables.unit_checks import empty_words, warn_ranges
 
-__all__ = ["QUANTILES", "Prediction", "check_levels", "prediction"]
+__all__ = ["QUANTILES", "Prediction", "check_levels", "components", "prediction"]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PARTS_DRAWS = 256
@@ -162,7 +162,7 @@ class Prediction:
     def _transformed_parts(self, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Parts of the variance after the inverse transform, from up to 256 evenly spaced draws, as shares of the variance."""
         parts = np.full((3, len(variance)), np.nan)
-        for rows, weight, means, sd in _thinned(self.mixture):
+        for rows, weight, means, sd in components(self.mixture):
             each = transformed(NormalMixture(weight, means, sd), self.model.transform)
             within, between = each.variance_within().mean(axis=0), each.variance_between().mean(axis=0)
             parts[:, rows] = np.stack([within, between, each.mean().var(axis=0)])
@@ -263,24 +263,29 @@ def _warn_members(tree: xr.DataTree, model: Any, ensemble: Ensemble, new: Ensemb
     warn_ranges(values, used, json.loads(tree.attrs.get("member_range", "{}")))  # fits of before have none
 
 
-def _thinned(mixture: Any) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Some rows, and their components under some draws, (draw, row, component)."""
+def _thinned(size: int) -> np.ndarray:
+    """Numbers of up to 256 evenly spaced draws."""
+    return np.unique(np.linspace(0, size - 1, min(size, PARTS_DRAWS)).astype(int))
+
+
+def components(
+    mixture: Any, draws: Sequence[int] | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Some rows, and their components under some draws, evenly spaced ones where none are named: (draw, row, component)."""
     if not isinstance(mixture, PosteriorMixture):
-        size = len(mixture.draws)
-        pick = np.unique(np.linspace(0, size - 1, min(size, PARTS_DRAWS)).astype(int))
-        for rows in mixture.parts(max(1, 1_000_000 // (len(pick) * mixture.offset.shape[1]))):
-            yield rows, *mixture.components(rows, pick)
+        some = _thinned(len(mixture.draws)) if draws is None else np.asarray(draws)
+        for rows in mixture.parts(max(1, 1_000_000 // (len(some) * mixture.offset.shape[1]))):
+            yield rows, *mixture.components(rows, some)
         return
     for block in mixture.blocks():
-        draws = len(block.weight)
-        pick = np.unique(np.linspace(0, draws - 1, min(draws, PARTS_DRAWS)).astype(int))
-        step = max(1, 1_000_000 // (len(pick) * block.weight.shape[1]))
+        some = _thinned(len(block.weight)) if draws is None else np.asarray(draws)
+        step = max(1, 1_000_000 // (len(some) * block.weight.shape[1]))
         for start in range(0, len(block.rows), step):
             rows = block.rows[start : start + step]
             x = np.column_stack([np.ones(len(rows)), mixture.f[rows]])
-            means = np.einsum("scj,rj->src", block.coefficient[pick], x)
-            weight = np.broadcast_to(block.weight[pick][:, None], means.shape)
-            yield rows, weight, means, np.sqrt(mixture.variances(replace(block, rows=rows), pick))
+            means = np.einsum("scj,rj->src", block.coefficient[some], x)
+            weight = np.broadcast_to(block.weight[some][:, None], means.shape)
+            yield rows, weight, means, np.sqrt(mixture.variances(replace(block, rows=rows), some))
 
 
 def check_levels(values: Sequence[float], name: str) -> np.ndarray:

@@ -62,7 +62,7 @@ def predicted(found, f, levels, limits=(), scores=()):
     members, limits = (address, np.ones(k, dtype=np.int64), False), np.array(limits).reshape(len(limits), n)
     levels, scores = ndtri(np.array(levels)), np.array(scores).reshape(len(scores), n)
     found.predict(
-        reads, members, nothing, nothing, cells, levels=levels, limits=limits, scores=scores, parts=False, out=out
+        reads, members, nothing, nothing, cells, levels=levels, limits=limits, scores=scores, parts=1, out=out
     )
     return out
 

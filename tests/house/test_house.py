@@ -15,9 +15,9 @@ import bayesens
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
     "BMA Climatology EMOS Ensemble EnsembleRegressor EqualWeights FittedMembers HBM LinearPool Members OnMembers "
-    "Prior SingleMember SufficientStatistics add common_rows compare coverage_table cross_fit default_estimators "
+    "Prior ResidualField SingleMember SufficientStatistics add common_rows compare coverage_table cross_fit default_estimators "
     "dependence dependence_words draw error_profile fit fold_distances ladder ladder_effects ladder_words loo "
-    "loo_table map paired_differences predict product_table read_fit score score_table summary write_fit write_map"
+    "loo_table map paired_differences predict product_table read_fit residual_field score score_table summary write_fit write_map"
 )
 PUBLIC = NAMES.split()
 NUMERICAL = ("numpy", "pandas", "scipy", "xarray", "matplotlib", "arviz", "numba", "pytensor", "pymc")
