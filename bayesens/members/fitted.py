@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, overload
 from zlib import crc32
@@ -26,6 +27,7 @@ __all__ = ["FittedMembers", "Job", "MemberError", "blended", "entropy", "run", "
 
 
 if TYPE_CHECKING:
+    from bayesens.members.fast.forms import Form
     from bayesens.members.grids.inputs import OfGrid
 
 
@@ -39,7 +41,7 @@ class OfTable(TypedDict, total=False):
     missing: Missing
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FittedMembers:
     """Members fitted to all training rows: they predict new stations and maps, and are saved without pickle.
 
@@ -73,10 +75,41 @@ class FittedMembers:
     units: str = ""
     covariate_units: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def ways(self) -> dict[str, dict[str, Any]]:
-        """What predicts the cells of grids, by member and region."""
-        return self.fits
+    def __repr__(self) -> str:
+        ways = [f"{name} ({text.partition(':')[0]})" for name, text in self.ways().items()]
+        columns = f"{len(self.covariates)} covariate{'s' * (len(self.covariates) != 1)}"
+        regions = f" and {len(self.regions.names)} regions" if self.regions.names else ""
+        return f"<FittedMembers: {', '.join([*ways, *self.products])}; {columns}{regions}>"
+
+    def ways(self) -> dict[str, str]:
+        """How each member predicts the cells of grids: compiled, or by its estimator's own predict, and why.
+
+        Compiled forms are those of forests, linear models, support vectors with a radial kernel and xgboost, alone or in a
+        pipeline with scikit-learn's imputer and scaler. They equal the estimator's predict to 1e-5 of the standard deviation.
+
+        Returns
+        -------
+        dict of member to str
+            With regions, those of the fits that differ, one after the other.
+
+        Examples
+        --------
+        >>> from sklearn.linear_model import LinearRegression
+        >>> from bayesens.members.members import Members
+        >>> X = pd.DataFrame({"rain": [0.0, 1.0, 2.0]})
+        >>> Members({"mlr": LinearRegression()}, X, [0.1, 0.2, 0.3], site=None).fit(progressbar=False).ways()
+        {'mlr': 'compiled: linear'}
+        """
+        texts = {name: dict.fromkeys(form.text for form in forms.values()) for name, forms in self.forms.items()}
+        return {name: "; ".join(each) for name, each in texts.items()}
+
+    @cached_property
+    def forms(self) -> dict[str, dict[str, Form]]:
+        """What predicts tables of many rows, by member and region."""
+        from bayesens.members.fast.forms import form_of
+
+        n = len(self.covariates)
+        return {name: {region: form_of(fit, n) for region, fit in fits.items()} for name, fits in self.fits.items()}
 
     @overload
     def predict(self, X: pd.DataFrame, **options: Unpack[OfTable]) -> pd.DataFrame: ...
@@ -149,7 +182,7 @@ class FittedMembers:
             inputs = grid_inputs(X, self.covariates, self.products, self.regions, self.units,
                                  self.covariate_units, where=where,
                                  missing=missing, **places)  # fmt: skip
-            return predict_cells(inputs, self.ways, self.regions, self.units)
+            return predict_cells(inputs, self.forms, self.regions, self.units)
         if given := [name for name, one in (("time", time), ("where", where)) if one is not None]:
             raise TypeError(f"predict has {listed(given)} for grids alone, and got a {type(X).__name__}; wanted an "
                             "xarray.Dataset with one variable a covariate, or a table without them")  # fmt: skip

@@ -7,15 +7,19 @@ left to compile), says so, runs it at each line that it reads, and says at the e
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Run = Callable[[], Any]
+# Where the data for development lie, as in tests/helpers.
+DATA = Path(os.environ.get("BAYESENS_DATA") or Path(__file__).parents[3] / "shared" / "data")
 QUANTITIES = ("weight", "bias", "slope", "sigma", "truth_mean", "truth_sd", "truth_site_sd", "truth_group_sd", "slope_site",
               "slope_group", "error_sd", "bias_site_sd", "bias_group_sd")  # fmt: skip
 
@@ -29,6 +33,7 @@ class Case:
     rows: int
     rounds: int = 1
     limit: float = 1800.0
+    needs: str = ""  # a folder of the development data, without which there is nothing to time
 
     def size(self, scale: float) -> int:
         """Rows at a scale."""
@@ -157,6 +162,32 @@ def density(by: str) -> Callable[[int], Run]:
     return prepare
 
 
+def on_grid(which: str, form: str) -> Callable[[int], Run]:
+    """Members trained on 11,099 days at monitors around Atlanta predict cells of that region, as a grid or as a table."""
+
+    def prepare(n: int) -> Run:
+        import numpy as np
+        import pandas as pd
+        import xarray as xr
+
+        import bayesens as be
+
+        table = pd.read_csv(DATA / "atlanta" / "atlanta_daily.csv.gz")
+        with xr.open_dataset(DATA / "atlanta" / "grid_200406.nc") as month:
+            days = np.arange(-(-n // (month.sizes["row"] * month.sizes["col"]))) % month.sizes["time"]
+            grid = month.isel(time=days).load()
+        names = [str(name) for name in grid.data_vars]
+        every = be.default_estimators(random_seed=1)
+        chosen = every if which == "all" else {which: every[which]}
+        members = be.Members(chosen, table[[*names, "monitor"]], table["pm25"], site="monitor")
+        fitted = members.fit(random_seed=1, progressbar=False)
+        cells = grid if form == "grid" else grid[names].to_dataframe()[names]
+        fitted.predict(grid.isel(time=slice(1)))  # compiled from now on
+        return lambda: fitted.predict(cells) is None
+
+    return prepare
+
+
 CASES = {
     "bma_auto_10k": Case("BMA auto", fit("BMA", bma_ensemble, method="auto"), 10_000, 5),
     "bma_auto_100k": Case("BMA auto", fit("BMA", bma_ensemble, method="auto"), 100_000, 3),
@@ -180,6 +211,12 @@ CASES = {
     "density_pytensor_2k": Case("the same density by PyTensor's numba mode", density("pytensor"), 2000),
     "score_100k": Case("score under 1,000 draws", score("score"), 100_000, 3),
     "loo_100k": Case("LOO under 1,000 draws", score("loo"), 100_000, 3),
+    "members_grid": Case("four members on a grid", on_grid("all", "grid"), 216_000, 5, needs="atlanta"),
+    "members_grid_rf": Case("its random forest", on_grid("rf", "grid"), 216_000, 5, needs="atlanta"),
+    "members_grid_mlr": Case("its linear model", on_grid("mlr", "grid"), 216_000, 5, needs="atlanta"),
+    "members_grid_svr": Case("its support vectors", on_grid("svr", "grid"), 216_000, 5, needs="atlanta"),
+    "members_grid_xgb": Case("its boosted trees", on_grid("xgb", "grid"), 216_000, 5, needs="atlanta"),
+    "members_table": Case("four members on a table", on_grid("all", "table"), 24_000, 3, needs="atlanta"),
 }
 
 

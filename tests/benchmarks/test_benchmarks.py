@@ -80,12 +80,14 @@ def machine():
 
 def show(entries):
     """Print one table."""
-    table = Table("case", *("rows", "median s", "peak MiB", "ESS", "ESS/s"), "what else", title="make bench")
-    for column in table.columns[1:6]:
+    heads = ("rows", "median s", "rows/s", "peak MiB", "ESS", "ESS/s")
+    table = Table("case", *heads, "what else", title="make bench")
+    for column in table.columns[1 : 1 + len(heads)]:
         column.justify = "right"
     told = ("method", "iterations", "sampling_seconds", "statistics_seconds", "rhat_max", "pareto_k", "before_mib")
     for own in entries.values():
         cells = [f"{own['seconds']:.3g}" if own["ended"] else f"> {own['limit_seconds']:.0f}"]
+        cells += [f"{own['rows'] / own['seconds']:.2g}" if own["ended"] else ""]
         cells += [f"{own[key]:.0f}" if key in own else "" for key in ("peak_mib", "ess", "ess_per_second")]
         rest = ", ".join(
             f"{key} {own[key] if isinstance(own[key], str) else f'{own[key]:.4g}'}" for key in told if key in own
@@ -141,6 +143,8 @@ def test_case(name, benchmark, results):
     case = cases.CASES[name]
     if name.startswith("loo") and not hasattr(be, "loo"):
         pytest.skip("there is no bayesens.loo")
+    if case.needs and not (cases.DATA / case.needs).exists():
+        pytest.skip(f"the development data have no {case.needs} here; set BAYESENS_DATA to their folder")
     own = {"title": case.title, "rows": case.size(SCALE)}
     with Worker(name, case.limit) as worker:
         benchmark.pedantic(worker.run, rounds=case.rounds)

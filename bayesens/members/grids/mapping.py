@@ -120,7 +120,7 @@ def map(  # noqa: A001  # as a map is made: be.map
         membership=membership, **roles,
     )  # fmt: skip
     fixed = {"quantiles": quantiles, "model": model, "missing": NONE}  # predictions hold no codes
-    run = _Map(whole, fit, source, inputs, elsewhere, fixed, dict(options))
+    run = _Map(whole, members.forms, fit, source, inputs, elsewhere, fixed, dict(options))
     lazy = inputs.lazy or any(one.chunks is not None for one in run.arrays)
     found = run.of_cells({}) if lazy else _by_blocks(run, progressbar)
     stated = "; ".join(f"{name}: {one.words}" for name, one in elsewhere.items())
@@ -132,6 +132,7 @@ class _Map:
     """Members and what combines them, for any part of a grid."""
 
     members: FittedMembers
+    forms: Mapping[str, Mapping[str, Any]]
     fit: xr.DataTree
     source: xr.Dataset
     inputs: Inputs
@@ -158,7 +159,7 @@ class _Map:
         inputs = self.inputs.isel(cells)
         products = inputs.products | {name: one.at(grid, cells) for name, one in self.elsewhere.items()}
         inputs = replace(inputs, products={name: products[name] for name in self.members.products})
-        array = predict_cells(inputs, self.members.ways, self.members.regions, self.members.units)
+        array = predict_cells(inputs, self.forms, self.members.regions, self.members.units)
         options = {name: _cut(one, cells) for name, one in self.options.items()}
         return predict(self.fit, grid.assign(prediction=array), **options, **self.fixed)
 

@@ -1,0 +1,1 @@
+"""Fitted estimators as plain arrays and loops over many rows, each equal to the estimator's own predict."""
