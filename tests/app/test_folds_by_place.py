@@ -78,6 +78,13 @@ def test_a_study_holds_out_by_place(folder):
         run_study(folder / "study.toml", folder / "out", say=lambda _: None, progressbar=False)
     found = pd.read_csv(folder / "out" / "tables" / "scores.csv").query("group == 'all'")
     rows = rows_of(folder, folds="knndm 4", buffer=0.5)
+    page = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert (
+        "4 folds (distances matched to the map, nothing learnt within 0.5 units of the coordinates of a site held out)"
+        in page
+    )
+    assert "units of x and y from the nearest station; half of the stations held out were further than" in page
+    assert (folder / "out" / "figures" / "fold_distances.svg").exists()
     assert found["crps"].tolist() == pytest.approx(rows["crps"].mean("obs").values.tolist())
     assert found["crps"].tolist() != pytest.approx(
         rows_of(folder, folds="blocks 4")["crps"].mean("obs").values.tolist()

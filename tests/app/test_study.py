@@ -417,6 +417,10 @@ def test_maps_are_those_of_the_final_members_and_fits(whole):
     area = xr.load_dataset(folder / "out" / "maps" / "applicability.nc", engine="h5netcdf")
     assert area["dissimilarity"].dims == ("y", "x")
     assert np.flatnonzero(area["dissimilarity"].isnull()).tolist() == [0]  # the cell without rain
+    expected = xr.load_dataset(folder / "out" / "maps" / "expected_error.nc", engine="h5netcdf")
+    silent = area["dissimilarity"].isnull() | (area["dissimilarity"] > expected.attrs["highest_dissimilarity"])
+    assert (expected["expected_error"].isnull() == silent).all()
+    assert expected["share_beyond"].item() == pytest.approx((silent.sum() - 1).item() / 119)
     study = read_study(folder / "study.toml")
     data = study_data(study)
     grid = xr.load_dataset(folder / "grid.nc", engine="h5netcdf")

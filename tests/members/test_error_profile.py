@@ -43,6 +43,15 @@ def test_it_is_the_isotonic_regression_of_the_means_of_bins(measure):
     assert (profile.rows, profile.sites, profile.highest) == (1200, 1200, index.max())
 
 
+def test_what_falls_is_pooled_by_numbers_of_rows():
+    """30 rows of error 3, then 10 of error 1 and 10 of error 4: the first 40 have a mean of 2.5."""
+    error, index = np.repeat([3.0, -1.0, 4.0], [30, 10, 10]), np.repeat([0.1, 0.2, 0.3], [30, 10, 10])
+    profile = error_profile(error, index, bins=5, replicates=0)
+    assert profile.dissimilarity == pytest.approx([0.1, 0.2, 0.3])
+    assert profile.observed == pytest.approx([3.0, 1.0, 4.0])
+    assert profile.expected == pytest.approx([2.5, 2.5, 4.0])
+
+
 def test_a_known_profile_is_found():
     """Errors of mean size 1 + 2 DI at 4,000 rows: bins of 200 rows have a standard error of .06 of theirs at most.
 

@@ -175,6 +175,8 @@ def _maps(results: StudyResults, folder: Path) -> Iterator[str]:
     every = {file_name(name): one for name, one in results.maps.models.items()}
     if results.maps.applicability is not None:
         every["applicability"] = results.maps.applicability
+    if results.map_errors is not None and results.map_errors.expected is not None:
+        every["expected_error"] = results.map_errors.expected
     for name, one in every.items():
         write_table(one, folder / "maps" / f"{name}.nc")
         yield f"maps/{name}.nc"

@@ -17,7 +17,7 @@ from bayesens.app.study.file import Study
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.predict import predict
 from bayesens.likelihoods.corrected.widths import columns_asked
-from bayesens.members.applicability import applicability
+from bayesens.members.applicability import Applicability, applicability
 from bayesens.members.fitted import FittedMembers
 from bayesens.members.members import Members
 from bayesens.members.spatial_folds.dealing import fold_kind
@@ -46,12 +46,15 @@ class Maps:
         Covariates or member columns of every cell, in the order of the grid.
     applicability : Dataset, optional
         ``dissimilarity`` and ``inside`` of every cell, where members are trained on covariates.
+    area : Applicability, optional
+        What these come from.
     """
 
     models: dict[str, xr.Dataset]
     points: dict[str, xr.DataArray]
     cells: pd.DataFrame
     applicability: xr.Dataset | None = None
+    area: Applicability | None = None
 
 
 def study_maps(
@@ -106,12 +109,12 @@ def study_maps(
     models = {name: _on_grid(one, grid) for name, one in found.items()}
     points = {str(name): laid_out(prediction[name].to_numpy()) for name in prediction}
     products = {name: grid[name].astype(float) for name in asked.products}
-    return Maps(models, points | products, cells, _area(table, grid, folds, importance))
+    area = _area(table, folds, importance)
+    where = None if area is None else area.grid(grid[list(table.source.rows.X)])  # type: ignore[union-attr]
+    return Maps(models, points | products, cells, where, area)
 
 
-def _area(
-    table: StudyData, grid: xr.Dataset, folds: NDArray[np.int64] | None, importance: pd.DataFrame | None
-) -> xr.Dataset | None:
+def _area(table: StudyData, folds: NDArray[np.int64] | None, importance: pd.DataFrame | None) -> Applicability | None:
     """Where the training rows speak for the grid."""
     if not isinstance(table.source, Members) or folds is None:
         return None
@@ -122,10 +125,9 @@ def _area(
         mean = importance.groupby("covariate")["rise"].mean()
         known = mean.reindex(rows.X.columns).dropna().clip(lower=0)  # sets of covariates have one importance in common
         weight = known if len(known) == rows.X.shape[1] and known.max() > 0 else None
-    area = applicability(
+    return applicability(
         rows.X[seen], fold=folds[seen], covariates=list(rows.X.columns), importance=weight, progressbar=False
     )
-    return area.grid(grid[list(rows.X)])
 
 
 def check_grid(study: Study, table: StudyData, models: Mapping[str, Any]) -> None:

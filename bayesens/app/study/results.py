@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bayesens.app.study.data import StudyData
 from bayesens.app.study.file import Study
+from bayesens.app.study.map_errors import MapErrors
 from bayesens.app.study.maps import Maps
 from bayesens.app.study.sensitivity import Sensitivities
 from bayesens.comparison.compare import HeldOut
@@ -53,6 +54,7 @@ class StudyResults:
     drought_threshold : array (obs), optional
         Of every row of the table [units].
     maps : Maps, optional
+    map_errors : MapErrors, optional
     ladder : dict of estimand to Dataset
         Rows held out as the rungs of the ladder predict them; empty where it was not asked for.
     sensitivity : Sensitivities
@@ -73,6 +75,7 @@ class StudyResults:
     inflation: pd.Series | None = None
     drought_threshold: NDArray[np.float64] | None = None
     maps: Maps | None = None
+    map_errors: MapErrors | None = None
     ladder: Mapping[str, xr.Dataset] = field(default_factory=dict)
     sensitivity: Sensitivities = field(default_factory=Sensitivities)
 

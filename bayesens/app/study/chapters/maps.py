@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,10 @@ import xarray as xr
 from bayesens import plots
 from bayesens.app.report.parts import Note, Section
 from bayesens.app.study.chapters.chapter import drawing, figure, named, sheet
+from bayesens.app.study.map_errors import MapErrors
 from bayesens.app.study.results import StudyResults
 from bayesens.geo.spatial import map_table
+from bayesens.members.spatial_folds.dealing import MUCH_NEARER
 from bayesens.tables.atomic import file_name
 
 __all__ = ["maps"]
@@ -44,6 +47,8 @@ def maps(results: StudyResults) -> Section:
                              "intervals.", "Moran's I by band and product.", size=(6.0, 3.4)))  # fmt: skip
     if found.applicability is not None:
         parts += _where(found.applicability)
+    if (errors := results.map_errors) is not None:
+        parts += [*_distances(errors), *_expected(errors, results.units)]
     return Section("Maps", tuple(parts), "maps")
 
 
@@ -64,6 +69,51 @@ def _where(area: xr.Dataset) -> list[Any]:
         drawing("applicability", draw, "Dissimilarity of cells from the training rows, and the border of the area of "
                 "applicability.", "Map of the dissimilarity index.", size=(4.6, 3.4)),
     ]  # fmt: skip
+
+
+def _distances(errors: MapErrors) -> Iterator[Any]:
+    """Whether held-out stations are as far from training stations as the map is from its stations."""
+    if (found := errors.distances) is None:
+        return
+    held, away = found["held_out_to_training"], found["map_to_station"]
+    middle, far = float(held.median()), float(away.median())
+    units, most, near = away.attrs["units"], float(held.max()), middle < MUCH_NEARER * far
+    text = (f"Half of the cells are further than {far:.3g} {units} from the nearest station; half of the stations held out were "
+            f"further than {middle:.3g} {units} from the nearest one learnt from")  # fmt: skip
+    text += ", and scores are too optimistic for the map." if near else "."
+    beyond = 100 * float((away > most).mean())
+    if beyond >= 1:
+        text += (f" {beyond:.0f} % of the cells are further from a station than every station held out ({most:.3g} {units}): no "
+                 "score in this report speaks of them.")  # fmt: skip
+    yield Note(text, "caution" if near else "finding")
+    yield drawing("fold_distances", partial(plots.fold_distances, found), "Distances of cells to stations, of stations held out "
+                  "to those learnt from, and of stations to each other. W: Wasserstein distance from the curve of the map.",
+                  "Cumulative curves of three distances.", size=(4.6, 3.4))  # fmt: skip
+
+
+def _expected(errors: MapErrors, units: str) -> Iterator[Any]:
+    """The error to expect of every cell."""
+    if errors.profile is None or errors.expected is None:
+        return
+    beyond = float(errors.expected["share_beyond"])
+    text = (f"{100 * beyond:.0f} % of the cells are more unlike the rows learnt from than every row held out: no error can be "
+            "expected there.")  # fmt: skip
+    if errors.profile.rank_correlation <= 0.0:
+        text += " Errors do not rise with the dissimilarity here: the profile is flat, and says little of single cells."
+    yield Note(text, "caution" if beyond > 0 else "finding")
+    yield drawing("error_profile", partial(plots.error_profile, errors.profile), f"Expected CRPS of {errors.model} by "
+                  "dissimilarity from the rows learnt from, at new sites.", "Rising curve with its band and mean errors.",
+                  size=(4.6, 3.4))  # fmt: skip
+    expected = errors.expected["expected_error"]
+    if bool(expected.notnull().any()):
+        yield drawing("map_expected_error", lambda ax: _mesh(ax, expected, _crps_label(units), cmap="YlOrBr"),
+                      f"Expected CRPS of {errors.model}; empty where nothing is known.", "Map of the expected error.",
+                      size=(4.6, 3.4))  # fmt: skip
+
+
+def _crps_label(units: str) -> str:
+    """Name and units of the expected error."""
+    return f"Expected CRPS{f' [{units}]' if units else ''}"
 
 
 def _drawn(one: xr.Dataset, units: str) -> Any:

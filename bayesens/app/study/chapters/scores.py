@@ -31,6 +31,7 @@ from bayesens.comparison.compare import HeldOut
 from bayesens.comparison.folds.held_out_rows import ESTIMANDS, ROW, hang_together
 from bayesens.comparison.folds.news import ALL_CONVERGED, without_convergence
 from bayesens.comparison.tables import paired_differences, product_table, score_table
+from bayesens.members.spatial_folds.dealing import KINDS, fold_kind
 from bayesens.messages import listed
 from bayesens.models import Climatology
 from bayesens.tables.atomic import file_name
@@ -197,8 +198,21 @@ def _in_units(results: StudyResults) -> str:
 
 def _note(results: StudyResults) -> str:
     count = {name: held.rows["fold"].values.max() + 1 for name, held in results.held.items()}
-    folds = "; ".join(f"{name}: {ESTIMANDS[name]}, {n} folds" for name, n in count.items())
+    folds = "; ".join(f"{name}: {ESTIMANDS[name]}, {n} folds{_by_place(results, name)}" for name, n in count.items())
     return f"{folds}. Brackets hold 90 % intervals. The file has more scores, among them the threshold-weighted CRPS (twcrps)."
+
+
+def _by_place(results: StudyResults, estimand: str) -> str:
+    """What the places of sites have to do with the folds of an estimand."""
+    asked, units = (
+        results.study.evaluation,
+        "km" if results.study.evaluation.places is None else "units of the coordinates",
+    )
+    kind = fold_kind(asked.folds)[0] if estimand in ("site", "site-time") else ""
+    parts = [KINDS[kind]] if kind else []
+    if asked.buffer is not None and estimand in ("site", "site-time", "group"):
+        parts.append(f"nothing learnt within {asked.buffer:g} {units} of a site held out")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _pooled(results: StudyResults, table: pd.DataFrame) -> pd.DataFrame:
