@@ -270,7 +270,7 @@ def _columns(
     if values.ndim != 1 or index.shape != values.shape or station.shape != values.shape:
         raise ValueError(
             f"error has shape {values.shape}, dissimilarity {index.shape} and site {station.shape}; wanted one of each "
-            "a row; of rows of be.compare, give the index of their rows: index[rows['obs'].values]"
+            "a row; rows of a comparison are some of the table's, and their obs says which"
         )
     known = np.isfinite(values) & np.isfinite(index)
     if not known.any():

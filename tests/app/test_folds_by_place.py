@@ -12,6 +12,7 @@ from bayesens.app.study.data import study_data
 from bayesens.app.study.file import study_from_text
 from bayesens.app.study.maps import map_points_of
 from bayesens.app.study.run import run_study
+from bayesens.members.estimators import default_estimators
 from studies import undrawn
 
 TEXT = """
@@ -22,7 +23,10 @@ site = "site"
 time = "time"
 
 [members]
-columns = ["rf", "mlr"]
+train = ["mlr"]
+covariates = ["rf", "rain"]
+columns = ["other"]
+folds = "knndm 3"
 
 [models.BMA]
 model = "bma"
@@ -53,22 +57,31 @@ def folder(tmp_path):
     frame["time"] = np.tile(pd.date_range("2020-01-01", periods=6), 20)
     frame["sm"] = 0.3 + 0.02 * np.sin(at[:, 0] / 9) + rng.normal(scale=0.02, size=len(frame))
     frame = frame.assign(
-        rf=frame.sm + rng.normal(scale=0.02, size=120), mlr=frame.sm + rng.normal(scale=0.03, size=120)
+        rf=frame.sm + rng.normal(scale=0.02, size=120),
+        rain=rng.normal(size=120),
+        other=frame.sm + rng.normal(scale=0.03, size=120),
     )
     frame.to_csv(tmp_path / "t.csv", index=False)
-    values = rng.uniform(0.2, 0.4, (2, 13, 13))
+    values = rng.uniform(0.2, 0.4, (3, 13, 13))
     axis = np.linspace(0, 60, 13)
-    grid = xr.Dataset({"rf": (("y", "x"), values[0]), "mlr": (("y", "x"), values[1])}, {"y": axis, "x": axis})
+    grid = xr.Dataset(
+        {name: (("y", "x"), one) for name, one in zip(("rf", "other", "rain"), values)}, {"y": axis, "x": axis}
+    )
     grid.to_netcdf(tmp_path / "grid.nc", engine="h5netcdf")
     return tmp_path
 
 
-def rows_of(folder, **options):
+def rows_of(folder, trained=False, **options):
     frame = pd.read_csv(folder / "t.csv", parse_dates=["time"])
-    ensemble = be.Ensemble.from_frame(frame, members=["rf", "mlr"], observation="sm", site="site", time="time")
+    columns = {"site": "site", "time": "time"}
+    if trained:
+        data = be.Members({"mlr": default_estimators()["mlr"]}, frame[["rf", "rain", "other", *columns]], frame["sm"],
+                          products=["other"], **columns)  # fmt: skip
+    else:
+        data = be.Ensemble.from_frame(frame, members=["rf", "other"], observation="sm", **columns)
     options = {"map_points": xr.load_dataset(folder / "grid.nc", engine="h5netcdf")} | options
     models = {"BMA": be.BMA(), "Equal weights": be.EqualWeights()}
-    return be.compare(models, ensemble, estimand="site", method="em", random_seed=1, places=frame[["x", "y"]],
+    return be.compare(models, data, estimand="site", method="em", random_seed=1, places=frame[["x", "y"]],
                       progressbar=False, **options)  # fmt: skip
 
 
@@ -77,7 +90,8 @@ def test_a_study_holds_out_by_place(folder):
     with undrawn():
         run_study(folder / "study.toml", folder / "out", say=lambda _: None, progressbar=False)
     found = pd.read_csv(folder / "out" / "tables" / "scores.csv").query("group == 'all'")
-    rows = rows_of(folder, folds="knndm 4", buffer=0.5)
+    way = {"trained": True, "folds": "knndm 4", "buffer": 0.5}
+    rows = rows_of(folder, inner_folds="knndm 3", **way)
     page = (folder / "out" / "report.html").read_text(encoding="utf-8")
     assert (
         "4 folds (distances matched to the map, nothing learnt within 0.5 units of the coordinates of a site held out)"
@@ -87,13 +101,16 @@ def test_a_study_holds_out_by_place(folder):
     assert (folder / "out" / "figures" / "fold_distances.svg").exists()
     assert found["crps"].tolist() == pytest.approx(rows["crps"].mean("obs").values.tolist())
     assert found["crps"].tolist() != pytest.approx(
-        rows_of(folder, folds="blocks 4")["crps"].mean("obs").values.tolist()
+        rows_of(folder, inner_folds=3, **way)["crps"].mean("obs").values.tolist()
     )
+    expected = xr.load_dataset(folder / "out" / "maps" / "expected_error.nc", engine="h5netcdf")
+    assert expected["expected_error"].sizes == {"y": 13, "x": 13}
+    assert 0 <= expected["share_beyond"].item() <= 1
 
 
 def test_the_map_of_a_study_is_looked_at_where_it_can_be(folder):
     """With any folds, for the warning; one in other coordinates is refused only where folds are to match it."""
-    plain = study_from_text(TEXT.replace('"knndm 4"', "5"), folder=folder)
+    plain = study_from_text(TEXT.replace('"knndm 4"', "5").replace('"knndm 3"', "5"), folder=folder)
     matched = study_from_text(TEXT, folder=folder)
     cells = map_points_of(plain, study_data(plain))
     with pytest.warns(UserWarning, match="held-out sites are much nearer to training sites than the map"):
@@ -109,6 +126,7 @@ def test_the_map_of_a_study_is_looked_at_where_it_can_be(folder):
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
+        ('"knndm 3"', '"nndm"', "members.folds: no kind of folds 'nndm' in folds='nndm'; did you mean 'knndm'"),
         ('"knndm 4"', '"nndm"', "evaluation.folds: no kind of folds 'nndm' in folds='nndm'; did you mean 'knndm'"),
         ('"knndm 4"', '"knndm four"', "evaluation.folds: folds is 'knndm four'; wanted a kind and a number"),
         (
@@ -121,6 +139,8 @@ def test_the_map_of_a_study_is_looked_at_where_it_can_be(folder):
             "",
             "evaluation.folds needs the places of sites: name data.lon and data.lat, or evaluation.pl",
         ),
+        ('grid = "grid.nc"', "", "map.grid: is missing"),
+        ('folds = "knndm 4"\nbuffer = 0.5\nplaces = ["x", "y"]', "", "members.folds needs the places of sites"),
         ('site = "site"', "", "evaluation.folds is about sites and needs data.site"),
         (
             'folds = "knndm 4"\nbuffer = 0.5\nplaces = ["x", "y"]',
@@ -132,13 +152,14 @@ def test_the_map_of_a_study_is_looked_at_where_it_can_be(folder):
     ],
 )
 def test_a_study_refuses_what_does_not_fit(old, new, text):
-    assert old in TEXT
+    given = TEXT if "members" in text else TEXT.replace('"knndm 3"', "3")
+    assert old in given
     with pytest.raises(ValueError, match=text):
-        study_from_text(TEXT.replace(old, new).replace('estimands = ["site"]', ""))
+        study_from_text(given.replace(old, new).replace('estimands = ["site"]', ""))
 
 
 def test_the_command_line_takes_folds_by_place(folder):
-    columns = ["--members", "rf,mlr", "--observation", "sm", "--site", "site", "--time", "time", "--method", "em"]
+    columns = ["--members", "rf,other", "--observation", "sm", "--site", "site", "--time", "time", "--method", "em"]
     ask = [str(folder / "t.csv"), *columns, "--models", "bma,equal"]
     by_place = ["--places", "x,y", "--folds", "knndm 4", "--buffer", "0.5", "--map", str(folder / "grid.nc")]
     said = CliRunner().invoke(app, ["compare", *ask, *by_place, "--rows", str(folder / "r.nc")])

@@ -150,7 +150,7 @@ def test_rows_of_a_comparison_are_found_by_their_numbers():
         error_profile(rows, index)
     with pytest.raises(KeyError, match=r"no model 'bma' in the rows\. It has 'BMA', 'Equal'"):
         error_profile(rows, index, model="bma")
-    with pytest.raises(ValueError, match=r"give the index of their rows: index\[rows\['obs'\].values\]"):
+    with pytest.raises(ValueError, match="rows of a comparison are some of the table's, and their obs says which"):
         error_profile(rows, index.to_numpy(), model="BMA")
 
 

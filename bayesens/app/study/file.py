@@ -123,20 +123,17 @@ class Study(Part):
     def _check_places(self) -> None:
         """Refuse folds by place without sites, places or a map."""
         asked, data = self.evaluation, self.data
-        kind = fold_kind(asked.folds)[0]
-        for key, there in (("folds", kind), ("buffer", asked.buffer is not None)):
+        kinds = {"evaluation.folds": fold_kind(asked.folds)[0], "members.folds": fold_kind(self.members.folds)[0]}
+        for key, there in {**kinds, "evaluation.buffer": asked.buffer is not None}.items():
             if there and data.site is None:
-                raise ValueError(
-                    f"evaluation.{key} is about sites and needs data.site: name the column of station labels"
-                )
+                raise ValueError(f"{key} is about sites and needs data.site: name the column of station labels")
             if there and asked.places is None and (data.lon is None or data.lat is None):
+                raise ValueError(f"{key} needs the places of sites: name data.lon and data.lat, or evaluation.places")
+        for key, kind in kinds.items():
+            if kind == "knndm" and self.map is None:
                 raise ValueError(
-                    f"evaluation.{key} needs the places of sites: name data.lon and data.lat, or evaluation.places"
+                    f"{key} = 'knndm' matches the distances of a map: name its grid in [map], or take 'blocks'"
                 )
-        if kind == "knndm" and self.map is None:
-            raise ValueError(
-                "evaluation.folds = 'knndm' matches the distances of a map: name its grid in [map], or take 'blocks'"
-            )
 
     def _check_sites(self) -> None:
         """Refuse parts that are about stations where the table has none."""

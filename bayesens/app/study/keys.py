@@ -126,7 +126,11 @@ class Members(Part):
     blend: float | None = Field(None, gt=0, description="Length [km] over which fits of neighbouring regions fade.")
     min_rows: Positive = Field(200, description="A region with fewer rows is left to the fit to all.")
     min_sites: Positive = Field(3, description="Likewise with fewer stations.")
-    folds: Annotated[int, Field(ge=2)] = Field(5, description="Of cross-fitting within training rows.")
+    folds: Annotated[int | str, AfterValidator(_folds)] = Field(
+        5,
+        description='Of cross-fitting within training rows; of sites also "knndm" or "blocks", as in [evaluation] (importance '
+        "and the removal of stations take their number alone).",
+    )
     settings: dict[Label, dict[str, Any]] = Field(
         default_factory=dict,
         description="Parameters of an estimator in place of the defaults: {rf = {n_estimators = 500}}.",

@@ -22,7 +22,7 @@ from bayesens.members.fitted import FittedMembers
 from bayesens.members.members import Members
 from bayesens.members.spatial_folds.dealing import fold_kind
 from bayesens.members.spatial_folds.map_points import map_places
-from bayesens.members.spatial_folds.places import LON_LAT, row_places, site_places
+from bayesens.members.spatial_folds.places import LON_LAT, Places, row_places, site_places
 from bayesens.messages import check_known
 from bayesens.tables.missing_codes import NONE
 from bayesens.tables.reading import read_table
@@ -137,34 +137,31 @@ def check_grid(study: Study, table: StudyData, models: Mapping[str, Any]) -> Non
     _grid(study, table, [name for name in asked if name is not None])
 
 
-def map_points_of(study: Study, table: StudyData) -> xr.Dataset | None:
+def map_points_of(study: Study, table: StudyData) -> Places | None:
     """The cells of ``[map]`` in the coordinates of the sites, for folds and for what they say of the map.
 
-    None without a map, or where folds do not ask for it and it lacks the coordinates or lies elsewhere.
+    None without a map, or where no folds ask for it and it lacks the coordinates or lies elsewhere.
     """
-    places = study.evaluation.places or (study.data.lon, study.data.lat)
-    if study.map is None or study.data.site is None or None in places:
+    names = study.evaluation.places or (study.data.lon, study.data.lat)
+    if study.map is None or study.data.site is None or None in names:
         return None
     grid = read_table(study.folder / study.map.grid)
-    if not isinstance(grid, xr.Dataset):
-        return None
-    if study.evaluation.places is None:  # a grid may call them as the table does
-        own = dict(zip(map(str, places), LON_LAT, strict=True))
+    if study.evaluation.places is None and isinstance(grid, xr.Dataset):  # a grid may call them as the table does
+        own = dict(zip(map(str, names), LON_LAT, strict=True))
         grid = grid.rename(
             {name: to for name, to in own.items() if name in grid.variables and to not in grid.variables}
         )
     columns = study.evaluation.places or LON_LAT
-    given = dict(zip(columns, (table.frame[str(name)] for name in places), strict=True))
+    given = dict(zip(columns, (table.frame[str(name)] for name in names), strict=True))
     rows = row_places(given, len(table.frame))
     assert rows is not None
     site = table.frame[study.data.site].astype(str).to_numpy(dtype=np.str_)
     try:
-        map_places(grid, site_places(rows, site)[1])
+        return map_places(grid, site_places(rows, site)[1], random_seed=study.study.random_seed)
     except ValueError:
-        if fold_kind(study.evaluation.folds)[0] == "knndm":
+        if "knndm" in (fold_kind(study.evaluation.folds)[0], fold_kind(study.members.folds)[0]):
             raise
         return None
-    return grid
 
 
 def _grid(study: Study, table: StudyData, also: Sequence[str] = ()) -> xr.Dataset:

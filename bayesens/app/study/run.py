@@ -34,6 +34,8 @@ from bayesens.members.correlations import covariate_correlations, inflation_fact
 from bayesens.members.cross_fitting import cross_fit
 from bayesens.members.fitted import FittedMembers
 from bayesens.members.members import Members
+from bayesens.members.spatial_folds.dealing import KINDS, fold_kind, fold_number
+from bayesens.members.spatial_folds.places import Places
 from bayesens.messages import listed
 from bayesens.sensitivity.covariates import permutation_importance
 from bayesens.tables.atomic import file_name
@@ -99,7 +101,7 @@ class _Run:
     steps: Steps
     say: Callable[[str], None]
     shown: bool
-    map_points: xr.Dataset | None
+    map_points: Places | None
 
     @property
     def seed(self) -> int:
@@ -156,12 +158,18 @@ class _Run:
         if estimand in ("site", "site-time", "group"):
             by_place = {"buffer": asked.buffer, "places": self.places(), "map_points": self.map_points}
         of_sites = estimand in ("site", "site-time") or not isinstance(asked.folds, str)
+        inner = self.study.members.folds if by_place else self.inner_folds
         if "time" in estimand and asked.gap is not None:  # days, or the unit of times that are numbers
             gap = pd.Timedelta(days=asked.gap) if rows.dataset["time"].dtype.kind == "M" else asked.gap
         return by_place | {"estimand": estimand, "folds": asked.folds if of_sites else None, "blocks": asked.blocks, "gap": gap,
                 "draws": asked.draws,
-                "inner_folds": self.study.members.folds, "random_seed": self.seed, "n_jobs": self.study.study.jobs,
+                "inner_folds": inner, "random_seed": self.seed, "n_jobs": self.study.study.jobs,
                 "cache": self.steps.folder, "progressbar": self.shown}  # fmt: skip
+
+    @property
+    def inner_folds(self) -> int:
+        """Their number, where they are not made by place."""
+        return fold_number(self.study.members.folds)
 
     def places(self) -> pd.DataFrame | None:
         """Planar coordinates of the rows, where the study names them."""
@@ -202,7 +210,7 @@ class _Run:
         assert asked is not None
         assert isinstance(members, Members)
         options: dict[str, Any] = {
-            "sets": asked.sets, "within": asked.within, "n_repeats": asked.repeats, "folds": self.study.members.folds,
+            "sets": asked.sets, "within": asked.within, "n_repeats": asked.repeats, "folds": self.inner_folds,
             "random_seed": self.seed,
         }  # fmt: skip
 
@@ -225,12 +233,19 @@ class _Run:
             return members
         scheme = usual_estimand(site=data.site is not None, time=data.time is not None)
         of = {"site": "stations", "time": "times", "row": "rows"}[scheme]
-        self.say(f"Training {listed(members.estimators)} out of {folds} folds of {of} ...")
+        kind = fold_kind(folds)[0]
+        made = f", {KINDS[kind]}" if kind else ""
+        self.say(f"Training {listed(members.estimators)} out of {self.inner_folds} folds of {of}{made} ...")
         key = {"members": members.digest, "folds": folds, "seed": self.seed}
         key |= {} if scheme == "site" else {"scheme": scheme}
+        by_place: dict[str, Any] = {}
+        if kind:
+            cells, places = self.map_points, members.places(self.places())
+            by_place = {"map_points": cells, "places": places}
+            key |= {name: one.digest for name, one in (("map", cells), ("places", places)) if one is not None}
 
         def make() -> xr.Dataset:
-            options: dict[str, Any] = {"n_jobs": self.study.study.jobs, "progressbar": self.shown}
+            options: dict[str, Any] = {"n_jobs": self.study.study.jobs, "progressbar": self.shown} | by_place
             return cross_fit(members, folds=folds, scheme=scheme, random_seed=self.seed, **options).dataset
 
         return Ensemble.from_dataset(self.steps.dataset("members", key, make))

@@ -14,6 +14,7 @@ from bayesens.app.study.file import Study
 from bayesens.comparison.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.likelihoods.options import options_to_json
+from bayesens.members.spatial_folds.dealing import fold_number
 from bayesens.sensitivity import (
     clustered_weights,
     fewer_stations,
@@ -94,7 +95,8 @@ def study_sensitivity(
     reduction = fewer_stations(
         {name: models[name] for name in names}, table.source, shares=asked.stations, replicates=asked.replicates,
         validation=asked.validation, method={name: study.methods[name] for name in names},
-        **{key: folds[key] for key in ("draws", "inner_folds", "random_seed", "n_jobs", "cache", "progressbar")},
+        inner_folds=fold_number(folds["inner_folds"]),  # stations are removed at random
+        **{key: folds[key] for key in ("draws", "random_seed", "n_jobs", "cache", "progressbar")},
     )  # fmt: skip
     return Sensitivities(**{**vars(out), "reduction": reduction})
 

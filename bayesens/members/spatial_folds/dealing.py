@@ -27,6 +27,7 @@ __all__ = [
     "buffered",
     "check_buffer",
     "fold_kind",
+    "fold_number",
     "nearer_than_the_map",
     "place_folds",
     "site_table",
@@ -134,6 +135,18 @@ def fold_kind(folds: int | str | None) -> tuple[str, int | None]:
     if len(number) > 1 or not number[0].isdecimal():
         raise ValueError(f"folds is {folds!r}; wanted a kind and a number, such as '{kind} 10'")
     return kind, int(number[0])
+
+
+def fold_number(folds: int | str) -> int:
+    """How many folds `folds` asks for, whatever their kind.
+
+    Examples
+    --------
+    >>> fold_number(4), fold_number("knndm")
+    (4, 5)
+    """
+    number = fold_kind(folds)[1]
+    return FOLDS if number is None else number
 
 
 def site_table(rows: RowPlaces | None, site: NDArray[np.str_], weight: NDArray[np.float64], *, why: str) -> SiteTable:

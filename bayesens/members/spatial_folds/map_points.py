@@ -126,20 +126,26 @@ def _complete(values: NDArray[np.float64], names: tuple[str, str], what: str) ->
 
 
 def _check_overlap(cells: Places, sites: Places) -> None:
-    """Refuse a map that lies further from the stations than both are wide: its coordinates are others."""
-    (low, high), (bottom, top) = [(each.points.min(axis=0), each.points.max(axis=0)) for each in (cells, sites)]
-    gap = float(np.linalg.norm(np.maximum(0.0, np.maximum(low - top, bottom - high))))
-    wide = max(float(np.linalg.norm(high - low)), float(np.linalg.norm(top - bottom)))
-    if gap <= wide:
+    """Refuse a map whose coordinates are others than those of the sites."""
+    if _near(cells, sites):
         return
     ranges = [
-        "; ".join(f"{name} {each.values[:, k].min():.6g} to {each.values[:, k].max():.6g}"
-                  for k, name in enumerate(sites.names))
+        "; ".join(
+            f"{name} {each.values[:, k].min():.6g} to {each.values[:, k].max():.6g}"
+            for k, name in enumerate(each.names)
+        )
         for each in (sites, cells)
-    ]  # fmt: skip
+    ]
     swapped = Places(sites.names, cells.values[:, ::-1])
+    can_be = not sites.on_sphere or np.abs(swapped.values[:, 1]).max() <= 90.0
     hint = "give table and map in one coordinate system"
-    if not sites.on_sphere or np.abs(swapped.values[:, 1]).max() <= 90.0:
-        nearer = float(swapped.to_nearest(sites).min()) < float(cells.to_nearest(sites).min())
-        hint = f"{sites.names[0]} and {sites.names[1]} of one of them look swapped" if nearer else hint
+    if can_be and _near(swapped, sites):
+        hint = f"{sites.names[0]} and {sites.names[1]} of one of them look swapped"
     raise ValueError(f"the map lies elsewhere than the sites (sites: {ranges[0]}; map: {ranges[1]}); {hint}")
+
+
+def _near(cells: Places, sites: Places) -> bool:
+    """Whether the map lies no further from the sites than one of them is wide."""
+    (low, high), (bottom, top) = [(each.points.min(axis=0), each.points.max(axis=0)) for each in (cells, sites)]
+    gap = float(np.linalg.norm(np.maximum(0.0, np.maximum(low - top, bottom - high))))
+    return gap <= max(float(np.linalg.norm(high - low)), float(np.linalg.norm(top - bottom)))
