@@ -220,6 +220,12 @@ def test_cells_of_a_grid_in_all_its_forms():
     assert map_places(mask, sites).values.tolist() == [[11.0, 51.0]]
     full["rain"][0, :] = np.nan
     assert len(map_places(full, sites)) == 3
+    lon_of = two_d["lon"].values.copy()
+    lon_of[0, 0] = np.nan
+    holed = two_d.assign_coords(lon=(("row", "col"), lon_of))
+    with pytest.raises(ValueError, match="1 of 6 cells of the map have no lon or lat; complete them"):
+        map_places(holed, sites)
+    assert len(map_places(holed.assign(rain=holed["rain"].where(holed["lon"].notnull())), sites)) == 5
 
 
 def test_a_large_map_is_sampled_the_same_by_the_same_seed():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from bayesens.messages import listed
 __all__ = ["MAP_SAMPLE", "map_places"]
 
 MAP_SAMPLE = 5000  # cells: their distances to stations are then known to about 1 % in distribution
+type Draw = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 SPELLINGS = {"lon": ("lon", "longitude", "long"), "lat": ("lat", "latitude")}
 
 
@@ -51,13 +52,16 @@ def map_places(given: Any, sites: Places, *, sample: int = MAP_SAMPLE, random_se
         return given
     if sample != int(sample) or sample < 1:
         raise ValueError(f"map_sample is {sample!r}; wanted a whole number of cells, 1 or more")
-    values = _of_grid(given, sites) if isinstance(given, xr.Dataset | xr.DataArray) else _of_table(given, sites)
-    if len(values) == 0:
-        raise ValueError("the map has no cell that counts: every variable is missing everywhere, or the mask is False; "
-                         "give map_points= a grid with values")  # fmt: skip
-    if len(values) > sample:
-        rng = np.random.default_rng(0 if random_seed is None else random_seed)
-        values = values[np.sort(rng.choice(len(values), int(sample), replace=False))]
+    rng = np.random.default_rng(0 if random_seed is None else random_seed)
+
+    def some(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        if len(cells) == 0:
+            raise ValueError("the map has no cell that counts: every variable is missing everywhere, or the mask is False; "
+                             "give map_points= a grid with values")  # fmt: skip
+        return cells if len(cells) <= sample else np.sort(rng.choice(cells, int(sample), replace=False))
+
+    of = _of_grid if isinstance(given, xr.Dataset | xr.DataArray) else _of_table
+    values = of(given, sites, some)
     if sites.on_sphere:
         check_degrees(values[:, 0], values[:, 1], "the map")
     found = Places(sites.names, values)
@@ -65,15 +69,20 @@ def map_places(given: Any, sites: Places, *, sample: int = MAP_SAMPLE, random_se
     return found
 
 
-def _of_grid(given: xr.Dataset | xr.DataArray, sites: Places) -> NDArray[np.float64]:
-    """Coordinates (cell, 2) of the cells that count."""
+def _of_grid(given: xr.Dataset | xr.DataArray, sites: Places, some: Draw) -> NDArray[np.float64]:
+    """Coordinates (cell, 2) of some of the cells that count."""
     where = given if isinstance(given, xr.Dataset) else given.to_dataset(name=str(given.name or "map"))
     names = _names(list(map(str, where.variables)), sites, "the map")
-    first, second = xr.broadcast(*(where[name].astype(np.float64) for name in names))
+    columns = [where[name].astype(np.float64) for name in names]
+    first, second = xr.broadcast(*columns)
+    known = [xr.apply_ufunc(np.isfinite, column, dask="allowed") for column in columns]
+    placed = known[0] & known[1]
     there = _there(where, names, tuple(map(str, first.dims)))
-    counts = np.ones(first.shape, dtype=bool) if there is None else there.transpose(*first.dims).values
-    values = np.column_stack([first.values[counts], second.values[counts]])
-    return _complete(values, names, "cells")
+    counts = (xr.ones_like(placed) if there is None else there).transpose(*first.dims).values
+    _check_complete(counts & ~placed.transpose(*first.dims).values, int(counts.sum()), names, "cells")
+    at = np.unravel_index(some(np.flatnonzero(counts)), first.shape)
+    # Of a large grid only the cells drawn are copied: broadcast coordinates are views.
+    return np.column_stack([first.values[at], second.values[at]])
 
 
 def _there(where: xr.Dataset, names: tuple[str, str], dims: tuple[str, ...]) -> xr.DataArray | None:
@@ -90,7 +99,7 @@ def _there(where: xr.Dataset, names: tuple[str, str], dims: tuple[str, ...]) -> 
     return found
 
 
-def _of_table(given: Any, sites: Places) -> NDArray[np.float64]:
+def _of_table(given: Any, sites: Places, some: Draw) -> NDArray[np.float64]:
     if not isinstance(given, pd.DataFrame | Mapping):
         raise TypeError(f"map_points is {type(given).__name__}; wanted a grid (xarray Dataset or DataArray) or a table (pandas "
                         f"DataFrame) with {sites.names[0]} and {sites.names[1]}")  # fmt: skip
@@ -99,7 +108,9 @@ def _of_table(given: Any, sites: Places) -> NDArray[np.float64]:
     if len(columns[0]) != len(columns[1]):
         raise ValueError(f"map_points has {len(columns[0])} values of {names[0]} and {len(columns[1])} of {names[1]}; wanted "
                          "one pair a point")  # fmt: skip
-    return _complete(np.column_stack(columns), names, "points")
+    values = np.column_stack(columns)
+    _check_complete(~np.isfinite(values).all(axis=1), len(values), names, "points")
+    return values[some(np.arange(len(values)))]
 
 
 def _names(have: list[str], sites: Places, whose: str) -> tuple[str, str]:
@@ -117,12 +128,11 @@ def _names(have: list[str], sites: Places, whose: str) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def _complete(values: NDArray[np.float64], names: tuple[str, str], what: str) -> NDArray[np.float64]:
-    lacking = int((~np.isfinite(values)).any(axis=1).sum())
-    if lacking:
-        raise ValueError(f"{lacking} of {len(values)} {what} of the map have no {names[0]} or {names[1]}; complete them, or "
-                         "leave them out")  # fmt: skip
-    return values
+def _check_complete(lacking: NDArray[np.bool_], size: int, names: tuple[str, str], what: str) -> None:
+    if number := int(lacking.sum()):
+        raise ValueError(
+            f"{number} of {size} {what} of the map have no {names[0]} or {names[1]}; complete them, or leave them out"
+        )
 
 
 def _check_overlap(cells: Places, sites: Places) -> None:

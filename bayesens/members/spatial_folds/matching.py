@@ -8,8 +8,8 @@ distance matching (kNNDM). Milà et al. (2022), Methods Ecol. Evol. 13, 1304: th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ __all__ = ["Matched", "block_folds", "matched_folds", "outside_buffer", "spread_
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 ALIKE = 0.05  # p of the Kolmogorov-Smirnov test from which the stations count as spread like the map
-CANDIDATES = 100  # numbers of clusters tried, denser among small ones
+CANDIDATES, WITH_K_MEANS = 100, 40  # numbers of clusters tried, denser among small ones
 LARGEST = 0.5  # share of the sites that one fold may hold
 MOST_FOR_HIERARCHY = 5000  # sites; the distances of all pairs of them take 100 MB
 MOST_K_MEANS = 500  # clusters of more sites than these
@@ -101,11 +101,11 @@ def matched_folds(sites: Places, map_distance: Array, *, folds: int, random_seed
     """
     from scipy.stats import wasserstein_distance
 
-    axis, cut = _first_component(sites.points), _clusters(sites, random_seed)
+    axis, numbers = _first_component(sites.points), _numbers(folds, len(sites))
     largest = max(int(LARGEST * len(sites)), -(-len(sites) // folds))
     best: Matched | None = None
-    for number in _numbers(folds, len(sites)):
-        fold = _merged(cut(number), axis, folds)
+    for number, cluster in zip(numbers, _clusters(sites, numbers, random_seed), strict=True):
+        fold = _merged(cluster, axis, folds)
         if np.bincount(fold).max() > largest:
             continue
         found = float(wasserstein_distance(sites.to_nearest_of_other_folds(fold), map_distance))
@@ -159,21 +159,21 @@ def outside_buffer(sites: Places, held: NDArray[np.bool_], buffer: float) -> NDA
 
 def _numbers(folds: int, sites: int) -> list[int]:
     """Numbers of clusters that are tried, and last every site by itself."""
-    most = sites - 2 if sites <= MOST_FOR_HIERARCHY else MOST_K_MEANS
-    grid = np.rint(np.exp(np.linspace(np.log(folds), np.log(max(most, folds)), CANDIDATES)))
+    most, tried = (sites - 2, CANDIDATES) if sites <= MOST_FOR_HIERARCHY else (MOST_K_MEANS, WITH_K_MEANS)
+    grid = np.rint(np.exp(np.linspace(np.log(folds), np.log(max(most, folds)), tried)))
     return [*np.unique(grid[grid < sites]).astype(int).tolist(), sites]
 
 
-def _clusters(sites: Places, random_seed: int | None) -> Any:
-    """Return a function from a number of clusters to the cluster (site) of each site."""
+def _clusters(sites: Places, numbers: list[int], random_seed: int | None) -> Iterator[Index]:
+    """The cluster (site) of each site, for each number of clusters; the last one is every site by itself."""
+    *fewer, _ = numbers  # cut_tree mistakes as many clusters as sites, where it is asked for others too
     if len(sites) <= MOST_FOR_HIERARCHY:
         from scipy.cluster.hierarchy import cut_tree, linkage
 
-        tree = linkage(sites.points, "ward")
-        return lambda number: cut_tree(tree, number)[:, 0]
-    return lambda number: (
-        np.arange(len(sites)) if number == len(sites) else _k_means(sites.points, number, random_seed, starts=1)
-    )
+        yield from cut_tree(linkage(sites.points, "ward"), fewer).T if fewer else ()
+    else:
+        yield from (_k_means(sites.points, number, random_seed, starts=1) for number in fewer)
+    yield np.arange(len(sites))
 
 
 def _merged(cluster: Index, axis: Array, folds: int) -> Index:
