@@ -123,7 +123,8 @@ def compare(
         with ``twcrps`` and, for the models, ``sd``, ``pit``, ``covered (level)``, ``quantile_value (quantile)`` and
         ``probability_below``; ``fold (obs)``; ``member_prediction (obs, member)``, which the models were given there.
         ``attrs`` say the estimand, what was left out and why (``failed``), what the fits warned of (``warned``) and the folds
-        in which models have not converged (``not_converged``), the last three as JSON.
+        in which models have not converged (``not_converged``), the last three as JSON; ``folds`` and ``buffer``, where sites
+        were held out by their places.
 
     Raises
     ------
@@ -137,7 +138,12 @@ def compare(
     UserWarning
         For models that failed in a fold: they are left out, and the others go on. Once for all fits that have not converged,
         with their models and folds, and once for members that look as if they had seen the rows. Of the estimand ``"row"``, what
-        its scores do not show.
+        its scores do not show. Of `map_points`, that the median distance of held-out sites to training sites is less than half
+        of that of the map to its stations.
+
+    References
+    ----------
+    Linnenbrink et al. (2024), Geosci. Model Dev. 17, 5897, doi:10.5194/gmd-17-5897-2024, of ``"knndm"``.
 
     Examples
     --------
@@ -232,7 +238,10 @@ def held_out(
     )  # fmt: skip
     with progress(len(parts) * (len(run.models) + 1), ESTIMANDS[estimand], options["progressbar"]) as advance:
         found = run.here(advance) if workers == 1 else run.shared_out(workers, advance)
-    return _held_out_result(source, found, estimand, limits, points, options["labels"], apart)
+    result = _held_out_result(source, found, estimand, limits, points, options["labels"], apart)
+    for rows in (result.rows, *result.apart.values()):
+        rows.attrs |= _by_place(options)
+    return result
 
 
 def splits_of(source: Given, estimand: str, options: HeldOutOptions) -> list[Split]:
@@ -241,6 +250,13 @@ def splits_of(source: Given, estimand: str, options: HeldOutOptions) -> list[Spl
     given: Mapping[str, Any] = options
     asked = {name: given[name] for name in names}
     return splits(estimand, **asked, places=source.places(options["places"]), **source.columns())
+
+
+def _by_place(options: HeldOutOptions) -> dict[str, Any]:
+    """What the folds have to do with the places of sites, for whoever holds the rows later."""
+    kind, number = fold_kind(options["folds"])
+    said: dict[str, Any] = {"folds": f"{kind} {number}"} if kind else {}
+    return said if options["buffer"] is None else said | {"buffer": float(options["buffer"])}
 
 
 def _inner(source: Given, estimand: str, options: HeldOutOptions) -> dict[str, Any]:

@@ -123,6 +123,19 @@ def test_the_map_of_a_study_is_looked_at_where_it_can_be(folder):
     assert not (folder / "out").exists()
 
 
+def test_a_grid_may_call_degrees_as_the_table_does(folder):
+    frame = pd.read_csv(folder / "t.csv").rename(columns={"x": "east_deg", "y": "north_deg"})
+    frame.to_csv(folder / "t.csv", index=False)
+    grid = xr.load_dataset(folder / "grid.nc", engine="h5netcdf").rename({"x": "east_deg", "y": "north_deg"})
+    grid.to_netcdf(folder / "grid.nc", engine="h5netcdf")
+    text = TEXT.replace('places = ["x", "y"]\n', "").replace(
+        "[members]", 'lon = "east_deg"\nlat = "north_deg"\n[members]'
+    )
+    study = study_from_text(text, folder=folder)
+    cells = map_points_of(study, study_data(study))
+    assert (cells.names, len(cells), cells.units) == (("lon", "lat"), 169, "km")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
@@ -166,6 +179,7 @@ def test_the_command_line_takes_folds_by_place(folder):
     assert said.exit_code == 0, said.output
     found = xr.load_dataset(folder / "r.nc", engine="h5netcdf")
     wanted = rows_of(folder, folds="knndm 4", buffer=0.5)
+    assert (found.attrs["folds"], found.attrs["buffer"]) == ("knndm 4", 0.5)
     assert (found["fold"].values == wanted["fold"].values).all()
     assert np.allclose(found["crps"], wanted["crps"])
     for change, text in [
