@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from bayesens import __version__
 from bayesens.app.cli.answers import compare, dependence, sensitivity
+from bayesens.app.cli.maps import map_grid
 from bayesens.app.cli.reading import Reading, ensemble_from, with_options
 from bayesens.app.cli.shared import (
     MODELS,
@@ -375,6 +376,7 @@ def completion(
 
 for command in (compare, dependence, sensitivity):
     app.command()(command)
+app.command("map")(map_grid)
 
 
 def _show_study(done: Any) -> None:

@@ -180,8 +180,7 @@ def _check_even(axes: Axes, path: Path) -> None:
     why = (f"its coordinates {listed(axes.flat)} lie on ({axes.y}, {axes.x})" if axes.flat and axes.rows is None
            else f"the coordinates of {axes.y!r} and {axes.x!r} are not evenly spaced, or are not there")  # fmt: skip
     raise ValueError(f"A GeoTIFF has one corner and one size of cell, and this grid has none: {why}. Write it as "
-                     f"{path.name}.zarr or {path.name}.nc, or bring it to an even grid first (rioxarray's reproject_match, "
-                     "xarray's interp).")  # fmt: skip
+                     f"{path.name}.zarr or {path.name}.nc, or bring it to an even grid first (gdalwarp).")  # fmt: skip
 
 
 def _plan(

@@ -1,0 +1,178 @@
+"""`bayesens map`: grids in, maps out, equal to what the library predicts; what is refused, and how it goes on after a stop."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import xarray as xr
+from typer.testing import CliRunner
+
+import bayesens as be
+from bayesens.app.cli.main import app
+from bayesens.geo.stores import engine, read, zarr_store
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:EM found"),
+    pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
+]
+LEVELS = [0.05, 0.5, 0.95]
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, ["map", *[str(a) for a in arguments]])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A fit with groups, and a grid of its members with two time steps, a region and a mask."""
+    place = tmp_path_factory.mktemp("map")
+    rng = np.random.default_rng(4)
+    y = rng.gamma(4.0, 0.06, 120)
+    frame = pd.DataFrame({"rf": y + rng.normal(0, 0.02, 120), "svr": y + rng.normal(0, 0.04, 120), "sm": y})
+    frame["net"] = np.repeat(["north", "south"], 60)
+    ensemble = be.Ensemble.from_frame(frame, members=["rf", "svr"], observation="sm", group="net", units="m3 m-3")
+    be.write_fit(be.fit(be.BMA(group=True), ensemble, method="em"), place / "fit.nc")
+    shape, dims = (2, 20, 30), ("time", "lat", "lon")
+    grid = xr.Dataset(
+        {name: (dims, rng.gamma(4.0, 0.06, shape).astype(np.float32), {"units": "m3 m-3"}) for name in ("rf", "svr")},
+        {"time": pd.date_range("2020-01-01", periods=2), "lat": -34 - 0.01 * np.arange(20), "lon": 146 + 0.01 * np.arange(30)},
+    )  # fmt: skip
+    grid["svr"][1, 2, 3] = np.nan
+    grid["net"] = ("lat", "lon"), np.where(np.arange(30) < 15, "north", "south")[None].repeat(20, 0)
+    grid["land"] = ("lat", "lon"), (np.arange(20) > 3).astype(np.int8)[:, None].repeat(30, 1)
+    grid["dry"] = ("lat", "lon"), np.full((20, 30), 0.12, np.float32)
+    grid.to_zarr(place / "grid.zarr", zarr_format=2)
+    grid.to_netcdf(place / "grid.nc", engine="h5netcdf")
+    return place
+
+
+def expected(folder):
+    with xr.open_dataset(folder / "grid.nc") as grid:
+        grid.load()
+    below = [0.1, grid["dry"]]
+    fit = be.read_fit(folder / "fit.nc")
+    return be.predict(fit, grid, quantiles=LEVELS, below=below, group="net", where=grid["land"] != 0)
+
+
+@pytest.mark.parametrize("source", ["grid.zarr", "grid.nc"])
+@pytest.mark.parametrize("out", ["maps.zarr", "maps.nc"])
+def test_maps_are_what_the_library_predicts(folder, tmp_path, source, out):
+    name = "volume_fraction_of_condensed_water_in_soil"
+    result = run(folder / "fit.nc", folder / source, "--out", tmp_path / out, "--below", "0.1,dry", "--where", "land",
+                 "--applicable", "land", "--crs", "EPSG:4326", "--standard-name", name)  # fmt: skip
+    assert "1,200 cells predicted by BMA" in result.stdout
+    engine = "zarr" if out == "maps.zarr" else "h5netcdf"
+    with xr.open_dataset(tmp_path / out, engine=engine, decode_coords="all") as back:
+        wanted = expected(folder)
+        for each in wanted.data_vars:
+            np.testing.assert_allclose(back[each], wanted[each], rtol=2e-5, atol=1e-6, err_msg=each)
+        assert back["mean"].attrs["standard_name"] == name
+        assert "fit" in back.attrs["source"]
+        quality = back["quality"].values
+        assert (quality[:, :4] & (2 | 4 | 8) == 14).all()
+        assert quality[1, 2, 3] & 1
+        assert quality[1, 5, 3] == 0
+        assert back["spatial_ref"].attrs["grid_mapping_name"] == "latitude_longitude"
+
+
+def test_geotiffs_in_and_out(folder, tmp_path):
+    """Members as a folder of GeoTIFFs, one a date, and packed maps as another one."""
+    members = xr.open_dataset(folder / "grid.nc")
+    (tmp_path / "members").mkdir()
+    profile = {"driver": "GTiff", "height": 20, "width": 30, "count": 2, "dtype": "float32", "crs": "EPSG:4326",
+               "transform": rasterio.transform.from_origin(145.995, -33.995, 0.01, 0.01)}  # fmt: skip
+    for step, day in enumerate(("20200101", "20200102")):
+        with rasterio.open(tmp_path / f"members/m_{day}.tif", "w", **profile) as file:
+            for number, name in enumerate(("rf", "svr"), start=1):
+                file.write(members[name].values[step], number)
+                file.set_band_description(number, name)
+    out = tmp_path / "maps"
+    result = run(
+        folder / "fit.nc", tmp_path / "members", "--out", out, "--packed", "--quantiles", "0.05,0.95", "--below", "0.1"
+    )
+    assert "has effects of groups and the grid is given none" in result.stderr
+    plain = members[["rf", "svr"]].load().assign(net=("time", ["?", "?"]))
+    wanted = be.predict(be.read_fit(folder / "fit.nc"), plain, group="net", quantiles=[0.05, 0.95], below=0.1)
+    members.close()
+    with rasterio.open(out / "maps_2020-01-02.tif") as file:
+        assert file.crs.to_epsg() == 4326
+        assert file.descriptions == (
+            "mean",
+            "sd",
+            "sd_within",
+            "sd_between",
+            "sd_parameter",
+            "q05",
+            "q95",
+            "below_0.1",
+            "quality",
+        )
+        mean = file.read(1) * file.scales[0] + file.offsets[0]
+        np.testing.assert_allclose(mean, wanted["mean"][1], atol=file.scales[0] * 0.51)
+        assert file.units[0] == "m3 m-3"
+        assert file.read(9)[2, 3] == 1  # svr is missing there
+
+
+def test_stopped_maps_go_on(folder, tmp_path, monkeypatch):
+    out = tmp_path / "maps.zarr"
+    call = (
+        folder / "fit.nc",
+        folder / "grid.zarr",
+        "--out",
+        out,
+        "--crs",
+        "EPSG:4326",
+        "--group",
+        "net",
+        "--memory",
+        "100kB",
+    )
+    calls = []
+
+    def interrupted(job):
+        calls.append(job.number)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return zarr_store.write_tile(job)
+
+    monkeypatch.setattr(engine, "write_tile", interrupted)
+    monkeypatch.setattr(read, "CELLS", 200)
+    result = run(*call, "--workers", "1", code=130)
+    assert "finished tiles are kept; the same command with --resume goes on" in result.stderr
+    monkeypatch.setattr(engine, "write_tile", zarr_store.write_tile)
+    result = run(*call, code=1)
+    assert "1 tiles are finished. Go on with it: --resume; or begin anew: --overwrite" in result.stderr
+    result = run(*call, "--resume", "--crs", "EPSG:4283", code=1)
+    assert "begun with another 'crs'" in result.stderr
+    assert "1 of" in run(*call, "--resume").stdout
+    assert "is there already; name another output, or replace it: --overwrite" in run(*call, code=1).stderr
+    assert "was finished before" in run(*call, "--resume").stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--out", "maps.grib"], "has the suffix '.grib'; wanted .zarr, .nc, or none"),
+        (["--out", "maps.zarr", "--group", "nett"], "no variable 'nett' in the grid; did you mean 'net'?"),
+        (["--out", "maps.zarr", "--where", "sea"], "no variable (--where) 'sea' in the grid"),
+        (["--out", "maps.zarr", "--below", "wet"], "--below got 'wet'; wanted numbers separated by commas"),
+        (["--out", "maps.zarr", "--crs", "EPSG:99999"], "--crs is 'EPSG:99999', which pyproj does not know"),
+        (["--out", "maps.zarr", "--memory", "lots"], "--memory is 'lots'; wanted bytes, or a number with a unit"),
+        (["--out", "maps.zarr", "--scheduler", "cluster"], "--scheduler is 'cluster'; wanted 'threads', 'processes'"),
+        (["--out", "maps.zarr", "--dims", "row,col"], "--dims is ('row', 'col'); wanted two of the dimensions"),
+    ],
+)
+def test_what_is_refused(folder, tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    extra = [] if "--crs" in options else ["--crs", "EPSG:4326"]
+    result = run(folder / "fit.nc", folder / "grid.nc", *options, *extra, code=1)
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_grid_that_is_not_there(folder, tmp_path):
+    result = run(folder / "fit.nc", tmp_path / "no.zarr", "--out", tmp_path / "maps.zarr", code=1)
+    assert "there is no grid" in result.stderr
