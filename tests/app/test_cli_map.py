@@ -56,8 +56,7 @@ def expected(folder):
     return be.predict(fit, grid, quantiles=LEVELS, below=below, group="net", where=grid["land"] != 0)
 
 
-@pytest.mark.parametrize("source", ["grid.zarr", "grid.nc"])
-@pytest.mark.parametrize("out", ["maps.zarr", "maps.nc"])
+@pytest.mark.parametrize(("source", "out"), [("grid.zarr", "maps.zarr"), ("grid.nc", "maps.nc")])
 def test_maps_are_what_the_library_predicts(folder, tmp_path, source, out):
     name = "volume_fraction_of_condensed_water_in_soil"
     result = run(folder / "fit.nc", folder / source, "--out", tmp_path / out, "--below", "0.1,dry", "--where", "land",
@@ -113,6 +112,33 @@ def test_geotiffs_in_and_out(folder, tmp_path):
         np.testing.assert_allclose(mean, wanted["mean"][1], atol=file.scales[0] * 0.51)
         assert file.units[0] == "m3 m-3"
         assert file.read(9)[2, 3] == 1  # svr is missing there
+
+
+def test_trained_members_over_covariates(tmp_path):
+    """Members in a folder and a grid of their covariates give what be.map gives."""
+    from sklearn.linear_model import LinearRegression
+    from sklearn.tree import DecisionTreeRegressor
+
+    rng = np.random.default_rng(5)
+    rows = pd.DataFrame({"rain": rng.gamma(2.0, 1.0, 80), "dem": rng.uniform(0, 9, 80)})
+    truth = 0.1 * rows["rain"] + 0.01 * rows["dem"] + rng.normal(0, 0.02, 80)
+    estimators = {"mlr": LinearRegression(), "tree": DecisionTreeRegressor(max_depth=3, random_state=0)}
+    members = be.Members(estimators, rows, truth, site=[f"s{k % 10}" for k in range(80)])
+    fit = be.fit(be.BMA(), be.cross_fit(members, progressbar=False), method="em")
+    fitted = members.fit(progressbar=False)
+    fitted.save(tmp_path / "members")
+    be.write_fit(fit, tmp_path / "fit.nc")
+    grid = xr.Dataset(
+        {"rain": (("time", "lat", "lon"), rng.gamma(2.0, 1.0, (2, 8, 9))), "dem": (("lat", "lon"), rng.uniform(0, 9, (8, 9)))},
+        {"lat": 50.0 - np.arange(8), "lon": np.arange(9.0)},
+    )  # fmt: skip
+    grid.to_netcdf(tmp_path / "grid.nc", engine="h5netcdf")
+    run(tmp_path / "fit.nc", tmp_path / "grid.nc", "--members", tmp_path / "members", "--out", tmp_path / "maps.nc",
+        "--crs", "EPSG:4326", "--quantiles", "0.1,0.9")  # fmt: skip
+    wanted = be.map(fitted, fit, grid, quantiles=[0.1, 0.9], progressbar=False)
+    with xr.open_dataset(tmp_path / "maps.nc", engine="h5netcdf") as back:
+        for name in wanted.data_vars:
+            np.testing.assert_allclose(back[name], wanted[name], rtol=1e-6, err_msg=name)
 
 
 def test_stopped_maps_go_on(folder, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def map_grid(
         Path,
         typer.Argument(
             metavar="GRID",
-            help="Member predictions: .zarr, .nc, .tif with named bands, or a folder of .tif, one a date or one a member.",
+            help="Members, or covariates: .zarr, .nc, .tif with named bands, or a folder of .tif, one a date or a variable.",
         ),
     ],
     out: Annotated[
@@ -33,6 +33,9 @@ def map_grid(
         typer.Option(help="Maps: .zarr, .nc, or a folder (no suffix) of Cloud-Optimised GeoTIFFs, one a time step."),
     ],
     *,
+    members: Annotated[
+        Path | None, typer.Option(help="Folder of trained members; GRID then holds the covariates that they look at.")
+    ] = None,
     quantiles: Annotated[str, typer.Option(help="Levels, separated by commas.")] = "0.05,0.5,0.95",
     below: Annotated[
         str | None,
@@ -43,6 +46,7 @@ def map_grid(
     time: Annotated[str | None, typer.Option(help="Variable of times.")] = None,
     lon: Annotated[str | None, typer.Option(help="Variable of longitudes.")] = None,
     lat: Annotated[str | None, typer.Option(help="Variable of latitudes.")] = None,
+    region: Annotated[str | None, typer.Option(help="Variable of the regions that members were trained in.")] = None,
     where: Annotated[str | None, typer.Option(help="Variable that is not 0 where cells are wanted.")] = None,
     applicable: Annotated[
         str | None, typer.Option(help="Variable that is not 0 inside of the area of applicability; others are flagged.")
@@ -64,6 +68,10 @@ def map_grid(
     standard_name: Annotated[
         str | None,
         typer.Option(help="Of the quantity in CF's table, such as volume_fraction_of_condensed_water_in_soil."),
+    ] = None,
+    trusted: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE", help="Full name of a type of yours among the members; repeat as needed."),
     ] = None,
     packed: Annotated[
         bool, typer.Option("--packed", help="Pack numbers into 16 bits, over the ranges that the fit has seen.")
@@ -103,11 +111,13 @@ def map_grid(
         name: _mask(source, one, f"--{name}") for name, one in (("where", where), ("applicable", applicable)) if one
     }
     options = _roles(tree, source, those_given(**named)) | _codes(missing)
-    maps = predict(
-        tree, source, quantiles=levels, below=_thresholds(source, below), where=masks.get("where"), **options
-    )  # fmt: skip
+    asked = {"quantiles": levels, "below": _thresholds(source, below), "where": masks.get("where")} | options
+    if members is None:
+        maps = predict(tree, source, **asked)
+    else:
+        maps = _by_members(members, tree, source, asked | those_given(region=region), trusted)
     written = write_map(
-        maps, out, fit=tree, crs=crs, packed=packed, members=source, standard_name=standard_name,
+        maps, out, fit=tree, crs=crs, packed=packed, members=None if members else source, standard_name=standard_name,
         dims=_dims(dims), overwrite=overwrite, resume=resume, memory=memory, scheduler=scheduler, workers=workers,
         progressbar=watched(progress), **masks,
     )  # fmt: skip
@@ -117,6 +127,16 @@ def map_grid(
     kept = f", {written.kept} of {written.tiles} tiles of a former run" if written.kept else ""
     seconds = written.seconds["all"]
     tell(f"{out}: {written.cells:,} cells predicted by {tree.attrs['bayesens_model']} in {seconds:.1f} s{kept}")
+
+
+def _by_members(
+    folder: Path, tree: xr.DataTree, source: xr.Dataset, asked: dict[str, Any], trusted: list[str] | None
+) -> xr.Dataset:
+    """Maps from covariates: members and fit go through the grid together."""
+    from bayesens.members.fitted import FittedMembers
+    from bayesens.members.grids.mapping import map as mapped
+
+    return mapped(FittedMembers.load(folder, trusted=trusted or ()), tree, source, **asked)
 
 
 def _roles(tree: xr.DataTree, source: xr.Dataset, given: dict[str, Any]) -> dict[str, Any]:

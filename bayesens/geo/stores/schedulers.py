@@ -15,6 +15,7 @@ __all__ = ["PATIENCE", "connected", "tiles_at_a_time", "work"]
 
 PATIENCE = 20.0  # seconds that a scheduler, or its last worker, may be away
 ANSWER = 3.0  # seconds that an answer of a few words may be on its way
+DIED = {"KilledWorker", "BrokenProcessPool"}  # of dask and of joblib, which are loaded only where they are used
 RETRIES = 2  # of a tile whose worker failed; a worker that died costs none of them
 Result = tuple[int, dict[str, Any]]
 Call = Callable[[Any], Result]
@@ -97,13 +98,21 @@ def work(call: Call, jobs: Iterator[Any], scheduler: Any, workers: int) -> Itera
     >>> sorted(work(lambda job: (job, {}), iter(range(3)), "threads", 2))
     [(0, {}), (1, {}), (2, {})]
     """
-    if scheduler == "processes":
-        return (
-            result for _, result in in_processes(workers, ((None, call, (job,)) for job in jobs), lambda name: None)
-        )
-    if scheduler == "threads":
-        return _in_threads(call, jobs, workers)
-    return _on_cluster(call, jobs, scheduler, workers)
+    try:
+        if scheduler == "processes":
+            calls = ((None, call, (job,)) for job in jobs)
+            yield from (result for _, result in in_processes(workers, calls, lambda name: None))
+        elif scheduler == "threads":
+            yield from _in_threads(call, jobs, workers)
+        else:
+            yield from _on_cluster(call, jobs, scheduler, workers)
+    except Exception as error:
+        if not {one.__name__ for one in type(error).__mro__} & DIED:
+            raise
+        raise ChildProcessError(
+            "A process that computed a tile ended, killed or out of memory: finished tiles are kept. Repeat the call with "
+            "resume=True, and fewer workers or less memory."
+        ) from error
 
 
 def _in_threads(call: Call, jobs: Iterator[Any], workers: int) -> Iterator[Result]:

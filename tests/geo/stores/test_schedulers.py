@@ -31,6 +31,7 @@ def cluster():
         yield found
 
 
+@pytest.mark.slow
 def test_processes_write_the_same_file(tmp_path):
     written(tmp_path / "threads.zarr")
     assert written(tmp_path / "processes.zarr", scheduler="processes").tiles == TILES
@@ -76,6 +77,25 @@ def test_a_cluster_that_loses_all_of_its_workers(tmp_path, monkeypatch):
             written(path, lazy_maps(pause=0.2), scheduler=cluster.scheduler_address, workers=2)
         ender.join()
     assert written(path, resume=True).kept >= 1
+
+
+def ends_its_process(job):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_tiles_that_kill_their_process_are_told():
+    words = "A process that computed a tile ended, killed or out of memory: finished tiles are kept"
+    with pytest.raises(ChildProcessError, match=words):
+        list(schedulers.work(ends_its_process, iter(range(3)), "processes", 2))
+
+
+@pytest.mark.slow
+def test_tiles_that_kill_every_worker_are_told(cluster):
+    distributed = pytest.importorskip("distributed")
+    client = distributed.Client(cluster, set_as_default=False)
+    with client, pytest.raises(ChildProcessError, match="killed or out of memory"):
+        list(schedulers.work(ends_its_process, iter(range(1)), client, 2))
 
 
 def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
