@@ -26,7 +26,7 @@ __all__ = ["assemble_steps", "band_name", "digest_of_steps"]
 
 SIDE = 512  # of a block
 DIGEST = "bayesens_map_digest"
-SPARE = 2**24
+SPARE = 2**22  # bytes beside what is known to be wanted
 
 
 @dataclass(frozen=True)

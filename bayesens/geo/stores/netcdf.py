@@ -28,7 +28,7 @@ from bayesens.threads import share_out
 __all__ = ["assemble"]
 
 LEVEL = 4  # of zlib
-SPARE = 2**24  # bytes that HDF5 may want for itself
+SPARE = 2**22  # bytes beside what is known to be wanted
 Place = tuple[int, ...]
 
 
