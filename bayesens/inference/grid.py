@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.inference.fit_tree import history_of, model_of
-from bayesens.inference.grid_law import PARTS, ROLES, GridLaw
+from bayesens.inference.grid_law import PARTS, ROLES, GridLaw, Kept
 from bayesens.inference.prediction import QUANTILES, check_levels
 from bayesens.likelihoods.corrected.widths import columns_asked
 from bayesens.messages import check_keywords, check_known, listed, warn
@@ -65,6 +65,7 @@ def predict_grid(
     *,
     quantiles: Sequence[float] = QUANTILES,
     model: Any = None,
+    kept: Kept | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Predict every cell of a grid; see `bayesens.predict`.
@@ -80,6 +81,8 @@ def predict_grid(
         Levels in (0, 1).
     model : optional
         The model object, if it is one of your own.
+    kept : Kept, optional
+        What other grids, or parts of this one, have found of the same fit and model.
     **options
         `GridOptions`.
 
@@ -94,7 +97,7 @@ def predict_grid(
     check_known(parts, PARTS, kind="variable", where="a prediction")
     inputs = GridInputs.of(tree, fitted, grid, options)
     first, thresholds, order = inputs.arrays[0], inputs.thresholds, np.argsort(levels, kind="stable")
-    law = inputs.law(tree, fitted, history_of(tree), levels=levels[order], parts=parts)
+    law = inputs.law(tree, fitted, history_of(tree), levels=levels[order], parts=parts, kept=kept or Kept())
     sizes = {"quantile": len(levels)} | ({"threshold": len(thresholds)} if thresholds else {})
     dims: list[list[str]] = [[]] * len(parts) + [["quantile"]] + [[]] * law.mass + [["threshold"]] * bool(thresholds)
     found = xr.apply_ufunc(law.of_cells, *inputs.arrays, *inputs.beside.values(), *thresholds, output_core_dims=dims,

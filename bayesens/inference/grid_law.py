@@ -37,12 +37,21 @@ PARTS = {
     "sd_parameter": "standard deviation left open by the posterior",
 }
 BLOCK = 65_536  # cells that are predicted at a time: their members stay in the second cache
+MISSING: Any = object()
 NO_SCORES = np.zeros((0, 0))
-KEPT = 2_000  # classes, of up to 100 kB each
+MOST = 2_000  # classes, of up to 100 kB each
 
 
 Where = tuple[int, int, NDArray[np.int64]]  # first, count and index of cells
 ByKeys = Callable[[list[Key], list[Where]], list[NDArray[np.int64]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What was found of a fit: its law at probe rows by key, and coefficients by key and posterior draw (None: all together)."""
+
+    rows: dict[Key, Probed] = field(default_factory=dict)
+    classes: dict[tuple[Key, int | None], CellClass | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +77,8 @@ class GridLaw:
         Increasing.
     parts : tuple of str
         Those of `PARTS` that are wanted.
+    kept : Kept
+        Coefficients that were found, which other grids of the same fit may share.
     """
 
     model: Any
@@ -80,11 +91,12 @@ class GridLaw:
     thresholds: int
     levels: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     parts: tuple[str, ...] = ()
+    kept: Kept = field(default_factory=Kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            field.name: getattr(self, field.name) for field in fields(self)
-        }  # other processes find coefficients again
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {
+            "kept": Kept()
+        }  # other processes find it again
 
     @property
     def mass(self) -> bool:
@@ -199,28 +211,21 @@ class GridLaw:
         """How cells are read; None where all are rows of a table."""
         return reads_of(self.model, self.posterior, self.history, self.probes, self.raw)
 
-    @cached_property
-    def probed(self) -> dict[Key, Probed]:
-        """The law at probe rows, by key, as it is asked for."""
-        return {}
-
-    @cached_property
-    def classes(self) -> dict[tuple[Key, int | None], CellClass | None]:
-        """Coefficients by key and posterior draw, None for all draws together."""
-        return {}
-
     def classes_of(self, keys: list[Key], draw: int | None = None) -> list[CellClass | None]:
         """Coefficients of keys, over all draws or under one."""
-        if len(self.classes) > KEPT:
-            self.classes.clear()
-            self.probed.clear()
-        if lacking := [key for key in dict.fromkeys(keys) if key not in self.probed]:
+        rows, classes = self.kept.rows, self.kept.classes
+        if len(classes) > MOST:
+            self.kept.classes.clear()
+        if lacking := [key for key in dict.fromkeys(keys) if key not in rows]:
             found = probed(self.predictive, self._probe_table, self.probes, lacking)
-            self.probed.update(zip(lacking, found, strict=True))
-        for key in keys:
-            if (key, draw) not in self.classes:
-                self.classes[key, draw] = self.probed[key].coefficients(self.probes, draw)
-        return [self.classes[key, draw] for key in keys]
+            rows.update(zip(lacking, found, strict=True))
+        out = []
+        for key in keys:  # another thread may clear what is kept
+            found = classes.get((key, draw), MISSING)
+            found = rows[key].coefficients(self.probes, draw) if found is MISSING else found
+            classes[key, draw] = found
+            out.append(found)
+        return out
 
     def predictive(self, table: Ensemble) -> Any:
         """The law of a table's rows."""

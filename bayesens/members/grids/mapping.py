@@ -16,8 +16,8 @@ import xarray as xr
 
 from bayesens.console import progress
 from bayesens.inference.arguments import check_fitted_call
-from bayesens.inference.grid import GridOptions
-from bayesens.inference.predict import predict
+from bayesens.inference.grid import GridOptions, predict_grid
+from bayesens.inference.grid_law import Kept
 from bayesens.inference.prediction import QUANTILES
 from bayesens.members.fitted import FittedMembers
 from bayesens.members.grids.inputs import Inputs, Place, check_units, grid_inputs, looked_through
@@ -139,6 +139,7 @@ class _Map:
     elsewhere: Mapping[str, Product]
     fixed: Mapping[str, Any]
     options: Mapping[str, Any]
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def arrays(self) -> list[xr.DataArray]:
@@ -161,7 +162,7 @@ class _Map:
         inputs = replace(inputs, products={name: products[name] for name in self.members.products})
         array = predict_cells(inputs, self.forms, self.members.regions, self.members.units)
         options = {name: _cut(one, cells) for name, one in self.options.items()}
-        return predict(self.fit, grid.assign(prediction=array), **options, **self.fixed)
+        return predict_grid(self.fit, grid.assign(prediction=array), kept=self.kept, **options, **self.fixed)
 
 
 def _cut(one: Any, cells: Cells) -> Any:
