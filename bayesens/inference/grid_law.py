@@ -221,10 +221,10 @@ class GridLaw:
             rows.update(zip(lacking, found, strict=True))
         out = []
         for key in keys:  # another thread may clear what is kept
-            found = classes.get((key, draw), MISSING)
-            found = rows[key].coefficients(self.probes, draw) if found is MISSING else found
-            classes[key, draw] = found
-            out.append(found)
+            one: Any = classes.get((key, draw), MISSING)
+            one = rows[key].coefficients(self.probes, draw) if one is MISSING else one
+            classes[key, draw] = one
+            out.append(one)
         return out
 
     def predictive(self, table: Ensemble) -> Any:

@@ -188,6 +188,78 @@ def on_grid(which: str, form: str) -> Callable[[int], Run]:
     return prepare
 
 
+def cells(model: str, *, rows: int = 10_000, quantiles: tuple[float, ...] = (), variables: tuple[str, ...] = ("mean", "sd"),
+          by: str = "law") -> Callable[[int], Run]:  # fmt: skip
+    """Cells of four members in single precision: by the law; a copy of the same numbers; or 100 posterior draws in numpy."""
+
+    def prepare(n: int) -> Run:
+        import numba
+        import numpy as np
+        import xarray as xr
+
+        import bayesens as be
+
+        rng = np.random.default_rng(3)
+        truth = rng.normal(size=n)
+        values = (truth + rng.normal(0.0, 0.5, (4, n))).astype(np.float32)
+        grid = xr.Dataset({f"m{k + 1}": ("cell", one) for k, one in enumerate(values)})
+        out = np.empty((len(variables) + len(quantiles), n), dtype=np.float32)
+
+        @numba.njit(parallel=True)
+        def copied(values: Any, out: Any) -> None:
+            for i in numba.prange(values.shape[1]):
+                value = values[0, i] + values[1, i] + values[2, i] + values[3, i]
+                for j in range(len(out)):
+                    out[j, i] = value
+
+        if by == "copy":
+            copied(values, out)
+            return lambda: copied(values, out)
+        tree = be.fit(getattr(be, model)(), bma_ensemble(rows, 2), method="auto", random_seed=1, progressbar=False)
+        if by == "numpy":
+            draws = tree["posterior"].to_dataset().stack(sample=("chain", "draw")).isel(sample=slice(None, None, 40))
+            slope, bias = draws["slope"].values.T[:100], draws["bias"].values.T[:100]  # (draw, member)
+
+            def plain() -> None:
+                total, square = np.zeros(n, dtype=np.float32), np.zeros(n, dtype=np.float32)
+                for a, b in zip(slope.astype(np.float32), bias.astype(np.float32), strict=True):
+                    mean = (a[:, None] * values - b[:, None]).mean(axis=0)
+                    total += mean
+                    square += mean**2
+
+            return plain
+        be.predict(tree, grid.isel(cell=slice(1000)), quantiles=quantiles, variables=variables)
+        # The law of cells itself: a look through the grid for codes and strange values comes once before it.
+        from bayesens.inference.fit_tree import history_of, model_of
+        from bayesens.inference.grid import GridInputs
+
+        inputs = GridInputs.of(tree, model_of(tree, None), grid, {})
+        law = inputs.law(tree, model_of(tree, None), history_of(tree), levels=np.array(quantiles), parts=variables)
+        law.of_cells(*(one[:1000] for one in values))
+        return lambda: law.of_cells(*values) and None
+
+    return prepare
+
+
+def drawn(n: int) -> Run:
+    """One draw of a map of n cells and of 30 days."""
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+    import bayesens as be
+
+    rng, side = np.random.default_rng(3), int(np.sqrt(n / 30))
+    coords = {"time": pd.date_range("2004-06-01", periods=30), "y": np.arange(side) * 12.0, "x": np.arange(side) * 12.0}
+    values = {f"m{k + 1}": (("time", "y", "x"), rng.normal(size=(30, side, side)).astype(np.float32)) for k in range(4)}
+    grid, tree = xr.Dataset(values, coords), be.fit(be.BMA(), bma_ensemble(10_000, 2), method="auto", random_seed=1)
+    field = be.ResidualField(range=100.0, nugget=0.2, persistence=0.5, places=("x", "y"))
+    be.draw(tree, grid.isel(time=slice(2)), size=1, random_seed=1, field=field)
+    return lambda: be.draw(tree, grid, size=1, random_seed=2, field=field) is None
+
+
+QUARTILES = (0.05, 0.5, 0.95)
+ALL = ("mean", "sd", "sd_within", "sd_between", "sd_parameter")
 CASES = {
     "bma_auto_10k": Case("BMA auto", fit("BMA", bma_ensemble, method="auto"), 10_000, 5),
     "bma_auto_100k": Case("BMA auto", fit("BMA", bma_ensemble, method="auto"), 100_000, 3),
@@ -211,6 +283,17 @@ CASES = {
     "density_pytensor_2k": Case("the same density by PyTensor's numba mode", density("pytensor"), 2000),
     "score_100k": Case("score under 1,000 draws", score("score"), 100_000, 3),
     "loo_100k": Case("LOO under 1,000 draws", score("loo"), 100_000, 3),
+    "cells_copy": Case("a copy of four numbers to two", cells("BMA", by="copy"), 20_000_000, 5),
+    "cells_copy_5": Case("a copy of four numbers to five", cells("BMA", by="copy", variables=ALL), 20_000_000, 5),
+    "cells_numpy": Case("means under 100 draws in numpy", cells("BMA", by="numpy"), 1_000_000, 3),
+    "cells_bma": Case("mean and sd of BMA", cells("BMA"), 20_000_000, 5),
+    "cells_bma_parts": Case("and the parts of the sd", cells("BMA", variables=ALL), 20_000_000, 5),
+    "cells_bma_quantiles": Case("and three quantiles", cells("BMA", quantiles=QUARTILES), 5_000_000, 5),
+    "cells_bma_few": Case("the same, fitted to 200 rows", cells("BMA", rows=200, quantiles=QUARTILES), 200_000, 3),
+    "cells_hbm": Case("mean and sd of HBM", cells("HBM"), 20_000_000, 5),
+    "cells_hbm_parts": Case("and the parts of the sd", cells("HBM", variables=ALL), 20_000_000, 5),
+    "cells_hbm_quantiles": Case("and three quantiles", cells("HBM", quantiles=QUARTILES), 20_000_000, 5),
+    "cells_draw": Case("one draw of a map of 30 days", drawn, 300_000, 3),
     "members_grid": Case("four members on a grid", on_grid("all", "grid"), 216_000, 5, needs="atlanta"),
     "members_grid_rf": Case("its random forest", on_grid("rf", "grid"), 216_000, 5, needs="atlanta"),
     "members_grid_mlr": Case("its linear model", on_grid("mlr", "grid"), 216_000, 5, needs="atlanta"),
