@@ -72,10 +72,11 @@ def cross_fit(
     gap : timedelta, str or float, optional
         With ``"time"``: training rows within this distance of the block that is held out are left out.
     buffer : float, optional
-        With ``"site"``: training rows of stations nearer than this to one that is held out are left out [km, or the units of
+        Of stations: training rows of those nearer than this to one that is held out are left out [km, or the units of
         planar coordinates].
     map_points : Dataset, DataArray, DataFrame or mapping, optional
-        Of ``"knndm"``: the cells of the map, as in `compare`.
+        The cells of the map, of ``"knndm"`` and for a warning where folds of stations are much nearer to training rows than
+        the map is to its stations; as in `compare`.
     places : mapping of name to array_like (obs) or DataFrame, optional
         Two columns of coordinates; None: `lon` and `lat`, else covariates ``x`` and ``y``.
     random_seed : int, optional
@@ -126,7 +127,7 @@ def cross_fit(
         members = Members(estimators, **options)
     every = np.ones(len(members.rows), dtype=bool)
     seed = entropy(random_seed)
-    by_place = ByPlace(members.places(places), map_points, buffer)
+    by_place = ByPlace(members.places(places), map_points, buffer, warns=True)
     return members._cross_fitted(
         every, folds, scheme, gap, by_place, seed, random_seed is not None, n_jobs, progressbar
     )

@@ -19,7 +19,7 @@ from bayesens.members import training_table
 from bayesens.members.covariates import row_mask
 from bayesens.members.fitted import FittedMembers, Job, MemberError, entropy, run, seed_of
 from bayesens.members.regions import Regions
-from bayesens.members.spatial_folds.dealing import ByPlace
+from bayesens.members.spatial_folds.dealing import KINDS, ByPlace
 from bayesens.members.spatial_folds.places import RowPlaces, row_places
 from bayesens.messages import listed, warn
 from bayesens.tables.missing_codes import NONE, Missing
@@ -363,7 +363,7 @@ class Members:
             random_seed=seed if shake else None,
         )
         number = int(fold.max()) + 1
-        plan = []
+        plan, parts = [], []
         for k in range(number):
             name = f"fold {k + 1} of {number}"
             test = inside & (fold == k)
@@ -372,6 +372,9 @@ class Members:
             if not (train & usable).any():
                 raise ValueError(f"{name} leaves no row to learn from; wanted fewer folds or a shorter gap")
             plan.append((self._training(train), np.flatnonzero(test), name))
+            parts.append((train[chosen], test[chosen]))
+        by_place.tell(parts, usable[chosen], rows.site[chosen], matched=how.endswith(KINDS["knndm"]),
+                      random_seed=seed if shake else None)  # fmt: skip
         found = self._predicted(plan, "Cross-fitting", seed, n_jobs, progressbar)
         return self._ensemble(found, chosen, f"{CROSS_FITTED}, {number} folds {how}", fold)
 

@@ -142,6 +142,16 @@ def test_members_are_cross_fitted_by_folds_by_place(tmp_path):
     )
     by_site = pd.Series(crossed.dataset["fold"].values).groupby(frame["site"]).nunique()
     assert (by_site == 1).all()
+    with pytest.warns(
+        UserWarning, match="held-out sites are much nearer to training sites than the map is to its stations"
+    ):
+        be.cross_fit(members, folds=5, **by_place)
+    with pytest.warns(UserWarning, match="held-out sites are much nearer"):
+        be.cross_fit(members, scheme=np.arange(120) % 4, **by_place)
+    with pytest.raises(
+        ValueError, match="map_points is about sites that are held out, and scheme='time' holds out none"
+    ):
+        be.cross_fit(members, scheme="time", **by_place)
     blocks = be.cross_fit(members, folds="blocks 3", progressbar=False)
     assert set(blocks.dataset["fold"].values) == {0, 1, 2}
     options = {
@@ -197,7 +207,7 @@ def test_cross_fit_refuses_what_does_not_go_together():
     members = be.Members({"mlr": LinearRegression()}, frame[["rf", "site", "time"]], frame.sm, site="site", time="time")
     with pytest.raises(ValueError, match="folds='knndm' goes with scheme='site' only"):
         be.cross_fit(members, folds="knndm", scheme="time", progressbar=False)
-    with pytest.raises(ValueError, match="buffer=2 goes with scheme='site' only"):
+    with pytest.raises(ValueError, match="buffer is about sites that are held out, and scheme='row' holds out none"):
         be.cross_fit(members, buffer=2, scheme="row", progressbar=False)
     with pytest.raises(ValueError, match="gap='2D' goes with scheme='time' only"):
         be.cross_fit(members, folds="blocks", gap="2D", progressbar=False)

@@ -15,7 +15,13 @@ from bayesens.comparison.folds.runs import source_of
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.members.folds import custom_folds, given_labels
 from bayesens.members.members import Members
-from bayesens.members.spatial_folds.dealing import SiteTable, fold_kind, nearer_than_the_map, site_table
+from bayesens.members.spatial_folds.dealing import (
+    SiteTable,
+    fold_kind,
+    held_out_distances,
+    nearer_than_the_map,
+    site_table,
+)
 from bayesens.members.spatial_folds.map_points import map_places
 from bayesens.members.spatial_folds.matching import spread_like_the_map
 
@@ -152,9 +158,4 @@ def _away_and_held(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances of cells to stations, and of stations, where they are held out, to training stations."""
     away = map_places(map_points, sites.places, random_seed=random_seed).to_nearest(sites.stations)
-    out = np.full(len(sites.names), np.inf)
-    for part in parts:
-        held, learnt = sites.of_sites(part.test & observed), sites.of_sites(part.train & observed)
-        if held.any():
-            out[held] = np.minimum(out[held], sites.places.at(held).to_nearest(sites.places.at(learnt)))
-    return away, out[sites.counted]
+    return away, held_out_distances([(part.train, part.test) for part in parts], sites, observed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ __all__ = [
     "check_buffer",
     "fold_kind",
     "fold_number",
+    "held_out_distances",
     "nearer_than_the_map",
     "place_folds",
     "site_table",
@@ -71,11 +73,15 @@ class SiteTable:
 
 @dataclass(frozen=True, eq=False)
 class ByPlace:
-    """What folds by place need: coordinates of the rows, the map, and how far training rows are to stay away."""
+    """What folds by place need: coordinates of the rows, the map, and how far training rows are to stay away.
+
+    `warns`: whether to say where folds are much nearer to training rows than the map is to its stations.
+    """
 
     places: RowPlaces | None = None
     map_points: Any = None
     buffer: float | None = None
+    warns: bool = False
 
     def row_folds(
         self,
@@ -91,10 +97,14 @@ class ByPlace:
     ) -> tuple[Index, str]:
         """Return folds of rows (obs), as `bayesens.members.folds.row_folds` does, or by place where `folds` says so."""
         kind, number = fold_kind(folds)
-        by_site = isinstance(scheme, str) and scheme == "site"
-        for name, asked in {"folds": folds if kind else None, "buffer": self.buffer}.items():
-            if asked is not None and not by_site:
-                raise ValueError(f"{name}={asked!r} goes with scheme='site' only; leave one of them out")
+        if kind and not (isinstance(scheme, str) and scheme == "site"):
+            raise ValueError(f"folds={folds!r} goes with scheme='site' only; leave one of them out")
+        if isinstance(scheme, str) and scheme in ("time", "row"):
+            for name, asked in {"buffer": self.buffer, "map_points": self.map_points if self.warns else None}.items():
+                if asked is not None:
+                    raise ValueError(
+                        f"{name} is about sites that are held out, and scheme={scheme!r} holds out none; leave one of them out"
+                    )
         if not kind:
             return row_folds(
                 scheme, site, group, time, folds=number or FOLDS, weight=weight, gap=gap, random_seed=random_seed
@@ -112,6 +122,22 @@ class ByPlace:
             return train
         sites = site_table(self.places, site, usable.astype(np.float64), why=f"buffer={self.buffer!r}")
         return buffered(sites, train, test, usable, buffer=check_buffer(self.buffer), name=name)
+
+    def tell(
+        self,
+        parts: Iterable[tuple[Mask, Mask]],
+        usable: Mask,
+        site: NDArray[np.str_],
+        *,
+        matched: bool,
+        random_seed: int | None,
+    ) -> None:
+        """Warn where rows held out are much nearer to training rows than the map; `parts` are training and test rows (obs)."""
+        if not self.warns or self.map_points is None:
+            return
+        sites = site_table(self.places, site, usable.astype(np.float64), why="map_points")
+        away = map_places(self.map_points, sites.places, random_seed=random_seed).to_nearest(sites.stations)
+        nearer_than_the_map(held_out_distances(parts, sites, usable), away, sites.places.units, matched=matched)
 
 
 def fold_kind(folds: int | str | None) -> tuple[str, int | None]:
@@ -263,6 +289,24 @@ def buffered(sites: SiteTable, train: Mask, test: Mask, observed: Mask, *, buffe
             "folds"
         )
     return left
+
+
+def held_out_distances(parts: Iterable[tuple[Mask, Mask]], sites: SiteTable, observed: Mask) -> NDArray[np.float64]:
+    """Distance of each site with observations, where it is held out, to the nearest that is learnt from; the shortest of several.
+
+    Parameters
+    ----------
+    parts : iterable of (numpy.ndarray (obs), numpy.ndarray (obs)), bool
+        Training and test rows.
+    sites : SiteTable
+    observed : numpy.ndarray (obs), bool
+    """
+    out = np.full(len(sites.names), np.inf)
+    for train, test in parts:
+        held, learnt = sites.of_sites(test & observed), sites.of_sites(train & observed)
+        if held.any():
+            out[held] = np.minimum(out[held], sites.places.at(held).to_nearest(sites.places.at(learnt)))
+    return out[sites.counted]
 
 
 def nearer_than_the_map(
