@@ -178,6 +178,10 @@ def test_many_sites_are_clustered_by_k_means(monkeypatch):
     found = matched_folds(places, away, folds=4, random_seed=1)
     assert found.clusters in (*range(4, 9), len(places))
     assert (found.fold == matched_folds(places, away, folds=4, random_seed=1).fold).all()
+    twins = Places(
+        places.names, np.repeat(places.values[:5], 4, axis=0)
+    )  # fewer places than clusters that could be tried
+    assert set(matched_folds(twins, away, folds=4).fold) == {0, 1, 2, 3}
 
 
 # ------------------------------------------------------------------------------------------------------------- the buffer

@@ -101,7 +101,7 @@ def matched_folds(sites: Places, map_distance: Array, *, folds: int, random_seed
     """
     from scipy.stats import wasserstein_distance
 
-    axis, numbers = _first_component(sites.points), _numbers(folds, len(sites))
+    axis, numbers = _first_component(sites.points), _numbers(folds, sites)
     largest = max(int(LARGEST * len(sites)), -(-len(sites) // folds))
     best: Matched | None = None
     for number, cluster in zip(numbers, _clusters(sites, numbers, random_seed), strict=True):
@@ -157,11 +157,13 @@ def outside_buffer(sites: Places, held: NDArray[np.bool_], buffer: float) -> NDA
 # Inside --------------------------------------------------------------------------------------------------------------
 
 
-def _numbers(folds: int, sites: int) -> list[int]:
+def _numbers(folds: int, sites: Places) -> list[int]:
     """Numbers of clusters that are tried, and last every site by itself."""
-    most, tried = (sites - 2, CANDIDATES) if sites <= MOST_FOR_HIERARCHY else (MOST_K_MEANS, WITH_K_MEANS)
+    n, most, tried = len(sites), len(sites) - 2, CANDIDATES
+    if n > MOST_FOR_HIERARCHY:  # k-means finds no more clusters than places
+        most, tried = min(MOST_K_MEANS, len(np.unique(sites.values, axis=0))), WITH_K_MEANS
     grid = np.rint(np.exp(np.linspace(np.log(folds), np.log(max(most, folds)), tried)))
-    return [*np.unique(grid[grid < sites]).astype(int).tolist(), sites]
+    return [*np.unique(grid[grid < n]).astype(int).tolist(), n]
 
 
 def _clusters(sites: Places, numbers: list[int], random_seed: int | None) -> Iterator[Index]:
