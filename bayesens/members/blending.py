@@ -31,8 +31,9 @@ def blended(
     for k, region in enumerate([*regions, ""]):
         rows = np.flatnonzero((weight[:, k] > 0) & ~bare)
         if len(rows):
+            some = X if len(rows) == len(X) else X.iloc[rows]
             with named(member, fold, region, X):
-                found[rows] += weight[rows, k] * checked(fits[region].predict(X.iloc[rows]), len(rows))
+                found[rows] += weight[rows, k] * checked(fits[region].predict(some), len(rows))
     return found
 
 

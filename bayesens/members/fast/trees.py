@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 __all__ = ["COLUMNS", "NODES", "Forest", "forest_of"]
 
-ROWS = 480  # that go through all trees together: with their columns, and a tree, they stay in the cache
+ROWS = 240  # that go through all trees together: with their columns, and a tree, they stay in the cache
 ABREAST = 8  # rows whose steps do not wait for each other
 COLUMN_BITS, CHILD_BITS = 10, 22
 COLUMNS, NODES = (
