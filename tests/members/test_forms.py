@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.compose import TransformedTargetRegressor
@@ -21,6 +22,7 @@ from xgboost import XGBRegressor
 import bayesens as be
 from bayesens.members.estimators import EarlyStoppedXGB, RowCap
 from bayesens.members.fast.forms import form_of
+from shared_data import shared_data
 
 COLUMNS = ["a", "b", "c", "d", "e"]
 
@@ -213,6 +215,26 @@ def test_numbers_that_are_too_large_are_refused_in_the_estimators_words():
     fitted = RandomForestRegressor(3).fit(X, target(X))
     with pytest.raises(ValueError, match="too large for dtype"), np.errstate(over="ignore"):
         form_of(fitted, 5).predict(X.assign(a=1e39))
+
+
+@pytest.mark.slow
+def test_four_members_of_real_data_on_a_real_grid():
+    """Air pollution around Atlanta: 11,099 days at monitors, and a month of 2,400 cells, most of them without aerosol."""
+    table = pd.read_csv(shared_data("atlanta", "atlanta_daily.csv.gz"))
+    with xr.open_dataset(shared_data("atlanta", "grid_200406.nc")) as month:
+        grid = month.isel(time=slice(None, None, 5)).load()
+    names = [str(name) for name in grid.data_vars]
+    members = be.Members(
+        be.default_estimators(random_seed=1), table[[*names, "monitor"]], table["pm25"], site="monitor"
+    )
+    fitted = members.fit(random_seed=1, progressbar=False)
+    assert all(text.startswith("compiled") for text in fitted.ways().values())
+    cells = grid[names].astype(np.float64)
+    found = fitted.predict(cells)
+    rows = cells.to_dataframe(dim_order=["time", "row", "col"])
+    wanted = fitted.predict(rows[names]).to_numpy().reshape(found.shape)
+    np.testing.assert_array_equal(found.sel(member=["rf", "xgb"]), wanted[..., [0, 3]])
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * wanted.std(axis=(0, 1, 2)).min())
 
 
 def test_members_say_how_they_predict():

@@ -141,6 +141,19 @@ def test_a_member_of_the_fit_that_is_a_variable_of_the_grid_is_found(table):
     xr.testing.assert_allclose(found, be.predict(fit, array), rtol=1e-12)
 
 
+def test_a_grid_of_several_blocks_in_one_call(bma):
+    """More cells than one block of members or of laws has: both share out their work to the same threads."""
+    small = region()
+    wide = xr.concat([small.drop_vars("lat")] * 1000, "lat")
+    assert wide["rain"].size == 144_000
+    many = be.map(*bma, wide, group="net", **QUIET)
+    few = be.map(*bma, small.drop_vars("lat"), group="net", **QUIET)
+    for name in ("mean", "sd", "quantile_value"):
+        for at in (0, 499, 999):
+            part = many[name].isel(lat=slice(at * SOUTH, (at + 1) * SOUTH))
+            np.testing.assert_allclose(part, few[name].transpose(*part.dims), rtol=1e-9)
+
+
 def test_predictions_of_members_are_never_held_for_the_whole_grid(bma, monkeypatch):
     """The map of 2e5 cells takes less beside itself than the predictions of its three members would."""
     monkeypatch.setattr("bayesens.members.grids.mapping.BLOCK", 10_000)

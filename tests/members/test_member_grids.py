@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.dummy import DummyRegressor
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 
@@ -38,6 +40,13 @@ def trained(estimators=None, **options):
 @pytest.fixture(scope="module")
 def fitted():
     return trained()
+
+
+@pytest.fixture(scope="module")
+def linear():
+    X, y, site = training()
+    only = {"mlr": be.default_estimators()["mlr"]}
+    return Members(only, X[["rain", "dem", "heat"]], y, site=site).fit(**QUIET)
 
 
 def region(seed=2):
@@ -112,6 +121,39 @@ def test_chunks_schedulers_and_order_of_the_dimensions_change_nothing(fitted):
     turned = fitted.predict(grid.transpose("lon", "layer", "time", "lat"))
     assert turned.dims == ("lon", "time", "lat", "member")
     xr.testing.assert_allclose(turned.transpose(*whole.dims), whole, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_other_processes_change_nothing(fitted):
+    """Compiled forms and boosters get there, too."""
+    grid = region()
+    lazy = fitted.predict(grid.chunk(time=2))
+    xr.testing.assert_allclose(lazy.compute(scheduler="processes"), fitted.predict(grid), rtol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_any_dimensions_of_any_variable(linear, data):
+    """Each covariate on some of the dimensions in some order, in memory or in chunks, of any kind of number."""
+    sizes = {dim: data.draw(st.integers(1, 4)) for dim in ("t", "y", "x")}
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    grid = xr.Dataset()
+    for name in linear.covariates:
+        dims = data.draw(st.permutations(list(sizes)))[: data.draw(st.integers(0, 3))]
+        values = rng.normal(size=[sizes[dim] for dim in dims]) * 10
+        kind = data.draw(st.sampled_from([np.float64, np.float32, np.int16]))
+        if kind != np.int16:
+            values = np.where(rng.random(values.shape) < 0.2, np.nan, values)
+        grid[name] = (dims, values.astype(kind))
+        if dims and data.draw(st.booleans()):
+            grid[name] = grid[name].chunk({dims[0]: data.draw(st.integers(1, 3))})
+    found = linear.predict(grid)
+    dims = list(found.dims[:-1])
+    assert set(dims) == set(grid.dims)
+    cells = xr.broadcast(grid.compute())[0]
+    columns = {name: cells[name].transpose(*dims).values.reshape(-1) for name in linear.covariates}
+    wanted = linear.predict(pd.DataFrame(columns)).to_numpy().reshape(found.shape)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6 if found.dtype == np.float32 else 1e-12, atol=1e-6)
 
 
 def test_blocks_of_cells_change_nothing(fitted, monkeypatch):
@@ -219,7 +261,7 @@ def test_fits_of_regions_by_label_membership_and_distance():
 
 
 @pytest.mark.parametrize(
-    "estimator", [KNeighborsRegressor(3), HistGradientBoostingRegressor(max_iter=5), DummyRegressor()]
+    "estimator", [KNeighborsRegressor(3), GradientBoostingRegressor(n_estimators=5), DummyRegressor()]
 )
 def test_estimators_of_ones_own(estimator):
     X, y, site = training()
