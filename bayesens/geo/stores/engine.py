@@ -15,14 +15,13 @@ import xarray as xr
 
 from bayesens.geo.stores.cf import quality_attributes
 from bayesens.geo.stores.crs import GRID_MAPPING, geozarr_attributes
-from bayesens.geo.stores.ledger import Ledger, differences, sync_folder
+from bayesens.geo.stores.ledger import Ledger, differences
 from bayesens.geo.stores.outputs import Output
 from bayesens.geo.stores.quality import QUALITY
 from bayesens.geo.stores.schedulers import work
 from bayesens.geo.stores.tiles import Tiles
 from bayesens.geo.stores.watch import watching
 from bayesens.geo.stores.zarr_store import Job, begin_store, close_store, read_block, write_tile
-from bayesens.tables.atomic import move
 
 __all__ = ["begin", "check_same", "digest_in", "put_in_place", "told_when_full", "write_tiles"]
 
@@ -114,14 +113,13 @@ def _clipped(so_far: dict[str, int], said: Any) -> dict[str, int]:
 
 def _job(output: Output, ledger: Ledger, tiles: Tiles, maps: xr.Dataset, number: int) -> Job:
     region = tiles.region(number)
-    cut = maps.isel(region)
-    if any(getattr(one, "chunks", None) for one in cut.variables.values()):
+    cut, conditions = maps.isel(region), output.conditions.cut(region)
+    if cut.chunks or conditions.lazy:
         import dask
 
-        (cut,) = dask.optimize(cut)  # what other tiles need stays here
-    return Job(
-        number, region, tiles.places(number), cut, output.conditions.cut(region), output.packed, str(ledger.folder)
-    )
+        cut, *arrays = dask.optimize(cut, *conditions.arrays)  # what other tiles need stays here
+        conditions = conditions.of(arrays)
+    return Job(number, region, tiles.places(number), cut, conditions, output.packed, str(ledger.folder))
 
 
 def put_in_place(output: Output, ledger: Ledger, tiles: Tiles, clipped: dict[str, int], memory: int) -> float:
@@ -139,8 +137,7 @@ def put_in_place(output: Output, ledger: Ledger, tiles: Tiles, clipped: dict[str
         from bayesens.geo.stores.geotiff import assemble_steps
 
         made = assemble_steps(output, ledger, tiles, clipped, memory)
-    move(made, output.path)
-    sync_folder(output.path.parent)
+    ledger.move(made, output.path)
     ledger.remove()
     return time.perf_counter() - began
 

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from bayesens.messages import listed
+from bayesens.tables.atomic import move
 
 __all__ = ["Ledger", "differences", "ledger_of", "sync", "sync_folder"]
 
-PLAN, LOCK = "plan.json", "lock"
+PLAN, LOCK, MOVING = "plan.json", "lock", "moving.json"
+OURS = {PLAN, LOCK, MOVING, "done", "data.zarr", "data.zarr.old", "data.nc", "steps", "steps.old"}
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,28 @@ class Ledger:
         return resume
 
     def clear(self) -> None:
-        """Begin anew: an empty folder, but for the lock."""
-        for one in self.folder.iterdir():
+        """Begin anew: an empty folder, but for the lock; what no run of ours leaves is not removed."""
+        there = list(self.folder.iterdir())
+        if others := [one.name for one in there if one.name not in OURS and one.suffix != ".partial"]:
+            raise FileExistsError(f"{self.folder} holds {listed(others)}, which no unfinished output has: move that away, or "
+                                  "name another output")  # fmt: skip
+        for one in there:
             if one.is_dir():
                 shutil.rmtree(one)
             elif one.name != LOCK:
                 one.unlink()
+
+    def move(self, made: Path, target: Path) -> None:
+        """Put what was made in its place; a run that ends right after that finds that it is there."""
+        _write_durably(self.folder / MOVING, {"made": made.name})
+        move(made, target)
+        sync_folder(target.parent)
+
+    @property
+    def arrived(self) -> bool:
+        """Whether a run ended between the output's last step and the end of this folder."""
+        mark = self.folder / MOVING
+        return mark.exists() and not (self.folder / json.loads(mark.read_text(encoding="utf-8"))["made"]).exists()
 
     def done(self) -> dict[int, dict[str, Any]]:
         """Finished tiles and what was said of each."""
@@ -124,7 +142,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def sync(path: Path) -> None:
     """Have a file on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    _sync(path, os.O_RDWR)
+
+
+def _sync(path: Path, mode: int) -> None:
+    handle = os.open(path, mode)
     try:
         os.fsync(handle)
     finally:
@@ -134,7 +156,7 @@ def sync(path: Path) -> None:
 def sync_folder(path: Path) -> None:
     """Have the names in a folder on the disk, where the system can do that."""
     if os.name != "nt":
-        sync(path)
+        _sync(path, os.O_RDONLY)
 
 
 def _write_durably(path: Path, value: dict[str, Any]) -> None:

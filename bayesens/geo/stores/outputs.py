@@ -164,6 +164,7 @@ def prepared(
         _check_even(axes, path)
     found = crs_of(maps, crs, axes)
     plain = maps.assign({name: one.astype(np.uint8) for name, one in maps.data_vars.items() if one.dtype == bool})
+    plain = _same_chunks(plain)
     streamed = tuple(str(name) for name, one in plain.data_vars.items() if set(grid) <= set(map(str, one.dims)))
     floats = [name for name in streamed if plain[name].dtype.kind == "f"]
     packing = packings(plain, floats, packed, fit)
@@ -172,6 +173,15 @@ def prepared(
     out = described(plain, axes, found, packing, standard_name).assign_attrs(file_attributes(plain, fit, begun))
     plan = _plan(out, form, streamed, grid, packing, conditions, found, fit)
     return Output(path, form, out, streamed, grid, axes, found, packing, conditions, plan)
+
+
+def _same_chunks(maps: xr.Dataset) -> xr.Dataset:
+    """Variables of dask cut at the same places, so that tiles can be whole chunks of all."""
+    try:
+        _ = maps.chunks
+    except ValueError:
+        return maps.unify_chunks()
+    return maps
 
 
 def _check_even(axes: Axes, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,22 @@ class Conditions:
     applicable: xr.DataArray | None
     where: xr.DataArray | None
     members: xr.DataArray | None
+
+    @property
+    def arrays(self) -> list[xr.DataArray]:
+        """Those that there are."""
+        return [one for one in (self.applicable, self.where, self.members) if one is not None]
+
+    @property
+    def lazy(self) -> bool:
+        """Whether any is of dask."""
+        return any(one.chunks for one in self.arrays)
+
+    def of(self, arrays: Iterable[xr.DataArray]) -> Conditions:
+        """The same ones, of other arrays, in the order of `arrays`."""
+        given = iter(arrays)
+        kept = (self.applicable, self.where, self.members)
+        return Conditions(*(None if one is None else next(given) for one in kept))
 
     def cut(self, region: dict[str, slice]) -> Conditions:
         """Those of some cells."""

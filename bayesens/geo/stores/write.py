@@ -135,8 +135,8 @@ def write_map(
     Notes
     -----
     The variable ``quality`` has a bit for each condition of a cell: a member is missing (1), outside of the area of applicability
-    (2), masked (4), no value (8), clipped (16). GeoTIFFs lie with north up; Zarr and NetCDF keep the order of the maps. The
-    date of the history is that of SOURCE_DATE_EPOCH, where that is set.
+    (2), masked (4), no value (8), clipped (16). GeoTIFFs lie with north up; Zarr and NetCDF keep the order of the maps. GDAL 3.12
+    does not read shards of Zarr; xarray and rioxarray do. The date of the history is SOURCE_DATE_EPOCH, where that is set.
 
     References
     ----------
@@ -164,6 +164,9 @@ def write_map(
         maps, target, form, fit=fit, crs=crs, packed=packed, applicable=applicable, where=where, members=members,
         standard_name=standard_name, dims=dims, begun=begun,
     )  # fmt: skip
+    if goes_on and ledger.arrived:
+        ledger.remove()
+        return _finished_before(output)
     if target.exists() and not overwrite and not goes_on:
         return _finished_before(output)
     with connected(scheduler) as workforce:

@@ -172,19 +172,12 @@ def write_tile(job: Job) -> tuple[int, dict[str, Any]]:
 
 def _in_memory(job: Job) -> tuple[xr.Dataset, Conditions]:
     """The values of a tile and its conditions, computed in this thread: others compute other tiles."""
-    arrays = _arrays(job.conditions)
-    if not any(getattr(one, "chunks", None) for one in (*job.maps.variables.values(), *arrays)):
+    if not job.maps.chunks and not job.conditions.lazy:
         return job.maps, job.conditions
     import dask
 
-    maps, *found = dask.compute(job.maps, *arrays, scheduler="synchronous")
-    given = iter(found)
-    kept = (job.conditions.applicable, job.conditions.where, job.conditions.members)
-    return maps, Conditions(*(None if one is None else next(given) for one in kept))
-
-
-def _arrays(conditions: Conditions) -> list[xr.DataArray]:
-    return [one for one in (conditions.applicable, conditions.where, conditions.members) if one is not None]
+    maps, *arrays = dask.compute(job.maps, *job.conditions.arrays, scheduler="synchronous")
+    return maps, job.conditions.of(arrays)
 
 
 def _slices(one: xr.DataArray, region: Mapping[str, slice]) -> Slices:

@@ -308,6 +308,11 @@ def test_places(tmp_path, name, words):
         be.write_map(maps(), tmp_path / name, crs="unknown")
 
 
+def test_a_map_of_one_moment_is_one_file(tmp_path):
+    folder = written(tmp_path / "soil", maps(days=1).isel(time=0, drop=True), crs="EPSG:4326")
+    assert [one.name for one in folder.iterdir()] == ["soil.tif"]
+
+
 def test_a_folder_with_other_files_is_not_replaced(tmp_path):
     folder = tmp_path / "soil"
     folder.mkdir()

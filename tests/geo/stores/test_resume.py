@@ -1,6 +1,7 @@
 """A run that stops at any moment loses nothing that was finished, and the next one makes the file of an unbroken run."""
 
 import errno
+import shutil
 import time
 
 import numpy as np
@@ -156,6 +157,34 @@ def test_other_maps_and_other_calls_are_refused(tmp_path):
     assert written(path, overwrite=True).kept == 0
 
 
+def test_a_run_that_ends_while_the_file_is_put_in_its_place(tmp_path, monkeypatch):
+    """Before the move the file is made again, to the same bytes; after it there is nothing to do."""
+    path, whole = tmp_path / "maps.zarr", tmp_path / "whole.zarr"
+    written(whole)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    for place, tiles in (("bayesens.geo.stores.ledger.move", TILES), ("bayesens.geo.stores.ledger.Ledger.remove", 0)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(place, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                written(path)
+        assert written(path, resume=True).tiles == tiles
+        assert contents(path) == contents(whole)
+        assert sorted(one.name for one in tmp_path.iterdir()) == ["maps.zarr", "whole.zarr"]
+        shutil.rmtree(path)
+
+
+def test_a_folder_of_somebody_else_is_not_emptied(tmp_path):
+    other = tmp_path / "maps.zarr.unfinished"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds 'notes.txt', which no unfinished output has"):
+        written(tmp_path / "maps.zarr")
+    assert (other / "notes.txt").exists()
+
+
 def test_an_output_that_is_there(tmp_path):
     path = tmp_path / "maps.zarr"
     written(path)
@@ -184,7 +213,6 @@ def test_one_run_at_a_time(tmp_path):
 
 
 def test_a_grid_that_the_disk_cannot_hold_is_told_before_the_work(tmp_path, monkeypatch):
-    import shutil
     from types import SimpleNamespace
 
     maps = lazy_maps()

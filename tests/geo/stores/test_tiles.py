@@ -109,6 +109,15 @@ def test_a_tile_without_values_takes_no_place(tmp_path):
             np.testing.assert_array_equal(back["mean"], lazy_maps()["mean"])
 
 
+def test_variables_in_other_chunks(tmp_path):
+    maps = lazy_maps().compute()
+    lazy = maps.assign(mean=maps["mean"].chunk(lat=13, lon=60), sd=maps["sd"].chunk(time=2, lat=20))
+    be.write_map(lazy, tmp_path / "maps.zarr", crs="EPSG:4326", memory=200_000, workers=2, progressbar=False)
+    with xr.open_zarr(tmp_path / "maps.zarr") as back:
+        for name in maps.data_vars:
+            np.testing.assert_array_equal(back[name], maps[name])
+
+
 def test_the_bar_says_rate_and_time_left(monkeypatch):
     import io
 
@@ -151,7 +160,7 @@ print(status("VmHWM") - before)
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from /proc")
 @pytest.mark.parametrize("suffix", [".zarr", ".nc", ""])
 def test_memory_is_bounded(tmp_path, suffix):
-    """The maps are 288 MB, and 150 MB may be taken; without the bound (one tile) the peak is above 600 MB."""
+    """The maps are 288 MB, and 150 MB may be taken: 47 MB are, and 197 MB where memory is 2 GB."""
     code = MEMORY.format(here=str(Path(__file__).parent), folder=str(tmp_path), suffix=suffix)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 160e6
+    assert int(done.stdout) < 150e6
