@@ -29,7 +29,7 @@ COORDINATES = {
     "quantile": {"long_name": "level of the quantile", "units": "1"},
     "threshold": {"long_name": "threshold"},
 }
-TIME = {"standard_name": "time", "axis": "T"}
+TIME = {"standard_name": "time", "axis": "T", "units_metadata": "leap_seconds: unknown"}
 VERSIONS = ("numpy", "xarray", "zarr")
 
 
@@ -134,6 +134,7 @@ def _variable_attributes(
         if key not in ("grid_mapping", "ancillary_variables")
     }
     attrs |= VARIABLES.get(name, {})
+    attrs.setdefault("long_name", name.replace("_", " "))
     if "valid_range" in attrs:
         attrs["valid_range"] = np.asarray(attrs["valid_range"], dtype=maps[name].dtype)
     if attrs.get("units") == "":

@@ -28,6 +28,7 @@ from bayesens.threads import share_out
 __all__ = ["assemble"]
 
 LEVEL = 4  # of zlib
+OWN_TYPE = ("flag_masks", "valid_range")  # attributes of the type of their variable, which JSON does not know
 SPARE = 2**22  # bytes beside what is known to be wanted
 Place = tuple[int, ...]
 
@@ -94,8 +95,8 @@ def _add_variables(path: Path, store: Any, names: list[str], clipped: dict[str, 
             )  # fmt: skip
             attrs = {key: value for key, value in one.attrs.items() if key != "_FillValue"}
             attrs |= {"clipped_cells": clipped[name]} if name in clipped else {}
-            for key, value in attrs.items():  # CF's flags are of the variable's own type, which JSON does not know
-                made.attrs[key] = np.asarray(value, dtype=one.dtype) if key == "flag_masks" else _attribute(value)
+            for key, value in attrs.items():
+                made.attrs[key] = np.asarray(value, dtype=one.dtype) if key in OWN_TYPE else _attribute(value)
 
 
 def _attribute(value: Any) -> Any:
