@@ -83,6 +83,7 @@ _SENTENCES: tuple[tuple[str, str, str], ...] = (
     (r"read it by (?:be\.)?Ensemble\.from_long\(.*?\) \(--long (.+?):VALUE\)", r"name its columns (--long \1:VALUE)",
      r'name its columns (data.long = "\1:VALUE")'),
     # Maps as files.
+    (r"; wanted region=\.\.\. for the cells", "; name their variable: --region", "; wanted map.group, a variable of regions"),
     (r", or say packed=\{name: \(scale, offset\)\}", "", ""),
     (r"give it a wider packed=\{.*?\)\}", "leave --packed out to keep all", "leave packed out to keep all"),
     (r"\b(overwrite|resume|packed)=True\b", r"--\1", r"\1 = true"),

@@ -16,7 +16,7 @@ import xarray as xr
 from bayesens.geo.stores.cf import quality_attributes
 from bayesens.geo.stores.crs import GRID_MAPPING, geozarr_attributes
 from bayesens.geo.stores.ledger import Ledger, differences
-from bayesens.geo.stores.outputs import Output
+from bayesens.geo.stores.outputs import DIGEST, Output
 from bayesens.geo.stores.quality import QUALITY
 from bayesens.geo.stores.schedulers import work
 from bayesens.geo.stores.tiles import Tiles
@@ -25,8 +25,7 @@ from bayesens.geo.stores.zarr_store import Job, begin_store, close_store, read_b
 
 __all__ = ["begin", "check_same", "digest_in", "put_in_place", "told_when_full", "write_tiles"]
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-DIGEST = "bayesens_map_digest"
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quota
 LIKE = 64  # cells of a side that are compared with a former run's, where the maps lie in memory
 ALIKE = 1e-4  # relative: another number of threads may change last digits
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesens.geo.stores.ledger import Ledger, sync
-from bayesens.geo.stores.outputs import Output
+from bayesens.geo.stores.outputs import DIGEST, Output
 from bayesens.geo.stores.packing import FILL
 from bayesens.geo.stores.quality import FLAGS, QUALITY
 from bayesens.geo.stores.tiles import Tiles
@@ -25,7 +25,6 @@ from bayesens.geo.stores.zarr_store import read_block
 __all__ = ["assemble_steps", "band_name", "digest_of_steps"]
 
 SIDE = 512  # of a block
-DIGEST = "bayesens_map_digest"
 SPARE = 2**22  # bytes beside what is known to be wanted
 
 

@@ -23,9 +23,10 @@ from bayesens.geo.stores.tiles import Tiles
 from bayesens.messages import listed, warn
 from bayesens.tables.atomic import check_writable, full_suffix
 
-__all__ = ["FORMS", "Output", "cell_bytes", "check_place", "check_space", "form_of", "prepared"]
+__all__ = ["DIGEST", "FORMS", "Output", "cell_bytes", "check_place", "check_space", "form_of", "prepared"]
 
 FORMS = {".zarr": "zarr", ".nc": "netcdf", "": "geotiff"}
+DIGEST = "bayesens_map_digest"  # the attribute, or tag, by which a finished output is known again
 COPIES = 3  # of a tile's numbers: as they are computed, as variables, and packed or compressed
 MEMBERS = 4  # where the fit does not say how many are read
 TWICE = {"zarr": 1.0, "netcdf": 2.0, "geotiff": 2.0}  # tiles, and the file that is put together from them
