@@ -18,7 +18,7 @@ from bayesens.geo.stores.axes import Axes, find_axes
 from bayesens.geo.stores.cf import described, file_attributes, fit_digest
 from bayesens.geo.stores.crs import crs_of
 from bayesens.geo.stores.packing import Packed, Packing, packings
-from bayesens.geo.stores.quality import QUALITY, Conditions, conditions_of
+from bayesens.geo.stores.quality import QUALITY, Conditions, conditions_of, said_by_members
 from bayesens.geo.stores.tiles import Tiles
 from bayesens.messages import listed, warn
 from bayesens.tables.atomic import check_writable, full_suffix
@@ -171,6 +171,7 @@ def prepared(
     packing = packings(plain, floats, packed, fit)
     names = json.loads(fit.attrs["bayesens_members"]) if fit is not None else None
     conditions = conditions_of(plain, grid, applicable=applicable, where=where, members=members, names=names)
+    standard_name = standard_name or plain["mean"].attrs.get("standard_name") or said_by_members(members, names)
     out = described(plain, axes, found, packing, standard_name).assign_attrs(file_attributes(plain, fit, begun))
     plan = _plan(out, form, streamed, grid, packing, conditions, found, fit)
     return Output(path, form, out, streamed, grid, axes, found, packing, conditions, plan)

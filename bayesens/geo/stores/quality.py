@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bayesens.messages import listed
 
-__all__ = ["FLAGS", "QUALITY", "Conditions", "conditions_of", "flags_of"]
+__all__ = ["FLAGS", "QUALITY", "Conditions", "conditions_of", "flags_of", "said_by_members"]
 
 QUALITY = "quality"
 FLAGS = {"missing_members": 1, "outside_area_of_applicability": 2, "masked": 4, "no_value": 8, "clipped": 16}
@@ -118,6 +118,20 @@ def _members(members: xr.Dataset | xr.DataArray, names: list[str] | None) -> xr.
     if "member" not in members.dims:
         raise ValueError(f"members= has the dimensions {listed(map(str, members.dims))}; wanted one called 'member'")
     return members
+
+
+def said_by_members(members: xr.Dataset | xr.DataArray | None, names: list[str] | None) -> str | None:
+    """The standard name that all members of a grid have, if they have one and the same."""
+    if members is None:
+        return None
+    if isinstance(members, xr.DataArray):
+        every = [members]
+    elif "prediction" in members:
+        every = [members["prediction"]]
+    else:
+        every = [one for name, one in members.data_vars.items() if names is None or name in names]
+    said = {one.attrs.get("standard_name") for one in every}
+    return str(said.pop()) if len(said) == 1 and None not in said else None
 
 
 def flags_of(conditions: Conditions, mean: xr.DataArray, clipped: NDArray[np.bool_]) -> NDArray[np.uint8]:

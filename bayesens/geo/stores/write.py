@@ -99,7 +99,7 @@ def write_map(
         The grid that was predicted from: cells in which a member is missing are flagged.
     standard_name : str, optional
         Of the predicted quantity in CF's table, such as ``"volume_fraction_of_condensed_water_in_soil"``. Left out: that of
-        ``maps["mean"]``, if it has one.
+        ``maps["mean"]``, or the one that all `members` have.
     dims : (str, str), optional
         Dimensions of rows and columns, where their names do not say it.
     overwrite : bool

@@ -11,6 +11,7 @@ import rioxarray  # noqa: F401  (the accessor rio)
 import xarray as xr
 
 import bayesens as be
+from shared_data import shared_data
 
 # rioxarray, of a newer affine.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -191,6 +192,16 @@ def test_words_of_cf(tmp_path):
                 assert "_FillValue" not in raw["lat"].attrs
 
 
+def test_the_standard_name_of_all_members_is_that_of_the_maps(tmp_path):
+    given, name = maps(), "mass_concentration_of_pm2p5_ambient_aerosol_particles_in_air"
+    members = xr.Dataset({one: given["mean"].assign_attrs(standard_name=name) for one in ("a", "b")})
+    with reopened(written(tmp_path / "one.zarr", given, crs="unknown", members=members)) as back:
+        assert back["mean"].attrs["standard_name"] == name
+    members["b"].attrs["standard_name"] = "air_temperature"
+    with reopened(written(tmp_path / "two.zarr", given, crs="unknown", members=members)) as back:
+        assert "standard_name" not in back["mean"].attrs
+
+
 def test_words_of_geozarr(tmp_path):
     path = written(tmp_path / "maps.zarr", maps("projected"), crs="EPSG:28355")
     attrs = json.loads((path / "zarr.json").read_text())["attributes"]
@@ -329,3 +340,23 @@ def test_what_is_no_map(tmp_path):
     given = maps().rename(lat="north", lon="east")
     with reopened(written(tmp_path / "b.nc", given, crs="EPSG:4326", dims=("north", "east"))) as back:
         assert back["north"].attrs["axis"] == "Y"
+
+
+def test_grids_of_real_data(tmp_path):
+    """OzNet's grid is even but for the rounding of its degrees; Atlanta's is that of a weather model, with x and y of cells."""
+    with xr.open_dataset(shared_data("oznet", "grid_20160205_1km.nc")) as grid:
+        given = grid[["lst"]].rename(lst="mean").load()
+    folder = written(tmp_path / "lst", given, crs="EPSG:4326")
+    with rasterio.open(folder / "lst.tif") as file:
+        np.testing.assert_array_equal(file.read(1), given["mean"])
+        row, column = file.index(float(given["lon"][70]), float(given["lat"][30]))
+        assert (row, column) == (30, 70)
+        assert file.bounds.right == pytest.approx(float(given["lon"][-1]) + 0.005, abs=1e-4)
+    with xr.open_dataset(shared_data("atlanta", "grid_200406.nc")) as grid:
+        given = grid[["ctm", "x", "y"]].rename(ctm="mean").set_coords(["x", "y"]).load()
+    with pytest.raises(ValueError, match=r"its coordinates 'x', 'y' lie on \(row, col\)"):
+        be.write_map(given, tmp_path / "ctm", crs="unknown", progressbar=False)
+    with reopened(written(tmp_path / "ctm.zarr", given, crs="unknown")) as back:
+        np.testing.assert_array_equal(back["mean"], given["mean"])
+        assert back["x"].attrs["units"] == "km"
+        np.testing.assert_array_equal(back["time"], given["time"])
