@@ -1,4 +1,4 @@
-"""Figures from results: posteriors, predictions, calibration, scores, stations and covariates.
+"""Figures from results: posteriors, predictions, maps, calibration, scores, stations and covariates.
 
 Every function draws into ``ax``, or into a figure of its own, and returns the axes. Series differ in colour (the
 Okabe-Ito palette), lightness, marker and line, so that they stay apart in grey print and for colour-blind readers.
@@ -11,6 +11,9 @@ from bayesens.plots.distances import error_profile, fold_distances
 from bayesens.plots.error_correlations import dependence
 from bayesens.plots.ladder_effects import ladder
 from bayesens.plots.leave_one_out import loo_differences, loo_pit
+from bayesens.plots.maps.mean_and_width import map  # noqa: A004
+from bayesens.plots.maps.multiples import maps_by_time, variance_parts
+from bayesens.plots.maps.probabilities import probability_map
 from bayesens.plots.matrices import correlations
 from bayesens.plots.posterior import biases, source_biases, weights
 from bayesens.plots.predictions import event_probability, intervals, intervals_by_station
@@ -38,10 +41,13 @@ __all__ = [
     "left_out",
     "loo_differences",
     "loo_pit",
+    "map",
+    "maps_by_time",
     "pit",
     "power_scaled",
     "power_sensitivity",
     "prior_implied",
+    "probability_map",
     "quantile_reliability",
     "reliability",
     "representativeness",
@@ -51,5 +57,6 @@ __all__ = [
     "source_biases",
     "stations",
     "tornado",
+    "variance_parts",
     "weights",
 ]

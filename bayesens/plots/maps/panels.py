@@ -1,0 +1,267 @@
+"""How a map is drawn: cells in colours, hatching, missing cells, stations, colour bars, legends and sizes of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesens.plots.axes import INK, labelled
+from bayesens.plots.maps.cells import Cells, axis_labels, in_km
+from bayesens.plots.maps.station_points import StationPoints
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "DOUBLE",
+    "SINGLE",
+    "SMALL",
+    "TEXT",
+    "bar_beside",
+    "bar_of_all",
+    "canvas",
+    "draw_cells",
+    "draw_stations",
+    "explain",
+    "hatch",
+    "limits_of",
+    "map_axes",
+    "named",
+    "units_of",
+]
+
+Array = NDArray[np.float64]
+SINGLE, DOUBLE = 85 / 25.4, 180 / 25.4  # inches: one and two columns of a journal
+TALLEST = 235 / 25.4  # of a page
+MISSING = "0.86"
+TEXT, SMALL = 8.0, 7.0  # points
+HATCH = "////"
+SPOTS = 1000  # values from which on the colours end at the middle 98 %
+
+
+def limits_of(limits: tuple[float, float] | None, *values: Array, stations: Array | None = None) -> tuple[float, float]:
+    """Ends of the colours: as given, or the middle 98 % of large maps and of stations, so that no wild cell takes them all.
+
+    Examples
+    --------
+    >>> limits_of(None, np.array([1.0, 3.0, np.nan]))
+    (1.0, 3.0)
+    """
+    if limits is not None:
+        low, high = (float(end) for end in limits)
+        if not low < high:
+            raise ValueError(f"limits is {limits!r}; wanted the lowest and the highest value of the colours")
+        return low, high
+    every = np.concatenate([one.ravel() for one in values])
+    every = every[np.isfinite(every)]
+    if not len(every):
+        raise ValueError(
+            "the maps have no value in any cell at this time; nothing can be drawn: give other maps or another time"
+        )
+    low, high = np.quantile(every, [0.01, 0.99]) if len(every) >= SPOTS else (every.min(), every.max())
+    if stations is not None and len(own := stations[np.isfinite(stations)]):
+        low, high = min(low, np.quantile(own, 0.02)), max(high, np.quantile(own, 0.98))
+    if low == high:
+        low, high = low - 0.5 * (abs(low) or 1.0), high + 0.5 * (abs(high) or 1.0)
+    return float(low), float(high)
+
+
+def canvas(
+    cells: Cells, rows: int, columns: int, *, width: float, bars: float = 0.1, side: float = 0.0, above: float = 0.2
+) -> Figure:
+    """An empty figure for maps side by side, as high as they are.
+
+    Parameters
+    ----------
+    cells : Cells
+    rows, columns : int
+    width : float
+        Of the figure [inches], as all others.
+    bars : float
+        Room to the right of each map.
+    side : float
+        Room to the right of all maps.
+    above : float
+        Room of the title of each map.
+    """
+    import matplotlib.pyplot as plt
+
+    wide = (width - 0.6 - side) / columns - bars
+    height = rows * (wide * cells.shape + above) + 0.75
+    return plt.figure(figsize=(width, min(height, TALLEST)), layout="compressed")
+
+
+def map_axes(ax: Axes, cells: Cells, maps: xr.Dataset | xr.DataArray) -> Axes:
+    """Axes of a map: true shape, a thin frame, few ticks, labels with units."""
+    left, right, bottom, top = cells.extent
+    ax.set(xlim=(left, right), ylim=(top, bottom) if cells.counted else (bottom, top))
+    ax.set_aspect(cells.aspect, adjustable="box")
+    ax.spines[:].set(linewidth=0.5, color="0.4")
+    ax.tick_params(direction="out", length=2.5, width=0.5, labelsize=SMALL)
+    wide = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    ax.locator_params(axis="x", nbins=4 if wide > 1.9 else 2)
+    ax.locator_params(axis="y", nbins=5)
+    if in_km(cells):
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(lambda at, _: f"{at / 1000:g}")
+    else:
+        ax.ticklabel_format(useOffset=False, style="plain")
+    x, y = axis_labels(cells, maps)
+    ax.set_xlabel(x, fontsize=TEXT)
+    ax.set_ylabel(y, fontsize=TEXT)
+    return ax
+
+
+def draw_cells(ax: Axes, cells: Cells, values: Array, cmap: str | Colormap, norm: Normalize) -> Any:
+    """Cells in colours, those without a value in light grey."""
+    import matplotlib as mpl
+
+    colors = (mpl.colormaps[cmap] if isinstance(cmap, str) else cmap).with_extremes(bad=MISSING)
+    across, up = cells.corners
+    return ax.pcolormesh(across, up, np.ma.masked_invalid(values), cmap=colors, norm=norm, rasterized=True, zorder=0)
+
+
+def hatch(ax: Axes, cells: Cells, inside: Array) -> None:
+    """Hatch the cells outside of an area: dark lines with a white edge, which are seen on every colour.
+
+    Runs of cells in a row are one outline, and all outlines one shape, so that a million cells are drawn as fast as ten.
+    """
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    outside = np.pad(inside < 0.5, ((0, 0), (1, 1))).astype(np.int8)
+    row, begin = np.nonzero(np.diff(outside, axis=1) == 1)
+    end = np.nonzero(np.diff(outside, axis=1) == -1)[1]
+    if not len(row):
+        return
+    across, up = cells.corners
+    if up.ndim == 1:
+        across, up = np.meshgrid(across, up)
+    around = [(row, begin), (row, end), (row + 1, end), (row + 1, begin), (row, begin)]
+    points = np.stack([np.column_stack([across[at], up[at]]) for at in around], axis=1).reshape(-1, 2)
+    codes = np.tile([Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY], len(row)).astype(np.uint8)
+    shape = Path(points, codes)
+    for color, lw, order in (("white", 1.5, 1.0), (INK, 0.5, 1.1)):
+        patch = PathPatch(shape, facecolor="none", edgecolor=color, lw=0, hatch=HATCH, zorder=order)
+        patch.set_hatch_linewidth(lw)
+        ax.add_patch(patch)
+
+
+def draw_stations(
+    ax: Axes, points: StationPoints | None, cmap: str, norm: Normalize | None, *, size: float = 4.0
+) -> None:
+    """Stations in the colours of the map, with a white edge; without observations, or without a norm, white dots."""
+    from matplotlib.patheffects import withStroke
+
+    if points is None:
+        return
+    value = points.value if norm is not None else np.full(len(points.x), np.nan)
+    known = np.isfinite(value)
+    place: dict[str, Any] = {"ls": "", "clip_on": False, "zorder": 2}
+    if known.any():
+        # A dark rim around the white edge: on light colours the edge alone is not seen.
+        ax.scatter(
+            points.x[known],
+            points.y[known],
+            c=value[known],
+            s=size**2,
+            cmap=cmap,
+            norm=norm,
+            edgecolors="white",
+            linewidths=0.9,
+            path_effects=[withStroke(linewidth=1.8, foreground=INK)],
+            clip_on=False,
+            zorder=2.1,
+        )
+    if not known.all():
+        ax.plot(points.x[~known], points.y[~known], "o", ms=size * 0.7, mfc="white", mec=INK, mew=0.5, **place)
+
+
+def bar_beside(ax: Axes, drawn: Any, label: str, *values: Array) -> Any:
+    """A colour bar as high as the map; its ends are pointed where values lie beyond them."""
+    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1.03, 0.0, 0.045, 1.0)), extend=extend(drawn.norm, *values))
+    return finished(bar, label)
+
+
+def bar_of_all(figure: Figure, panels: NDArray[np.object_], drawn: Any, label: str, *values: Array) -> Any:
+    """One colour bar for all maps of a figure, to their right."""
+    high, _ = figure.get_size_inches()[::-1]
+    shrink = min(1.0, 4.0 / high)  # of a page it is as long as its numbers need
+    bar = figure.colorbar(
+        drawn, ax=list(panels), extend=extend(drawn.norm, *values), shrink=shrink, aspect=22, pad=0.015
+    )
+    return finished(bar, label)
+
+
+def finished(bar: Any, label: str) -> Any:
+    """A colour bar with its label, in the sizes of a map."""
+    bar.set_label(label, fontsize=TEXT)
+    bar.ax.tick_params(labelsize=SMALL, length=2, width=0.5)
+    bar.outline.set_linewidth(0.4)
+    return bar
+
+
+def extend(norm: Normalize, *values: Array) -> str:
+    """Which ends of a colour bar values lie beyond."""
+    every = np.concatenate([one[np.isfinite(one)].ravel() for one in values] or [np.empty(0)])
+    if not len(every) or norm.vmin is None or norm.vmax is None:
+        return "neither"
+    slack = 1e-9 * (norm.vmax - norm.vmin)
+    below, above = every.min() < norm.vmin - slack, every.max() > norm.vmax + slack
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get((bool(below), bool(above)), "neither")
+
+
+def explain(
+    ax: Axes,
+    *,
+    missing: bool = False,
+    hatched: bool = False,
+    points: StationPoints | None = None,
+    extra: Sequence[Any] = (),
+) -> None:
+    """A legend below the maps of what their colours do not say."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = list(extra)
+    if points is not None:
+        color = "0.55" if np.isfinite(points.value).any() else "white"
+        handles.append(Line2D([], [], ls="", marker="o", ms=5, mfc=color, mec=INK, mew=0.5, label=points.label))
+    if hatched:
+        box = Patch(facecolor="white", edgecolor=INK, lw=0.4, hatch="//////", label="outside the area of applicability")
+        box.set_hatch_linewidth(0.5)
+        handles.append(box)
+    if missing:
+        handles.append(Patch(facecolor=MISSING, edgecolor="0.4", lw=0.4, label="no value"))
+    if not handles:
+        return
+    figure: Any = ax.get_figure(root=True)
+    if figure.get_layout_engine() is None:
+        figure.set_layout_engine("constrained")  # the legend stands outside of all axes
+    columns = len(handles) if figure.get_size_inches()[0] > 5 else max(1, len(handles) // 2)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=SMALL,
+        handlelength=1.6,
+        columnspacing=1.4,
+    )
+
+
+def units_of(field: xr.DataArray, maps: xr.Dataset) -> str:
+    """Units of a map, or of the whole prediction."""
+    return str(field.attrs.get("units", maps.attrs.get("units", "")))
+
+
+def named(label: str, name: str, units: str) -> str:
+    """Label of a colour bar: of what is mapped, and which number of it."""
+    text = f"{label}: {name}" if label else name
+    return labelled(text[0].upper() + text[1:], units)
