@@ -193,7 +193,7 @@ def residual_field(
     sites, first = np.unique(code, return_index=True)
     if len(sites) < FEWEST_SITES:
         raise ValueError(f"got PIT values of {len(sites)} sites; wanted at least {FEWEST_SITES}, which tell how errors of "
-                         "different places go together. A field may be written by hand: ResidualField(range=...)")  # fmt: skip
+                         "different places go together. A field may also be written by hand, from its range.")  # fmt: skip
     at = np.stack(coordinates, axis=1)[seen]
     _check_still(at, code, series.sites)
     points = _points(at[first, 0], at[first, 1], places)

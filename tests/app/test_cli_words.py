@@ -41,7 +41,7 @@ def _messages():
     for path in sorted([*(ROOT / "bayesens").rglob("*.py"), *(ROOT / "models").glob("*.py")]):
         if (
             path.as_posix().split("/bayesens/")[-1] in NOTEBOOKS
-            or path.parent.name == "plots"
+            or "plots" in path.parts
             or "bayesens/models" in path.as_posix()
         ):
             continue
