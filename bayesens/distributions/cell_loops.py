@@ -5,17 +5,46 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from bayesens.c_functions import kernel, pointer_at
+from bayesens.c_functions import BARE, kernel, pointer_at
 from bayesens.distributions.cell_lanes import CELLS, LANES, exponential, linear, logarithm, quadratic, row_of
 from bayesens.distributions.cell_quantiles import MASS, MEAN, SCORE, SIDE, VALUE, WHOLE, mass_below, quantile
 from bayesens.distributions.cell_quantiles import SLOTS as TAKEN
 
-__all__ = ["law_of_cells", "patterns"]
+__all__ = ["complete", "law_of_cells", "patterns"]
 
 INFINITE = np.inf
+SUMS = numba.njit(**BARE, error_model="numpy", fastmath={"reassoc", "contract"})  # in any order: vector operations
 # Numbers of the cells in the scratch array, beside those of quantiles.
 WITHIN, ACROSS, OPEN, FLOOR, FORM, WIDTH, BEST, CHOICE, SUM, FACTOR = range(TAKEN, TAKEN + 10)
 SLOTS = FACTOR + 8  # a factor for each node of a width
+
+
+@kernel
+def complete(address, stride, single, start, count):  # type: ignore[no-untyped-def]
+    """Whether cells have all members, and finite ones; arguments as in `patterns`."""
+    for k in range(len(address)):
+        here, step = pointer_at(address[k]), stride[k]
+        if single:
+            odd = _odd(numba.carray(here, 1 << 60, np.float32), step, start, count)
+        else:
+            odd = _odd(numba.carray(here, 1 << 60, np.float64), step, start, count)
+        if odd:
+            return False
+    return True
+
+
+@SUMS
+def _odd(f, step, start, count):  # type: ignore[no-untyped-def]
+    """Whether some value is missing or infinite: its difference with itself is not zero."""
+    total = f[start * step] - f[start * step]
+    if step == 1:
+        some = f[start : start + count]
+        for i in range(count):
+            total += some[i] - some[i]
+    else:
+        for i in range(count):
+            total += f[(start + i) * step] - f[(start + i) * step]
+    return total != 0.0
 
 
 @kernel
@@ -158,6 +187,11 @@ def _polynomial(x, parent, factor, coefficient, power, s):  # type: ignore[no-un
             power_ = before[i] * variable[i]
             row[i] = power_
             out[i] += value * power_
+    if len(coefficient) == 1:
+        constant = np.exp(constant)
+        for i in range(CELLS):
+            out[i] = constant
+        return
     for i in range(CELLS):
         out[i] = exponential(out[i])
 
@@ -321,7 +355,7 @@ def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, 
         np.zeros(len(raw)),
         np.empty(CELLS, np.int64),
     )
-    within, across, whole = row_of(s, WITHIN), row_of(s, ACROSS), row_of(s, WHOLE)
+    middle, within, across, whole = row_of(s, MEAN), row_of(s, WITHIN), row_of(s, ACROSS), row_of(s, WHOLE)
     floor, value, mass = row_of(s, FLOOR), row_of(s, VALUE), row_of(s, MASS)
     score, side = row_of(s, SCORE), row_of(s, SIDE)
     for begin in range(0, count, CELLS):
@@ -356,7 +390,11 @@ def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, 
             at += 3
         if len(levels) + len(limits) + len(scores) == 0:
             continue
-        _components(u, x, law, s, weight, mu, sd)
+        if total == 1 and len(kind) == 0:  # one normal, whose moments are there
+            for i in range(CELLS):
+                mu[i], sd[i], weight[i] = middle[i], whole[i], 1.0
+        else:
+            _components(u, x, law, s, weight, mu, sd)
         for i in range(total * CELLS):
             inverse[i] = 1.0 / sd[i]
         for i in range(CELLS):

@@ -99,7 +99,7 @@ class _Draws:
                     mixture_values(np.ascontiguousarray(scores[n, index[rows]]), weight, mean, sd, values)
                     out[sample, index[rows]] = back(values)
 
-        self.law.visit(cells, by_coefficients, by_rows)
+        self.law.visit(cells, out[some[0] : some[-1] + 1], by_coefficients, by_rows)
 
     @property
     def _posterior(self) -> NDArray[np.intp]:

@@ -38,6 +38,7 @@ PARTS = {
 }
 BLOCK = 65_536  # cells that are predicted at a time: their members stay in the second cache
 MISSING: Any = object()
+NOWHERE = np.zeros(0, dtype=np.int64)
 NO_SCORES = np.zeros((0, 0))
 MOST = 2_000  # classes, of up to 100 kB each
 
@@ -131,7 +132,7 @@ class GridLaw:
             probabilities below thresholds (..., threshold).
         """
         cells = self.cells(arrays)
-        out = np.full((len(self.rows), cells.size), np.nan, dtype=cells.dtype)
+        out = np.empty((len(self.rows), cells.size), dtype=cells.dtype)
         asked = {"levels": ndtri(self.levels), "limits": cells.below, "scores": NO_SCORES, "parts": 1 + self.of_sd}
 
         def predict(keys: list[Key], places: list[Where]) -> list[NDArray[np.int64]]:
@@ -143,7 +144,7 @@ class GridLaw:
                     self.ask(found, cells, where, out, **asked)
             return left
 
-        self.visit(cells, predict, lambda index: self._by_rows(out, cells, index))
+        self.visit(cells, out, predict, lambda index: self._by_rows(out, cells, index))
         named, shape = np.array(self.rows), cells.shape
         found = [out[self.rows.index(name)].reshape(shape) for name in self.parts]
         found.append(np.moveaxis(out[named == "quantile"].reshape(-1, *shape), 0, -1))
@@ -162,18 +163,23 @@ class GridLaw:
         beside = (np.zeros((0, 0)),) * 2 if self.reads is None else self._numbers(given, shape)
         return Cells(members, given, limits, shape, beside)
 
-    def visit(self, cells: Cells, predict: ByKeys, by_rows: Callable[[NDArray[np.int64]], None]) -> None:
+    def visit(
+        self, cells: Cells, out: NDArray[Any], predict: ByKeys, by_rows: Callable[[NDArray[np.int64]], None]
+    ) -> None:
         """Go through cells: some at a time by their keys, and as rows of a table where these are left over.
 
         Parameters
         ----------
         cells : Cells
+        out : array (number, cell)
+            NaN is written where a cell has no prediction.
         predict : callable
             Takes keys and where the cells of each stand; returns the indices of cells that it has left.
         by_rows : callable
             Takes an index.
         """
         if self.reads is None:
+            out[:] = np.nan
             by_rows(self._with_member(cells, np.arange(cells.size)))
             return
         labelled = _Labelled.of(self.posterior, cells.given, cells.shape)
@@ -183,7 +189,11 @@ class GridLaw:
             for start in starts[part]:
                 block = slice(start, min(start + BLOCK, cells.size))
                 found = self._keys(cells, labelled, block)
-                for index in [np.arange(block.start, block.stop)] if found is None else predict(*found):
+                if found is None:
+                    by_rows(np.arange(block.start, block.stop))
+                    continue
+                out[:, found[2]] = np.nan
+                for index in predict(*found[:2]):
                     by_rows(index)
 
         share_out(run, len(starts))
@@ -256,11 +266,18 @@ class GridLaw:
         columns, raw = (np.array([whole(name) for name in names], dtype=float).reshape(-1, size) for names in both)
         return columns, raw
 
-    def _keys(self, cells: Cells, labelled: _Labelled, block: slice) -> tuple[list[Key], list[Where]] | None:
-        """Keys of some cells, and where the cells of each stand; None for infinite values, of which a table's checks speak."""
-        from bayesens.distributions.cell_loops import patterns
+    def _keys(
+        self, cells: Cells, labelled: _Labelled, block: slice
+    ) -> tuple[list[Key], list[Where], NDArray[np.int64]] | None:
+        """Keys of some cells, where the cells of each stand, and cells without a prediction.
+
+        None for infinite values, of which a table's checks speak.
+        """
+        from bayesens.distributions.cell_loops import complete, patterns
 
         size, k = block.stop - block.start, len(self.members)
+        if labelled.code is None and not len(cells.beside[0]) and complete(*cells.pointers, block.start, size):
+            return [((1 << k) - 1, *labelled.pairs[0])], [(block.start, size, NOWHERE)], NOWHERE
         code = np.empty(size, dtype=np.int64)
         if patterns(*cells.pointers, block.start, code):
             return None
@@ -274,8 +291,10 @@ class GridLaw:
         code[nothing] = -1
         pieces = _pieces(code)
         keys = [(int(one) & ((1 << k) - 1), *labelled.pairs[int(one) >> k]) for one, _ in pieces]
-        return keys, [(0, len(index), index + block.start) if len(index) else (block.start, size, index)
-                      for _, index in pieces]  # fmt: skip
+        where = [
+            (0, len(index), index + block.start) if len(index) else (block.start, size, index) for _, index in pieces
+        ]
+        return keys, where, block.start + np.flatnonzero(nothing)
 
     # --------------------------------------------------------------------------------------------------- as rows of a table
     def _with_member(self, cells: Cells, index: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -381,9 +400,8 @@ def _index(where: Where) -> NDArray[np.int64]:
 
 def _pieces(code: NDArray[np.int64]) -> list[tuple[np.int64, NDArray[np.int64]]]:
     """Codes that are not negative with their places, which are empty where they are all places."""
-    nowhere = np.zeros(0, dtype=np.int64)
     if (code == code[0]).all():
-        return [(code[0], nowhere)] if code[0] >= 0 else []
+        return [(code[0], NOWHERE)] if code[0] >= 0 else []
     order = np.argsort(code, kind="stable")
     ordered = code[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
