@@ -84,7 +84,7 @@ class FittedMembers:
     def ways(self) -> dict[str, str]:
         """How each member predicts the cells of grids: compiled, or by its estimator's own predict, and why.
 
-        Compiled forms are those of forests, linear models, support vectors with a radial kernel and xgboost, alone or in a
+        Compiled forms are those of forests and gradient boosting, linear models, support vectors with a radial kernel and xgboost, alone or in a
         pipeline with scikit-learn's imputer and scaler. They equal the estimator's predict to 1e-5 of the standard deviation.
 
         Returns

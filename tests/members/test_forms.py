@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.decomposition import PCA
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import ElasticNet, Lasso, LinearRegression, Ridge
 from sklearn.model_selection import GridSearchCV
@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVR, NuSVR
 from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
+from sklearn.utils import get_tags
 from xgboost import XGBRegressor
 
 import bayesens as be
@@ -64,6 +65,10 @@ TREES = [
     ExtraTreesRegressor(10, random_state=1),
     DecisionTreeRegressor(random_state=1),
     ExtraTreeRegressor(random_state=1),
+    GradientBoostingRegressor(n_estimators=30, random_state=1),
+    GradientBoostingRegressor(
+        n_estimators=8, loss="huber", init="zero", max_depth=6, learning_rate=0.3, random_state=1
+    ),
 ]
 
 
@@ -72,8 +77,8 @@ TREES = [
 @pytest.mark.parametrize("estimator", TREES, ids=lambda one: type(one).__name__)
 def test_trees_find_the_same_leaves(estimator, gaps, whole):
     """Whole numbers tie with each other; thresholds lie half way between two values, where rounding decides."""
-    if gaps and getattr(estimator, "criterion", "") == "absolute_error":
-        gaps = 0.0  # scikit-learn takes no gaps there
+    if gaps and not get_tags(estimator).input_tags.allow_nan:
+        gaps = 0.0  # scikit-learn takes none there
     X = table(700, gaps=gaps, whole=whole)
     new = pd.concat([table(1500, seed=2, gaps=gaps, whole=whole), X])
     check(estimator, X, new, exact=True)
@@ -184,9 +189,10 @@ class OfOnesOwn(RandomForestRegressor):
         (TransformedTargetRegressor(OfOnesOwn(3), transformer=StandardScaler()), "OfOnesOwn has no other form"),
         (make_pipeline(SimpleImputer(missing_values=-1.0), LinearRegression()), "fills other values than NaN"),
         (XGBRegressor(n_estimators=3, missing=0.0), "beyond plain trees"),
+        (GradientBoostingRegressor(n_estimators=3, init=LinearRegression()), "begins with another estimator"),
         (RowCap(KNeighborsRegressor(2)), "KNeighborsRegressor has no other form"),
     ],
-    ids=range(10),
+    ids=range(11),
 )  # fmt: skip
 def test_others_keep_their_own_predict_and_say_why(estimator, reason):
     X = table(200, gaps=0.0)

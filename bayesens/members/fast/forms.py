@@ -130,6 +130,7 @@ def _forms() -> Sequence[tuple[tuple[type, ...], Callable[[Any], Found]]]:
         (lines, _line),
         ((svm.SVR, svm.NuSVR), _radial),
         (forests, lambda one: _forest(one, [each.tree_ for each in one.estimators_])),
+        ((ensemble.GradientBoostingRegressor,), _gradient),
         ((tree.DecisionTreeRegressor, tree.ExtraTreeRegressor), lambda one: _forest(one, [one.tree_])),
         ((EarlyStoppedXGB,), lambda one: _boosted(one.booster_)),
         ((XGBRegressor,), _xgb),
@@ -197,15 +198,23 @@ def _radial(one: Any) -> Found:
     raise Other("its weights are too large for sums in another order")
 
 
-def _forest(one: Any, trees: list[Any]) -> Found:
+def _forest(one: Any, trees: list[Any], **options: Any) -> Found:
     from sklearn.utils import get_tags
 
-    if one.n_outputs_ != 1:
+    if getattr(one, "n_outputs_", 1) != 1:
         raise Other("it has several targets")
     if one.n_features_in_ > COLUMNS or max(tree.node_count for tree in trees) > NODES:
         raise Other(f"its trees have more than {COLUMNS} columns or {NODES} nodes")
     gaps = bool(get_tags(one).input_tags.allow_nan)
-    return [forest_of(trees, one.n_features_in_)], [f"{len(trees)} tree{'s' * (len(trees) != 1)}"], gaps
+    made = forest_of(trees, one.n_features_in_, **options)
+    return [made], [f"{len(trees)} tree{'s' * (len(trees) != 1)}"], gaps
+
+
+def _gradient(one: Any) -> Found:
+    if one.init not in (None, "zero"):
+        raise Other("it begins with another estimator")
+    first = 0.0 if one.init == "zero" else float(np.ravel(one.init_.constant_)[0])
+    return _forest(one, [each.tree_ for each in one.estimators_[:, 0]], first=first, rate=one.learning_rate)
 
 
 def _xgb(one: Any) -> Found:

@@ -41,21 +41,34 @@ class Forest:
         What a leaf predicts.
     start : numpy.ndarray (tree + 1)
         Where each tree begins.
+    first, share : float
+        What the sum of the trees begins with, and what it is divided by.
     """
 
     node: NDArray[np.uint64]
     value: NDArray[np.float64]
     start: NDArray[np.int64]
+    first: float
+    share: float
 
     def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Mean of the trees in rows (row, column); NaN is missing."""
-        out = np.zeros(-(-len(x) // ABREAST) * ABREAST)
+        """Predict rows (row, column); NaN is missing."""
+        out = np.full(-(-len(x) // ABREAST) * ABREAST, self.first)
         _add_trees(x, self.node, self.value, self.start, out)
-        return out[: len(x)] / (len(self.start) - 1)
+        return out[: len(x)] / self.share
 
 
-def forest_of(trees: list[Any], n_columns: int) -> Forest:
+def forest_of(trees: list[Any], n_columns: int, *, first: float = 0.0, rate: float | None = None) -> Forest:
     """Lay out trees of scikit-learn (``estimator.tree_``).
+
+    Parameters
+    ----------
+    trees : list
+    n_columns : int
+    first : float
+        What the trees are added to.
+    rate : float, optional
+        What each of them is multiplied by; None: their mean is taken.
 
     Examples
     --------
@@ -66,8 +79,14 @@ def forest_of(trees: list[Any], n_columns: int) -> Forest:
     """
     parts = [_laid_out(tree, n_columns) for tree in trees]
     sizes = [len(value) for _, value in parts]
-    return Forest(np.concatenate([node for node, _ in parts]), np.concatenate([value for _, value in parts]),
-                  np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))  # fmt: skip
+    value = np.concatenate([value for _, value in parts])
+    return Forest(
+        node=np.concatenate([node for node, _ in parts]),
+        value=value if rate is None else rate * value,
+        start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        first=first,
+        share=float(len(trees)) if rate is None else 1.0,
+    )
 
 
 def _laid_out(tree: Any, n_columns: int) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
