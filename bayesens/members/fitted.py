@@ -84,8 +84,9 @@ class FittedMembers:
     def ways(self) -> dict[str, str]:
         """How each member predicts the cells of grids: compiled, or by its estimator's own predict, and why.
 
-        Compiled forms are those of forests and gradient boosting, linear models, support vectors with a radial kernel and xgboost, alone or in a
-        pipeline with scikit-learn's imputer and scaler. They equal the estimator's predict to 1e-5 of the standard deviation.
+        Compiled forms are those of forests, gradient boosting, linear models, support vectors with a radial kernel, and
+        xgboost, alone or in a pipeline with scikit-learn's imputer and scaler. They equal the estimator's predict to 1e-5 of
+        the standard deviation.
 
         Returns
         -------
@@ -155,7 +156,7 @@ class FittedMembers:
         pandas.DataFrame (row, member), or DataArray (..., member)
             With the index of `X`; NaN in rows without any covariate. Of a grid ``prediction`` on its dimensions, in single
             precision where all of its variables are, and lazy where one of them is. Cells are what the rows of a table of them
-            would be: where an estimator refuses missing covariates, so it does here.
+            would be, to 1e-5 of the standard deviation (`ways`): where an estimator refuses missing covariates, so it does here.
 
         Raises
         ------
