@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from shared_data import shared_data
+
 CASES = Path(__file__).parent / "cases.py"
 
 
-@pytest.mark.parametrize("name", ["em_18k_one", "bma_auto_10k"])
+@pytest.mark.parametrize("name", ["em_18k_one", "bma_auto_10k", "members_grid_mlr"])
 def test_a_case_is_prepared_run_and_measured(name):
+    if name.startswith("members"):
+        shared_data("atlanta")
     done = subprocess.run(
         [sys.executable, str(CASES), name, "0.05"], input="run\nend\n", capture_output=True, text=True, timeout=300
     )

@@ -109,8 +109,9 @@ def test_products_on_other_grids_are_brought_to_the_cells(bma, monkeypatch, meth
     brought = coarse.interp(lat=grid["lat"], lon=grid["lon"], method=method)
     whole = in_two_steps(*bma, grid.assign(gldas=brought), group="net")
     without = grid.drop_vars("gldas")
-    found = be.map(*bma, without.chunk(time=1, lat=4) if lazy else without, products={"gldas": coarse}, interpolate=method,
-                   group=grid["net"], **QUIET)  # fmt: skip
+    given = coarse.to_dataset(name="gldas")
+    cells = without.chunk(time=1, lat=4) if lazy else without
+    found = be.map(*bma, cells, products=given, interpolate=method, group=grid["net"], **QUIET)
     assert found.attrs["products"] == f"gldas: {method} along lat, lon"
     if lazy:
         assert found["mean"].chunksizes["lat"] == (4, 2)
@@ -223,5 +224,7 @@ def test_what_does_not_fit_is_refused_with_a_sentence(bma, table):
         be.map(members, fit, grid, products={"gldas": coarse.assign_attrs(units="m")})
     with pytest.raises(TypeError, match=r"product 'gldas' is list; wanted an xarray.DataArray"):
         be.map(members, fit, grid, products={"gldas": [1.0]})
+    with pytest.raises(TypeError, match=r"products is DataArray; wanted arrays by the names of members"):
+        be.map(members, fit, grid, products=coarse)
     with pytest.raises(KeyError, match="no covariate 'dem' in the grid"):
         be.map(members, fit, grid.drop_vars("dem"))

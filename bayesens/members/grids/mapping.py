@@ -189,6 +189,10 @@ def _elsewhere(
     products: Any, names: tuple[str, ...], members: FittedMembers, source: xr.Dataset, method: str, missing: Missing
 ) -> dict[str, Product]:
     """Products that were given beside the grid, without codes for missing values."""
+    if not isinstance(products, Mapping | None):  # a Dataset is a mapping
+        raise TypeError(
+            f"products is {type(products).__name__}; wanted arrays by the names of members: products={{'gldas': array}}"
+        )
     given = {str(name): one for name, one in (products or {}).items()}
     check_known(given, names, kind="member", where=f"the fit ({len(names)} members)")
     if trained := [name for name in given if name in members.fits]:
