@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 EPOCH = "1700000000"  # of the history, so that files of two runs can be equal
-ROWS, COLUMNS, DAYS = 40, 60, 3
+ROWS, COLUMNS, DAYS = 40, 60, 2
 CHUNK = 20
 
 

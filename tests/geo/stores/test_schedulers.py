@@ -11,7 +11,7 @@ from bayesens.geo.stores import schedulers
 from bayesens.geo.stores.write import write_map
 from map_runs import EPOCH, contents, finished, lazy_maps
 
-TILES = 18
+TILES = 12
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bayesens as be
+from bayesens.geo.stores import engine
 from bayesens.geo.stores.tiles import Tiles, bytes_in, choose_tiles, inner_chunk
 from bayesens.geo.stores.watch import watching
-from map_runs import CHUNK, COLUMNS, DAYS, ROWS, lazy_maps
+from map_runs import CHUNK, COLUMNS, DAYS, EPOCH, ROWS, contents, lazy_maps
 
 SIZES = st.tuples(st.integers(1, 7), st.integers(1, 500), st.integers(1, 500))
 
@@ -102,8 +103,8 @@ def test_a_tile_without_values_takes_no_place(tmp_path):
     ]
     assert files == sorted(f"c/{t}/{y}/{x}" for t, y, x in expected)
     be.write_map(lazy_maps(), tmp_path / "maps.nc", crs="EPSG:4326", memory=80_000, workers=2, progressbar=False)
-    for name, engine in (("maps.zarr", "zarr"), ("maps.nc", "h5netcdf")):
-        with xr.open_dataset(tmp_path / name, engine=engine) as back:
+    for name, reader in (("maps.zarr", "zarr"), ("maps.nc", "h5netcdf")):
+        with xr.open_dataset(tmp_path / name, engine=reader) as back:
             assert np.isnan(back["mean"][:, :CHUNK, :CHUNK]).all()
             assert (back["quality"][:, :CHUNK, :CHUNK] == 8).all()
             np.testing.assert_array_equal(back["mean"], lazy_maps()["mean"])
@@ -164,3 +165,20 @@ def test_memory_is_bounded(tmp_path, suffix):
     code = MEMORY.format(here=str(Path(__file__).parent), folder=str(tmp_path), suffix=suffix)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 150e6
+
+
+def test_compression_is_the_same_in_the_main_thread(tmp_path, monkeypatch):
+    """There Blosc has threads, which put blocks in the order in which they end; processes compute tiles in their main thread."""
+    from numcodecs import blosc
+
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+    monkeypatch.setattr(engine, "work", lambda call, jobs, *_: map(call, jobs))
+    threads = blosc.set_nthreads(4)
+    values = np.random.default_rng(0).normal(size=(1000, 1000)).cumsum(axis=1)
+    maps = xr.Dataset({"mean": (("y", "x"), values)}, {"y": -np.arange(1000.0), "x": np.arange(1000.0)})
+    found = []
+    for k in range(4):
+        be.write_map(maps, tmp_path / f"{k}.zarr", crs="unknown", progressbar=False)
+        found.append(contents(tmp_path / f"{k}.zarr"))
+    blosc.set_nthreads(threads)
+    assert found[0] == found[1] == found[2] == found[3]
