@@ -11,9 +11,13 @@ from bayesens.plots.distances import error_profile, fold_distances
 from bayesens.plots.error_correlations import dependence
 from bayesens.plots.ladder_effects import ladder
 from bayesens.plots.leave_one_out import loo_differences, loo_pit
+from bayesens.plots.maps.distance_errors import error_by_distance
 from bayesens.plots.maps.mean_and_width import map  # noqa: A004
 from bayesens.plots.maps.multiples import maps_by_time, variance_parts
+from bayesens.plots.maps.pixel import pixel_series
 from bayesens.plots.maps.probabilities import probability_map
+from bayesens.plots.maps.value_suppressing import vsup
+from bayesens.plots.maps.variability import variability
 from bayesens.plots.matrices import correlations
 from bayesens.plots.posterior import biases, source_biases, weights
 from bayesens.plots.predictions import event_probability, intervals, intervals_by_station
@@ -30,6 +34,7 @@ __all__ = [
     "coverage_by_class",
     "dependence",
     "differences",
+    "error_by_distance",
     "error_profile",
     "event_probability",
     "fold_distances",
@@ -44,6 +49,7 @@ __all__ = [
     "map",
     "maps_by_time",
     "pit",
+    "pixel_series",
     "power_scaled",
     "power_sensitivity",
     "prior_implied",
@@ -57,6 +63,8 @@ __all__ = [
     "source_biases",
     "stations",
     "tornado",
+    "variability",
     "variance_parts",
+    "vsup",
     "weights",
 ]

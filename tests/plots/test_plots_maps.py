@@ -180,14 +180,20 @@ class TestMap:
         assert not plots.map(maps)[0].figure.legends
 
     def test_large_grids_are_drawn_as_block_means_where_they_lie(self):
-        maps = degrees(2500, 1203)
+        maps = degrees(2500, 3)
         mean, _ = plots.map(maps)
         drawn = mesh(mean).get_array()
-        assert drawn.shape == (834, 602)
-        np.testing.assert_allclose(drawn[0, 0], maps["mean"][:3, :2].mean())
-        np.testing.assert_allclose(drawn[-1, -1], maps["mean"][-1:, -1:].mean())
-        whole = mesh(mean).get_coordinates()
-        np.testing.assert_allclose(whole[[0, -1], [0, -1]], [[146.0, -34.0], [266.3, -284.0]])
+        assert drawn.shape == (834, 3)
+        np.testing.assert_allclose(drawn[0, 0], maps["mean"][:3, 0].mean())
+        np.testing.assert_allclose(drawn[-1, -1], maps["mean"][-1, -1])
+        np.testing.assert_allclose(mesh(mean).get_coordinates()[[0, 1, -1], 0, 1], [-34.0, -34.3, -284.0])
+        maps = degrees(3, 1203)
+        maps["mean"][0, :2] = np.nan
+        wide, _ = plots.map(maps)
+        drawn = mesh(wide).get_array()
+        assert (drawn.shape, drawn.mask.sum()) == ((3, 602), 1)
+        np.testing.assert_allclose(drawn[1, 0], maps["mean"][1, :2].mean())
+        np.testing.assert_allclose(mesh(wide).get_coordinates()[0, [0, 1, -1], 0], [146.0, 146.2, 266.3])
 
     def test_lazy_maps_are_drawn_as_those_in_memory(self):
         pytest.importorskip("dask")
@@ -318,7 +324,7 @@ class TestMultiples:
         maps = degrees(3, 3, days=size)
         panels = plots.maps_by_time(maps)
         assert len(panels) == size
-        panels[0].figure.canvas.draw()
+        panels[0].figure.draw_without_rendering()
         boxes = [ax.get_window_extent() for ax in panels]
         wide = {round(box.width) for box in boxes}
         assert max(wide) - min(wide) <= 1

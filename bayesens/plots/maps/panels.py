@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +39,7 @@ Array = NDArray[np.float64]
 SINGLE, DOUBLE = 85 / 25.4, 180 / 25.4  # inches: one and two columns of a journal
 TALLEST = 235 / 25.4  # of a page
 MISSING = "0.86"
+LEGEND = "explained"
 TEXT, SMALL = 8.0, 7.0  # points
 HATCH = "////"
 SPOTS = 1000  # values from which on the colours end at the middle 98 %
@@ -118,11 +118,13 @@ def map_axes(ax: Axes, cells: Cells, maps: xr.Dataset | xr.DataArray) -> Axes:
     return ax
 
 
-def draw_cells(ax: Axes, cells: Cells, values: Array, cmap: str | Colormap, norm: Normalize) -> Any:
+def draw_cells(
+    ax: Axes, cells: Cells, values: Array, cmap: str | Colormap, norm: Normalize, missing: str = MISSING
+) -> Any:
     """Cells in colours, those without a value in light grey."""
     import matplotlib as mpl
 
-    colors = (mpl.colormaps[cmap] if isinstance(cmap, str) else cmap).with_extremes(bad=MISSING)
+    colors = (mpl.colormaps[cmap] if isinstance(cmap, str) else cmap).with_extremes(bad=missing)
     across, up = cells.corners
     return ax.pcolormesh(across, up, np.ma.masked_invalid(values), cmap=colors, norm=norm, rasterized=True, zorder=0)
 
@@ -223,13 +225,24 @@ def explain(
     missing: bool = False,
     hatched: bool = False,
     points: StationPoints | None = None,
-    extra: Sequence[Any] = (),
+    blank: str = MISSING,
 ) -> None:
-    """A legend below the maps of what their colours do not say."""
+    """A legend below the maps of what their colours do not say; one for all maps of a figure.
+
+    Parameters
+    ----------
+    ax : Axes
+        One of its figure.
+    missing, hatched : bool
+        Whether there are such cells.
+    points : StationPoints, optional
+    blank : color
+        Of cells without a value.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = list(extra)
+    handles: list[Any] = []
     if points is not None:
         color = "0.55" if np.isfinite(points.value).any() else "white"
         handles.append(Line2D([], [], ls="", marker="o", ms=5, mfc=color, mec=INK, mew=0.5, label=points.label))
@@ -238,14 +251,20 @@ def explain(
         box.set_hatch_linewidth(0.5)
         handles.append(box)
     if missing:
-        handles.append(Patch(facecolor=MISSING, edgecolor="0.4", lw=0.4, label="no value"))
+        handles.append(Patch(facecolor=blank, edgecolor="0.4", lw=0.4, label="no value"))
+    figure: Any = ax.get_figure(root=True)
+    for old in [
+        one for one in figure.legends if one.get_gid() == LEGEND
+    ]:  # of maps drawn before, in axes of the caller's
+        said = {handle.get_label() for handle in handles}
+        handles = [handle for handle in old.legend_handles if handle.get_label() not in said] + handles
+        old.remove()
     if not handles:
         return
-    figure: Any = ax.get_figure(root=True)
     if figure.get_layout_engine() is None:
         figure.set_layout_engine("constrained")  # the legend stands outside of all axes
-    columns = len(handles) if figure.get_size_inches()[0] > 5 else max(1, len(handles) // 2)
-    figure.legend(
+    columns = len(handles) if figure.get_size_inches()[0] > 4.5 else max(1, len(handles) // 2)
+    made = figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=columns,
@@ -254,6 +273,7 @@ def explain(
         handlelength=1.6,
         columnspacing=1.4,
     )
+    made.set_gid(LEGEND)
 
 
 def units_of(field: xr.DataArray, maps: xr.Dataset) -> str:
