@@ -14,6 +14,7 @@ from bayesens.plots.leave_one_out import loo_differences, loo_pit
 from bayesens.plots.maps.distance_errors import error_by_distance
 from bayesens.plots.maps.mean_and_width import map  # noqa: A004
 from bayesens.plots.maps.multiples import maps_by_time, variance_parts
+from bayesens.plots.maps.one_map import map_of
 from bayesens.plots.maps.pixel import pixel_series
 from bayesens.plots.maps.probabilities import probability_map
 from bayesens.plots.maps.value_suppressing import vsup
@@ -47,6 +48,7 @@ __all__ = [
     "loo_differences",
     "loo_pit",
     "map",
+    "map_of",
     "maps_by_time",
     "pit",
     "pixel_series",

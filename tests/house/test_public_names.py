@@ -18,7 +18,7 @@ FACES = {
     "importance": "drop_importance permutation_importance",
     "plots": "band_curve biases correlations coverage coverage_by_class dependence differences error_by_distance "
     "error_profile event_probability fold_distances importance intervals intervals_by_station ladder "
-    "learning_curve left_out loo_differences loo_pit map maps_by_time pit pixel_series power_scaled "
+    "learning_curve left_out loo_differences loo_pit map map_of maps_by_time pit pixel_series power_scaled "
     "power_sensitivity prior_implied probability_map quantile_reliability reliability representativeness scores "
     "scores_by_group shapley source_biases stations tornado variability variance_parts vsup weights",
     "report": "Figure Listing Note Paragraph Report Section Table literal render with_interval write",

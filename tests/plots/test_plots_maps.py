@@ -218,7 +218,7 @@ class TestMap:
             plots.map(degrees(), axes=plt.subplots(1, 3)[1])
 
     @given(st.integers(1, 4), st.integers(1, 4), st.booleans(), st.booleans())
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=8, deadline=None)
     def test_any_size_of_grid(self, rows, columns, up, left):
         maps = degrees(rows, columns).isel(
             lat=slice(None, None, -1 if up else 1), lon=slice(None, None, -1 if left else 1)
@@ -319,7 +319,7 @@ class TestMultiples:
         assert sum(bool(ax.get_xlabel()) for ax in panels) == 1
         assert all(any(patch.get_hatch() for patch in ax.patches) for ax in panels)
 
-    @pytest.mark.parametrize("size", [1, 2, 5, 31, 100])
+    @pytest.mark.parametrize("size", [1, 2, 5, 31, pytest.param(100, marks=pytest.mark.slow)])
     def test_any_number_of_panels(self, size):
         maps = degrees(3, 3, days=size)
         panels = plots.maps_by_time(maps)
@@ -399,6 +399,33 @@ class TestProbabilities:
             plots.probability_map(maps, threshold=0.2, center=2)
         named = maps.assign_coords(threshold=["wilting", "q10"])
         assert "less than wilting" in plots.probability_map(named, threshold="wilting").child_axes[0].get_ylabel()
+
+
+class TestOneMap:
+    def test_any_variable_with_stations(self):
+        maps = degrees()
+        error = maps["sd"].assign_attrs(long_name="expected absolute error")
+        table = pd.DataFrame({"lon": [146.1], "lat": [-34.1], "error": [0.03]})
+        ax = plots.map_of(error, stations=table, value="error", inside=maps["mean"] > 0.2)
+        np.testing.assert_array_equal(mesh(ax).get_array(), maps["sd"])
+        assert ax.child_axes[0].get_ylabel() == "Expected absolute error [m³ m⁻³]"
+        assert said(ax) == ["stations (1)", "outside the area of applicability"]
+        assert plots.map_of(maps["sd_within"]).child_axes[0].get_ylabel() == "Sd within [m³ m⁻³]"
+
+    def test_refusals(self):
+        with pytest.raises(TypeError, match=r"got Dataset; wanted one map, a DataArray .*maps\['sd'\]"):
+            plots.map_of(degrees())
+        with pytest.raises(ValueError, match="2 steps of time; wanted one"):
+            plots.map_of(degrees(days=2)["sd"])
+
+
+def test_maps_in_axes_of_a_caller_share_one_legend():
+    axes = plt.subplots(1, 2, layout="constrained")[1]
+    maps = degrees()
+    plots.probability_map(maps, inside=maps["mean"] > 0.2, ax=axes[0])
+    plots.map_of(maps["sd"].where(maps["mean"] > 0.15), ax=axes[1])
+    (legend,) = axes[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["outside the area of applicability", "no value"]
 
 
 def test_metres_are_counted_in_kilometres():

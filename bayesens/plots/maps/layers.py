@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from bayesens.messages import check_known, listed
 from bayesens.plots.given import dataset_of
 from bayesens.plots.maps.cells import Cells, cells_of
 
 __all__ = [
+    "Moment",
     "at_time",
     "check_inside",
     "check_maps",
     "layer_of",
+    "moment_of",
     "probability_of",
     "quantile_of",
     "said",
@@ -26,7 +29,32 @@ __all__ = [
 ]
 
 MADE_BY = "be.predict(fit, grid)"
+BY_TIME = "be.plots.maps_by_time(maps)"
 BESIDE = ("quantile", "threshold")  # dimensions that are not the grid's
+
+
+class Moment(NamedTuple):
+    """What is drawn of maps: block means of their layers (row, column) and of the area of applicability, at one time."""
+
+    values: dict[str, NDArray[np.float64]]
+    inside: NDArray[np.float64] | None
+    time: Any
+
+    @property
+    def title(self) -> str:
+        """The time in words, empty where there is none."""
+        return "" if self.time is None else said(self.time)
+
+
+def moment_of(cells: Cells, time: Any, inside: Any, *, instead: str = BY_TIME, **layers: xr.DataArray) -> Moment:
+    """Block means of layers at one time, computed together; see `at_time` and `check_inside` for what is refused."""
+    first = next(iter(layers.values()))
+    at = at_time(first, cells, time, instead=instead)
+    area = check_inside(inside, first, cells)
+    every = layers if area is None else layers | {"inside": area}
+    found = cells.means(**{name: one.isel(at, missing_dims="ignore") for name, one in every.items()})
+    now = next((first[dim].to_numpy()[step] for dim, step in at.items() if dim in first.coords), None)
+    return Moment({name: found[name] for name in layers}, found.get("inside"), now)
 
 
 def check_maps(maps: Any, variable: str = "mean", *, most: int | None = None) -> tuple[xr.Dataset, Cells]:
@@ -121,9 +149,7 @@ def step_dim(field: xr.DataArray, cells: Cells) -> str:
     return others[0] if others else ""
 
 
-def at_time(
-    field: xr.DataArray, cells: Cells, time: Any, *, instead: str = "be.plots.maps_by_time(maps)"
-) -> dict[str, int]:
+def at_time(field: xr.DataArray, cells: Cells, time: Any, *, instead: str = BY_TIME) -> dict[str, int]:
     """Which step of the dimension beside rows and columns is drawn; empty where there is none.
 
     Raises

@@ -9,18 +9,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.plots.maps.layers import at_time, check_inside, check_maps, said, width_of
+from bayesens.plots.maps.layers import check_maps, moment_of, width_of
 from bayesens.plots.maps.panels import (
     DOUBLE,
     TEXT,
     bar_beside,
     canvas,
-    draw_cells,
+    draw_moment,
     draw_stations,
     explain,
-    hatch,
     limits_of,
-    map_axes,
     named,
     units_of,
 )
@@ -97,12 +95,8 @@ def map(  # noqa: A001  # as bayesens.map, whose maps it draws
 
     maps, cells = check_maps(maps)
     mean, width = maps["mean"], width_of(maps)
-    at = at_time(mean, cells, time)
-    area = check_inside(inside, mean, cells)
-    now = {dim: mean[dim].to_numpy()[step] for dim, step in at.items() if dim in mean.coords}
-    points = station_points(stations, cells, value, next(iter(now.values()), None))
-    layers = {"mean": mean, "width": width} | ({} if area is None else {"inside": area})
-    found = cells.means(**{name: one.isel(at, missing_dims="ignore") for name, one in layers.items()})
+    found = moment_of(cells, time, inside, mean=mean, width=width)
+    points = station_points(stations, cells, value, found.time)
     if axes is None:
         both = np.asarray(
             canvas(cells, 1, 2, width=DOUBLE, bars=0.85).subplots(1, 2, sharex=True, sharey=True), dtype=object
@@ -111,28 +105,19 @@ def map(  # noqa: A001  # as bayesens.map, whose maps it draws
         both = np.ravel(np.asarray(axes, dtype=object))
         if len(both) != 2:
             raise ValueError(f"got {len(both)} axes; wanted two: mean and width of the 90 % interval")
-    observed = None if points is None else points.value
-    norms = (
-        Normalize(*limits_of(limits, found["mean"], stations=observed)),
-        Normalize(*limits_of(width_limits, found["width"])),
-    )
-    names = (
-        named(label, "mean" if label else "predictive mean", units_of(mean, maps)),
-        named("", "width of the 90 % interval", units_of(width, maps)),
-    )
-    for ax, values, cmap, norm, name, of_map in zip(
-        both, (found["mean"], found["width"]), (MEAN, WIDTH), norms, names, (True, False), strict=True
-    ):
-        map_axes(ax, cells, maps)
-        drawn = draw_cells(ax, cells, values, cmap, norm)
-        if area is not None:
-            hatch(ax, cells, found["inside"])
-        draw_stations(ax, points, cmap, norm if of_map else None)
-        bar_beside(ax, drawn, name, values, *([observed] if of_map and observed is not None else []))
+    observed = [] if points is None else [points.value]
+    of_mean = Normalize(*limits_of(limits, found.values["mean"], stations=observed[0] if observed else None))
+    of_width = Normalize(*limits_of(width_limits, found.values["width"]))
+    drawn = draw_moment(both[0], cells, maps, found.values["mean"], found.inside, MEAN, of_mean)
+    draw_stations(both[0], points, MEAN, of_mean)
+    text = named(label, "mean" if label else "predictive mean", units_of(mean, maps))
+    bar_beside(both[0], drawn, text, found.values["mean"], *observed)
+    both[0].set_title(found.title, loc="left", fontsize=TEXT)
+    drawn = draw_moment(both[1], cells, maps, found.values["width"], found.inside, WIDTH, of_width)
+    draw_stations(both[1], points, WIDTH, None)
+    text = named("", "width of the 90 % interval", units_of(width, maps))
+    bar_beside(both[1], drawn, text, found.values["width"])
     if axes is None:
         both[1].set_ylabel("")
-    if now:
-        both[0].set_title(said(next(iter(now.values()))), loc="left", fontsize=TEXT)
-    hatched = area is not None and bool((found["inside"] < 0.5).any())
-    explain(both[0], missing=bool(np.isnan(found["mean"]).any()), hatched=hatched, points=points)
+    explain(both[0], list(found.values.values()), [found.inside], points)
     return both

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.plots.maps.cells import MOST, Cells
-from bayesens.plots.maps.layers import at_time, check_inside, check_maps, layer_of, said, step_dim
+from bayesens.plots.maps.layers import check_inside, check_maps, layer_of, moment_of, said, step_dim
 from bayesens.plots.maps.mean_and_width import MEAN, WIDTH
 from bayesens.plots.maps.panels import (
     DOUBLE,
@@ -18,11 +18,9 @@ from bayesens.plots.maps.panels import (
     TEXT,
     bar_of_all,
     canvas,
-    draw_cells,
+    draw_moment,
     explain,
-    hatch,
     limits_of,
-    map_axes,
     named,
     units_of,
 )
@@ -159,25 +157,21 @@ def variance_parts(
     maps, _ = check_maps(maps)
     fields = [layer_of(maps, name) for name in PARTS]
     _, cells = check_maps(maps, most=MOST // len(PARTS))
-    at = at_time(fields[0], cells, time, instead="be.plots.maps_by_time(maps, 'sd_between')")
-    area = check_inside(inside, fields[0], cells)
-    here = {name: one.isel(at, missing_dims="ignore") for name, one in zip(PARTS, fields, strict=True)}
-    units, text = units_of(fields[0], maps), "standard deviation"
+    parts, units, text = dict(zip(PARTS, fields, strict=True)), units_of(fields[0], maps), "standard deviation"
     if shares:
-        total = sum(one**2 for one in here.values())
-        here = {name: 100 * one**2 / total for name, one in here.items()}
+        total = fields[0] ** 2 + fields[1] ** 2 + fields[2] ** 2
+        parts = {name: 100 * one**2 / total.where(total > 0) for name, one in parts.items()}
         units, text = "%", "share of the variance"
         limits = limits or (0.0, 100.0)
-    found = cells.means(**here)
-    outside = None if area is None else cells.means(inside=area.isel(at, missing_dims="ignore"))["inside"]
+    found = moment_of(cells, time, inside, instead="be.plots.maps_by_time(maps, 'sd_between')", **parts)
     return small_multiples(
         cells,
         maps,
-        list(found.values()),
+        list(found.values.values()),
         list(PARTS.values()),
         named("", text, units),
         limits=limits,
-        areas=[outside] * len(PARTS),
+        areas=[found.inside] * len(PARTS),
         columns=len(PARTS),
         cmap=WIDTH,
         figure=figure,
@@ -207,10 +201,7 @@ def small_multiples(
     small = len(values) > TICKS
     drawn: Any = None
     for k, (ax, one, title, area) in enumerate(zip(every, values, titles, areas, strict=False)):
-        map_axes(ax, cells, maps)
-        drawn = draw_cells(ax, cells, one, cmap, norm)
-        if area is not None:
-            hatch(ax, cells, area)
+        drawn = draw_moment(ax, cells, maps, one, area, cmap, norm)
         ax.set_title(title, loc="left", fontsize=SMALL if small else TEXT, pad=2)
         # Of many panels one alone has ticks: numbers beside each would take the room of the maps.
         outer = (
@@ -227,8 +218,7 @@ def small_multiples(
         ax.remove()
     panels = every[: len(values)]
     bar_of_all(made, panels, drawn, label, *values)
-    hatched = any(area is not None and bool((area < 0.5).any()) for area in areas)
-    explain(panels[0], missing=any(bool(np.isnan(one).any()) for one in values), hatched=hatched)
+    explain(panels[0], values, areas)
     return panels
 
 

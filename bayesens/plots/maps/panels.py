@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,6 +119,24 @@ def map_axes(ax: Axes, cells: Cells, maps: xr.Dataset | xr.DataArray) -> Axes:
     return ax
 
 
+def draw_moment(
+    ax: Axes,
+    cells: Cells,
+    maps: xr.Dataset | xr.DataArray,
+    values: Array,
+    inside: Array | None,
+    cmap: str | Colormap,
+    norm: Normalize,
+    missing: str = MISSING,
+) -> Any:
+    """One map on its axes: cells in colours, hatched outside of an area."""
+    map_axes(ax, cells, maps)
+    drawn = draw_cells(ax, cells, values, cmap, norm, missing)
+    if inside is not None:
+        hatch(ax, cells, inside)
+    return drawn
+
+
 def draw_cells(
     ax: Axes, cells: Cells, values: Array, cmap: str | Colormap, norm: Normalize, missing: str = MISSING
 ) -> Any:
@@ -221,11 +240,10 @@ def extend(norm: Normalize, *values: Array) -> str:
 
 def explain(
     ax: Axes,
-    *,
-    missing: bool = False,
-    hatched: bool = False,
+    values: Sequence[Array],
+    insides: Sequence[Array | None] = (),
     points: StationPoints | None = None,
-    blank: str = MISSING,
+    missing: str = MISSING,
 ) -> None:
     """A legend below the maps of what their colours do not say; one for all maps of a figure.
 
@@ -233,10 +251,12 @@ def explain(
     ----------
     ax : Axes
         One of its figure.
-    missing, hatched : bool
-        Whether there are such cells.
+    values : sequence of array (row, column)
+        The maps.
+    insides : sequence of array (row, column) or None
+        Their areas of applicability.
     points : StationPoints, optional
-    blank : color
+    missing : color
         Of cells without a value.
     """
     from matplotlib.lines import Line2D
@@ -246,12 +266,12 @@ def explain(
     if points is not None:
         color = "0.55" if np.isfinite(points.value).any() else "white"
         handles.append(Line2D([], [], ls="", marker="o", ms=5, mfc=color, mec=INK, mew=0.5, label=points.label))
-    if hatched:
+    if any(one is not None and bool((one < 0.5).any()) for one in insides):
         box = Patch(facecolor="white", edgecolor=INK, lw=0.4, hatch="//////", label="outside the area of applicability")
         box.set_hatch_linewidth(0.5)
         handles.append(box)
-    if missing:
-        handles.append(Patch(facecolor=blank, edgecolor="0.4", lw=0.4, label="no value"))
+    if any(bool(np.isnan(one).any()) for one in values):
+        handles.append(Patch(facecolor=missing, edgecolor="0.4", lw=0.4, label="no value"))
     figure: Any = ax.get_figure(root=True)
     for old in [
         one for one in figure.legends if one.get_gid() == LEGEND

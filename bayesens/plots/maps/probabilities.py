@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from bayesens.plots.axes import raised
-from bayesens.plots.maps.layers import at_time, check_inside, check_maps, probability_of, said
+from bayesens.plots.maps.layers import check_maps, moment_of, probability_of
 from bayesens.plots.maps.panels import (
     SINGLE,
     TEXT,
     bar_beside,
     canvas,
-    draw_cells,
+    draw_moment,
     draw_stations,
     explain,
-    hatch,
-    map_axes,
 )
 from bayesens.plots.maps.station_points import station_points
 
@@ -91,25 +88,18 @@ def probability_map(
     field, words = probability_of(maps, threshold)
     if center is not None and not 0 < center < 1:
         raise ValueError(f"center is {center!r}; wanted a probability between 0 and 1, or None for one hue")
-    at = at_time(field, cells, time, instead="be.plots.maps_by_time(maps, 'probability_below')")
-    now = [field[dim].to_numpy()[step] for dim, step in at.items() if dim in field.coords]
-    area = check_inside(inside, field, cells)
-    points = station_points(stations, cells, None, now[0] if now else None)
-    layers = {"below": field} | ({} if area is None else {"inside": area})
-    found = cells.means(**{name: one.isel(at, missing_dims="ignore") for name, one in layers.items()})
+    found = moment_of(cells, time, inside, instead="be.plots.maps_by_time(maps, 'probability_below')", below=field)
+    points = station_points(stations, cells, None, found.time)
     if ax is None:
         ax = canvas(cells, 1, 1, width=SINGLE, bars=0.7).subplots()
     norm = Normalize(0, 1) if center is None else TwoSlopeNorm(center, 0, 1)
-    map_axes(ax, cells, maps)
-    drawn = draw_cells(ax, cells, found["below"], SEQUENTIAL if center is None else DIVERGING, norm)
-    if area is not None:
-        hatch(ax, cells, found["inside"])
+    drawn = draw_moment(
+        ax, cells, maps, found.values["below"], found.inside, SEQUENTIAL if center is None else DIVERGING, norm
+    )
     draw_stations(ax, points, "", None)
     units = str(maps.attrs.get("units") or maps.get("mean", field).attrs.get("units", ""))
     bar = bar_beside(ax, drawn, label or f"Probability of less than {words} {raised(units)}".strip())
     bar.set_ticks(sorted({0.0, 0.25, 0.5, 0.75, 1.0, center or 0.0}))
-    if now:
-        ax.set_title(said(now[0]), loc="left", fontsize=TEXT)
-    hatched = area is not None and bool((found["inside"] < 0.5).any())
-    explain(ax, missing=bool(np.isnan(found["below"]).any()), hatched=hatched, points=points)
+    ax.set_title(found.title, loc="left", fontsize=TEXT)
+    explain(ax, list(found.values.values()), [found.inside], points)
     return ax

@@ -8,17 +8,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.plots.maps.layers import at_time, check_inside, check_maps, layer_of, said
+from bayesens.plots.maps.layers import check_maps, layer_of, moment_of
 from bayesens.plots.maps.palette import LAYERS, bin_of, layers_of_bins, palette, plain_ends
 from bayesens.plots.maps.panels import (
     SMALL,
     TEXT,
     canvas,
-    draw_cells,
+    draw_moment,
     explain,
-    hatch,
     limits_of,
-    map_axes,
     named,
     units_of,
 )
@@ -94,22 +92,16 @@ def vsup(
 
     maps, cells = check_maps(maps)
     mean, unsure = maps["mean"], layer_of(maps, uncertainty)
-    at = at_time(mean, cells, time)
-    area = check_inside(inside, mean, cells)
-    layers = {"mean": mean, "unsure": unsure} | ({} if area is None else {"inside": area})
-    found = cells.means(**{name: one.isel(at, missing_dims="ignore") for name, one in layers.items()})
-    ends, unsure_ends = limits_of(limits, found["mean"]), limits_of(uncertainty_limits, found["unsure"])
+    found = moment_of(cells, time, inside, mean=mean, unsure=unsure)
+    ends, unsure_ends = limits_of(limits, found.values["mean"]), limits_of(uncertainty_limits, found.values["unsure"])
     ends = plain_ends(*ends, 2 ** (LAYERS - 1)) if limits is None else ends
     unsure_ends = plain_ends(*unsure_ends, LAYERS) if uncertainty_limits is None else unsure_ends
-    bins = bin_of(found["mean"], found["unsure"], ends, unsure_ends)
+    bins = bin_of(found.values["mean"], found.values["unsure"], ends, unsure_ends)
     if ax is None:
         ax = canvas(cells, 1, 1, width=WIDTH, bars=2.0).subplots()
     colors = palette()
-    map_axes(ax, cells, maps)
     norm = BoundaryNorm(np.arange(len(colors) + 1) - 0.5, len(colors))
-    draw_cells(ax, cells, bins, ListedColormap(colors), norm, missing="white")
-    if area is not None:
-        hatch(ax, cells, found["inside"])
+    draw_moment(ax, cells, maps, bins, found.inside, ListedColormap(colors), norm, missing="white")
     words = WORDS.get(uncertainty, str(unsure.attrs.get("long_name", uncertainty.replace("_", " "))))
     _wedge(
         ax.inset_axes((1.05, 0.1, 0.75, 0.8)),
@@ -119,11 +111,8 @@ def vsup(
         named(label, "mean" if label else "predictive mean", units_of(mean, maps)),
         named("", words, units_of(unsure, maps)),
     )
-    if at:
-        dim, step = next(iter(at.items()))
-        ax.set_title(said(mean[dim].to_numpy()[step]), loc="left", fontsize=TEXT)
-    hatched = area is not None and bool((found["inside"] < 0.5).any())
-    explain(ax, missing=bool(np.isnan(bins).any()), hatched=hatched, blank="white")
+    ax.set_title(found.title, loc="left", fontsize=TEXT)
+    explain(ax, [bins], [found.inside], missing="white")
     return ax
 
 
