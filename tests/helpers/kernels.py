@@ -1,0 +1,27 @@
+"""Compile the kernels once, before the processes of the tests start: from a clean clone each of them would compile them all."""
+
+import warnings
+
+import bayesens as be
+from simulated import hierarchy, mixture
+
+MODELS = [
+    be.BMA(), be.BMA(correction="joint"), be.LinearPool(), be.LinearPool(correction="joint"), be.EMOS(),
+    be.HBM(group=False),
+]  # fmt: skip
+
+
+def compile_kernels():
+    """Small fits of every kind, and what is asked of a fit afterwards; the kernels are kept on disk."""
+    for model in MODELS:
+        ensemble = hierarchy() if isinstance(model, be.HBM) else mixture()
+        if not isinstance(model, be.HBM):
+            be.fit(model, ensemble, method="em", random_seed=1, progressbar=False)
+        tree = be.fit(model, ensemble, method="laplace", draws=50, random_seed=1, progressbar=False)
+        be.score(tree, ensemble)
+        be.loo(tree, ensemble, progressbar=False)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    compile_kernels()
