@@ -18,7 +18,7 @@ MEMBERS = ["forest", "ridge", "svr"]
 ROLES = {"members": MEMBERS, "observation": "obs", "site": "station", "time": "date", "covariates": ["height"]}
 STATIONS = ["Adelong", "Bundure", "Canberra", "Daly"]
 FUZZ = {
-    "max_examples": 50, "deadline": None,
+    "max_examples": 25, "deadline": None,
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 }  # fmt: skip
 
