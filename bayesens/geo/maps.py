@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
@@ -14,7 +15,7 @@ from bayesens.console import progress
 from bayesens.messages import listed
 from bayesens.threads import CORES, share_out
 
-__all__ = ["as_map", "on_grid_of", "over_maps"]
+__all__ = ["as_map", "border_jumps", "on_grid_of", "over_maps"]
 
 Array = NDArray[np.float64]
 SPACE = (("y", "x"), ("lat", "lon"), ("latitude", "longitude"))  # dimensions of a map that need not be named
@@ -135,3 +136,62 @@ def _progress(total: int, *, dask: bool, shown: bool) -> Iterator[Callable[[], N
 
         with Callback(start_state=start, posttask=lambda *_: bar.advance(task)):
             yield lambda: None
+
+
+def border_jumps(
+    values: ArrayLike | xr.DataArray, label: ArrayLike | xr.DataArray, *, dims: tuple[str, str] | None = None
+) -> pd.DataFrame:
+    """How much neighbouring cells differ across borders, against inside of what these enclose: a seam shows as a ratio above one.
+
+    Borders may be those of regions with members of their own, or the edges of clouds where a member is missing.
+
+    Parameters
+    ----------
+    values : DataArray (..., y, x), or array (y, x)
+        A map, or several; NaN is left out.
+    label : DataArray (..., y, x), or array (y, x)
+        What cells belong to: text, numbers or truth values; two neighbours of different labels lie across a border.
+    dims : (str, str), optional
+        Rows and columns, where they are not (y, x), (lat, lon) or (latitude, longitude).
+
+    Returns
+    -------
+    pandas.DataFrame (place)
+        ``across`` and ``inside``: ``pairs`` of neighbours, ``mean_jump`` and ``median_jump``, the mean and median absolute
+        difference, in the units of the map, and ``ratio``, the mean jump against that inside.
+
+    Raises
+    ------
+    ValueError
+        Without any border, or shapes that differ.
+
+    Examples
+    --------
+    >>> border_jumps([[1.0, 1.1, 3.0, 3.1]], [["a", "a", "b", "b"]])["ratio"].round(1).to_dict()
+    {'across': 19.0, 'inside': 1.0}
+    """
+    maps = as_map(values if isinstance(values, xr.DataArray) else np.asarray(values, dtype=np.float64), dims)
+    names = label if isinstance(label, xr.DataArray) else xr.DataArray(np.asarray(label), dims=maps.dims[-2:])
+    names = names.transpose(..., *maps.dims[-2:])
+    try:
+        maps, names = xr.align(maps, names, join="exact")
+        field, kinds = (one.values for one in xr.broadcast(maps, names))
+    except ValueError as error:
+        raise ValueError(f"the map has the sizes {dict(maps.sizes)} and the labels {dict(names.sizes)}; wanted labels of the "
+                         "same cells") from error  # fmt: skip
+    jumps, across = [], []
+    for axis in (-1, -2):
+        difference = np.abs(np.diff(field, axis=axis))
+        first, second = (np.take(kinds, range(a, kinds.shape[axis] - 1 + a), axis=axis) for a in (0, 1))
+        there = np.isfinite(difference)
+        jumps.append(difference[there])
+        across.append((first != second)[there])
+    size, crossed = np.concatenate(jumps), np.concatenate(across)
+    if crossed.all() or not crossed.any():
+        raise ValueError(f"{int(crossed.sum())} of {crossed.size} pairs of neighbours have different labels; wanted some pairs "
+                         "across borders and some inside")  # fmt: skip
+    inside = float(size[~crossed].mean())
+    rows = [(len(one), float(one.mean()), float(np.median(one)), float(one.mean()) / inside)
+            for one in (size[crossed], size[~crossed])]  # fmt: skip
+    place = pd.Index(["across", "inside"], name="place")
+    return pd.DataFrame(rows, place, ["pairs", "mean_jump", "median_jump", "ratio"])

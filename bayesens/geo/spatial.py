@@ -30,10 +30,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.bands import band_shares
-from bayesens.geo.maps import as_map, on_grid_of, over_maps
+from bayesens.geo.maps import as_map, border_jumps, on_grid_of, over_maps
 from bayesens.messages import check_known, listed, warn
 
-__all__ = ["map_table", "moran_moments", "morans_i"]
+__all__ = ["border_jumps", "map_table", "moran_moments", "morans_i"]
 
 Array = NDArray[np.float64]
 Band = str | tuple[float, float]

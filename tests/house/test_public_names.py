@@ -28,7 +28,7 @@ FACES = {
     "power_law power_scaling power_words prior_grid prior_predictive prior_table prior_words reduction_table reduction_words "
     "scaled_draws shapley usual_grid weights_table",
     "simulate": "bma hbm region",
-    "spatial": "map_table moran_moments morans_i",
+    "spatial": "border_jumps map_table moran_moments morans_i",
     "study": "Finished begin_folder run_study",
     "thresholds": "limits_of_rows probability_below threshold_at thresholds",
     "trajectory": "Persistence persistence trajectories",
