@@ -48,7 +48,7 @@ def read_grid(path: str | os.PathLike[str]) -> xr.Dataset:
     ...
     FileNotFoundError: there is no grid no/such.zarr; wanted a .zarr store, a .nc file, a .tif or a folder of them
     """
-    place = Path(path)
+    place = Path(path).absolute()  # workers elsewhere have another working folder
     wanted = "wanted a .zarr store, a .nc file, a .tif or a folder of them"
     if not place.exists():
         raise FileNotFoundError(f"there is no grid {path}; {wanted}")
@@ -148,7 +148,8 @@ def _open(file: Path) -> Any:
         raise ImportError(
             "GeoTIFFs are read with the extra geo: pip install 'bayesens[geo]'; or write the grid as .zarr or .nc"
         ) from error
-    return rioxarray.open_rasterio(file, mask_and_scale=True, chunks=None, cache=False)
+    # Without a lock each thread opens the file for itself; with one, a file that stays open is an error when Python ends.
+    return rioxarray.open_rasterio(file, mask_and_scale=True, chunks=None, cache=False, lock=False)
 
 
 def _check_grid(first: Any, other: Any, name: str) -> None:
