@@ -15,7 +15,18 @@ from numba.extending import intrinsic
 
 from bayesens.c_functions import BARE, ONCE, kernel
 
-__all__ = ["CELLS", "LANES", "exponential", "functions", "linear", "logarithm", "normal_below", "quadratic", "row_of"]
+__all__ = [
+    "CELLS",
+    "LANES",
+    "exponential",
+    "forms",
+    "functions",
+    "linear",
+    "logarithm",
+    "normal_below",
+    "quadratic",
+    "row_of",
+]
 
 CELLS = 128  # side by side; their components stay in the second cache
 LOG2E = 1.4426950408889634074
@@ -158,25 +169,54 @@ def linear(u, form, out):  # type: ignore[no-untyped-def]
 
 
 @LANES
-def _products(u, form, p, q, own, out):  # type: ignore[no-untyped-def]
-    """Add the ``p``-th number times up to four others, from the ``q``-th on, and its square."""
+def _triangle(u, form, p, ones, out):  # type: ignore[no-untyped-def]
+    """Add all products of four numbers, from the ``p``-th on, among themselves and with one."""
     n = len(form)
-    v0, v1 = 2.0 * form[p, q] if q < n else 0.0, 2.0 * form[p, q + 1] if q + 1 < n else 0.0
-    v2, v3 = 2.0 * form[p, q + 2] if q + 2 < n else 0.0, 2.0 * form[p, q + 3] if q + 3 < n else 0.0
-    row, r0, r1 = row_of(u, p), row_of(u, min(q, n - 1)), row_of(u, min(q + 1, n - 1))
-    r2, r3 = row_of(u, min(q + 2, n - 1)), row_of(u, min(q + 3, n - 1))
+    q, r, s = min(p + 1, n - 1), min(p + 2, n - 1), min(p + 3, n - 1)
+    b, c, d = 1.0 if p + 1 < n else 0.0, 1.0 if p + 2 < n else 0.0, 1.0 if p + 3 < n else 0.0
+    k0, k1, k2, k3 = (2.0 * form[0, p], 2.0 * b * form[0, q], 2.0 * c * form[0, r], 2.0 * d * form[0, s]) if ones else (
+        0.0, 0.0, 0.0, 0.0)  # fmt: skip
+    a00, a11, a22, a33 = form[p, p], b * form[q, q], c * form[r, r], d * form[s, s]
+    a01, a02, a03 = 2.0 * b * form[p, q], 2.0 * c * form[p, r], 2.0 * d * form[p, s]
+    a12, a13, a23 = 2.0 * c * form[q, r], 2.0 * d * form[q, s], 2.0 * d * form[r, s]
+    r0, r1, r2, r3 = row_of(u, p), row_of(u, q), row_of(u, r), row_of(u, s)
     for i in range(CELLS):
-        out[i] += row[i] * (own * row[i] + v0 * r0[i] + v1 * r1[i] + v2 * r2[i] + v3 * r3[i])
+        x, y, z, w = r0[i], r1[i], r2[i], r3[i]
+        out[i] += (
+            x * (k0 + a00 * x + a01 * y + a02 * z + a03 * w) + y * (k1 + a11 * y + a12 * z + a13 * w)
+            + z * (k2 + a22 * z + a23 * w) + w * (k3 + a33 * w)
+        )  # fmt: skip
 
 
 @LANES
-def quadratic(u, form, out):  # type: ignore[no-untyped-def]
-    """A quadratic form of numbers, at least zero."""
+def _beside(u, form, p, q, out):  # type: ignore[no-untyped-def]
+    """Add the ``p``-th number times up to four others, from the ``q``-th on."""
+    n = len(form)
+    v0, v1 = 2.0 * form[p, q], 2.0 * form[p, q + 1] if q + 1 < n else 0.0
+    v2, v3 = 2.0 * form[p, q + 2] if q + 2 < n else 0.0, 2.0 * form[p, q + 3] if q + 3 < n else 0.0
+    row, r0, r1 = row_of(u, p), row_of(u, q), row_of(u, min(q + 1, n - 1))
+    r2, r3 = row_of(u, min(q + 2, n - 1)), row_of(u, min(q + 3, n - 1))
     for i in range(CELLS):
-        out[i] = 0.0
-    for p in range(len(form)):
-        _products(u, form, p, p + 1, form[p, p], out)
-        for q in range(p + 5, len(form), 4):
-            _products(u, form, p, q, 0.0, out)
+        out[i] += row[i] * (v0 * r0[i] + v1 * r1[i] + v2 * r2[i] + v3 * r3[i])
+
+
+@LANES
+def quadratic(u, form, ones, out):  # type: ignore[no-untyped-def]
+    """A quadratic form of numbers, at least zero; of ``u``, whose first number is one, or of others."""
+    first, constant = (1, form[0, 0]) if ones else (0, 0.0)
+    for i in range(CELLS):
+        out[i] = constant
+    for p in range(first, len(form), 4):
+        _triangle(u, form, p, ones, out)
+        for q in range(p + 4, len(form), 4):
+            for k in range(p, p + 4):
+                _beside(u, form, k, q, out)
     for i in range(CELLS):
         out[i] = max(out[i], 0.0)
+
+
+@kernel
+def forms(u, form, out):  # type: ignore[no-untyped-def]
+    """A quadratic form of numbers that begin with one, and the same of any numbers, (2, cell): for tests."""
+    quadratic(u, form, True, out[0])
+    quadratic(u, form, False, out[1])

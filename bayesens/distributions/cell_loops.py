@@ -90,30 +90,28 @@ def _load(address, stride, single, first, index, origin, u):  # type: ignore[no-
     for i in range(CELLS):
         one[i] = 1.0
     for k in range(len(address)):
-        here, step, row, about = pointer_at(address[k]), stride[k], row_of(u, 1 + k), origin[k]
+        here = pointer_at(address[k])
         if single:
-            f = numba.carray(here, 1 << 60, np.float32)
-            _values(f, step, first, index, row)
+            _values(numba.carray(here, 1 << 60, np.float32), stride[k], first, index, origin[k], row_of(u, 1 + k))
         else:
-            g = numba.carray(here, 1 << 60, np.float64)
-            _values(g, step, first, index, row)
-        for i in range(CELLS):
-            value = row[i] - about
-            row[i] = value if value == value else 0.0
+            _values(numba.carray(here, 1 << 60, np.float64), stride[k], first, index, origin[k], row_of(u, 1 + k))
 
 
 @LANES
-def _values(f, step, first, index, row):  # type: ignore[no-untyped-def]
+def _values(f, step, first, index, about, row):  # type: ignore[no-untyped-def]
     if len(index):
         for i in range(CELLS):
-            row[i] = f[index[i] * step]
+            value = f[index[i] * step] - about
+            row[i] = value if value == value else 0.0
     elif step == 1:
         some = f[first : first + CELLS]
         for i in range(CELLS):
-            row[i] = some[i]
+            value = some[i] - about
+            row[i] = value if value == value else 0.0
     else:
         for i in range(CELLS):
-            row[i] = f[(first + i) * step]
+            value = f[(first + i) * step] - about
+            row[i] = value if value == value else 0.0
 
 
 @LANES
@@ -168,7 +166,7 @@ def _covariates(u, mean, spread, raw, kind, scale, x, s):  # type: ignore[no-unt
 @LANES
 def _square_root(u, form, x, c, s):  # type: ignore[no-untyped-def]
     """Root of a quadratic form."""
-    quadratic(u, form, row_of(s, WIDTH))
+    quadratic(u, form, True, row_of(s, WIDTH))
     row, square = row_of(x, c), row_of(s, WIDTH)
     for i in range(CELLS):
         row[i] = np.sqrt(square[i])
@@ -207,7 +205,7 @@ def _factors(x, unsure, node, share, fixed, s):  # type: ignore[no-untyped-def]
             for i in range(CELLS):
                 row[i] = value
         return
-    quadratic(x, unsure, row_of(s, WIDTH))
+    quadratic(x, unsure, False, row_of(s, WIDTH))
     for i in range(CELLS):
         total[i] = 0.0
     for i in range(CELLS):
@@ -238,7 +236,7 @@ def _variance(x, size, tilt, tilt_spread, s):  # type: ignore[no-untyped-def]
             for i in range(CELLS):
                 total[i] += whole
             continue
-        quadratic(x, tilt_spread[t], row_of(s, WIDTH))
+        quadratic(x, tilt_spread[t], False, row_of(s, WIDTH))
         for c in range(tilt.shape[1]):
             value, row = tilt[t, c], row_of(x, c)
             for i in range(CELLS):
@@ -295,7 +293,7 @@ def _components(u, x, law, s, weight, mean, sd):  # type: ignore[no-untyped-def]
             for b in range(bins[c]):
                 linear(u, centre[c, j, b], row_of(s, FORM))
                 _variance(x, size[c, j, b], tilt[c, j, b], tilt_spread[c, j, b], s)
-                quadratic(u, spread[c, j, b], row_of(s, BEST))
+                quadratic(u, spread[c, j, b], True, row_of(s, BEST))
                 for n in range(nodes[c]):
                     factor, row = row_of(s, FACTOR + n), at + b * nodes[c] + n
                     for i in range(CELLS):
@@ -371,7 +369,7 @@ def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, 
         _covariates(u, point_mean, point_spread, raws, kind, scale, x, s)
         linear(u, line, row_of(s, MEAN))
         _polynomial(x, parent, factor_of, coefficient, power, s)
-        quadratic(u, both, row_of(s, ACROSS))
+        quadratic(u, both, True, row_of(s, ACROSS))
         for i in range(CELLS):
             whole[i] = np.sqrt(within[i] + across[i])
         at = 0
@@ -380,8 +378,8 @@ def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, 
             _store(s, WHOLE, 1, here, some, out, single)
             at = 2
         if parts > 1:
-            quadratic(u, between, row_of(s, ACROSS))
-            quadratic(u, parameter, row_of(s, OPEN))
+            quadratic(u, between, True, row_of(s, ACROSS))
+            quadratic(u, parameter, True, row_of(s, OPEN))
             for n in range(3):
                 part = row_of(s, WITHIN + n)
                 for i in range(CELLS):

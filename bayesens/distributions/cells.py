@@ -3,7 +3,7 @@
 A class of cells shares its members, weights and effects. Under every posterior draw the means of its components are linear in the
 cell's numbers ``u``: one, the members that it has, and columns that corrections regress on, each about an origin. So mean and
 variance over all draws are a linear and a quadratic form in ``u``, and the mean variance of the kernels is the exponential of a
-smooth function of the widths' covariates, which a polynomial follows to 1e-8. Quantiles and probabilities are those of the
+smooth function of the widths' covariates, which a polynomial follows to 1e-7. Quantiles and probabilities are those of the
 matched normals (:mod:`bayesens.distributions.matching`), the same as a table's.
 """
 
@@ -22,7 +22,7 @@ from bayesens.distributions.matching import Bins, Match
 
 __all__ = ["CellClass", "Polynomial", "Reads"]
 
-NEAR = 1e-8  # of the logarithm of a variance
+NEAR = 1e-7  # of the logarithm of a variance, twice that of a standard deviation
 MOST_TERMS, MOST_DEGREE, SEED = 400, 14, 20
 
 
@@ -56,7 +56,7 @@ class Polynomial:
         box = tuple(low.tolist()), tuple(high.tolist())
         check = _points(*box, 200)
         wanted = function(check)
-        for degree in range(2, MOST_DEGREE + 1, 2):
+        for degree in range(1, MOST_DEGREE + 1):
             if comb(len(low) + degree, degree) > MOST_TERMS:
                 break
             basis, points, inverse = _basis(*box, degree)
