@@ -102,10 +102,11 @@ def map_grid(
     tree = read_fit(fit)
 
     from bayesens.geo.stores.read import read_grid
+    from bayesens.geo.stores.tiles import bytes_in
     from bayesens.geo.stores.write import write_map
     from bayesens.inference.predict import predict
 
-    source = read_grid(grid)
+    source = read_grid(grid, memory=bytes_in(memory))
     named = {"site": site, "group": group, "time": time, "lon": lon, "lat": lat}
     masks = {
         name: _mask(source, one, f"--{name}") for name, one in (("where", where), ("applicable", applicable)) if one

@@ -86,6 +86,7 @@ _SENTENCES: tuple[tuple[str, str, str], ...] = (
     (r"; wanted region=\.\.\. for the cells", "; name their variable: --region", "; wanted map.group, a variable of regions"),
     (r", or say packed=\{name: \(scale, offset\)\}", "", ""),
     (r"give it a wider packed=\{.*?\)\}", "leave --packed out to keep all", "leave packed out to keep all"),
+    (r"; chunk the grid finer, to [\d,]+ cells or fewer, before it is predicted, or allow", "; allow", "; allow"),
     (r"\b(overwrite|resume|packed)=True\b", r"--\1", r"\1 = true"),
     (r"""\b(crs|memory)=["']([^"']+)["']""", r"--\1 \2", r'\1 = "\2"'),
     (r"\bdims=\(rows, columns\)", "--dims rows,columns", 'dims = ["rows", "columns"]'),

@@ -17,11 +17,13 @@ from bayesens.tables.atomic import full_suffix
 __all__ = ["read_grid"]
 
 CELLS = 2**20  # of a chunk, all members of them
+LEAST = 2**10
+CELL = 2000  # bytes of a cell in work, by eight workers
 DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:T?(\d{2}):?(\d{2}):?(\d{2})?)?")
 TIFS = (".tif", ".tiff")
 
 
-def read_grid(path: str | os.PathLike[str]) -> xr.Dataset:
+def read_grid(path: str | os.PathLike[str], *, memory: int | None = None) -> xr.Dataset:
     """Open a grid, as dask arrays of about a million cells a chunk, along the chunks of the file.
 
     Parameters
@@ -29,6 +31,8 @@ def read_grid(path: str | os.PathLike[str]) -> xr.Dataset:
     path : str or path
         A Zarr store, a NetCDF file, a GeoTIFF whose bands have names, or a folder of GeoTIFFs. Of a folder, files with a date in
         their names are time steps, and their bands variables by name; other files are variables, by the names of the files.
+    memory : int, optional
+        Bytes that maps of it may take while they are made: chunks are smaller where a million cells would take too many.
 
     Returns
     -------
@@ -54,17 +58,17 @@ def read_grid(path: str | os.PathLike[str]) -> xr.Dataset:
         raise FileNotFoundError(f"there is no grid {path}; {wanted}")
     suffix = full_suffix(place).lower()
     if suffix in TIFS:
-        return _chunked(_of_bands(place))
+        return _chunked(_of_bands(place), memory)
     if suffix == ".zarr" or (place / "zarr.json").exists() or (place / ".zgroup").exists():
-        return _chunked(_of_zarr(place))
+        return _chunked(_of_zarr(place), memory)
     if place.is_dir():
         files = sorted(one for one in place.iterdir() if one.suffix.lower() in TIFS)
         if not files:
             raise ValueError(f"the folder {path} has no GeoTIFFs (.tif); {wanted}")
-        return _chunked(_of_folder(files))
+        return _chunked(_of_folder(files), memory)
     if suffix not in (".nc", ".nc4"):
         raise ValueError(f"{path} has the suffix {suffix!r}; {wanted}")
-    return _chunked(xr.open_dataset(place, engine="h5netcdf", decode_coords="all"))
+    return _chunked(xr.open_dataset(place, engine="h5netcdf", decode_coords="all"), memory)
 
 
 def _of_zarr(place: Path) -> xr.Dataset:
@@ -76,8 +80,9 @@ def _head(file: Path) -> bytes:
     return file.read_bytes() if file.exists() else b""
 
 
-def _chunked(grid: xr.Dataset) -> xr.Dataset:
+def _chunked(grid: xr.Dataset, memory: int | None) -> xr.Dataset:
     """All variables in the same chunks: those of the largest, by as many as make a million cells."""
+    most = CELLS if memory is None else min(CELLS, max(LEAST, memory // CELL))
     sizes = dict(grid.sizes)
     members = sizes.pop("member", 1)
     own: dict[str, int] = {}
@@ -87,12 +92,12 @@ def _chunked(grid: xr.Dataset) -> xr.Dataset:
     order = list(max(grid.data_vars.values(), key=lambda one: one.size).dims)[::-1] if grid.data_vars else []
     cells = int(np.prod(list(sides.values())))
     for dim in (dim for dim in order if dim in sides):  # small chunks of a file are read together, large ones in parts
-        while cells * 2 <= CELLS and sides[dim] < sizes[dim]:
+        while cells * 2 <= most and sides[dim] < sizes[dim]:
             cells = cells // sides[dim]
             sides[dim] = min(2 * sides[dim], sizes[dim])
             cells *= sides[dim]
     for dim in (dim for dim in order[::-1] if dim in sides):
-        while cells > CELLS and sides[dim] > 1:
+        while cells > most and sides[dim] > 1:
             cells = cells // sides[dim]
             sides[dim] = -(-sides[dim] // 2)
             cells *= sides[dim]

@@ -94,6 +94,12 @@ def test_chunks_hold_all_members_and_about_a_million_cells(tmp_path):
     assert all(size % side == 0 for dim, side in (("time", 2), ("y", 200), ("x", 300)) for size in found[dim])
 
 
+def test_chunks_are_smaller_where_memory_is(tmp_path):
+    xr.Dataset({"rf": (("y", "x"), np.zeros((900, 1200), np.float32))}).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    chunks = read_grid(tmp_path / "a.nc", memory=100_000_000).chunksizes
+    assert 25_000 <= max(chunks["y"]) * max(chunks["x"]) <= 50_000
+
+
 def test_what_cannot_be_read(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match=r"has no GeoTIFFs \(.tif\)"):
