@@ -88,7 +88,7 @@ class TestMap:
             assert at(mean, lon, lat) == pytest.approx(cell["mean"].item())
             assert at(width, lon, lat) == pytest.approx(2 * norm.ppf(0.95) * cell["sd"].item())
         assert mean.child_axes[0].get_ylabel() == "Soil moisture: mean [m³ m⁻³]"
-        assert width.child_axes[0].get_ylabel() == "Width of the 90 % interval [m³ m⁻³]"
+        assert width.child_axes[0].get_ylabel().replace("\n", " ") == "Width of the 90 % interval [m³ m⁻³]"
         assert (mean.get_xlim(), mean.get_ylim()) == (pytest.approx((146.0, 146.8)), pytest.approx((-34.6, -34.0)))
 
     def test_shapes_are_true(self):
@@ -230,6 +230,35 @@ class TestMap:
         ):
             assert at(mean, lon, lat) == pytest.approx(maps["mean"].sel(lat=lat, lon=lon).item())
         plt.close("all")
+
+
+def test_what_predict_gives_is_drawn_as_it_is(tmp_path):
+    """From a fit to figures, in memory, of dask, and read back from a file."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"rf": rng.uniform(0.1, 0.4, 60), "svr": rng.uniform(0.1, 0.4, 60)})
+    frame["sm"] = frame.mean(axis=1) + rng.normal(0, 0.03, 60)
+    ensemble = be.Ensemble.from_frame(frame, members=["rf", "svr"], observation="sm", units="m3 m-3")
+    fit = be.fit(be.EqualWeights(), ensemble, method="em")
+    coords = {
+        "time": pd.date_range("2016-02-05", periods=3),
+        "lat": -34 - 0.1 * np.arange(5),
+        "lon": 146 + 0.1 * np.arange(4),
+    }
+    grid = xr.Dataset({name: (list(coords), rng.uniform(0.1, 0.4, (3, 5, 4))) for name in ("rf", "svr")}, coords)
+    maps = be.predict(fit, grid.chunk({"lat": 2}), below=0.2)
+    be.write_map(maps, tmp_path / "maps.nc", crs="EPSG:4326", progressbar=False)
+    with xr.open_dataset(tmp_path / "maps.nc") as written:
+        for one, tol in ((maps, 0), (maps.compute(), 0), (written, 2e-4)):
+            mean, width = plots.map(one, time="2016-02-06", label="Soil moisture")
+            np.testing.assert_allclose(mesh(mean).get_array(), maps["mean"][1], atol=tol)
+            wanted = maps["quantile_value"].sel(quantile=0.95) - maps["quantile_value"].sel(quantile=0.05)
+            np.testing.assert_allclose(mesh(width).get_array(), wanted[1], atol=2 * tol)
+            assert mean.child_axes[0].get_ylabel() == "Soil moisture: mean [m³ m⁻³]"
+            every = [*plots.variance_parts(one, time="2016-02-06"), *plots.maps_by_time(one, "sd_between"),
+                     plots.vsup(one, time="2016-02-06"), plots.probability_map(one, threshold=0.2, time="2016-02-06"),
+                     plots.pixel_series(one, {"lon": 146.1, "lat": -34.2}), plots.variability(one)]  # fmt: skip
+            assert len(every) == 10
+            plt.close("all")
 
 
 class TestRefusals:
@@ -417,6 +446,22 @@ class TestOneMap:
             plots.map_of(degrees())
         with pytest.raises(ValueError, match="2 steps of time; wanted one"):
             plots.map_of(degrees(days=2)["sd"])
+
+
+@pytest.mark.parametrize("shape", [(4, 16), (8, 8), (30, 4)])
+def test_all_figures_keep_to_the_page_whatever_the_shape_of_the_map(shape):
+    maps = degrees(*shape, days=5)
+    now = maps.isel(time=0)
+    every = [plots.map(now)[0], plots.variance_parts(now)[0], plots.probability_map(now), plots.map_of(now["sd"]),
+             plots.maps_by_time(maps)[0], plots.maps_by_time(maps, "width")[0]]  # fmt: skip
+    for ax in every:
+        ax.figure.draw_without_rendering()
+        box, (wide, high) = ax.figure.get_tightbbox(), ax.figure.get_size_inches()
+        assert min(box.x0, box.y0) > -0.02
+        assert max(box.x1 - wide, box.y1 - high) < 0.02
+        assert wide <= 180 / 25.4 + 1e-9
+        assert high <= 235 / 25.4 + 1e-9
+        assert box.height > 0.7 * high  # and fill it
 
 
 def test_maps_in_axes_of_a_caller_share_one_legend():

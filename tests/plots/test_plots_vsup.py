@@ -37,6 +37,11 @@ def cielab(rgb, seen=None):
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 
+def wedge_of(ax):
+    """The axes of the wedge, beside the map or in the axes of a caller."""
+    return ax.child_axes[0] if ax.child_axes else ax.figure.axes[1]
+
+
 def maps(mean, sd):
     return xr.Dataset({"mean": (("y", "x"), np.atleast_2d(mean)), "sd": (("y", "x"), np.atleast_2d(sd))})
 
@@ -81,14 +86,14 @@ def test_the_wedge_has_the_colours_of_the_map():
     )
     mesh = found.collections[0]
     assert mesh.get_array().filled(-1).tolist() == [[0, 11, -1]]
-    wedges = [patch for patch in found.child_axes[0].patches if isinstance(patch, Wedge)]
+    wedges = [patch for patch in wedge_of(found).patches if isinstance(patch, Wedge)]
     assert len(wedges) == 15
     for k in (0, 11):
         np.testing.assert_allclose(mesh.cmap(mesh.norm(k))[:3], wedges[k].get_facecolor()[:3], atol=1e-6)
     # Low values left, certain ones outside: bin 0 is the outer left end, bin 14 the point.
     assert wedges[0].theta2 == max(one.theta2 for one in wedges)
     assert (wedges[0].r, wedges[14].r) == (1.0, 0.25)
-    words = [text.get_text() for text in found.child_axes[0].texts]
+    words = [text.get_text() for text in wedge_of(found).texts]
     assert words[:5] == ["0.00", "0.25", "0.50", "0.75", "1.00"]
     assert words[5:] == ["1.00", "0.75", "0.50", "0.25", "0.00", "Rain: mean", "Standard deviation"]
     assert [text.get_text() for text in found.figure.legends[0].get_texts()] == ["no value"]
@@ -102,6 +107,22 @@ def test_edges_of_bins_are_plain_numbers_about_the_map(low, width, steps):
     assert low + 0.979 * width <= end < low + 1.7 * width
     step = (end - start) / steps
     assert float(f"{step:.2g}") == pytest.approx(step)
+
+
+def test_the_wedge_stands_beside_axes_of_a_caller():
+    ax = plt.subplots(layout="constrained")[1]
+    assert plots.vsup(maps([[0.1, 0.2]], [[0.1, 0.2]]), ax=ax) is ax
+    assert len(wedge_of(ax).patches) == 15
+
+
+@pytest.mark.parametrize("shape", [(4, 20), (8, 8), (30, 4)])
+def test_map_and_wedge_lie_on_the_page(shape):
+    rng = np.random.default_rng(1)
+    ax = plots.vsup(maps(rng.uniform(size=shape), rng.uniform(size=shape)), label="Soil moisture")
+    ax.figure.draw_without_rendering()
+    box, page = ax.figure.get_tightbbox(), ax.figure.bbox_inches
+    assert min(box.x0, box.y0) > -0.02
+    assert max(box.x1 - page.x1, box.y1 - page.y1) < 0.02
 
 
 def test_refusals():

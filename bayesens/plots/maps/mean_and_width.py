@@ -10,18 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.plots.maps.layers import check_maps, moment_of, width_of
-from bayesens.plots.maps.panels import (
-    DOUBLE,
-    TEXT,
-    bar_beside,
-    canvas,
-    draw_moment,
-    draw_stations,
-    explain,
-    limits_of,
-    named,
-    units_of,
-)
+from bayesens.plots.maps.layout import DOUBLE, TEXT, bar_beside, bar_room, canvas, named
+from bayesens.plots.maps.panels import draw_moment, draw_stations, explain, limits_of, units_of
 from bayesens.plots.maps.station_points import station_points
 
 if TYPE_CHECKING:
@@ -99,7 +89,8 @@ def map(  # noqa: A001  # as bayesens.map, whose maps it draws
     points = station_points(stations, cells, value, found.time)
     if axes is None:
         both = np.asarray(
-            canvas(cells, 1, 2, width=DOUBLE, bars=0.85).subplots(1, 2, sharex=True, sharey=True), dtype=object
+            canvas(cells, 1, 2, width=DOUBLE, **bar_room(cells, 0.85))[0].subplots(1, 2, sharex=True, sharey=True),
+            dtype=object,
         )
     else:
         both = np.ravel(np.asarray(axes, dtype=object))
@@ -111,12 +102,12 @@ def map(  # noqa: A001  # as bayesens.map, whose maps it draws
     drawn = draw_moment(both[0], cells, maps, found.values["mean"], found.inside, MEAN, of_mean)
     draw_stations(both[0], points, MEAN, of_mean)
     text = named(label, "mean" if label else "predictive mean", units_of(mean, maps))
-    bar_beside(both[0], drawn, text, found.values["mean"], *observed)
+    bar_beside(both[0], cells, drawn, text, found.values["mean"], *observed)
     both[0].set_title(found.title, loc="left", fontsize=TEXT)
     drawn = draw_moment(both[1], cells, maps, found.values["width"], found.inside, WIDTH, of_width)
     draw_stations(both[1], points, WIDTH, None)
     text = named("", "width of the 90 % interval", units_of(width, maps))
-    bar_beside(both[1], drawn, text, found.values["width"])
+    bar_beside(both[1], cells, drawn, text, found.values["width"])
     if axes is None:
         both[1].set_ylabel("")
     explain(both[0], list(found.values.values()), [found.inside], points)

@@ -11,19 +11,9 @@ from numpy.typing import NDArray
 
 from bayesens.plots.maps.cells import MOST, Cells
 from bayesens.plots.maps.layers import check_inside, check_maps, layer_of, moment_of, said, step_dim
+from bayesens.plots.maps.layout import DOUBLE, LOW, SMALL, TEXT, bar_of_all, canvas, named, size_of
 from bayesens.plots.maps.mean_and_width import MEAN, WIDTH
-from bayesens.plots.maps.panels import (
-    DOUBLE,
-    SMALL,
-    TEXT,
-    bar_of_all,
-    canvas,
-    draw_moment,
-    explain,
-    limits_of,
-    named,
-    units_of,
-)
+from bayesens.plots.maps.panels import draw_moment, explain, limits_of, units_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -196,13 +186,17 @@ def small_multiples(
 
     rows = -(-len(values) // columns)
     norm = Normalize(*limits_of(limits, *values))
-    made = figure or canvas(cells, rows, columns, width=DOUBLE, side=0.7)
+    made = figure or canvas(cells, rows, columns, width=DOUBLE, side=0.7)[0]
+    upright = made.get_size_inches()[1] >= LOW
+    if figure is None and not upright:
+        made.set_figheight(made.get_figheight() + 0.5)
     every = made.subplots(rows, columns, squeeze=False).ravel()
-    small = len(values) > TICKS
+    small, wide = len(values) > TICKS, size_of(every[0], cells)[0]
     drawn: Any = None
     for k, (ax, one, title, area) in enumerate(zip(every, values, titles, areas, strict=False)):
         drawn = draw_moment(ax, cells, maps, one, area, cmap, norm)
-        ax.set_title(title, loc="left", fontsize=SMALL if small else TEXT, pad=2)
+        # As wide as the map at most.
+        ax.set_title(title, loc="left", fontsize=min(SMALL if small else TEXT, 115 * wide / max(len(title), 10)), pad=2)
         # Of many panels one alone has ticks: numbers beside each would take the room of the maps.
         outer = (
             (k == columns * (rows - 1), k == columns * (rows - 1))
@@ -217,7 +211,7 @@ def small_multiples(
     for ax in every[len(values) :]:
         ax.remove()
     panels = every[: len(values)]
-    bar_of_all(made, panels, drawn, label, *values)
+    bar_of_all(made, panels, drawn, label, *values, upright=upright)
     explain(panels[0], values, areas)
     return panels
 

@@ -8,19 +8,9 @@ import xarray as xr
 
 from bayesens.plots.maps.cells import cells_of
 from bayesens.plots.maps.layers import moment_of
+from bayesens.plots.maps.layout import SINGLE, TEXT, bar_beside, bar_room, canvas, named
 from bayesens.plots.maps.mean_and_width import MEAN
-from bayesens.plots.maps.panels import (
-    SINGLE,
-    TEXT,
-    bar_beside,
-    canvas,
-    draw_moment,
-    draw_stations,
-    explain,
-    limits_of,
-    named,
-    units_of,
-)
+from bayesens.plots.maps.panels import draw_moment, draw_stations, explain, limits_of, units_of
 from bayesens.plots.maps.station_points import station_points
 
 if TYPE_CHECKING:
@@ -69,7 +59,7 @@ def map_of(
 
     Examples
     --------
-    >>> index = xr.DataArray([[0.1, 0.4]], dims=("y", "x"), attrs={"long_name": "dissimilarity index", "units": "1"})
+    >>> index = xr.DataArray([[0.1], [0.4]], dims=("y", "x"), attrs={"long_name": "dissimilarity index", "units": "1"})
     >>> map_of(index).child_axes[0].get_ylabel()
     'Dissimilarity index'
     """
@@ -84,12 +74,12 @@ def map_of(
     observed = [] if points is None else [points.value]
     norm = Normalize(*limits_of(limits, found.values["map"], stations=observed[0] if observed else None))
     if ax is None:
-        ax = canvas(cells, 1, 1, width=SINGLE, bars=0.7).subplots()
+        ax = canvas(cells, 1, 1, width=SINGLE, **bar_room(cells, 0.7))[0].subplots()
     drawn = draw_moment(ax, cells, values, found.values["map"], found.inside, cmap, norm)
     draw_stations(ax, points, cmap, norm)
     units = units_of(values, values.to_dataset(name="map"))
     name = str(label or values.attrs.get("long_name") or values.name or "value").replace("_", " ")
-    bar_beside(ax, drawn, named("", name, "" if units == "1" else units), found.values["map"], *observed)
+    bar_beside(ax, cells, drawn, named("", name, "" if units == "1" else units), found.values["map"], *observed)
     ax.set_title(found.title, loc="left", fontsize=TEXT)
     explain(ax, [found.values["map"]], [found.inside], points)
     return ax

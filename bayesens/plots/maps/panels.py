@@ -9,39 +9,28 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.plots.axes import INK, labelled
+from bayesens.plots.axes import INK
 from bayesens.plots.maps.cells import Cells, axis_labels, in_km
+from bayesens.plots.maps.layout import SMALL, TEXT, size_of
 from bayesens.plots.maps.station_points import StationPoints
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap, Normalize
-    from matplotlib.figure import Figure
 
 __all__ = [
-    "DOUBLE",
-    "SINGLE",
-    "SMALL",
-    "TEXT",
-    "bar_beside",
-    "bar_of_all",
-    "canvas",
     "draw_cells",
     "draw_stations",
     "explain",
     "hatch",
     "limits_of",
     "map_axes",
-    "named",
     "units_of",
 ]
 
 Array = NDArray[np.float64]
-SINGLE, DOUBLE = 85 / 25.4, 180 / 25.4  # inches: one and two columns of a journal
-TALLEST = 235 / 25.4  # of a page
 MISSING = "0.86"
 LEGEND = "explained"
-TEXT, SMALL = 8.0, 7.0  # points
 HATCH = "////"
 SPOTS = 1000  # values from which on the colours end at the middle 98 %
 
@@ -73,31 +62,6 @@ def limits_of(limits: tuple[float, float] | None, *values: Array, stations: Arra
     return float(low), float(high)
 
 
-def canvas(
-    cells: Cells, rows: int, columns: int, *, width: float, bars: float = 0.1, side: float = 0.0, above: float = 0.2
-) -> Figure:
-    """An empty figure for maps side by side, as high as they are.
-
-    Parameters
-    ----------
-    cells : Cells
-    rows, columns : int
-    width : float
-        Of the figure [inches], as all others.
-    bars : float
-        Room to the right of each map.
-    side : float
-        Room to the right of all maps.
-    above : float
-        Room of the title of each map.
-    """
-    import matplotlib.pyplot as plt
-
-    wide = (width - 0.6 - side) / columns - bars
-    height = rows * (wide * cells.shape + above) + 0.75
-    return plt.figure(figsize=(width, min(height, TALLEST)), layout="compressed")
-
-
 def map_axes(ax: Axes, cells: Cells, maps: xr.Dataset | xr.DataArray) -> Axes:
     """Axes of a map: true shape, a thin frame, few ticks, labels with units."""
     left, right, bottom, top = cells.extent
@@ -105,9 +69,9 @@ def map_axes(ax: Axes, cells: Cells, maps: xr.Dataset | xr.DataArray) -> Axes:
     ax.set_aspect(cells.aspect, adjustable="box")
     ax.spines[:].set(linewidth=0.5, color="0.4")
     ax.tick_params(direction="out", length=2.5, width=0.5, labelsize=SMALL)
-    wide = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
-    ax.locator_params(axis="x", nbins=4 if wide > 1.9 else 2)
-    ax.locator_params(axis="y", nbins=5)
+    wide, high = size_of(ax, cells)
+    ax.locator_params(axis="x", nbins=4 if wide > 1.9 else 2 if wide > 0.8 else 1)
+    ax.locator_params(axis="y", nbins=5 if high > 1.2 else 3)
     if in_km(cells):
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(lambda at, _: f"{at / 1000:g}")
@@ -204,40 +168,6 @@ def draw_stations(
         ax.plot(points.x[~known], points.y[~known], "o", ms=size * 0.7, mfc="white", mec=INK, mew=0.5, **place)
 
 
-def bar_beside(ax: Axes, drawn: Any, label: str, *values: Array) -> Any:
-    """A colour bar as high as the map; its ends are pointed where values lie beyond them."""
-    bar = ax.figure.colorbar(drawn, cax=ax.inset_axes((1.03, 0.0, 0.045, 1.0)), extend=extend(drawn.norm, *values))
-    return finished(bar, label)
-
-
-def bar_of_all(figure: Figure, panels: NDArray[np.object_], drawn: Any, label: str, *values: Array) -> Any:
-    """One colour bar for all maps of a figure, to their right."""
-    high, _ = figure.get_size_inches()[::-1]
-    shrink = min(1.0, 4.0 / high)  # of a page it is as long as its numbers need
-    bar = figure.colorbar(
-        drawn, ax=list(panels), extend=extend(drawn.norm, *values), shrink=shrink, aspect=22, pad=0.015
-    )
-    return finished(bar, label)
-
-
-def finished(bar: Any, label: str) -> Any:
-    """A colour bar with its label, in the sizes of a map."""
-    bar.set_label(label, fontsize=TEXT)
-    bar.ax.tick_params(labelsize=SMALL, length=2, width=0.5)
-    bar.outline.set_linewidth(0.4)
-    return bar
-
-
-def extend(norm: Normalize, *values: Array) -> str:
-    """Which ends of a colour bar values lie beyond."""
-    every = np.concatenate([one[np.isfinite(one)].ravel() for one in values] or [np.empty(0)])
-    if not len(every) or norm.vmin is None or norm.vmax is None:
-        return "neither"
-    slack = 1e-9 * (norm.vmax - norm.vmin)
-    below, above = every.min() < norm.vmin - slack, every.max() > norm.vmax + slack
-    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get((bool(below), bool(above)), "neither")
-
-
 def explain(
     ax: Axes,
     values: Sequence[Array],
@@ -299,9 +229,3 @@ def explain(
 def units_of(field: xr.DataArray, maps: xr.Dataset) -> str:
     """Units of a map, or of the whole prediction."""
     return str(field.attrs.get("units", maps.attrs.get("units", "")))
-
-
-def named(label: str, name: str, units: str) -> str:
-    """Label of a colour bar: of what is mapped, and which number of it."""
-    text = f"{label}: {name}" if label else name
-    return labelled(text[0].upper() + text[1:], units)

@@ -8,15 +8,8 @@ import xarray as xr
 
 from bayesens.plots.axes import raised
 from bayesens.plots.maps.layers import check_maps, moment_of, probability_of
-from bayesens.plots.maps.panels import (
-    SINGLE,
-    TEXT,
-    bar_beside,
-    canvas,
-    draw_moment,
-    draw_stations,
-    explain,
-)
+from bayesens.plots.maps.layout import SINGLE, TEXT, bar_beside, bar_room, canvas
+from bayesens.plots.maps.panels import draw_moment, draw_stations, explain
 from bayesens.plots.maps.station_points import station_points
 
 if TYPE_CHECKING:
@@ -71,7 +64,7 @@ def probability_map(
 
     Examples
     --------
-    >>> below = xr.DataArray([[[0.1, 0.9]]], {"threshold": [0.15]}, ("threshold", "y", "x"))
+    >>> below = xr.DataArray([[[0.1], [0.9]]], {"threshold": [0.15]}, ("threshold", "y", "x"))
     >>> maps = xr.Dataset({"probability_below": below}, attrs={"units": "m3 m-3"})
     >>> probability_map(maps).child_axes[0].get_ylabel()
     'Probability of less than 0.15 m³ m⁻³'
@@ -91,14 +84,14 @@ def probability_map(
     found = moment_of(cells, time, inside, instead="be.plots.maps_by_time(maps, 'probability_below')", below=field)
     points = station_points(stations, cells, None, found.time)
     if ax is None:
-        ax = canvas(cells, 1, 1, width=SINGLE, bars=0.7).subplots()
+        ax = canvas(cells, 1, 1, width=SINGLE, **bar_room(cells, 0.7))[0].subplots()
     norm = Normalize(0, 1) if center is None else TwoSlopeNorm(center, 0, 1)
     drawn = draw_moment(
         ax, cells, maps, found.values["below"], found.inside, SEQUENTIAL if center is None else DIVERGING, norm
     )
     draw_stations(ax, points, "", None)
     units = str(maps.attrs.get("units") or maps.get("mean", field).attrs.get("units", ""))
-    bar = bar_beside(ax, drawn, label or f"Probability of less than {words} {raised(units)}".strip())
+    bar = bar_beside(ax, cells, drawn, label or f"Probability of less than {words} {raised(units)}".strip())
     bar.set_ticks(sorted({0.0, 0.25, 0.5, 0.75, 1.0, center or 0.0}))
     ax.set_title(found.title, loc="left", fontsize=TEXT)
     explain(ax, list(found.values.values()), [found.inside], points)

@@ -9,17 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.plots.maps.layers import check_maps, layer_of, moment_of
+from bayesens.plots.maps.layout import SMALL, TEXT, broken, canvas, named
 from bayesens.plots.maps.palette import LAYERS, bin_of, layers_of_bins, palette, plain_ends
-from bayesens.plots.maps.panels import (
-    SMALL,
-    TEXT,
-    canvas,
-    draw_moment,
-    explain,
-    limits_of,
-    named,
-    units_of,
-)
+from bayesens.plots.maps.panels import draw_moment, explain, limits_of, units_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["vsup"]
 
 WIDTH = 125 / 25.4  # inches: map and wedge
+WEDGE = 1.75  # of the wedge with its words
 HALF = 32.0  # degrees of the wedge, to each side
 WORDS = {"sd": "standard deviation", "width": "width of the 90 % interval"}
 
@@ -64,7 +57,7 @@ def vsup(
     label : str, optional
         Name of what is mapped.
     ax : Axes, optional
-        Where to draw; the wedge takes as much room as half of it, to the right.
+        Where to draw; the wedge stands to the right of it and is about half as wide.
 
     Returns
     -------
@@ -98,13 +91,18 @@ def vsup(
     unsure_ends = plain_ends(*unsure_ends, LAYERS) if uncertainty_limits is None else unsure_ends
     bins = bin_of(found.values["mean"], found.values["unsure"], ends, unsure_ends)
     if ax is None:
-        ax = canvas(cells, 1, 1, width=WIDTH, bars=2.0).subplots()
+        figure, wide = canvas(cells, 1, 1, width=WIDTH, right=WEDGE + 0.1, least=2.5)
+        figure.set_layout_engine("constrained")  # two axes of their own shapes: "compressed" would make both small
+        ax, beside = figure.subplots(1, 2, width_ratios=[wide, WEDGE])
+        beside.set_anchor("W")
+    else:  # half as much as the map, to its right
+        beside = ax.inset_axes((1.05, 0.05, 0.6, 0.9))
     colors = palette()
     norm = BoundaryNorm(np.arange(len(colors) + 1) - 0.5, len(colors))
     draw_moment(ax, cells, maps, bins, found.inside, ListedColormap(colors), norm, missing="white")
     words = WORDS.get(uncertainty, str(unsure.attrs.get("long_name", uncertainty.replace("_", " "))))
     _wedge(
-        ax.inset_axes((1.05, 0.1, 0.75, 0.8)),
+        beside,
         colors,
         ends,
         unsure_ends,
@@ -160,17 +158,12 @@ def _wedge(
         ax.plot([up * x, up * x + 0.04 * y], [up * y, up * y - 0.04 * x], color="0.4", lw=0.5, clip_on=False)
         at = (up * x + 0.07 * y, up * y - 0.07 * x)
         ax.text(at[0], at[1], value, fontsize=SMALL, ha="left", va="top" if layer == LAYERS else "center")
-    ax.text(0, 1.25, _broken(name), fontsize=TEXT, ha="center", va="bottom")
+    ax.text(0, 1.25, broken(name, 22), fontsize=TEXT, ha="center", va="bottom")
     ax.text(
-        0.5 * x + 0.56 * y, 0.5 * y - 0.56 * x, _broken(unsure), fontsize=TEXT, va="center", rotation=right, **turned
+        0.5 * x + 0.56 * y, 0.5 * y - 0.56 * x, broken(unsure, 22), fontsize=TEXT, va="center", rotation=right, **turned
     )
     ax.set(xlim=(-0.65, 0.95), ylim=(-0.15, 1.5), aspect="equal")
     ax.axis("off")
-
-
-def _broken(text: str) -> str:
-    """A long label with its units on a line of their own."""
-    return text.replace(" [", "\n[") if len(text) > 22 else text
 
 
 def _short(values: NDArray[np.float64]) -> list[str]:
