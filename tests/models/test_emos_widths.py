@@ -321,7 +321,7 @@ def small(request):
     """A posterior that is wide: 30 rows."""
     train, new = skewed(30, 60), skewed(60, 61)
     scale = request.param
-    tree = quiet(EMOS(scale=scale), ensemble(train), method="nuts")
+    tree = quiet(EMOS(scale=scale), ensemble(train), method="nuts", draws=250)
     names = [part for name in scale for part in (["season_sin", "season_cos"] if name == "season" else [name])]
     x = covariates(train, new, names)
     posterior = tree["posterior"].to_dataset().stack(s=("chain", "draw"))
