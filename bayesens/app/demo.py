@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bayesens import simulate
+from bayesens.app.demo_grid import region_grid
 from bayesens.app.recovery import recovery
 from bayesens.app.study.run import Finished, begin_folder, run_study
 from bayesens.ensemble.files import write_table
@@ -19,7 +20,7 @@ DEMOS = {
     "region": "a simulated soil-moisture region whose truth is known",
     "oznet": "28 soil-moisture stations of OzNet",
 }
-TABLE = "region.csv"
+TABLE, GRID = "region.csv", "region_grid.nc"
 
 
 def run_demo(
@@ -56,6 +57,7 @@ def run_demo(
     region = simulate.region(random_seed=random_seed) if name == "region" else None
     if region is not None:
         write_table(region.frame.drop(columns="truth"), folder / TABLE)
+        write_table(region_grid(region, random_seed=random_seed), folder / GRID)
     text = files("bayesens.app").joinpath(f"demo_{name}.toml").read_text(encoding="utf-8")
     with write_atomically(folder / "study.toml") as aside:
         aside.write_text(text.replace("random_seed = 1\n", f"random_seed = {random_seed}\n"), encoding="utf-8")

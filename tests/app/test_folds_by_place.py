@@ -10,7 +10,7 @@ import bayesens as be
 from bayesens.app.cli.main import app
 from bayesens.app.study.data import study_data
 from bayesens.app.study.file import study_from_text
-from bayesens.app.study.maps import map_points_of
+from bayesens.app.study.maps.grid import map_points_of
 from bayesens.app.study.run import run_study
 from bayesens.members.estimators import default_estimators
 from studies import undrawn

@@ -28,6 +28,7 @@ from bayesens.app.study.keys import (
 )
 from bayesens.comparison.folds.held_out_rows import usual_estimand
 from bayesens.members.spatial_folds.dealing import fold_kind
+from bayesens.messages import check_known
 from bayesens.tables.atomic import file_name
 
 __all__ = ["Study", "class_of", "read_study", "study_from_text"]
@@ -99,6 +100,7 @@ class Study(Part):
                 raise ValueError(f"{key}.estimands has {estimand!r}, which needs data.{lacking[0]}: name the column")
         self._check_sites()
         self._check_places()
+        self._check_map()
         if self.sensitivity is not None and (unknown := set(self.sensitivity.models) - set(self.models)):
             text = f"sensitivity.models has {', '.join(sorted(unknown))}; wanted names of {', '.join(self.models)}"
             raise ValueError(text)
@@ -134,6 +136,23 @@ class Study(Part):
                 raise ValueError(
                     f"{key} = 'knndm' matches the distances of a map: name its grid in [map], or take 'blocks'"
                 )
+
+    def _check_map(self) -> None:
+        """Refuse names of columns that no part of the study has, and coordinates for sites that have none."""
+        if (asked := self.map) is None:
+            return
+        members, data = self.members, self.data
+        columns = [*members.covariates, *members.summed, *members.columns, *data.covariates, *self.products.values()]
+        columns += [name for name in (members.by, data.lon, data.lat) if name is not None]
+        try:
+            check_known(asked.covariates, columns, kind="column", where="the study, in map.covariates")
+        except KeyError as error:
+            raise ValueError(str(error.args[0])) from error
+        if asked.places is not None and self.evaluation.places is None and (data.lon is None or data.lat is None):
+            raise ValueError(
+                "map.places says where cells lie, and no columns say where sites do: name data.lon and data.lat, or "
+                "evaluation.places"
+            )
 
     def _check_sites(self) -> None:
         """Refuse parts that are about stations where the table has none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from bayesens.app.study.glossary import glossary
 from bayesens.app.study.report import write_report
 from bayesens.app.study.results import StudyResults
 from bayesens.ensemble.files import write_table
+from bayesens.geo.stores.write import write_map
 from bayesens.inference.fit_tree import write_fit
 from bayesens.messages import listed
 from bayesens.tables.atomic import check_writable, file_name, link, move, remove, write_atomically
@@ -169,15 +171,30 @@ def _fits(results: StudyResults, folder: Path) -> Iterator[str]:
 
 
 def _maps(results: StudyResults, folder: Path) -> Iterator[str]:
-    if results.maps is None:
+    """Maps of all models in the form that the study asks for, and what belongs to them as NetCDF."""
+    found, asked = results.maps, results.study.map
+    if found is None or asked is None:
         return
     (folder / "maps").mkdir(exist_ok=True)
-    every = {file_name(name): one for name, one in results.maps.models.items()}
-    if results.maps.applicability is not None:
-        every["applicability"] = results.maps.applicability
+    suffix = "" if asked.out == "tif" else f".{asked.out}"
+    for name, one in found.models.items():
+        file = f"maps/{file_name(name)}{suffix}"
+        with warnings.catch_warnings():  # where the study names no system, that of the grid is told, or none
+            warnings.filterwarnings("ignore", message="The maps say no coordinate reference", category=UserWarning)
+            write_map(
+                one, folder / file, fit=results.fits[name], crs=asked.crs, dims=found.grid.dims, overwrite=True,
+                applicable=None if found.applicability is None else found.applicability["inside"] == 1,
+                members=found.predicted["prediction"], progressbar=False,
+            )  # fmt: skip
+        yield file
+    beside: dict[str, xr.Dataset] = {}
+    if found.applicability is not None:
+        beside["applicability"] = found.applicability
     if results.map_errors is not None and results.map_errors.expected is not None:
-        every["expected_error"] = results.map_errors.expected
-    for name, one in every.items():
+        beside["expected_error"] = results.map_errors.expected
+    if results.map_draws is not None and results.map_draws.values is not None:
+        beside[f"draws-{file_name(results.map_draws.model)}"] = results.map_draws.values.to_dataset(name="draw")
+    for name, one in beside.items():
         write_table(one, folder / "maps" / f"{name}.nc")
         yield f"maps/{name}.nc"
 

@@ -20,6 +20,11 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 # TOML arrays are lists, and one value is easily written without its brackets.
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str | Path) else value)]
+Numbers = Annotated[
+    tuple[float, ...], BeforeValidator(lambda value: (value,) if isinstance(value, int | float) else value)
+]
+Pair = tuple[str, str]
 Code = float | tuple[float, ...] | Literal["none"]
 Codes = Annotated[Code | dict[str, Code], Field(union_mode="left_to_right")]
 if TYPE_CHECKING:
@@ -266,14 +271,45 @@ class Representativeness(Part):
 
 
 class Map(Part):
-    """Maps: a grid of covariates (for trained members) or of member predictions."""
+    """Maps: a grid of covariates (for trained members) or of member predictions, of one time or several."""
 
-    grid: Path = Field(description="NetCDF or Zarr; variables named as the covariates or member columns.")
+    grid: Paths = Field(
+        description="NetCDF, Zarr or GeoTIFF (also a folder of them), or several on the same cells; variables named as the "
+        "covariates or member columns.",
+        min_length=1,
+    )
+    covariates: dict[str, str] = Field(
+        default_factory=dict,
+        description='Variables of the grid that are called otherwise than the columns: {lst_1km = "lst"}.',
+    )
     group: str | None = Field(None, description="Variable of groups.")
+    time: str | None = Field(None, description="Variable of times; left out: called as data.time, or time.")
+    places: Pair | None = Field(
+        None,
+        description="Coordinates of the cells, in the order of evaluation.places or of data.lon and data.lat; left out: called "
+        "as these.",
+    )
+    dims: Pair | None = Field(None, description="Dimensions of rows and columns, where their names do not say it.")
+    crs: str | None = Field(
+        None, description='Reference system, such as "EPSG:4326"; left out: that of the grid, or unknown.'
+    )
+    out: Literal["nc", "zarr", "tif"] = Field(
+        "nc", description="Form of the maps, one a model: NetCDF, Zarr, or a folder of Cloud-Optimised GeoTIFFs."
+    )
+    quantiles: tuple[Share, ...] = Field((0.05, 0.5, 0.95), description="Levels; 0.05 and 0.95 are always there.")
+    below: Numbers = Field((), description="Thresholds [units] of which maps give the probability of lying below.")
+    draws: int = Field(
+        1, ge=0, description="Maps drawn from the first model, which vary from cell to cell as the truth does."
+    )
     products: Words = Field((), description="Further variables to set beside the maps, such as the coarse input.")
     bands: tuple[tuple[float, float] | Literal["all", "low", "mid", "high"], ...] = Field(
         ("low", "mid", "high", "all"), description="Quantile bands of Moran's I."
     )
+
+    @property
+    def named(self) -> str:
+        """The grid, in messages."""
+        return ", ".join(str(path) for path in self.grid)
 
 
 class Report(Part):

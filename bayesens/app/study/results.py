@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from bayesens.app.study.data import StudyData
 from bayesens.app.study.file import Study
-from bayesens.app.study.map_errors import MapErrors
-from bayesens.app.study.maps import Maps
+from bayesens.app.study.maps.draws import MapDraws
+from bayesens.app.study.maps.errors import MapErrors
+from bayesens.app.study.maps.mapping import Maps
 from bayesens.app.study.sensitivity import Sensitivities
 from bayesens.comparison.compare import HeldOut
 from bayesens.ensemble.ensemble import Ensemble
@@ -55,6 +56,7 @@ class StudyResults:
         Of every row of the table [units].
     maps : Maps, optional
     map_errors : MapErrors, optional
+    map_draws : MapDraws, optional
     ladder : dict of estimand to Dataset
         Rows held out as the rungs of the ladder predict them; empty where it was not asked for.
     sensitivity : Sensitivities
@@ -76,6 +78,7 @@ class StudyResults:
     drought_threshold: NDArray[np.float64] | None = None
     maps: Maps | None = None
     map_errors: MapErrors | None = None
+    map_draws: MapDraws | None = None
     ladder: Mapping[str, xr.Dataset] = field(default_factory=dict)
     sensitivity: Sensitivities = field(default_factory=Sensitivities)
 

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from bayesens.app.study.data import StudyData, study_data, study_models
 from bayesens.app.study.file import Study, read_study
 from bayesens.app.study.folder import Finished, begin_folder, check_folder, write_results
-from bayesens.app.study.map_errors import map_errors
-from bayesens.app.study.maps import check_grid, map_points_of, study_maps
+from bayesens.app.study.maps.draws import map_draws
+from bayesens.app.study.maps.errors import map_errors
+from bayesens.app.study.maps.grid import check_grid, map_points_of
+from bayesens.app.study.maps.mapping import study_maps
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.sensitivity import study_sensitivity
 from bayesens.comparison.compare import HeldOut, held_out, versions
@@ -145,6 +147,7 @@ class _Run:
             more["maps"] = study_maps(study, table, trees, final, folds, more.get("importance"))
             ways = {estimand: self.way(estimand, rows) for estimand in held}
             more["map_errors"] = map_errors(table, held, more["maps"], ways, study.evaluation.replicates)
+            more["map_draws"] = map_draws(study, table, self.models, trees, held, more["maps"])
         warned = {name: texts for name, tree in trees.items() if (texts := json.loads(tree.attrs["warned"]))}
         kept = {name: file for name, (_, file) in fits.items()}
         return StudyResults(

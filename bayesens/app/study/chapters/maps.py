@@ -11,12 +11,13 @@ import xarray as xr
 
 from bayesens import plots
 from bayesens.app.report.parts import Note, Section
-from bayesens.app.study.chapters.chapter import drawing, figure, named, sheet
-from bayesens.app.study.map_errors import MapErrors
+from bayesens.app.study.chapters.chapter import drawing, named, sheet
+from bayesens.app.study.maps.errors import MapErrors
+from bayesens.app.study.maps.grid import StudyGrid
+from bayesens.app.study.maps.pictures import map_pictures, one_map
 from bayesens.app.study.results import StudyResults
 from bayesens.geo.spatial import map_table
 from bayesens.members.spatial_folds.dealing import MUCH_NEARER
-from bayesens.tables.atomic import file_name
 
 __all__ = ["maps"]
 
@@ -28,8 +29,9 @@ def maps(results: StudyResults) -> Section:
     assert asked is not None
     means = {name: one["mean"] for name, one in found.models.items()}
     fields = found.points | {name: mean for name, mean in means.items() if bool(mean.notnull().any())}
+    fields = {name: one_map(found.grid, field) for name, field in fields.items()}
     varied = {name: field for name, field in fields.items() if float(field.std()) > 0}
-    table = map_table(varied, bands=asked.bands)
+    table = map_table(varied, bands=asked.bands, dims=found.grid.dims)
     long = table.reset_index()
     parts: list[Any] = [
         "Members were fitted to all stations, and every cell is predicted as a place that no fit has seen. Smoothness is no "
@@ -39,21 +41,19 @@ def maps(results: StudyResults) -> Section:
               "band the band itself has lowered I. Intervals and counts stand in the file.",
               shown=long[long["statistic"].isin(["CV", "Moran's I"])], heads=2),
     ]  # fmt: skip
-    parts += [drawing(f"map_{file_name(name)}", partial(_drawn, one, results.units), f"{name}: mean, and standard deviation "
-                      "of the prediction.", f"Two maps, mean and standard deviation by {name}.", wide=True)
-              for name, one in found.models.items() if float(one["mean"].std()) > 0]  # fmt: skip
+    parts += map_pictures(results)
     if len(asked.bands) > 1:
         parts.append(drawing("moran_by_band", partial(plots.band_curve, table), "Moran's I by band of values, with 90 % "
                              "intervals.", "Moran's I by band and product.", size=(6.0, 3.4)))  # fmt: skip
     if found.applicability is not None:
-        parts += _where(found.applicability)
+        parts += _where(one_map(found.grid, found.applicability))
     if (errors := results.map_errors) is not None:
-        parts += [*_distances(errors), *_expected(errors, results.units)]
+        parts += [*_distances(errors), *_expected(errors, found.grid, results.units)]
     return Section("Maps", tuple(parts), "maps")
 
 
 def _where(area: xr.Dataset) -> list[Any]:
-    share = float(area["inside"].mean())
+    share = float(area["inside"].mean())  # of cells, or of cells and days
     kind = "finding" if share > 0.5 else "caution"
 
     def draw(ax: Any) -> None:
@@ -91,7 +91,7 @@ def _distances(errors: MapErrors) -> Iterator[Any]:
                   "Cumulative curves of three distances.", size=(4.6, 3.4))  # fmt: skip
 
 
-def _expected(errors: MapErrors, units: str) -> Iterator[Any]:
+def _expected(errors: MapErrors, grid: StudyGrid, units: str) -> Iterator[Any]:
     """The error to expect of every cell."""
     if errors.profile is None or errors.expected is None:
         return
@@ -104,7 +104,7 @@ def _expected(errors: MapErrors, units: str) -> Iterator[Any]:
     yield drawing("error_profile", partial(plots.error_profile, errors.profile), f"Expected CRPS of {errors.model} by "
                   "dissimilarity from the rows learnt from, at new sites.", "Rising curve with its band and mean errors.",
                   size=(4.6, 3.4))  # fmt: skip
-    expected = errors.expected["expected_error"]
+    expected = one_map(grid, errors.expected["expected_error"])
     if bool(expected.notnull().any()):
         yield drawing("map_expected_error", lambda ax: _mesh(ax, expected, _crps_label(units), cmap="YlOrBr"),
                       f"Expected CRPS of {errors.model}; empty where nothing is known.", "Map of the expected error.",
@@ -114,15 +114,6 @@ def _expected(errors: MapErrors, units: str) -> Iterator[Any]:
 def _crps_label(units: str) -> str:
     """Name and units of the expected error."""
     return f"Expected CRPS{f' [{units}]' if units else ''}"
-
-
-def _drawn(one: xr.Dataset, units: str) -> Any:
-    made, axes = figure(7.2, 3.2, 1, 2)
-    shown = (("mean", "Mean", "YlGnBu"), ("sd", "Standard deviation", "Greys"))
-    for ax, (name, title, colours) in zip(axes, shown, strict=True):
-        low, high = np.nanquantile(one[name].values, [0.02, 0.98])
-        _mesh(ax, one[name], units, title, cmap=colours, vmin=low, vmax=high)
-    return made
 
 
 def _mesh(ax: Any, field: xr.DataArray, label: str, title: str = "", **colours: Any) -> None:

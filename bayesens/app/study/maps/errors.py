@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesens.app.study.data import StudyData
-from bayesens.app.study.maps import Maps
+from bayesens.app.study.maps.mapping import Maps
 from bayesens.comparison.compare import HeldOut
 from bayesens.comparison.folds.distances import fold_distances
 from bayesens.members.error_profile import ErrorProfile, error_profile
@@ -91,8 +91,6 @@ def _profile(
     seed = ways["site"]["random_seed"]
     drawn = min(replicates, MOST_REPLICATES)
     profile = error_profile(rows, index, measure="crps", model=model, replicates=drawn, random_seed=seed)
-    template = maps.models[model]["mean"]
-    cells = xr.DataArray(
-        maps.area.table(maps.cells)["dissimilarity"].to_numpy().reshape(template.shape), template.coords, template.dims
-    )
+    assert maps.applicability is not None
+    cells = maps.applicability["dissimilarity"]
     return profile, profile.predict(cells), model
