@@ -2,6 +2,9 @@
 
 import warnings
 
+import numpy as np
+import xarray as xr
+
 import bayesens as be
 from simulated import hierarchy, mixture
 
@@ -20,6 +23,8 @@ def compile_kernels():
         tree = be.fit(model, ensemble, method="laplace", draws=50, random_seed=1, progressbar=False)
         be.score(tree, ensemble)
         be.loo(tree, ensemble, progressbar=False)
+        grid = xr.Dataset({name: ("cell", np.full(3, 5.0)) for name in ensemble.members})
+        be.predict(tree, grid)
 
 
 if __name__ == "__main__":
