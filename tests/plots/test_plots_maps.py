@@ -120,6 +120,16 @@ class TestMap:
         side = np.diff(mesh(mean).get_coordinates(), axis=1)
         np.testing.assert_allclose(np.hypot(side[..., 0], side[..., 1]), 12.0)
 
+    def test_a_plane_is_preferred_to_degrees_where_a_grid_has_both(self):
+        maps = turned()
+        both = maps.assign_coords(
+            lon=(("row", "col"), maps["x"].values / 90), lat=(("row", "col"), maps["y"].values / 111)
+        )
+        mean, _ = plots.map(both)
+        assert (mean.get_aspect(), mean.get_xlabel()) == (1.0, "x [km]")
+        mean, _ = plots.map(both.drop_vars(["x", "y"]))
+        assert mean.get_xlabel() == "Longitude [°]"
+
     def test_without_coordinates_rows_are_counted_from_the_top(self):
         maps = degrees().drop_vars(["lat", "lon"])
         mean, _ = plots.map(maps)
@@ -141,8 +151,8 @@ class TestMap:
 
     def test_an_ensemble_is_shown_at_the_time_of_the_map(self):
         days = pd.date_range("2016-02-05", periods=3)
-        frame = pd.DataFrame({"rf": 0.2, "sm": np.arange(6) / 10, "s": list("aaabbb"), "lon": [146.1] * 3 + [146.5 - 360] * 3,
-                              "lat": -34.2, "t": [*days, *days]})  # fmt: skip
+        frame = pd.DataFrame({"sm": [0.0, 0.1, 0.5, 0.3, 0.4, 0.45], "s": list("aaabbb"), "t": [*days, *days]})
+        frame = frame.assign(rf=0.2, lon=np.repeat([146.1, 146.5 - 360], 3), lat=-34.2)
         ensemble = be.Ensemble.from_frame(
             frame, members=["rf"], observation="sm", site="s", time="t", lon="lon", lat="lat"
         )
@@ -342,6 +352,9 @@ class TestMultiples:
         panels = plots.maps_by_time(maps, inside=maps["mean"].isel(time=0) > 0.2)
         assert [ax.get_title(loc="left") for ax in panels][::29] == ["2016-02-05", "2016-03-05"]
         assert len({(mesh(ax).norm.vmin, mesh(ax).norm.vmax) for ax in panels}) == 1
+        every = maps["mean"].to_numpy()
+        norm_of_all = mesh(panels[0]).norm
+        np.testing.assert_allclose((norm_of_all.vmin, norm_of_all.vmax), np.quantile(every, [0.01, 0.99]))
         for k in (0, 17):
             np.testing.assert_array_equal(mesh(panels[k]).get_array(), maps["mean"][k])
         assert len(panels[0].figure.axes) == 31  # and one colour bar

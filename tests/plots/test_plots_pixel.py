@@ -51,11 +51,20 @@ class TestPixel:
 
     def test_observations_inside_are_counted(self, maps):
         median = maps["mean"].sel(lat=-34.1, lon=146.1).to_numpy()
-        off = np.array([0.0, 0.06, -0.3, 0.02, 0.3, np.nan])  # the intervals reach 0.034 and 0.082
+        off = np.array([0.0, 0.06, -0.3, 0.02, -0.06, np.nan])  # the intervals reach 0.034 and 0.082
         seen = pd.Series(median + off, DAYS)
         ax = plots.pixel_series(maps, PLACE, seen.sample(frac=1, random_state=1))
-        assert named(ax)[-1] == "observation (3 of 5 within 90 %, 2 within 50 %)"
+        assert named(ax)[-1] == "observation (4 of 5 within 90 %, 2 within 50 %)"
         np.testing.assert_allclose(ax.lines[1].get_ydata(), seen)
+
+    def test_cells_of_two_dimensional_coordinates(self, maps):
+        column, row = np.meshgrid(np.arange(4) * 12.0, np.arange(3) * 12.0)
+        x, y = column - 0.3 * row, 100 + row + 0.3 * column
+        places = {name: (("row", "col"), one, {"units": "km"}) for name, one in (("x", x), ("y", y))}
+        flat = maps.drop_vars(["lat", "lon"]).rename(lat="row", lon="col").assign_coords(places)
+        ax = plots.pixel_series(flat, {"x": x[1, 2] + 3, "y": y[1, 2] + 4})
+        np.testing.assert_allclose(ax.lines[0].get_ydata(), maps["mean"][:, 1, 2])
+        assert ax.get_xlabel() == f"cell at x {x[1, 2]:.6g}, y {y[1, 2]:.6g}; its centre is 5 km from the place"
 
     def test_an_ensemble_has_place_and_observations(self, maps):
         frame = pd.DataFrame({"rf": 0.2, "sm": 0.2, "s": "y1", "lon": 146.12, "lat": -34.08, "t": DAYS[1:]})

@@ -93,6 +93,8 @@ def test_the_wedge_has_the_colours_of_the_map():
     # Low values left, certain ones outside: bin 0 is the outer left end, bin 14 the point.
     assert wedges[0].theta2 == max(one.theta2 for one in wedges)
     assert (wedges[0].r, wedges[14].r) == (1.0, 0.25)
+    turn = [one.theta2 - one.theta1 for one in wedges]
+    np.testing.assert_allclose(turn, np.repeat([8.0, 16.0, 32.0, 64.0], [8, 4, 2, 1]))
     words = [text.get_text() for text in wedge_of(found).texts]
     assert words[:5] == ["0.00", "0.25", "0.50", "0.75", "1.00"]
     assert words[5:] == ["1.00", "0.75", "0.50", "0.25", "0.00", "Rain: mean", "Standard deviation"]
