@@ -161,6 +161,10 @@ class TestMap:
         np.testing.assert_allclose(dots.get_array(), [0.1, 0.4])
         np.testing.assert_allclose(dots.get_offsets()[:, 0], [146.1, 146.5])
         assert mean.get_title(loc="left") == "2016-02-06"
+        again, _ = plots.map(degrees(days=3).isel(time=1), stations=ensemble)  # selected before
+        (dots,) = [one for one in again.collections if isinstance(one, PathCollection)]
+        np.testing.assert_allclose(dots.get_array(), [0.1, 0.4])
+        assert again.get_title(loc="left") == "2016-02-06"
         with pytest.raises(ValueError, match=r"no rows at 2016-02-08, .* go from 2016-02-05 to 2016-02-07; give"):
             plots.map(degrees(days=4), stations=ensemble, time="2016-02-08")
 
@@ -342,8 +346,9 @@ class TestRefusals:
     def test_of_other_things(self):
         with pytest.raises(TypeError, match=r"rows of a table; wanted one of a grid"):
             plots.map(xr.Dataset({"mean": ("obs", [1.0])}))
-        with pytest.raises(ValueError, match=r"limits is \(2, 1\); wanted the lowest and the highest"):
-            plots.map(degrees(), limits=(2, 1))
+        for limits in ((2, 1), (1, 1), (0, np.nan), 3, "ab", (1, 2, 3)):
+            with pytest.raises(ValueError, match=r"limits is .*; wanted the lowest and the highest"):
+                plots.map(degrees(), limits=limits)
 
 
 class TestMultiples:

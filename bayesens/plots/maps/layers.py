@@ -54,6 +54,8 @@ def moment_of(cells: Cells, time: Any, inside: Any, *, instead: str = BY_TIME, *
     every = layers if area is None else layers | {"inside": area}
     found = cells.means(**{name: one.isel(at, missing_dims="ignore") for name, one in every.items()})
     now = next((first[dim].to_numpy()[step] for dim, step in at.items() if dim in first.coords), None)
+    if not at and "time" in first.coords and not first["time"].ndim:  # selected before: maps.sel(time=...)
+        now = first["time"].to_numpy()[()]
     return Moment({name: found[name] for name in layers}, found.get("inside"), now)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,10 +45,10 @@ def limits_of(limits: tuple[float, float] | None, *values: Array, stations: Arra
     (1.0, 3.0)
     """
     if limits is not None:
-        low, high = (float(end) for end in limits)
-        if not low < high:
+        ends = np.asarray(limits, dtype=object)
+        if ends.shape != (2,) or not all(isinstance(end, Real) for end in ends) or not ends[0] < ends[1]:
             raise ValueError(f"limits is {limits!r}; wanted the lowest and the highest value of the colours")
-        return low, high
+        return float(ends[0]), float(ends[1])
     every = np.concatenate([one.ravel() for one in values])
     every = every[np.isfinite(every)]
     if not len(every):
