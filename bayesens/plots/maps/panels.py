@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "draw_cells",
+    "draw_moment",
     "draw_stations",
     "explain",
     "hatch",
@@ -133,8 +134,10 @@ def hatch(ax: Axes, cells: Cells, inside: Array) -> None:
     points = np.stack([np.column_stack([across[at], up[at]]) for at in around], axis=1).reshape(-1, 2)
     codes = np.tile([Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY], len(row)).astype(np.uint8)
     shape = Path(points, codes)
-    for color, lw, order in (("white", 1.5, 1.0), (INK, 0.5, 1.1)):
-        patch = PathPatch(shape, facecolor="none", edgecolor=color, lw=0, hatch=HATCH, zorder=order)
+    small = size_of(ax, cells)[0] < 1.3
+    lines, edge = (HATCH[1:] * 2, 1.0) if small else (HATCH, 1.5)  # closer on small maps
+    for color, lw, order in (("white", edge, 1.0), (INK, 0.5, 1.1)):
+        patch = PathPatch(shape, facecolor="none", edgecolor=color, lw=0, hatch=lines, zorder=order)
         patch.set_hatch_linewidth(lw)
         patch.set_in_layout(False)
         ax.add_artist(patch)  # add_patch would walk along all outlines: 30 s for 100,000
