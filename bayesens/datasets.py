@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from bayesens.console import progress
 from bayesens.messages import listed
 
-__all__ = ["oznet"]
+__all__ = ["atlanta", "atlanta_grid", "oznet", "oznet_grid"]
 
 ORIGIN = "https://raw.githubusercontent.com/yuyi13/OzNet_AOA/3bf12879482d9153ea63b59b8f74ffb63d562056/0_ancillary/"
 SITES = "OzNet_study_sites.csv"
@@ -48,12 +49,23 @@ STATION_HASH = {
     "yb7e": "0d92fb4204d17f6615547cc72483f0a285e3c692bd37638621e39634f8d106a0",
     "yb9": "f838683a59a5c84f16c0bc24e1146cc2906ccd03d3a8e1d632e204dd7c75c284",
 }
+MADE = {
+    "atlanta_daily.csv.gz": "19441915181aef5b6240cdbe40974797132df916251f5cf55d5e1108c0026e01",
+    "grid_200406.nc": "0127b78a9934d837ec832248adfa919b11a8f813246648ece1540cffe2317cec",
+    "grid_20160205_1km.nc": "1372f01721e2adfd86b95f31892718246780fc63b718edcc9d8cfb922d01052b",
+}  # made from files of their sources, which keep them in forms of R
 COPIES = ("y8", "y9")  # their in-situ series are those of y7, day by day
 UNITS = {
     "lat": "degrees_north", "lon": "degrees_east", "insitu_sm": "m3 m-3", "dem": "m", "clay": "1", "silt": "1", "sand": "1",
     "lst_1km": "K", "lst_100m": "K", "lst_interp_1km": "K", "lst_interp_100m": "K", "albedo_500m": "1", "albedo_100m": "1",
     "ndvi_500m": "1", "ndvi_100m": "1", "et_100m": "mm d-1", "tavg": "degC", "vpd": "hPa", "srad": "MJ m-2 d-1",
     "rain": "mm d-1",
+}  # fmt: skip
+
+
+ATLANTA_UNITS = {
+    "pm25": "ug m-3", "ctm": "ug m-3", "aod": "1", "tmp": "K", "wind": "m s-1", "elevation": "m", "forestcover": "1",
+    "hwy_length": "m", "lim_hwy_length": "m", "local_rd_length": "m", "point_emi_any": "1", "x": "km", "y": "km",
 }  # fmt: skip
 
 
@@ -141,6 +153,137 @@ def oznet(
     return table
 
 
+def oznet_grid(*, path: str | Path | None = None) -> xr.Dataset:
+    """Covariates of one day, 5 February 2016, on 100 x 100 cells of about 1 km around the OzNet stations.
+
+    Parameters
+    ----------
+    path : path, optional
+        Folder with the file ``grid_20160205_1km.nc``, or one above it called as in `oznet`. None: the folder in the environment
+        variable ``BAYESENS_DATA``. There is no download: the file holds block means of the rasters of the source.
+
+    Returns
+    -------
+    Dataset
+        On ``(lat, lon)``: ``rain`` [mm d-1], ``srad``, ``tavg`` [degC], ``vpd``, ``et``, ``lst`` [K], ``awc``, ``dem`` [m] and
+        ``slt`` (silt) [fraction, as in the table]. NDVI, albedo, clay and sand have no raster.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        A file that is not the one known.
+
+    Examples
+    --------
+    >>> oznet_grid()["lst"].sizes  # doctest: +SKIP
+    Frozen({'lat': 100, 'lon': 100})
+    """
+    return xr.load_dataset(_made("grid_20160205_1km.nc", path, "oznet", "oznet_grid"), engine="h5netcdf")
+
+
+def atlanta(*, path: str | Path | None = None, years: int | Iterable[int] | None = None) -> pd.DataFrame:
+    """Daily fine particles (PM2.5) at 37 monitors around Atlanta, Georgia, with covariates, 2003 to 2005.
+
+    Parameters
+    ----------
+    path : path, optional
+        Folder with the file ``atlanta_daily.csv.gz``, or one whose folder ``atlanta`` has it. None: the folder in the
+        environment variable ``BAYESENS_DATA``. There is no download: the source keeps its tables as files of R (.rda).
+    years : int or iterable of int, optional
+        None: all.
+
+    Returns
+    -------
+    pandas.DataFrame (obs, 15)
+        One row a monitor and day; units in ``attrs["units"]``.
+
+        ================================ ====================================================================
+        ``monitor``, ``date``            label; day
+        ``pm25``, ``ctm``                observed, and of a chemical transport model [ug m-3]
+        ``aod``                          satellite aerosol optical depth, missing under clouds: 43 % of the rows
+        ``tmp``, ``wind``                air temperature [K]; wind speed [m s-1]
+        ``elevation``, ``forestcover``   [m]; [fraction]
+        ``hwy_length``, ...              length of roads in the cell: ``lim_hwy_length``, ``local_rd_length`` [m]
+        ``point_emi_any``                whether the cell has a point source of emissions
+        ``x``, ``y``                     [km], a Lambert projection whose parameters the source does not give
+        ================================ ====================================================================
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        A file that is not the one known, or years that there are not.
+
+    Notes
+    -----
+    From the repository WyattGMadden/ensembleDownscaleR, under the MIT License, Copyright (c) 2023 ensembleDownscaleR authors.
+    Observations are of the EPA's Air Quality System; ctm of CMAQ, aod of MODIS, weather of NLDAS, land cover of NLCD.
+
+    References
+    ----------
+    Madden et al. (2025), Remote Sensing, of the package ensembleDownscaleR.
+
+    Examples
+    --------
+    >>> atlanta(years=2004)["monitor"].nunique()  # doctest: +SKIP
+    37
+    """
+    table = pd.read_csv(_made("atlanta_daily.csv.gz", path, "atlanta", "atlanta"), parse_dates=["date"])
+    if years is not None:
+        table = _of_years(table, [int(years)] if isinstance(years, int | np.integer) else list(years), "date")
+        table = table.reset_index(drop=True)
+    table.attrs["units"] = dict(ATLANTA_UNITS)
+    return table
+
+
+def atlanta_grid(*, path: str | Path | None = None) -> xr.Dataset:
+    """The covariates of `atlanta` on 50 x 48 cells of 12 km, on the 30 days of June 2004; aod is missing under clouds.
+
+    Parameters
+    ----------
+    path : path, optional
+        Folder with the file ``grid_200406.nc``, or one whose folder ``atlanta`` has it. None: that in ``BAYESENS_DATA``.
+
+    Returns
+    -------
+    Dataset
+        On ``(time, row, col)`` or ``(row, col)``, with ``x`` and ``y (row, col)`` [km].
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `atlanta`.
+
+    Examples
+    --------
+    >>> atlanta_grid()["ctm"].sizes  # doctest: +SKIP
+    Frozen({'time': 30, 'row': 50, 'col': 48})
+    """
+    return xr.load_dataset(_made("grid_200406.nc", path, "atlanta", "atlanta_grid"), engine="h5netcdf")
+
+
+def _made(name: str, path: str | Path | None, below: str, function: str) -> Path:
+    """A file that is not downloaded, checked."""
+    given = path if path is not None else os.environ.get("BAYESENS_DATA")
+    if not given:
+        raise FileNotFoundError(
+            f"datasets.{function}() reads {name} from a folder, and none was named: datasets.{function}(path=...), or the "
+            "environment variable BAYESENS_DATA. It cannot be downloaded"
+        )
+    places = [Path(given) / part / name for part in ("", below)] + [Path(given).parent / below / name]
+    file = next((one for one in places if one.is_file()), None)
+    if file is None:
+        raise FileNotFoundError(
+            f"{given} has no {name}, nor has {below} in it or beside it; wanted the folder with this file"
+        )
+    if sha256(file.read_bytes()).hexdigest() != MADE[name]:
+        raise ValueError(f"{file} is not the file that bayesens knows as {name}; copy it anew")
+    return file
+
+
 def _known() -> dict[str, str]:
     """Hash of every file, by its place below the origin."""
     return {SITES: SITES_HASH} | {_file(station): known for station, known in STATION_HASH.items()}
@@ -213,10 +356,10 @@ def _table(folder: Path) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _of_years(table: pd.DataFrame, years: list[int]) -> pd.DataFrame:
+def _of_years(table: pd.DataFrame, years: list[int], time: str = "time") -> pd.DataFrame:
     if not years:
         raise ValueError("years is empty; wanted years such as range(2016, 2020), or None for all")
-    year = table["time"].dt.year
+    year = table[time].dt.year
     if unknown := sorted(set(years) - set(year)):
         raise ValueError(f"years has {listed(unknown)}; wanted years from {year.min()} to {year.max()}")
     return table[year.isin(years)]

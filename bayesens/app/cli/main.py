@@ -292,14 +292,15 @@ def describe(fit: FitPath) -> None:
 
 @app.command()
 def demo(
-    name: Annotated[Literal["region", "oznet"], typer.Argument(help="Which example.")] = "region",
+    name: Annotated[Literal["region", "atlanta", "oznet"], typer.Argument(help="Which example.")] = "region",
     out: Annotated[Path, typer.Option(help="A new folder, or that of a former study.")] = Path("bayesens-demo"),
     seed: Annotated[int, typer.Option(help="Of the simulated region, folds, members and draws.")] = 1,
 ) -> None:
     """Do the whole job on example data: write a study file and run it.
 
-    region: 28 simulated stations and 4 members with correlated errors, a minute or two. oznet: soil moisture of 26 stations,
-    whose members are trained here, ten minutes; it is downloaded, or read from the folder in BAYESENS_DATA.
+    region: 28 simulated stations and 4 members with correlated errors, and maps of six dates, a minute or two. atlanta: fine
+    particles at 37 monitors, and maps of 30 days, some minutes; read from the folder in BAYESENS_DATA. oznet: soil moisture of
+    26 stations, whose members are trained here, ten minutes; it is downloaded, or read from that folder.
     """
     from bayesens.app.demo import run_demo
 

@@ -184,7 +184,7 @@ def _maps(results: StudyResults, folder: Path) -> Iterator[str]:
             write_map(
                 one, folder / file, fit=results.fits[name], crs=asked.crs, dims=found.grid.dims, overwrite=True,
                 applicable=None if found.applicability is None else found.applicability["inside"] == 1,
-                members=found.predicted["prediction"], progressbar=False,
+                members=found.predicted["prediction"], where=found.where, progressbar=False,
             )  # fmt: skip
         yield file
     beside: dict[str, xr.Dataset] = {}

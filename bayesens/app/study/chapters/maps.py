@@ -14,7 +14,7 @@ from bayesens.app.report.parts import Note, Section
 from bayesens.app.study.chapters.chapter import drawing, named, sheet
 from bayesens.app.study.maps.errors import MapErrors
 from bayesens.app.study.maps.grid import StudyGrid
-from bayesens.app.study.maps.pictures import map_pictures, one_map
+from bayesens.app.study.maps.pictures import map_pictures, one_map, varies
 from bayesens.app.study.results import StudyResults
 from bayesens.geo.spatial import map_table
 from bayesens.members.spatial_folds.dealing import MUCH_NEARER
@@ -30,7 +30,7 @@ def maps(results: StudyResults) -> Section:
     means = {name: one["mean"] for name, one in found.models.items()}
     fields = found.points | {name: mean for name, mean in means.items() if bool(mean.notnull().any())}
     fields = {name: one_map(found.grid, field) for name, field in fields.items()}
-    varied = {name: field for name, field in fields.items() if float(field.std()) > 0}
+    varied = {name: field for name, field in fields.items() if varies(field)}
     table = map_table(varied, bands=asked.bands, dims=found.grid.dims)
     long = table.reset_index()
     parts: list[Any] = [

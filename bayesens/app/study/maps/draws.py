@@ -72,7 +72,7 @@ def map_draws(
         with warnings.catch_warnings():  # the map has said it
             warnings.simplefilter("ignore", UserWarning)
             values = draw(
-                fits[name], maps.predicted.assign_coords(at), field=field, size=asked.draws, missing=NONE,
+                fits[name], maps.predicted.assign_coords(at), field=field, size=asked.draws, missing=NONE, where=maps.where,
                 random_seed=study.study.random_seed, **roles,
             )  # fmt: skip
     return MapDraws(name, values, field, _spread(study, table, maps, name, values), why)

@@ -40,6 +40,8 @@ class Maps:
     grid : StudyGrid
     predicted : Dataset
         The grid with ``prediction (..., member)``, as models take it.
+    where : bool DataArray
+        Cells that have a member at least; without any a model would repeat its climatology.
     roles : dict of str to str
         Variables of labels, times and places that models may look at.
     applicability : Dataset, optional
@@ -52,6 +54,7 @@ class Maps:
     points: dict[str, xr.DataArray]
     grid: StudyGrid
     predicted: xr.Dataset
+    where: xr.DataArray
     roles: dict[str, str]
     applicability: xr.Dataset | None = None
     area: Applicability | None = None
@@ -88,21 +91,22 @@ def study_maps(
     prediction = _members(study, table, grid, members)
     order = [*([grid.time] if grid.time else []), *grid.dims]
     predicted = grid.data.assign(prediction=prediction.transpose(..., MEMBER))
+    where = predicted["prediction"].notnull().any(MEMBER)
     roles = {"group": asked.group, "lon": study.data.lon, "lat": study.data.lat, "time": grid.times}
     named = {role: name for role, name in roles.items() if name is not None and name in grid.data.variables}
     levels = sorted({*asked.quantiles, *WIDTH})
     with warnings.catch_warnings():  # cells without covariates, and places that no fit has seen: what a map is about
         warnings.simplefilter("ignore", UserWarning)
-        options: Any = {"quantiles": levels, "below": asked.below, "missing": NONE, **named}
+        options: Any = {"quantiles": levels, "below": asked.below, "missing": NONE, "where": where, **named}
         models = {name: predict(tree, predicted, **options) for name, tree in fits.items()}
     points = {str(name): prediction.sel({MEMBER: name}, drop=True) for name in prediction[MEMBER].values}
     products = {name: grid.data[name].astype(float) for name in asked.products}
     area = _area(table, folds, importance)
-    where = None
+    inside = None
     if area is not None:
-        where = area.grid(grid.data[list(table.source.rows.X)])  # type: ignore[union-attr]
-        where = where.broadcast_like(points[next(iter(points))]).transpose(*order)
-    return Maps(models, points | products, grid, predicted, named, where, area)
+        inside = area.grid(grid.data[list(table.source.rows.X)])  # type: ignore[union-attr]
+        inside = inside.broadcast_like(where).transpose(*order)
+    return Maps(models, points | products, grid, predicted, where, named, inside, area)
 
 
 def _area(table: StudyData, folds: NDArray[np.int64] | None, importance: pd.DataFrame | None) -> Applicability | None:

@@ -20,7 +20,7 @@ from bayesens.app.study.results import StudyResults
 from bayesens.plots.maps.layers import said
 from bayesens.tables.atomic import file_name
 
-__all__ = ["map_pictures", "one_map"]
+__all__ = ["map_pictures", "one_map", "varies"]
 
 MOST_DAYS = 36  # small maps in one figure
 KNOWN = ("mean", "quantile_value")
@@ -33,7 +33,7 @@ def map_pictures(results: StudyResults) -> Iterator[Any]:
     several = found.grid.time is not None
     over = f" Means over {found.grid.data.sizes[found.grid.time]} {_steps(found.grid)}." if several else ""
     for name, one in found.models.items():
-        if float(one["mean"].std()) > 0:
+        if varies(one["mean"]):
             yield drawing(f"map_{file_name(name)}", partial(_mean_and_width, results, name), f"{name}: mean, and width of the "
                           f"90 % interval.{over}{_dots(results)}", f"Two maps, mean and width of the interval by {name}.",
                           wide=True)  # fmt: skip
@@ -44,9 +44,9 @@ def map_pictures(results: StudyResults) -> Iterator[Any]:
     if several:
         yield drawing("map_days", partial(_days, results, one), f"{first}: the mean, {_steps(found.grid)} by "
                       f"{_steps(found.grid)[:-1]}.", "Small maps of the mean, one a date.", wide=True)  # fmt: skip
-    yield drawing("map_histogram", partial(_histogram, results, one["mean"]), f"{first}: the mean in all cells, and stations' "
-                  "observations. A mean over what may be has fewer extremes than what is.",
-                  "Histogram of the map beside that of stations.", size=(4.6, 3.0))  # fmt: skip
+    yield drawing("map_variability", partial(_variability, results, first), f"{first}: the mean in all cells, one draw, and all "
+                  "observations of the stations, with their coefficients of variation.",
+                  "Histograms of a map, of a draw and of stations.", size=(4.8, 3.2))  # fmt: skip
     if (drawn := results.map_draws) is not None:
         yield from _draws(results, found, drawn)
 
@@ -56,6 +56,11 @@ def one_map(grid: StudyGrid, field: Any) -> Any:
     if grid.time is None or grid.time not in field.dims:
         return field
     return field.mean(grid.time, keep_attrs=True)
+
+
+def varies(field: xr.DataArray) -> bool:
+    """Whether a map is more than one number, but for rounding."""
+    return float(field.std()) > 1e-9 * float(abs(field).mean())
 
 
 def _steps(grid: StudyGrid) -> str:
@@ -125,17 +130,13 @@ def _days(results: StudyResults, one: xr.Dataset) -> Any:
     return np.ravel(axes)[0].get_figure(root=True)
 
 
-def _histogram(results: StudyResults, mean: xr.DataArray, *, ax: Any) -> None:
-    values = mean.values[np.isfinite(mean.values)]
-    stations = results.data.frame[results.study.data.observation].dropna().to_numpy(float)
-    low, high = np.quantile(np.concatenate([values, stations]), [0.002, 0.998])
-    edges = np.linspace(low, high, 41)
-    ax.hist(values, edges, density=True, color="#4C78A8", alpha=0.75, label="map, cells")
-    ax.hist(stations, edges, density=True, histtype="step", color="0.2", label="stations, all observations")
-    ax.set(
-        xlabel=f"{results.study.data.observation}" + (f" [{results.units}]" if results.units else ""), ylabel="Density"
-    )
-    ax.legend(frameon=False, fontsize=8)
+def _variability(results: StudyResults, name: str, *, ax: Any) -> None:
+    found, drawn = results.maps, results.map_draws
+    assert found is not None
+    values = None if drawn is None or drawn.values is None or drawn.model != name else drawn.values[0]
+    observed = results.data.frame[results.study.data.observation].to_numpy(dtype=float)
+    plots.variability(found.models[name]["mean"], values, observed, label=results.study.data.observation,
+                      units=results.ensemble.units, ax=ax)  # fmt: skip
 
 
 def _draws(results: StudyResults, found: Maps, drawn: MapDraws) -> Iterator[Any]:
