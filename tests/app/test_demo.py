@@ -76,7 +76,8 @@ def test_the_study_of_a_demo_can_be_read(name):
     study = study_from_text(text)
     assert study.study.random_seed == 1
     assert text.count("random_seed = 1\n") == 1
-    assert list(study_models(study)) == ["BMA", "HBM", "Equal weights", "Best member", "Climatology"]
+    more = {} if name == "atlanta" else {"Equal weights": be.EqualWeights}
+    assert set(study_models(study)) == {"BMA", "HBM", "Best member", "Climatology", *more}
 
 
 def test_what_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
@@ -129,8 +130,42 @@ def test_the_whole_demo(tmp_path):
     assert seconds < 180
 
 
+def test_the_map_of_oznet_has_a_study_of_its_own_and_is_left_out_without_its_grid(tmp_path, monkeypatch):
+    study = study_from_text(files("bayesens.app").joinpath("demo_oznet_map.toml").read_text(encoding="utf-8"))
+    rasters = {"rain", "srad", "tavg", "vpd", "et", "lst", "awc", "dem", "slt"}
+    assert {study.map.covariates.get(name, name) for name in study.members.covariates} == rasters
+    monkeypatch.setenv("BAYESENS_DATA", str(tmp_path))
+    said = []
+    demo._map_of_oznet(tmp_path / "map", 1, said.append, False)
+    assert said[0].startswith(f"The map of one day is left out: {tmp_path} has no grid_20160205_1km.nc")
+    assert not (tmp_path / "map").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+def test_maps_of_atlanta_cover_monitors_held_out_and_have_no_seams(tmp_path, monkeypatch):
+    """Scores at new monitors, maps of 30 days, and jumps of the mean where clouds begin, beside those inside."""
+    monkeypatch.setenv("BAYESENS_DATA", str(shared_data("atlanta", "grid_200406.nc").parent))
+    begin = time.perf_counter()
+    result = CliRunner().invoke(app, ["demo", "atlanta", "--out", str(tmp_path / "atlanta")])
+    seconds = time.perf_counter() - begin
+    assert result.exit_code == 0, result.output
+    scores = pd.read_csv(tmp_path / "atlanta" / "tables" / "scores.csv").query("group == 'all'").set_index("model")
+    print(scores[["crps", "rmse", "coverage90", "width90"]].round(3), f"{seconds:.0f} s", sep="\n")
+    # The standard error of a coverage is near 1 % here: monitors count, not rows.
+    assert scores.loc[["BMA", "HBM"], "coverage90"].between(0.88, 0.925).all()
+    assert (scores.drop("Climatology")["crps"] < 0.8 * scores.loc["Climatology", "crps"]).all()
+    clear = be.datasets.atlanta_grid()["aod"].notnull()
+    for name, most in (("bma", 7.0), ("hbm", 5.0)):
+        found = xr.load_dataset(tmp_path / "atlanta" / "maps" / f"{name}.nc", engine="h5netcdf")["mean"]
+        assert found.sizes == {"time": 30, "row": 50, "col": 48}
+        jumps = be.spatial.border_jumps(found, clear, dims=("row", "col"))
+        print(name, jumps.round(3), sep="\n")
+        assert jumps.loc["across", "ratio"] < most
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_the_study_of_oznet(tmp_path, monkeypatch):
     """Members at new stations, and models as good as a plain script of bias-corrected BMA by EM."""
     monkeypatch.setenv("BAYESENS_DATA", str(shared_data("oznet", "oznet_daily.csv.gz").parent))
@@ -147,4 +182,7 @@ def test_the_study_of_oznet(tmp_path, monkeypatch):
     assert scores.loc["BMA", "coverage90"] == pytest.approx(0.9, abs=0.0149)
     assert (scores["crps"] >= scores.loc["BMA", "crps"]).all()
     print(scores[["crps", "rmse", "coverage90", "width90"]].round(4), rmse.round(4), f"{seconds:.0f} s", sep="\n")
-    assert seconds < 1200  # seven minutes alone on two cores; beside other tests everything takes twice as long
+    found = xr.load_dataset(tmp_path / "oznet" / "one-day-map" / "maps" / "bma.nc", engine="h5netcdf")
+    assert found["mean"].sizes == {"lat": 100, "lon": 100}
+    assert float(found["mean"].notnull().mean()) > 0.99
+    assert seconds < 1800  # seven minutes alone on two cores; beside other tests everything takes twice as long

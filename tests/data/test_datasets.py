@@ -92,3 +92,22 @@ def test_years_may_be_numpy_integers_and_must_be_some(raw):
     assert set(oznet(path=raw, years=pd.Series([2020]).iloc[0])["time"].dt.year) == {2020}
     with pytest.raises(ValueError, match="years is empty; wanted years such as range"):
         oznet(path=raw, years=[])
+
+
+def test_atlanta_and_the_grids_are_the_files_that_are_known(monkeypatch, tmp_path):
+    root = shared_data("atlanta", "grid_200406.nc").parent
+    table = datasets.atlanta(path=root, years=2004)
+    assert (len(table), table["monitor"].nunique(), table["date"].dt.year.unique().tolist()) == (4266, 37, [2004])
+    assert table.attrs["units"]["pm25"] == "ug m-3"
+    monkeypatch.setenv("BAYESENS_DATA", str(root.parent))
+    grid = datasets.atlanta_grid()
+    assert int(grid["aod"].notnull().sum()) == 30_027  # as the source says
+    assert datasets.oznet_grid().sizes == {"lat": 100, "lon": 100}
+    (tmp_path / "grid_200406.nc").write_bytes(b"a sign-in page")
+    with pytest.raises(ValueError, match=r"is not the file that bayesens knows as grid_200406\.nc; copy it anew"):
+        datasets.atlanta_grid(path=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"has no atlanta_daily\.csv\.gz, nor has atlanta in it or beside it"):
+        datasets.atlanta(path=tmp_path)
+    monkeypatch.delenv("BAYESENS_DATA")
+    with pytest.raises(FileNotFoundError, match=r"none was named: datasets.oznet_grid\(path=...\), or the environment"):
+        datasets.oznet_grid()

@@ -12,7 +12,7 @@ FACES = {
     "applicability": "Applicability applicability covariate_matrix covariate_names whisker",
     "binary_scores": "brier reliability roc warning_scores",
     "correlations": "covariate_correlations inflation_factors",
-    "datasets": "oznet",
+    "datasets": "atlanta atlanta_grid oznet oznet_grid",
     "domain": "DomainWeights covariate_coverage domain_weights weighted_scores",
     "events": "Events area_below find_events runs",
     "importance": "drop_importance permutation_importance",
