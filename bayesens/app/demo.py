@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,9 @@ def run_demo(
     """
     if name not in DEMOS:
         raise ValueError(f"there is no demo {name!r}; wanted {' or '.join(DEMOS)}")
-    example = {"table": datasets.atlanta(), "grid": datasets.atlanta_grid()} if name == "atlanta" else {}
+    example: dict[str, Any] = (
+        {"table": datasets.atlanta(), "grid": datasets.atlanta_grid()} if name == "atlanta" else {}
+    )
     folder = begin_folder(out)
     region = simulate.region(random_seed=random_seed) if name == "region" else None
     if region is not None:

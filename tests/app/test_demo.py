@@ -156,7 +156,9 @@ def test_maps_of_atlanta_cover_monitors_held_out_and_have_no_seams(tmp_path, mon
     assert scores.loc[["BMA", "HBM"], "coverage90"].between(0.88, 0.925).all()
     assert (scores.drop("Climatology")["crps"] < 0.8 * scores.loc["Climatology", "crps"]).all()
     clear = be.datasets.atlanta_grid()["aod"].notnull()
-    for name, most in (("bma", 7.0), ("hbm", 5.0)):
+    # Measured: BMA 1.6 (0.37 ug m-3 more than inside), HBM 3.1, which takes more from the satellite; the members that do not see
+    # it 1.0. Without the transport model among the covariates BMA's was 5.7, and was plain to see.
+    for name, most in (("bma", 2.0), ("hbm", 3.8)):
         found = xr.load_dataset(tmp_path / "atlanta" / "maps" / f"{name}.nc", engine="h5netcdf")["mean"]
         assert found.sizes == {"time": 30, "row": 50, "col": 48}
         jumps = be.spatial.border_jumps(found, clear, dims=("row", "col"))

@@ -37,8 +37,8 @@ def maps(results: StudyResults) -> Section:
         "Members were fitted to all stations, and every cell is predicted as a place that no fit has seen. Smoothness is no "
         "quality by itself: a mean over members is smoother than a member, and so is a map that knows less.",
         sheet("maps", long, "Coefficient of variation and Moran's I (rook neighbours) of the maps, by band of their own values.",
-              "Within a band even two good maps hold different cells; where a cell has far fewer than 4 neighbours in its "
-              "band the band itself has lowered I. Intervals and counts stand in the file.",
+              f"{_over(found.grid)}Within a band even two good maps hold different cells; where a cell has far fewer than 4 "
+              "neighbours in its band the band itself has lowered I. Intervals and counts stand in the file.",
               shown=long[long["statistic"].isin(["CV", "Moran's I"])], heads=2),
     ]  # fmt: skip
     parts += map_pictures(results)
@@ -50,6 +50,11 @@ def maps(results: StudyResults) -> Section:
     if (errors := results.map_errors) is not None:
         parts += [*_distances(errors), *_expected(errors, found.grid, results.units)]
     return Section("Maps", tuple(parts), "maps")
+
+
+def _over(grid: StudyGrid) -> str:
+    """What the maps of several times are in a table of single maps."""
+    return "" if grid.time is None else f"Of the means over {grid.data.sizes[grid.time]} times. "
 
 
 def _where(area: xr.Dataset) -> list[Any]:

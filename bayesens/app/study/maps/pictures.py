@@ -42,8 +42,8 @@ def map_pictures(results: StudyResults) -> Iterator[Any]:
         return
     one = found.models[first]
     if several:
-        yield drawing("map_days", partial(_days, results, one), f"{first}: the mean, {_steps(found.grid)} by "
-                      f"{_steps(found.grid)[:-1]}.", "Small maps of the mean, one a date.", wide=True)  # fmt: skip
+        yield drawing("map_days", partial(_days, results, one), f"{first}: the mean, one map a {_steps(found.grid)[:-1]}.",
+                      "Small maps of the mean, one a date.", wide=True)  # fmt: skip
     yield drawing("map_variability", partial(_variability, results, first), f"{first}: the mean in all cells, one draw, and all "
                   "observations of the stations, with their coefficients of variation.",
                   "Histograms of a map, of a draw and of stations.", size=(4.8, 3.2))  # fmt: skip
