@@ -162,6 +162,8 @@ def match(
     least : float
         A component with a mean weight of this or below is one normal.
     """
+    # Products of matrices are rounded by how these lie in memory, and fits from files lie otherwise than fresh ones.
+    share, coefficient, width = (np.ascontiguousarray(one) for one in (share, coefficient, width))
     by_sd = sd_bins(share, variance, least=least)
     if len(by_sd) == 1:
         return Match(np.zeros((0, coefficient.shape[1])), (Bins.of(by_sd, share, coefficient, terms, width),))

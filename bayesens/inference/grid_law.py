@@ -315,9 +315,9 @@ class GridLaw:
 
     def _of_rows(self, table: Ensemble, limits: list[NDArray[Any]]) -> NDArray[np.float64]:
         found = Prediction(self.model, table, np.arange(table.n_obs), self.predictive(table), self.attrs)
-        summary = found.summary(self.levels.tolist())
+        summary = found.summary(self.levels.tolist() or [0.5])
         rows = [summary[name].values for name in PARTS if name in self.rows]
-        rows += list(summary["quantile_value"].values.T)
+        rows += list(summary["quantile_value"].values.T) if len(self.levels) else []
         rows += [probability_below(found.law, np.asarray(limit, dtype=np.float64)).values for limit in limits]
         rows += [summary["mass_at_zero"].values] if self.mass else []
         return np.stack(rows)

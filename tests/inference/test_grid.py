@@ -8,6 +8,7 @@ import xarray as xr
 import bayesens as be
 from bayesens import models
 from bayesens.inference.predict import distribution
+from bayesens.messages import UnknownName
 
 MEMBERS = ["a", "b", "c"]
 TIMES, SOUTH, EAST = 3, 4, 5
@@ -241,3 +242,14 @@ def test_a_member_that_the_grid_lacks_is_missing_and_a_grid_without_groups_is_to
     xr.testing.assert_identical(found, same)
     with pytest.warns(UserWarning, match="as in a new group"):
         be.predict(bma, grid)
+
+
+@pytest.mark.parametrize("options", [{}, {"transform": "log"}])
+def test_a_few_numbers_may_be_asked_for_and_no_quantiles(fits, options):
+    grid = region()["prediction"]
+    fit = fits("BMA", {"group": False} | options)
+    found = be.predict(fit, grid, quantiles=[], variables=["sd"])
+    assert list(found.data_vars) == ["sd"]
+    np.testing.assert_allclose(found["sd"], be.predict(fit, grid)["sd"], rtol=1e-9)
+    with pytest.raises(UnknownName, match=r"no variable 'spread' in a prediction; did you mean 'sd'"):
+        be.predict(fit, grid, variables=["spread"])
