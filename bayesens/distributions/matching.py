@@ -162,7 +162,7 @@ def match(
     least : float
         A component with a mean weight of this or below is one normal.
     """
-    # Products of matrices are rounded by how these lie in memory, and fits from files lie otherwise than fresh ones.
+    # Products are rounded by how matrices lie in memory, which is another way in fits from files.
     share, coefficient, width = (np.ascontiguousarray(one) for one in (share, coefficient, width))
     by_sd = sd_bins(share, variance, least=least)
     if len(by_sd) == 1:

@@ -54,5 +54,8 @@ def factors(
 
 def width_covariance(width: np.ndarray) -> np.ndarray:
     """Covariance over draws of the widths' coefficients."""
-    apart = width - width.mean(axis=0)
+    apart = np.ascontiguousarray(
+        width
+    )  # products are rounded by how matrices lie in memory, otherwise in fits from files
+    apart = apart - apart.mean(axis=0)
     return np.asarray(apart.T @ apart / len(width))
