@@ -52,7 +52,8 @@ def predict(
         Of grids alone. ``below``: thresholds, each a number or a map, of which the probability of lying below is wanted.
         ``site``, ``group``, ``time``, ``lon``, ``lat``: variables of the grid, or arrays on some of its dimensions, that the
         model looks at; covariates are found by their names. ``where``: cells that are wanted. ``missing``: codes for missing
-        values, as in `Ensemble.from_frame`.
+        values, as in `Ensemble.from_frame`. ``variables``: which of mean and standard deviations are wanted; fewer take less
+        time, and ``quantiles=[]`` takes least.
 
     Returns
     -------
