@@ -90,8 +90,8 @@ def assemble_steps(output: Output, ledger: Ledger, tiles: Tiles, clipped: dict[s
     folder, bands = ledger.folder / "steps", bands_of(output)
     folder.mkdir(exist_ok=True)
     inner = [dim for dim in output.grid if dim not in (output.axes.y, output.axes.x)]
-    # GDAL takes a number below 100,000 for megabytes.
-    with rasterio.Env(GDAL_CACHEMAX=max(16, memory // 4 // 2**20), GDAL_NUM_THREADS="ALL_CPUS"):
+    # GDAL takes a number below 100,000 for megabytes. More threads of it hold 50 MB more, whatever the cache is.
+    with rasterio.Env(GDAL_CACHEMAX=max(16, memory // 8 // 2**20), GDAL_NUM_THREADS="1"):
         for place in np.ndindex(*(output.maps.sizes[dim] for dim in inner)):
             step = dict(zip(inner, place, strict=True))
             target = folder / f"{_step_name(output, step)}.tif"
