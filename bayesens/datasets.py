@@ -270,8 +270,8 @@ def _made(name: str, path: str | Path | None, below: str, function: str) -> Path
     given = path if path is not None else os.environ.get("BAYESENS_DATA")
     if not given:
         raise FileNotFoundError(
-            f"datasets.{function}() reads {name} from a folder, and none was named: datasets.{function}(path=...), or the "
-            "environment variable BAYESENS_DATA. It cannot be downloaded"
+            f"datasets.{function}() reads {name} from a folder, and none was named; it cannot be downloaded: name one as path, "
+            "or in the environment variable BAYESENS_DATA"
         )
     places = [Path(given) / part / name for part in ("", below)] + [Path(given).parent / below / name]
     file = next((one for one in places if one.is_file()), None)

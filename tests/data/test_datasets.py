@@ -109,5 +109,8 @@ def test_atlanta_and_the_grids_are_the_files_that_are_known(monkeypatch, tmp_pat
     with pytest.raises(FileNotFoundError, match=r"has no atlanta_daily\.csv\.gz, nor has atlanta in it or beside it"):
         datasets.atlanta(path=tmp_path)
     monkeypatch.delenv("BAYESENS_DATA")
-    with pytest.raises(FileNotFoundError, match=r"none was named: datasets.oznet_grid\(path=...\), or the environment"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"oznet_grid\(\) reads .* name one as path, or in the environment variable BAYESENS_DATA",
+    ):
         datasets.oznet_grid()
