@@ -29,12 +29,12 @@ from bayesens.comparison.products import checked_column, checked_products, dress
 from bayesens.comparison.steps import Steps
 from bayesens.console import progress
 from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.places import site_places
 from bayesens.inference.arguments import models_by_name
 from bayesens.inference.fit_tree import check_given
 from bayesens.members.members import Members
 from bayesens.members.spatial_folds.dealing import fold_kind
 from bayesens.members.spatial_folds.map_points import map_places
-from bayesens.members.spatial_folds.places import site_places
 from bayesens.messages import check_known, warn
 from bayesens.tables.atomic import file_name
 

@@ -21,9 +21,9 @@ from pandas.api import types
 from bayesens.console import progress
 from bayesens.ensemble.checks import check_columns
 from bayesens.ensemble.collinear import constant
+from bayesens.ensemble.places import row_places
 from bayesens.members.covariates import taken
 from bayesens.members.spatial_folds.dealing import ByPlace
-from bayesens.members.spatial_folds.places import row_places
 from bayesens.messages import check_known, listed, warn
 from bayesens.tables.columns import labels, numbers
 

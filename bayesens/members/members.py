@@ -14,13 +14,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.places import RowPlaces, row_places
 from bayesens.members import folds as folding
 from bayesens.members import training_table
 from bayesens.members.covariates import row_mask
 from bayesens.members.fitted import FittedMembers, Job, MemberError, entropy, run, seed_of
 from bayesens.members.regions import Regions
 from bayesens.members.spatial_folds.dealing import KINDS, ByPlace
-from bayesens.members.spatial_folds.places import RowPlaces, row_places
 from bayesens.messages import listed, warn
 from bayesens.tables.missing_codes import NONE, Missing
 

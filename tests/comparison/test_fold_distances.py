@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 import bayesens as be
 from bayesens.comparison.folds.held_out_rows import splits
-from bayesens.members.spatial_folds.places import RowPlaces
+from bayesens.ensemble.places import RowPlaces
 from shared_data import shared_data
 
 CELLS = pd.DataFrame(np.stack(np.meshgrid(np.linspace(0, 60, 13), np.linspace(0, 60, 13)), -1).reshape(-1, 2),

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 from sklearn.cluster import AgglomerativeClustering
 
+from bayesens.ensemble.places import Places, RowPlaces, row_places, site_places
 from bayesens.ensemble.sphere import great_circle
 from bayesens.members.folds import site_folds
 from bayesens.members.spatial_folds.dealing import check_buffer, fold_kind, place_folds, site_table
 from bayesens.members.spatial_folds.map_points import map_places
 from bayesens.members.spatial_folds.matching import block_folds, matched_folds, outside_buffer, spread_like_the_map
-from bayesens.members.spatial_folds.places import Places, RowPlaces, row_places, site_places
 from shared_data import shared_data
 
 

@@ -29,6 +29,7 @@ from bayesens.comparison.folds.held_out_rows import usual_estimand
 from bayesens.comparison.ladder import EM_RUNG, ladder
 from bayesens.comparison.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.places import Places
 from bayesens.geo.thresholds import threshold_at, thresholds
 from bayesens.inference.fit import fit
 from bayesens.likelihoods.options import options_to_json
@@ -37,7 +38,6 @@ from bayesens.members.cross_fitting import cross_fit
 from bayesens.members.fitted import FittedMembers
 from bayesens.members.members import Members
 from bayesens.members.spatial_folds.dealing import KINDS, fold_kind, fold_number
-from bayesens.members.spatial_folds.places import Places
 from bayesens.messages import listed
 from bayesens.sensitivity.covariates import permutation_importance
 from bayesens.tables.atomic import file_name

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesens.ensemble.places import RowPlaces
 from bayesens.members.folds import near, plain_folds, site_folds, time_folds
 from bayesens.members.spatial_folds.dealing import buffered, check_buffer, fold_kind, place_folds, site_table
-from bayesens.members.spatial_folds.places import RowPlaces
 from bayesens.messages import check_known, listed
 
 __all__ = ["ESTIMANDS", "ROW", "Split", "hang_together", "splits", "usual_estimand", "with_buffer"]

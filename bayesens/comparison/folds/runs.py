@@ -20,12 +20,12 @@ from bayesens.comparison.products import Dressed, DressedHere, with_member
 from bayesens.comparison.steps import Steps
 from bayesens.distributions.mixtures import probability_below
 from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.places import Places, RowPlaces, row_places
 from bayesens.inference.fit import fit
 from bayesens.inference.fit_tree import check_given, optimum
 from bayesens.inference.prediction import Prediction, prediction
 from bayesens.likelihoods.options import options_to_json
 from bayesens.members.members import Members
-from bayesens.members.spatial_folds.places import Places, RowPlaces, row_places
 from bayesens.messages import listed
 from bayesens.models import SingleMember
 from bayesens.parallel import as_in_a_process, in_processes

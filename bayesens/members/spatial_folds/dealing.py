@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesens.ensemble.places import Places, RowPlaces, site_places
 from bayesens.members.folds import check_number, row_folds, site_folds
 from bayesens.members.spatial_folds.map_points import map_places
 from bayesens.members.spatial_folds.matching import (
@@ -18,7 +19,6 @@ from bayesens.members.spatial_folds.matching import (
     outside_buffer,
     spread_like_the_map,
 )
-from bayesens.members.spatial_folds.places import Places, RowPlaces, site_places
 from bayesens.messages import check_known, warn
 
 __all__ = [

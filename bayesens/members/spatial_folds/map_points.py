@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from bayesens.members.spatial_folds.places import LON_LAT, Places, check_degrees
+from bayesens.ensemble.places import LON_LAT, Places, check_degrees
 from bayesens.messages import listed
 
 __all__ = ["MAP_SAMPLE", "map_places"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesens.members.spatial_folds.places import Places
+from bayesens.ensemble.places import Places
 
 __all__ = ["Matched", "block_folds", "matched_folds", "outside_buffer", "spread_like_the_map"]
 

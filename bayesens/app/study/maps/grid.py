@@ -11,13 +11,13 @@ import xarray as xr
 
 from bayesens.app.study.data import StudyData, plain_values
 from bayesens.app.study.file import Study
+from bayesens.ensemble.places import LON_LAT, Places, row_places, site_places
 from bayesens.geo.stores.axes import find_axes
 from bayesens.geo.stores.read import read_grid
 from bayesens.likelihoods.corrected.widths import columns_asked
 from bayesens.members.members import Members
 from bayesens.members.spatial_folds.dealing import fold_kind
 from bayesens.members.spatial_folds.map_points import map_places
-from bayesens.members.spatial_folds.places import LON_LAT, Places, row_places, site_places
 from bayesens.messages import check_known, listed
 
 __all__ = ["StudyGrid", "check_grid", "map_points_of", "place_names", "study_grid"]
