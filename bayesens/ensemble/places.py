@@ -156,10 +156,12 @@ def row_places(
     return RowPlaces((names[0], names[1]), (columns[0], columns[1]))
 
 
-def site_places(rows: RowPlaces, site: NDArray[np.str_]) -> tuple[NDArray[np.str_], Places]:
+def site_places(
+    rows: RowPlaces, site: NDArray[np.str_], *, why: str = "folds by distance need"
+) -> tuple[NDArray[np.str_], Places]:
     """Return the sites, sorted, and the one place of each.
 
-    A site may lack its place in some rows, not in all.
+    A site may lack its place in some rows, not in all. ``why`` is said where one has none.
 
     Raises
     ------
@@ -181,8 +183,8 @@ def site_places(rows: RowPlaces, site: NDArray[np.str_]) -> tuple[NDArray[np.str
     lacking = place.index[place.isna().any(axis=1)].tolist()
     if lacking:
         raise ValueError(
-            f"{len(lacking)} of {len(place)} sites have no {first} or {second} in any row: {listed(lacking)}; folds by distance "
-            "need the place of every site: complete the columns, or leave these sites out"
+            f"{len(lacking)} of {len(place)} sites have no {first} or {second} in any row: {listed(lacking)}; {why} "
+            "the place of every site: complete the columns, or leave these sites out"
         )
     if rows.names == LON_LAT:
         check_degrees(place[first].to_numpy(), place[second].to_numpy(), "the table")
@@ -194,8 +196,8 @@ def site_places(rows: RowPlaces, site: NDArray[np.str_]) -> tuple[NDArray[np.str
         name = max((first, second), key=lambda column: float(np.ptp(rows_of[column].dropna())))
         seen = sorted(set(rows_of[name].dropna()))
         raise ValueError(
-            f"{len(moved)} of {len(place)} sites move: {listed(moved)} ({name} of {moved[0]!r} is {listed(seen, 3)}); folds by "
-            "distance need one place a site: give each place a site of its own, or hold out times instead"
+            f"{len(moved)} of {len(place)} sites move: {listed(moved)} ({name} of {moved[0]!r} is {listed(seen, 3)}); {why} "
+            "one place a site: give each place a site of its own, or hold out times instead"
         )
     return place.index.to_numpy(dtype=np.str_), Places(rows.names, place.to_numpy(dtype=np.float64))
 

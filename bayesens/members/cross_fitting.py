@@ -14,6 +14,7 @@ from bayesens.members.fitted import entropy
 from bayesens.members.members import Members
 from bayesens.members.spatial_folds.dealing import ByPlace
 from bayesens.messages import check_keywords
+from bayesens.models.neighbours import Neighbours
 from bayesens.tables.missing_codes import Missing
 
 __all__ = ["cross_fit"]
@@ -36,6 +37,8 @@ class MembersOptions(TypedDict, total=False):
     keep: Iterable[str]
     missing: Missing
     time_format: str | None
+    neighbours: Neighbours | bool | None
+    neighbour_features: bool
 
 
 def cross_fit(
@@ -60,8 +63,8 @@ def cross_fit(
     ----------
     estimators : mapping of str to regressor, or Members
         With `Members` nothing of X, y and their columns is given.
-    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep, missing, time_format
-        As in `Members`.
+    X, y, site, group, time, by, lon, lat, blend, min_rows, min_sites, products, units, keep, missing, time_format, neighbours
+        And ``neighbour_features``: as in `Members`.
     folds : int or str
         Number of folds. With ``"site"`` also ``"knndm"``, folds as far from the rest as the map is from its stations, or
         ``"blocks"``, clusters of stations, or either with a number, ``"knndm 10"``; see `compare`.
@@ -129,5 +132,5 @@ def cross_fit(
     seed = entropy(random_seed)
     by_place = ByPlace(members.places(places), map_points, buffer, warns=True)
     return members._cross_fitted(
-        every, folds, scheme, gap, by_place, seed, random_seed is not None, n_jobs, progressbar
+        every, folds, scheme, gap, by_place, seed, random_seed is not None, n_jobs, progressbar, members._day(every)
     )

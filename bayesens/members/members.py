@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -19,9 +19,11 @@ from bayesens.members import folds as folding
 from bayesens.members import training_table
 from bayesens.members.covariates import row_mask
 from bayesens.members.fitted import FittedMembers, Job, MemberError, entropy, run, seed_of
+from bayesens.members.neighbours import BESIDE, FEATURES, NAME, Said, check_neighbours, fitted_neighbours
 from bayesens.members.regions import Regions
 from bayesens.members.spatial_folds.dealing import KINDS, ByPlace
 from bayesens.messages import listed, warn
+from bayesens.models.neighbours import Neighbours
 from bayesens.tables.missing_codes import NONE, Missing
 
 __all__ = ["FittedMembers", "MemberError", "Members"]
@@ -63,6 +65,14 @@ class Members:
         Codes for missing values in `X`, `y` and `products`, as in `Ensemble.from_frame`.
     time_format : str, optional
         How the times are written, as in `Ensemble.from_frame`.
+    places : mapping of name to array_like (obs) or DataFrame, optional
+        Two columns of coordinates in a plane, such as ``X[["x", "y"]]``, in place of `lon` and `lat`.
+    neighbours : Neighbours or bool, optional
+        One more member, ``neighbours``: what other stations observed at the same time, interpolated. Every row is predicted
+        without its own station, and without stations that a fold holds out. It needs `site` and `time`; ensembles keep what
+        it says of itself as covariates, ``neighbours_sd`` and ``neighbours_distance``, for widths that follow them.
+    neighbour_features : bool
+        Let the estimators learn from neighbours too: mean, standard deviation and distance are covariates of theirs.
 
     Attributes
     ----------
@@ -98,6 +108,9 @@ class Members:
     min_sites: int
     blend: float
     keep: tuple[str, ...]
+    neighbours: Neighbours | None
+    neighbour_features: bool
+    in_plane: RowPlaces | None
 
     def __init__(
         self,
@@ -119,19 +132,25 @@ class Members:
         keep: Iterable[str] = (),
         missing: Missing = None,
         time_format: str | None = None,
+        places: Mapping[str, ArrayLike] | pd.DataFrame | None = None,
+        neighbours: Neighbours | bool | None = None,
+        neighbour_features: bool = False,
     ) -> None:
         checked = training_table.check_estimators(estimators)
         roles = {"site": site, "group": group, "time": time, "lon": lon, "lat": lat}
         rows = training_table.check_rows(
             X, y, roles, by=by, products=products, units=units or "", missing=missing, time_format=time_format
         )
-        names = training_table.check_names([*checked, *rows.products])
+        model = Neighbours() if neighbours is True else neighbours or None
+        names = training_table.check_names([*checked, *rows.products, *([NAME] if model else [])])
         kept = training_table.check_kept(keep, rows, names)
         if blend is not None:
             training_table.check_blend(blend, rows)
-        values = (checked, rows, tuple(names), min_rows, min_sites, float(blend or 0), kept)
-        for name, value in zip(("estimators", "rows", "names", "min_rows", "min_sites", "blend", "keep"), values):
-            object.__setattr__(self, name, value)
+        check_neighbours(model, neighbour_features, rows, kept)
+        values = (checked, rows, tuple(names), min_rows, min_sites, float(blend or 0), kept, model, neighbour_features,
+                  row_places(places, len(X)))  # fmt: skip
+        for item, value in zip(fields(self), values):
+            object.__setattr__(self, item.name, value)
 
     def __repr__(self) -> str:
         rows, n_covariates = self.rows, self.rows.X.shape[1]
@@ -146,6 +165,9 @@ class Members:
         """SHA-256 (hex) of estimators, settings and table: equal in every process for equal members."""
         rows = self.rows
         seal = sha256(f"{self.min_rows}|{self.min_sites}|{self.blend}|{rows.units}".encode())
+        if self.neighbours:
+            places = self.places()
+            seal.update(f"|{self.neighbours!r}|{self.neighbour_features}|{places and places.digest}|".encode())
         if self.keep:
             seal.update(f"|{self.keep}|".encode())
         for name, estimator in self.estimators.items():
@@ -166,12 +188,13 @@ class Members:
         every = np.arange(len(self.rows))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="all members .* are missing", category=UserWarning)
-            return self._ensemble(np.full((len(every), len(self.names)), np.nan), every, "")
+            return self._ensemble(np.full((len(every), len(self.names)), np.nan), every, "", None)
 
     def places(self, given: Mapping[str, ArrayLike] | pd.DataFrame | RowPlaces | None = None) -> RowPlaces | None:
         """Return the coordinates of the rows: those given, or `lon` and `lat`, or covariates ``x`` and ``y``, or None."""
         rows = self.rows
         covariates = {name: rows.X[name] for name in ("x", "y") if name in rows.X}
+        given = self.in_plane if given is None else given
         return row_places(given, len(rows), lon=rows.lon, lat=rows.lat, covariates=covariates)
 
     def fit(self, *, random_seed: int | None = None, n_jobs: int = 1, progressbar: bool = True) -> FittedMembers:
@@ -193,18 +216,19 @@ class Members:
         ------
         MemberError
         """
-        train = self._training(np.ones(len(self.rows), dtype=bool))
+        every = np.ones(len(self.rows), dtype=bool)
+        train, day = self._training(every), self._day(every)
+        rows = self._learnt_from(day)
         regions = self._regions(train)
         self._warn_thin([regions])
         seeds = entropy(random_seed)
         jobs = [
-            Job(estimator, self.rows, name, train, regions, "", seed_of(seeds, name, ""))
+            Job(estimator, rows, name, train, regions, "", seed_of(seeds, name, ""))
             for name, estimator in self.estimators.items()
         ]
         columns = range(len(regions.names) + 1)
         done = run([partial(job.fitted, columns) for job in jobs], "Fitting members", n_jobs, progressbar)
         fits = dict(zip(self.estimators, done))
-        rows = self.rows
         names = tuple(rows.X.columns), tuple(rows.products)
         return FittedMembers(fits, *names, regions, rows.units, rows.covariate_units)
 
@@ -226,9 +250,10 @@ class Members:
         MemberError
         """
         every = np.arange(len(self.rows))
-        train = self._training(np.ones(len(every), dtype=bool))
-        found = self._predicted([(train, every, "")], "In-sample members", random_seed, n_jobs, progressbar)
-        return self._ensemble(found, every, f"{IN_SAMPLE}, by fits to these rows")
+        whole = np.ones(len(every), dtype=bool)
+        train, day = self._training(whole), self._day(whole)
+        found = self._predicted([(train, every, "")], "In-sample members", random_seed, n_jobs, progressbar, day)
+        return self._ensemble(found, every, f"{IN_SAMPLE}, by fits to these rows", day)
 
     def split(
         self,
@@ -274,13 +299,13 @@ class Members:
         if both := int((inside & outside).sum()):
             raise ValueError(f"{both} rows are in train and in test; wanted each row in one of them at most")
         seeds = np.random.SeedSequence(entropy(random_seed)).generate_state(2)
-        by_place = ByPlace(self.places(places), map_points, buffer)
+        by_place, day = ByPlace(self.places(places), map_points, buffer), self._day(inside)
         within = self._cross_fitted(
-            inside, folds, scheme, gap, by_place, int(seeds[0]), random_seed is not None, n_jobs, progressbar
+            inside, folds, scheme, gap, by_place, int(seeds[0]), random_seed is not None, n_jobs, progressbar, day
         )
         fit_rows, apart = self._training(inside), np.flatnonzero(outside)
-        found = self._predicted([(fit_rows, apart, "")], "Held-out rows", int(seeds[1]), n_jobs, progressbar)
-        return within, self._ensemble(found, apart, f"{HELD_OUT}, by fits to {len(fit_rows)} other rows")
+        found = self._predicted([(fit_rows, apart, "")], "Held-out rows", int(seeds[1]), n_jobs, progressbar, day)
+        return within, self._ensemble(found, apart, f"{HELD_OUT}, by fits to {len(fit_rows)} other rows", day)
 
     # Inside ----------------------------------------------------------------------------------------------------------
 
@@ -288,6 +313,18 @@ class Members:
         """Rows of a mask that can be learnt from, in an order that does not depend on that of the table."""
         usable = mask & np.isfinite(self.rows.y) & ~self.rows.bare
         return self.rows.order[usable[self.rows.order]]
+
+    def _day(self, inside: NDArray[np.bool_]) -> Said | None:
+        """What neighbours among the rows of a mask say of all rows."""
+        if self.neighbours is None:
+            return None
+        return fitted_neighbours(self.neighbours, self.rows, self.places(), inside)[1]
+
+    def _learnt_from(self, day: Said | None) -> training_table.TrainingTable:
+        """The table with all that estimators learn from."""
+        if day is None or not self.neighbour_features:
+            return self.rows
+        return replace(self.rows, X=self.rows.X.assign(**dict(zip(FEATURES, day.columns))))
 
     def _regions(self, train: NDArray[np.int64]) -> Regions:
         rows = self.rows
@@ -315,9 +352,10 @@ class Members:
         random_seed: int | None,
         n_jobs: int,
         progressbar: bool,
+        day: Said | None,
     ) -> NDArray[np.float64]:
         """Member predictions (obs, member) of the test rows in a plan of (training rows, test rows, name of the fold)."""
-        rows, seeds = self.rows, entropy(random_seed)
+        rows, seeds = self._learnt_from(day), entropy(random_seed)
         regions = [self._regions(train) for train, _, _ in plan]
         self._warn_thin(regions)
         jobs = [(Job(self.estimators[name], rows, name, train, fitted, fold, seed_of(seeds, name, fold)), test, k)
@@ -329,6 +367,8 @@ class Members:
             prediction[test, k] = values
         for k, product in enumerate(rows.products.values(), start=len(self.estimators)):
             prediction[:, k] = product
+        if day is not None:
+            prediction[:, -1] = day.mean
         return prediction
 
     def _cross_fitted(
@@ -342,6 +382,7 @@ class Members:
         shake: bool,
         n_jobs: int,
         progressbar: bool,
+        day: Said | None,
     ) -> Ensemble:
         """Predict the rows of a mask, each by fits to the others of them that are not in its fold."""
         rows, chosen = self.rows, np.flatnonzero(inside)
@@ -375,21 +416,24 @@ class Members:
             parts.append((train[chosen], test[chosen]))
         by_place.tell(parts, usable[chosen], rows.site[chosen], matched=how.endswith(KINDS["knndm"]),
                       random_seed=seed if shake else None)  # fmt: skip
-        found = self._predicted(plan, "Cross-fitting", seed, n_jobs, progressbar)
-        return self._ensemble(found, chosen, f"{CROSS_FITTED}, {number} folds {how}", fold)
+        found = self._predicted(plan, "Cross-fitting", seed, n_jobs, progressbar, day)
+        return self._ensemble(found, chosen, f"{CROSS_FITTED}, {number} folds {how}", day, fold)
 
     def _ensemble(
         self,
         prediction: NDArray[np.float64],
         rows: NDArray[np.int64],
         trained: str,
+        day: Said | None,
         fold: NDArray[np.int64] | None = None,
     ) -> Ensemble:
-        labelled, roles = self.rows.labelled(rows, [*self.names, *self.keep])
-        kept = self.rows.X[list(self.keep)].iloc[rows].reset_index(drop=True)
+        beside = {} if day is None else dict(zip(BESIDE, day.columns[1:]))
+        covariates = (*self.keep, *beside)
+        labelled, roles = self.rows.labelled(rows, [*self.names, *covariates])
+        kept = self.rows.X[list(self.keep)].assign(**beside).iloc[rows].reset_index(drop=True)
         table = pd.concat([labelled, pd.DataFrame(prediction[rows], columns=list(self.names)), kept], axis=1)
         made = Ensemble.from_frame(
-            table, members=self.names, covariates=self.keep, units=self.rows.units or None, missing=NONE, **roles
+            table, members=self.names, covariates=covariates, units=self.rows.units or None, missing=NONE, **roles
         )  # the columns have passed their door
         dataset = made.dataset
         if trained:

@@ -1,0 +1,203 @@
+"""Neighbours in the chain of the members: fitted to the rows that may be learnt from, asked for those and for others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesens.ensemble.places import Places, RowPlaces, site_places
+from bayesens.inference.point import posterior_point
+from bayesens.likelihoods.day.elsewhere import DayLaw, Targets
+from bayesens.likelihoods.day.table import DayTable, day_table, distances
+from bayesens.members.training_table import TrainingTable
+from bayesens.messages import check_known, listed
+from bayesens.models.neighbours import FIELDS, PARTS, Neighbours
+
+__all__ = ["BESIDE", "FEATURES", "NAME", "FittedNeighbours", "Said", "check_neighbours", "fitted_neighbours"]
+
+NAME = "neighbours"  # the member
+BESIDE = (f"{NAME}_sd", f"{NAME}_distance")
+FEATURES = (f"{NAME}_mean", *BESIDE)
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What neighbours say of rows, in the units of the observations.
+
+    Attributes
+    ----------
+    mean, sd : array (row)
+    distance : array (row)
+        To the nearest station that was asked and has an observation of that time; NaN where none has.
+    """
+
+    mean: Array
+    sd: Array
+    distance: Array
+
+    @property
+    def columns(self) -> tuple[Array, Array, Array]:
+        """Mean, standard deviation and distance."""
+        return self.mean, self.sd, self.distance
+
+
+@dataclass(frozen=True, eq=False)
+class FittedNeighbours:
+    """Neighbours with their covariance, at the optimum.
+
+    Attributes
+    ----------
+    model : Neighbours
+        Resolved: a Neighbours.
+    table : DayTable
+    variance : dict of part to float
+    reach : dict of field to float
+    """
+
+    model: Any
+    table: DayTable
+    variance: dict[str, float]
+    reach: dict[str, float]
+
+    @classmethod
+    def of(cls, model: Neighbours, table: DayTable, *, random_seed: int = 0) -> FittedNeighbours:
+        """Fit the covariance to all observations of a table."""
+        model = model.resolve(table)
+        found = posterior_point(model, table, random_seed=random_seed)
+        parts = model.parts(table)
+        variance = dict.fromkeys(PARTS, 0.0) | {
+            p: float(found["sd"]) ** 2 * float(v) for p, v in zip(parts, found["share"].values)
+        }
+        reach = {f: float(found["range"].values[k]) if "range" in found else 1.0 for k, f in enumerate(FIELDS)}
+        return cls(model, table, variance, reach)
+
+    def _covariances(self, u: Array) -> tuple[Array, Array]:
+        """Of a day given the static part, and of the static part, at distances; own error and nugget aside."""
+        x, y = (np.sqrt(3.0) * np.minimum(u / self.reach[f], 700.0) for f in FIELDS)
+        v = self.variance
+        return v["day"] + v["field"] * (1.0 + x) * np.exp(-x), v["place"] * (1.0 + y) * np.exp(-y)
+
+    @cached_property
+    def law(self) -> DayLaw:
+        """The law of all stations and days."""
+        day, static = self._covariances(self.table.distance)
+        one = np.eye(len(day))
+        static = static + self.model.known(self.table) + self.variance["nugget"] * one
+        return DayLaw(
+            self.table, self.model.forward(self.table.y) - self.model.center, day + self.variance["own"] * one, static
+        )
+
+    def left_out(self) -> Said:
+        """What the other stations say of each station and day of the table, (day, station)."""
+        table, law = self.table, self.law
+        aside = np.equal.outer(table.unit, table.unit) | (table.distance < self.model.buffer)
+        own = np.diag_indices(len(aside))
+        aside[own] = True
+        targets = Targets(law.day, law.static, law.day[own], law.static[own], aside)
+        return self._said(*law.at(targets), aside, table.distance)
+
+    def elsewhere(self, places: Places | None, trend: Array, site: NDArray[np.str_], unit: NDArray[np.str_]) -> Said:
+        """What the stations say of other places on each day of the table, (day, place)."""
+        table, law, v = self.table, self.law, self.variance
+        u = np.full((len(site), len(table.site)), np.inf)
+        if places is not None and table.places is not None:
+            u = distances(places, table.places)
+        day, static = self._covariances(u)
+        static = static + self.model.known_between(trend, table.trend)
+        static_variance = v["place"] + v["nugget"] + np.array([self.model.known_between(x, x) for x in trend])
+        aside = (site[:, None] == table.site) | (unit[:, None] == table.unit) | (u < self.model.buffer)
+        targets = Targets(day, static, np.full(len(site), v["day"] + v["field"] + v["own"]), static_variance, aside)
+        return self._said(*law.at(targets), aside, u)
+
+    def of_rows(self, site: Any, time: Any, unit: Any, places: RowPlaces | None, trend: Array) -> Said:
+        """What the stations say of rows, each without the row's own station; NaN at times without any observation."""
+        table = self.table
+        own = table.site.searchsorted(site).clip(max=len(table.site) - 1)
+        known = table.site[own] == site
+        day = pd.Index(table.time).get_indexer(pd.Index(time))
+        out = Said(*(np.full(len(site), np.nan) for _ in range(3)))
+
+        def put(rows: NDArray[np.int64], said: Said, column: NDArray[np.int64]) -> None:
+            rows, column = rows[day[rows] >= 0], column[day[rows] >= 0]
+            for values, found in zip(out.columns, said.columns, strict=True):
+                values[rows] = found[day[rows], column]
+
+        if known.any():
+            put(np.flatnonzero(known), self.left_out(), own[known])
+        if not known.all():
+            new = np.flatnonzero(~known)
+            names, first, column = np.unique(site[new], return_index=True, return_inverse=True)
+            some = new[first]
+            where = None if places is None else site_places(places.take(new), site[new], why="neighbours need")[1]
+            put(new, self.elsewhere(where, trend[some], names, unit[some]), column.ravel())
+        return out
+
+    def _said(self, mean: Array, variance: Array, aside: Any, u: Array) -> Said:
+        mean, sd = moments(self.model.transform or "identity", mean + self.model.center, variance)
+        seen = np.isfinite(self.table.y)
+        near = np.where(aside, np.inf, u)
+        distance = np.full(mean.shape, np.inf)
+        for s in range(seen.shape[1]):
+            distance[seen[:, s]] = np.minimum(distance[seen[:, s]], near[:, s])
+        return Said(mean, sd, np.where(np.isfinite(distance), distance, np.nan))
+
+
+def moments(transform: str, mean: Array, variance: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of observations whose transform is normal."""
+    if transform == "log":
+        middle = np.exp(mean + 0.5 * variance)
+        return middle, middle * np.sqrt(np.expm1(variance))
+    if transform == "sqrt":
+        return mean**2 + variance, np.sqrt(4.0 * mean**2 * variance + 2.0 * variance**2)
+    return mean, np.sqrt(variance)
+
+
+def check_neighbours(model: Neighbours | None, features: bool, rows: TrainingTable, keep: tuple[str, ...]) -> None:
+    """Refuse a table without what neighbours need, and names that are theirs."""
+    if model is None:
+        if features:
+            raise ValueError("neighbour_features=True needs neighbours=True, or a Neighbours with its options")
+        return
+    if not isinstance(model, Neighbours):
+        raise TypeError(f"neighbours is {model!r}; wanted True, or be.Neighbours(...) with its options")
+    lacking = [role for role in ("site", "time") if role not in rows.columns]
+    if lacking:
+        raise ValueError(
+            f"neighbours need the site and the time of every row, and the table has no {listed(lacking)}: give "
+            f"{', '.join(f'{role}=...' for role in lacking)}, or leave neighbours out"
+        )
+    if model.leave_out == "group" and rows.group is None:
+        raise ValueError(
+            'Neighbours(leave_out="group") needs the group of every row: give group=..., or leave out sites'
+        )
+    check_known(list(model.trend), rows.X.columns, kind="column", where="the covariates, where the trend looks")
+    if both := sorted({*FEATURES} & ({*rows.X.columns} | {*keep})):
+        raise ValueError(f"column(s) {listed(both)} have a name that neighbours give to columns of theirs; rename them")
+
+
+def fitted_neighbours(
+    model: Neighbours, rows: Any, places: RowPlaces | None, inside: NDArray[np.bool_]
+) -> tuple[FittedNeighbours, Said]:
+    """Fit neighbours to the observations of some rows, and say what these say of all rows."""
+    label = rows.group if model.leave_out == "group" else rows.site
+    trend = _standardised(rows.X[list(model.trend)].to_numpy(), inside & np.isfinite(rows.y))
+    table = day_table(
+        np.where(inside, rows.y, np.nan), site=rows.site, time=rows.time, unit=label, places=places, trend=trend
+    )
+    fitted = FittedNeighbours.of(model, table)
+    return fitted, fitted.of_rows(rows.site, rows.time, label, places, trend)
+
+
+def _standardised(values: Array, used: NDArray[np.bool_]) -> Array:
+    """Columns about the mean of the rows that are used, in units of their standard deviation; zero where one is missing."""
+    if not values.shape[1]:
+        return np.zeros(values.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out = (values - np.nanmean(values[used], axis=0)) / np.nanstd(values[used], axis=0)
+    return np.where(np.isfinite(out), out, 0.0)
