@@ -32,6 +32,7 @@ from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.places import site_places
 from bayesens.inference.arguments import models_by_name
 from bayesens.inference.fit_tree import check_given
+from bayesens.members.day.chain import NAME
 from bayesens.members.members import Members
 from bayesens.members.spatial_folds.dealing import fold_kind
 from bayesens.members.spatial_folds.map_points import map_places
@@ -123,7 +124,8 @@ def compare(
         with ``twcrps`` and, for the models, ``sd``, ``pit``, ``covered (level)``, ``quantile_value (quantile)`` and
         ``probability_below``; ``fold (obs)``; ``member_prediction (obs, member)``, which the models were given there.
         ``attrs`` say the estimand, what was left out and why (``failed``), what the fits warned of (``warned``) and the folds
-        in which models have not converged (``not_converged``), the last three as JSON; ``folds`` and ``buffer``, where sites
+        in which models have not converged (``not_converged``), the last three as JSON, and as JSON the models that are told
+        what other stations observed on the day (``day_of``); ``folds`` and ``buffer``, where sites
         were held out by their places.
 
     Raises
@@ -213,7 +215,7 @@ def held_out(
     ValueError, MemberError
     """
     models = models_by_name(models, data)
-    source = source_of(data)
+    source = source_of(data).for_estimand(estimand)
     for model in models.values():
         _check_model(source.table, model)
     points = checked_products(options["products"] or {}, source.table, options["missing"])
@@ -240,8 +242,14 @@ def held_out(
         found = run.here(advance) if workers == 1 else run.shared_out(workers, advance)
     result = _held_out_result(source, found, estimand, limits, points, options["labels"], apart)
     for rows in (result.rows, *result.apart.values()):
-        rows.attrs |= _by_place(options)
+        rows.attrs |= _by_place(options) | {"day_of": json.dumps(_of_the_day(models, source.table.members))}
     return result
+
+
+def _of_the_day(models: Mapping[str, Any], members: tuple[str, ...]) -> list[str]:
+    """Names of the models that have neighbours among their members."""
+    asked = {name: model.members if isinstance(model, OnMembers) else members for name, model in models.items()}
+    return [name for name, its in asked.items() if NAME in its and getattr(models[name], "uses_members", True)]
 
 
 def splits_of(source: Given, estimand: str, options: HeldOutOptions) -> list[Split]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,7 +65,8 @@ def score_table(
         (median over stations of the correlation over time, stations of 10 rows or more) and ``r_temporal_z`` (their mean
         after Fisher's z); ``r_spatial`` (of the means of stations, three or more); ``twcrps`` where `add_threshold_crps`
         gave it; ``by``, the label that made the group; and ``..._low``, ``..._high`` of each metric, with ``interval``, how
-        they were made or why there are none; ``not_converged``, in how many folds of `compare` the fit has not converged
+        they were made or why there are none; ``observations``, where some model was told what other stations observed on the
+        day itself: "day of" for those; ``not_converged``, in how many folds of `compare` the fit has not converged
         ("none"). The prediction of a model is its predictive mean.
 
     Raises
@@ -108,6 +110,7 @@ def score_table(
     3    RF  macro  4  0.5   0.0
     """
     lines, metric, unsure = [], [], without_convergence(rows)
+    day_of = json.loads(rows.attrs.get("day_of", "[]"))
     for one in row_groups(rows, by, replicates, block, random_seed):
         for model, values in one.values.items():
             key = {"model": model, "estimand": rows.attrs.get("estimand", ""), "group": one.name, "n": one.n,
@@ -115,10 +118,11 @@ def score_table(
             metric = list(values)
             lines.append(key | {name: each[0] for name, each in values.items()}
                          | {"by": one.by, "not_converged": unsure.get(model, ALL_CONVERGED)}
+                         | ({"observations": "day of" if model in day_of else ""} if day_of else {})
                          | (_ends(one, values, level) if replicates else {}))  # fmt: skip
     rest = [name for name in metric if name not in FIRST]
     ends = [f"{name}_{end}" for name in (*FIRST, *rest) for end in ("low", "high")] if replicates else []
-    last = [*(["interval"] if replicates else []), "not_converged"]
+    last = [*(["interval"] if replicates else []), *(["observations"] if day_of else []), "not_converged"]
     table = pd.DataFrame(lines)[["model", "estimand", "group", "n", "stations", *FIRST, *rest, "by", *ends, *last]]
     order = {name: i for i, name in enumerate(rows["model"].values.tolist())}
     return table.sort_values("model", key=lambda column: column.map(order), kind="stable", ignore_index=True)

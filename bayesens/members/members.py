@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,9 @@ from bayesens.ensemble.places import RowPlaces, row_places
 from bayesens.members import folds as folding
 from bayesens.members import training_table
 from bayesens.members.covariates import row_mask
+from bayesens.members.day.chain import BESIDE, FEATURES, NAME, apart, check_neighbours, fitted_neighbours
+from bayesens.members.day.fitted import Said
 from bayesens.members.fitted import FittedMembers, Job, MemberError, entropy, run, seed_of
-from bayesens.members.neighbours import BESIDE, FEATURES, NAME, Said, check_neighbours, fitted_neighbours
 from bayesens.members.regions import Regions
 from bayesens.members.spatial_folds.dealing import KINDS, ByPlace
 from bayesens.messages import listed, warn
@@ -196,6 +198,14 @@ class Members:
         covariates = {name: rows.X[name] for name in ("x", "y") if name in rows.X}
         given = self.in_plane if given is None else given
         return row_places(given, len(rows), lon=rows.lon, lat=rows.lat, covariates=covariates)
+
+    def held_out_by(self, estimand: str) -> Self:
+        """Return the members with neighbours that leave out what an estimand of `compare` holds out."""
+        if self.neighbours is None:
+            return self
+        other = copy(self)
+        object.__setattr__(other, "neighbours", apart(self.neighbours, estimand))
+        return other
 
     def fit(self, *, random_seed: int | None = None, n_jobs: int = 1, progressbar: bool = True) -> FittedMembers:
         """Fit every estimator to all rows with an observation, for new stations and for maps.

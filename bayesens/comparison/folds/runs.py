@@ -193,6 +193,10 @@ class Given:
         ensemble.require_observation()
         self.table = ensemble
 
+    def for_estimand(self, estimand: str) -> Given:
+        """Members as rows are to be held out."""
+        return self
+
     def columns(self) -> dict[str, Any]:
         """Labels of the rows, their times, and which are observed."""
         dataset = self.table.dataset
@@ -224,6 +228,10 @@ class Trained(Given):
     def __init__(self, members: Members) -> None:
         self.members = members
         super().__init__(members.untrained())
+
+    def for_estimand(self, estimand: str) -> Given:
+        """Neighbours leave out what the estimand holds out; they know nothing of new times."""
+        return Trained(self.members.held_out_by(estimand)) if self.members.neighbours else self
 
     def places(self, given: Any) -> RowPlaces | None:
         """Those given, or else those of the table; ``x`` and ``y`` may be covariates that only the members learn from."""

@@ -11,7 +11,7 @@ from pytensor.compile.mode import Mode
 
 from bayesens.ensemble.places import Places, RowPlaces
 from bayesens.likelihoods.day.table import DayTable, day_table
-from bayesens.members.neighbours import FittedNeighbours, moments
+from bayesens.members.day.fitted import FittedNeighbours, moments
 from bayesens.models.neighbours import PARTS, Neighbours
 
 VARIANCE = dict(zip(PARTS, (0.5, 0.8, 0.3, 0.2, 0.15), strict=True))
@@ -126,10 +126,12 @@ def test_units_leave_together(fitted):
 
 def test_days_without_others_know_what_the_place_is(fitted):
     table, said = fitted.table, fitted.left_out()
-    assert np.isnan(said.distance[4, 1]) and np.isnan(said.distance[3]).all()  # alone, and nobody
+    assert np.isnan(said.distance[4, 1])
+    assert np.isnan(said.distance[3]).all()
     np.testing.assert_allclose(said.mean[4, 1], said.mean[3, 1])
     seen = np.isfinite(table.y[4])
-    assert seen.sum() == 1 and np.isfinite(said.distance[4, ~seen]).all()
+    assert seen.sum() == 1
+    assert np.isfinite(said.distance[4, ~seen]).all()
 
 
 def test_moments_of_the_observations():
@@ -146,6 +148,8 @@ def test_rows_become_a_table_of_days_and_stations():
     site, time = np.array(["b", "a", "b", "c"]), np.array([1, 1, 2, 2])
     places = RowPlaces(("x", "y"), (np.array([1.0, 0.0, 1.0, 5.0]), np.zeros(4)))
     table = day_table(np.array([0.5, 0.2, 0.1, np.nan]), site=site, time=time, places=places)
-    assert table.site.tolist() == ["a", "b"] and table.time.tolist() == [1, 2]  # a site without observations has no say
+    assert table.site.tolist() == ["a", "b"]
+    assert table.time.tolist() == [1, 2]
     np.testing.assert_array_equal(table.y, [[0.2, 0.5], [np.nan, 0.1]])
-    assert table.places.values.tolist() == [[0.0, 0.0], [1.0, 0.0]] and table.typical_distance() == 1.0
+    assert table.places.values.tolist() == [[0.0, 0.0], [1.0, 0.0]]
+    assert table.typical_distance() == 1.0

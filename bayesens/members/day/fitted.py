@@ -1,4 +1,4 @@
-"""Neighbours in the chain of the members: fitted to the rows that may be learnt from, asked for those and for others."""
+"""Neighbours with a known covariance: what they say of stations, of rows and of other places."""
 
 from __future__ import annotations
 
@@ -13,16 +13,10 @@ from numpy.typing import NDArray
 from bayesens.ensemble.places import Places, RowPlaces, site_places
 from bayesens.inference.point import posterior_point
 from bayesens.likelihoods.day.elsewhere import DayLaw, Targets
-from bayesens.likelihoods.day.table import DayTable, day_table, distances
-from bayesens.members.training_table import TrainingTable
-from bayesens.messages import check_known, listed
+from bayesens.likelihoods.day.table import DayTable, distances
 from bayesens.models.neighbours import FIELDS, PARTS, Neighbours
 
-__all__ = ["BESIDE", "FEATURES", "NAME", "FittedNeighbours", "Said", "check_neighbours", "fitted_neighbours"]
-
-NAME = "neighbours"  # the member
-BESIDE = (f"{NAME}_sd", f"{NAME}_distance")
-FEATURES = (f"{NAME}_mean", *BESIDE)
+__all__ = ["FittedNeighbours", "Said", "moments"]
 Array = NDArray[np.float64]
 
 
@@ -71,9 +65,8 @@ class FittedNeighbours:
         model = model.resolve(table)
         found = posterior_point(model, table, random_seed=random_seed)
         parts = model.parts(table)
-        variance = dict.fromkeys(PARTS, 0.0) | {
-            p: float(found["sd"]) ** 2 * float(v) for p, v in zip(parts, found["share"].values)
-        }
+        share = zip(parts, float(found["sd"]) ** 2 * found["share"].values, strict=True)
+        variance = dict.fromkeys(PARTS, 0.0) | {part: float(value) for part, value in share}
         reach = {f: float(found["range"].values[k]) if "range" in found else 1.0 for k, f in enumerate(FIELDS)}
         return cls(model, table, variance, reach)
 
@@ -156,48 +149,3 @@ def moments(transform: str, mean: Array, variance: Array) -> tuple[Array, Array]
     if transform == "sqrt":
         return mean**2 + variance, np.sqrt(4.0 * mean**2 * variance + 2.0 * variance**2)
     return mean, np.sqrt(variance)
-
-
-def check_neighbours(model: Neighbours | None, features: bool, rows: TrainingTable, keep: tuple[str, ...]) -> None:
-    """Refuse a table without what neighbours need, and names that are theirs."""
-    if model is None:
-        if features:
-            raise ValueError("neighbour_features=True needs neighbours=True, or a Neighbours with its options")
-        return
-    if not isinstance(model, Neighbours):
-        raise TypeError(f"neighbours is {model!r}; wanted True, or be.Neighbours(...) with its options")
-    lacking = [role for role in ("site", "time") if role not in rows.columns]
-    if lacking:
-        raise ValueError(
-            f"neighbours need the site and the time of every row, and the table has no {listed(lacking)}: give "
-            f"{', '.join(f'{role}=...' for role in lacking)}, or leave neighbours out"
-        )
-    if model.leave_out == "group" and rows.group is None:
-        raise ValueError(
-            'Neighbours(leave_out="group") needs the group of every row: give group=..., or leave out sites'
-        )
-    check_known(list(model.trend), rows.X.columns, kind="column", where="the covariates, where the trend looks")
-    if both := sorted({*FEATURES} & ({*rows.X.columns} | {*keep})):
-        raise ValueError(f"column(s) {listed(both)} have a name that neighbours give to columns of theirs; rename them")
-
-
-def fitted_neighbours(
-    model: Neighbours, rows: Any, places: RowPlaces | None, inside: NDArray[np.bool_]
-) -> tuple[FittedNeighbours, Said]:
-    """Fit neighbours to the observations of some rows, and say what these say of all rows."""
-    label = rows.group if model.leave_out == "group" else rows.site
-    trend = _standardised(rows.X[list(model.trend)].to_numpy(), inside & np.isfinite(rows.y))
-    table = day_table(
-        np.where(inside, rows.y, np.nan), site=rows.site, time=rows.time, unit=label, places=places, trend=trend
-    )
-    fitted = FittedNeighbours.of(model, table)
-    return fitted, fitted.of_rows(rows.site, rows.time, label, places, trend)
-
-
-def _standardised(values: Array, used: NDArray[np.bool_]) -> Array:
-    """Columns about the mean of the rows that are used, in units of their standard deviation; zero where one is missing."""
-    if not values.shape[1]:
-        return np.zeros(values.shape)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        out = (values - np.nanmean(values[used], axis=0)) / np.nanstd(values[used], axis=0)
-    return np.where(np.isfinite(out), out, 0.0)

@@ -1,0 +1,1 @@
+"""Neighbours among the members: fitted, asked for rows and grids, and kept in files."""

@@ -1,0 +1,77 @@
+"""Neighbours in the chain of the members: fitted to the rows that may be learnt from, asked for those and for others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesens.ensemble.places import RowPlaces
+from bayesens.likelihoods.day.table import day_table
+from bayesens.members.day.fitted import FittedNeighbours, Said
+from bayesens.members.training_table import TrainingTable
+from bayesens.messages import check_known, listed
+from bayesens.models.neighbours import Neighbours
+
+__all__ = ["BESIDE", "FEATURES", "NAME", "apart", "check_neighbours", "fitted_neighbours"]
+
+NAME = "neighbours"  # the member
+BESIDE = (f"{NAME}_sd", f"{NAME}_distance")
+FEATURES = (f"{NAME}_mean", *BESIDE)
+
+
+def check_neighbours(model: Neighbours | None, features: bool, rows: TrainingTable, keep: tuple[str, ...]) -> None:
+    """Refuse a table without what neighbours need, and names that are theirs."""
+    if model is None:
+        if features:
+            raise ValueError("neighbour_features=True needs neighbours=True, or a Neighbours with its options")
+        return
+    if not isinstance(model, Neighbours):
+        raise TypeError(f"neighbours is {model!r}; wanted True, or be.Neighbours(...) with its options")
+    lacking = [role for role in ("site", "time") if role not in rows.columns]
+    if lacking:
+        raise ValueError(
+            f"neighbours need the site and the time of every row, and the table has no {listed(lacking)}: give "
+            f"{', '.join(f'{role}=...' for role in lacking)}, or leave neighbours out"
+        )
+    if model.leave_out == "group" and rows.group is None:
+        raise ValueError(
+            'Neighbours(leave_out="group") needs the group of every row: give group=..., or leave out sites'
+        )
+    check_known(list(model.trend), rows.X.columns, kind="column", where="the covariates, where the trend looks")
+    if both := sorted({*FEATURES} & ({*rows.X.columns} | {*keep})):
+        raise ValueError(f"column(s) {listed(both)} have a name that neighbours give to columns of theirs; rename them")
+
+
+def apart(model: Neighbours, estimand: str) -> Neighbours:
+    """Return neighbours that leave out, with every row, what an estimand holds out with it."""
+    if "time" in estimand:
+        raise ValueError(
+            f"neighbours interpolate what stations observed on the day itself, and the estimand {estimand!r} asks for days "
+            "that nobody has observed; wanted 'site' or 'group', or members without neighbours"
+        )
+    return replace(model, leave_out="group") if estimand == "group" else model
+
+
+def fitted_neighbours(
+    model: Neighbours, rows: Any, places: RowPlaces | None, inside: NDArray[np.bool_]
+) -> tuple[FittedNeighbours, Said]:
+    """Fit neighbours to the observations of some rows, and say what these say of all rows."""
+    label = rows.group if model.leave_out == "group" else rows.site
+    trend = _standardised(rows.X[list(model.trend)].to_numpy(), inside & np.isfinite(rows.y))
+    table = day_table(
+        np.where(inside, rows.y, np.nan), site=rows.site, time=rows.time, unit=label, places=places, trend=trend
+    )
+    fitted = FittedNeighbours.of(model, table)
+    return fitted, fitted.of_rows(rows.site, rows.time, label, places, trend)
+
+
+def _standardised(values: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Columns about the mean of the rows that are used, in units of their standard deviation; zero where one is missing."""
+    if not values.shape[1]:
+        return np.zeros(values.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out = (values - np.nanmean(values[used], axis=0)) / np.nanstd(values[used], axis=0)
+    return np.where(np.isfinite(out), out, 0.0)
