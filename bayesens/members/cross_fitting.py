@@ -132,5 +132,5 @@ def cross_fit(
     seed = entropy(random_seed)
     by_place = ByPlace(members.places(places), map_points, buffer, warns=True)
     return members._cross_fitted(
-        every, folds, scheme, gap, by_place, seed, random_seed is not None, n_jobs, progressbar, members._day(every)
+        every, folds, scheme, gap, by_place, seed, random_seed is not None, n_jobs, progressbar, members._day(every)[1]
     )

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
+from bayesens.ensemble.files import write_netcdf
 from bayesens.messages import listed, warn
 
 __all__ = ["TRUSTED", "read_members", "write_members"]
 
-INDEX = "members.json"
+INDEX, DAY = "members.json", "neighbours.nc"
 # What a file may make besides what skops trusts by itself (scikit-learn's public estimators, numpy's and scipy's types).
 TRUSTED = (
     "bayesens.estimators.EarlyStoppedXGB",  # as members were written before these moved
@@ -44,6 +47,7 @@ def write_members(
     folder: str | Path,
     fits: Mapping[str, Mapping[str, Any]],
     facts: Mapping[str, Any],
+    day: xr.Dataset | None = None,
     *,
     trusted: Iterable[str] = (),
 ) -> None:
@@ -53,6 +57,8 @@ def write_members(
     ----------
     facts : mapping
         Anything that JSON holds.
+    day : Dataset, optional
+        Of neighbours.
     trusted : iterable of str
         Types beyond `TRUSTED` that the reader will allow too.
     """
@@ -79,6 +85,8 @@ def write_members(
                 ) from error
             _check_types(folder / name, member, trusted)
             files.setdefault(member, {})[region] = name
+    if day is not None:
+        write_netcdf(day, folder / DAY)
     index = {"format": 1, "scikit_learn": sklearn.__version__, "files": files, "facts": dict(facts)}
     # The index comes last: a folder without it is one whose writing did not end.
     (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
@@ -86,13 +94,15 @@ def write_members(
 
 def read_members(
     folder: str | Path, *, trusted: Iterable[str] = ()
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any], xr.Dataset | None]:
     """Read what `write_members` wrote.
 
     Returns
     -------
     fits : dict of member to dict of region to estimator
     facts : dict
+    day : Dataset or None
+        Of neighbours.
     """
     import sklearn
     import skops.io
@@ -110,7 +120,8 @@ def read_members(
             path = folder / Path(name).name
             allowed = _check_types(path, member, trusted)
             fits.setdefault(member, {})[region] = skops.io.load(path, trusted=allowed)
-    return fits, index["facts"]
+    day = xr.load_dataset(folder / DAY, engine="h5netcdf") if (folder / DAY).is_file() else None
+    return fits, index["facts"], day
 
 
 def _check_types(path: Path, member: str, trusted: Iterable[str]) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = ["FittedMembers", "Job", "MemberError", "blended", "entropy", "run", "
 
 
 if TYPE_CHECKING:
+    from bayesens.members.day.fitted import FittedNeighbours
     from bayesens.members.fast.forms import Form
     from bayesens.members.grids.inputs import OfGrid
 
@@ -39,6 +40,15 @@ class OfTable(TypedDict, total=False):
     lon: ArrayLike | str | None
     lat: ArrayLike | str | None
     missing: Missing
+
+
+class OfDay(TypedDict, total=False):
+    """Keywords of `FittedMembers.with_neighbours`."""
+
+    site: ArrayLike | str | None
+    time: Any
+    lon: Any
+    lat: Any
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,6 +66,8 @@ class FittedMembers:
         Of the observations, the products and the predictions.
     covariate_units : dict of covariate to str
         Those that the training table told of itself, in ``X.attrs["units"]``.
+    neighbours : FittedNeighbours or None
+        With the observations that it interpolates.
 
     Examples
     --------
@@ -74,6 +86,7 @@ class FittedMembers:
     regions: Regions
     units: str = ""
     covariate_units: dict[str, str] = field(default_factory=dict)
+    neighbours: FittedNeighbours | None = None
 
     def __repr__(self) -> str:
         ways = [f"{name} ({text.partition(':')[0]})" for name, text in self.ways().items()]
@@ -111,6 +124,58 @@ class FittedMembers:
 
         n = len(self.covariates)
         return {name: {region: form_of(fit, n) for region, fit in fits.items()} for name, fits in self.fits.items()}
+
+    @overload
+    def with_neighbours(self, X: pd.DataFrame, **columns: Unpack[OfDay]) -> pd.DataFrame: ...
+    @overload
+    def with_neighbours(self, X: xr.Dataset, **columns: Unpack[OfDay]) -> xr.Dataset: ...
+    def with_neighbours(
+        self,
+        X: pd.DataFrame | xr.Dataset,
+        *,
+        site: ArrayLike | str | None = None,
+        time: Any = None,
+        lon: Any = None,
+        lat: Any = None,
+    ) -> pd.DataFrame | xr.Dataset:
+        """Return rows or a grid with what the neighbours say of each day: a member, its standard deviation, the distance.
+
+        `bayesens.map` does it by itself. Predictions of a table need it before: ``fitted.predict(fitted.with_neighbours(X,
+        time="date"))``.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or xarray.Dataset
+            With coordinates as the stations have them, and the columns of a trend.
+        site : array_like (row) or str, optional
+            Of a table: a row of a station that is among the neighbours is predicted without it.
+        time, lon, lat : array_like (row), str or DataArray, optional
+            Columns, or variables of the grid; None: those of these names.
+
+        Returns
+        -------
+        pandas.DataFrame or xarray.Dataset
+            With ``neighbours``, ``neighbours_sd``, ``neighbours_distance`` and, where members learn from it,
+            ``neighbours_mean``; missing on days without any observation.
+
+        Raises
+        ------
+        KeyError, ValueError
+            Members without neighbours, columns that are not there.
+
+        Examples
+        --------
+        >>> from bayesens.members.members import Members
+        >>> frame = pd.DataFrame({"day": [1, 1, 2, 2], "x": [0.0, 3.0] * 2, "y": 0.0, "rf": [1.0, 2.0, 3.0, 5.0]})
+        >>> members = Members({}, frame[["rf", "x", "y"]], [1.1, 1.9, 3.2, 4.8], site=list("abab"), time=frame["day"],
+        ...                   products=["rf"], neighbours=True)
+        >>> new = members.fit(progressbar=False).with_neighbours(pd.DataFrame({"day": [2], "x": [1.0], "y": [0.0]}), time="day")
+        >>> new["neighbours"].between(3.0, 5.0).tolist(), new["neighbours_distance"].tolist()
+        ([True], [1.0])
+        """
+        from bayesens.members.day.new import with_neighbours
+
+        return with_neighbours(self.neighbours, self.covariates, X, site=site, time=time, lon=lon, lat=lat)
 
     @overload
     def predict(self, X: pd.DataFrame, **options: Unpack[OfTable]) -> pd.DataFrame: ...
@@ -208,7 +273,8 @@ class FittedMembers:
         """
         facts = {"covariates": self.covariates, "products": self.products, "units": self.units,
                  "covariate_units": self.covariate_units}  # fmt: skip
-        write_members(folder, self.fits, facts | {"regions": self.regions.to_json()}, trusted=trusted)
+        day = None if self.neighbours is None else self.neighbours.to_dataset()
+        write_members(folder, self.fits, facts | {"regions": self.regions.to_json()}, day, trusted=trusted)
 
     @classmethod
     def load(cls, folder: str | Path, *, trusted: Iterable[str] = ()) -> Self:
@@ -228,10 +294,12 @@ class FittedMembers:
         ------
         FileNotFoundError, TypeError
         """
-        fits, facts = read_members(folder, trusted=trusted)
+        from bayesens.members.day.fitted import FittedNeighbours
+
+        fits, facts, day = read_members(folder, trusted=trusted)
         regions = Regions.from_json(facts["regions"])
         return cls(fits, tuple(facts["covariates"]), tuple(facts["products"]), regions, facts["units"],
-                   facts.get("covariate_units", {}))  # fmt: skip
+                   facts.get("covariate_units", {}), None if day is None else FittedNeighbours.from_dataset(day))  # fmt: skip
 
 
 # One member ----------------------------------------------------------------------------------------------------------

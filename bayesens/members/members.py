@@ -20,7 +20,7 @@ from bayesens.members import folds as folding
 from bayesens.members import training_table
 from bayesens.members.covariates import row_mask
 from bayesens.members.day.chain import BESIDE, FEATURES, NAME, apart, check_neighbours, fitted_neighbours
-from bayesens.members.day.fitted import Said
+from bayesens.members.day.fitted import FittedNeighbours, Said
 from bayesens.members.fitted import FittedMembers, Job, MemberError, entropy, run, seed_of
 from bayesens.members.regions import Regions
 from bayesens.members.spatial_folds.dealing import KINDS, ByPlace
@@ -70,11 +70,11 @@ class Members:
     places : mapping of name to array_like (obs) or DataFrame, optional
         Two columns of coordinates in a plane, such as ``X[["x", "y"]]``, in place of `lon` and `lat`.
     neighbours : Neighbours or bool, optional
-        One more member, ``neighbours``: what other stations observed at the same time, interpolated. Every row is predicted
-        without its own station, and without stations that a fold holds out. It needs `site` and `time`; ensembles keep what
-        it says of itself as covariates, ``neighbours_sd`` and ``neighbours_distance``, for widths that follow them.
+        One more member, ``neighbours``: what other stations observed at the same time, interpolated; of every row without its
+        own station and those that a fold holds out. It needs `site` and `time`. Ensembles keep ``neighbours_sd`` and
+        ``neighbours_distance`` as covariates, which widths may follow.
     neighbour_features : bool
-        Let the estimators learn from neighbours too: mean, standard deviation and distance are covariates of theirs.
+        Whether estimators learn from its mean, standard deviation and distance.
 
     Attributes
     ----------
@@ -143,13 +143,13 @@ class Members:
         rows = training_table.check_rows(
             X, y, roles, by=by, products=products, units=units or "", missing=missing, time_format=time_format
         )
-        model = Neighbours() if neighbours is True else neighbours or None
-        names = training_table.check_names([*checked, *rows.products, *([NAME] if model else [])])
+        day = Neighbours() if neighbours is True else neighbours or None
+        names = training_table.check_names([*checked, *rows.products, *([NAME] if day else [])])
         kept = training_table.check_kept(keep, rows, names)
         if blend is not None:
             training_table.check_blend(blend, rows)
-        check_neighbours(model, neighbour_features, rows, kept)
-        values = (checked, rows, tuple(names), min_rows, min_sites, float(blend or 0), kept, model, neighbour_features,
+        check_neighbours(day, neighbour_features, rows, kept)
+        values = (checked, rows, tuple(names), min_rows, min_sites, float(blend or 0), kept, day, neighbour_features,
                   row_places(places, len(X)))  # fmt: skip
         for item, value in zip(fields(self), values):
             object.__setattr__(self, item.name, value)
@@ -194,17 +194,14 @@ class Members:
 
     def places(self, given: Mapping[str, ArrayLike] | pd.DataFrame | RowPlaces | None = None) -> RowPlaces | None:
         """Return the coordinates of the rows: those given, or `lon` and `lat`, or covariates ``x`` and ``y``, or None."""
-        rows = self.rows
+        rows, given = self.rows, self.in_plane if given is None else given
         covariates = {name: rows.X[name] for name in ("x", "y") if name in rows.X}
-        given = self.in_plane if given is None else given
         return row_places(given, len(rows), lon=rows.lon, lat=rows.lat, covariates=covariates)
 
     def held_out_by(self, estimand: str) -> Self:
         """Return the members with neighbours that leave out what an estimand of `compare` holds out."""
-        if self.neighbours is None:
-            return self
         other = copy(self)
-        object.__setattr__(other, "neighbours", apart(self.neighbours, estimand))
+        object.__setattr__(other, "neighbours", self.neighbours and apart(self.neighbours, estimand))
         return other
 
     def fit(self, *, random_seed: int | None = None, n_jobs: int = 1, progressbar: bool = True) -> FittedMembers:
@@ -227,7 +224,7 @@ class Members:
         MemberError
         """
         every = np.ones(len(self.rows), dtype=bool)
-        train, day = self._training(every), self._day(every)
+        train, (neighbours, day) = self._training(every), self._day(every)
         rows = self._learnt_from(day)
         regions = self._regions(train)
         self._warn_thin([regions])
@@ -240,7 +237,7 @@ class Members:
         done = run([partial(job.fitted, columns) for job in jobs], "Fitting members", n_jobs, progressbar)
         fits = dict(zip(self.estimators, done))
         names = tuple(rows.X.columns), tuple(rows.products)
-        return FittedMembers(fits, *names, regions, rows.units, rows.covariate_units)
+        return FittedMembers(fits, *names, regions, rows.units, rows.covariate_units, neighbours)
 
     def insample(self, *, random_seed: int | None = None, n_jobs: int = 1, progressbar: bool = True) -> Ensemble:
         """Predict the training rows by fits that saw them: to look at, never to fit a combination to.
@@ -261,7 +258,7 @@ class Members:
         """
         every = np.arange(len(self.rows))
         whole = np.ones(len(every), dtype=bool)
-        train, day = self._training(whole), self._day(whole)
+        train, (_, day) = self._training(whole), self._day(whole)
         found = self._predicted([(train, every, "")], "In-sample members", random_seed, n_jobs, progressbar, day)
         return self._ensemble(found, every, f"{IN_SAMPLE}, by fits to these rows", day)
 
@@ -309,7 +306,7 @@ class Members:
         if both := int((inside & outside).sum()):
             raise ValueError(f"{both} rows are in train and in test; wanted each row in one of them at most")
         seeds = np.random.SeedSequence(entropy(random_seed)).generate_state(2)
-        by_place, day = ByPlace(self.places(places), map_points, buffer), self._day(inside)
+        by_place, (_, day) = ByPlace(self.places(places), map_points, buffer), self._day(inside)
         within = self._cross_fitted(
             inside, folds, scheme, gap, by_place, int(seeds[0]), random_seed is not None, n_jobs, progressbar, day
         )
@@ -324,11 +321,11 @@ class Members:
         usable = mask & np.isfinite(self.rows.y) & ~self.rows.bare
         return self.rows.order[usable[self.rows.order]]
 
-    def _day(self, inside: NDArray[np.bool_]) -> Said | None:
-        """What neighbours among the rows of a mask say of all rows."""
+    def _day(self, inside: NDArray[np.bool_]) -> tuple[FittedNeighbours, Said] | tuple[None, None]:
+        """Neighbours among the rows of a mask, and what they say of all rows."""
         if self.neighbours is None:
-            return None
-        return fitted_neighbours(self.neighbours, self.rows, self.places(), inside)[1]
+            return None, None
+        return fitted_neighbours(self.neighbours, self.rows, self.places(), inside)
 
     def _learnt_from(self, day: Said | None) -> training_table.TrainingTable:
         """The table with all that estimators learn from."""

@@ -77,6 +77,33 @@ class DayLaw:
         sizes = np.diff(patterns.start)
         return flat, np.append(0, np.cumsum(sizes * sizes)).astype(np.int64)
 
+    @cached_property
+    def information(self) -> tuple[Array, Array]:
+        """What all rows say of the static part: matrix and vector over the stations."""
+        patterns, s = self.table.patterns, len(self.static)
+        b, h = np.zeros((s, s)), np.zeros(s)
+        for p in range(len(patterns)):
+            here, days = patterns.of_pattern(p)
+            q = np.linalg.inv(self.day[np.ix_(here, here)])
+            b[np.ix_(here, here)] += len(days) * q
+            h[here] += q @ self.z[np.ix_(days, here)].sum(axis=0)
+        return b, h
+
+    @cached_property
+    def informed(self) -> tuple[Array, Array]:
+        """Covariance and mean of the static part at the stations, given all rows."""
+        b, h = self.information
+        root = np.linalg.cholesky(self.static)
+        c = root @ np.linalg.solve(np.eye(len(b)) + root.T @ b @ root, root.T)
+        c = 0.5 * (c + c.T)
+        return c, c @ h
+
+    @cached_property
+    def static_forms(self) -> tuple[Array, Array]:
+        """Linear form of the static part's mean elsewhere, and quadratic form of what its variance loses."""
+        (b, h), (c, m) = self.information, self.informed
+        return h - b @ m, b - b @ c @ b
+
     def at(self, targets: Targets) -> tuple[Array, Array]:
         """Mean and variance of an observation at places on every day of the table, (day, place)."""
         days, places = self.z.shape[0], len(targets.day)

@@ -60,18 +60,11 @@ def fitted_neighbours(
 ) -> tuple[FittedNeighbours, Said]:
     """Fit neighbours to the observations of some rows, and say what these say of all rows."""
     label = rows.group if model.leave_out == "group" else rows.site
-    trend = _standardised(rows.X[list(model.trend)].to_numpy(), inside & np.isfinite(rows.y))
+    trend = rows.X[list(model.trend)].to_numpy(dtype=np.float64)
+    used = trend[inside & np.isfinite(rows.y)]
+    standard = np.array([np.nanmean(used, axis=0), np.nanstd(used, axis=0)]) if model.trend else np.zeros((2, 0))
     table = day_table(
         np.where(inside, rows.y, np.nan), site=rows.site, time=rows.time, unit=label, places=places, trend=trend
     )
-    fitted = FittedNeighbours.of(model, table)
+    fitted = FittedNeighbours.of(model, table, standard)
     return fitted, fitted.of_rows(rows.site, rows.time, label, places, trend)
-
-
-def _standardised(values: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Columns about the mean of the rows that are used, in units of their standard deviation; zero where one is missing."""
-    if not values.shape[1]:
-        return np.zeros(values.shape)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        out = (values - np.nanmean(values[used], axis=0)) / np.nanstd(values[used], axis=0)
-    return np.where(np.isfinite(out), out, 0.0)

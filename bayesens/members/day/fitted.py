@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.ensemble.places import Places, RowPlaces, site_places
 from bayesens.inference.point import posterior_point
 from bayesens.likelihoods.day.elsewhere import DayLaw, Targets
 from bayesens.likelihoods.day.table import DayTable, distances
+from bayesens.likelihoods.options import options_from_json, options_to_json
 from bayesens.models.neighbours import FIELDS, PARTS, Neighbours
 
 __all__ = ["FittedNeighbours", "Said", "moments"]
@@ -52,25 +55,69 @@ class FittedNeighbours:
     table : DayTable
     variance : dict of part to float
     reach : dict of field to float
+    standard : array (2, covariate)
+        Mean and standard deviation of the trend's columns.
     """
 
     model: Any
     table: DayTable
     variance: dict[str, float]
     reach: dict[str, float]
+    standard: Array = field(default_factory=lambda: np.zeros((2, 0)))
 
     @classmethod
-    def of(cls, model: Neighbours, table: DayTable, *, random_seed: int = 0) -> FittedNeighbours:
+    def of(
+        cls, model: Neighbours, table: DayTable, standard: Array | None = None, *, random_seed: int = 0
+    ) -> FittedNeighbours:
         """Fit the covariance to all observations of a table."""
+        standard = np.zeros((2, 0)) if standard is None else standard
+        table = replace(table, trend=_in_units(table.trend, standard))
         model = model.resolve(table)
         found = posterior_point(model, table, random_seed=random_seed)
         parts = model.parts(table)
         share = zip(parts, float(found["sd"]) ** 2 * found["share"].values, strict=True)
         variance = dict.fromkeys(PARTS, 0.0) | {part: float(value) for part, value in share}
         reach = {f: float(found["range"].values[k]) if "range" in found else 1.0 for k, f in enumerate(FIELDS)}
-        return cls(model, table, variance, reach)
+        return cls(model, table, variance, reach, standard)
 
-    def _covariances(self, u: Array) -> tuple[Array, Array]:
+    def to_dataset(self) -> xr.Dataset:
+        """Return all of it as arrays and JSON, for a file."""
+        table = self.table
+        data: dict[str, Any] = {
+            "observation": (("time", "station"), table.y), "unit": ("station", table.unit.astype(object)),
+            "trend": (("station", "trend_column"), table.trend), "standard": (("moment", "trend_column"), self.standard),
+        }  # fmt: skip
+        names = () if table.places is None else table.places.names
+        for k, name in enumerate(names):
+            assert table.places is not None
+            data[f"place_{name}"] = "station", table.places.values[:, k]
+        facts = {
+            "options": options_to_json(self.model),
+            "variance": self.variance,
+            "reach": self.reach,
+            "places": names,
+        }
+        coords = {"time": table.time, "station": table.site.astype(object)}
+        return xr.Dataset(data, coords, {"neighbours": json.dumps(facts)})
+
+    @classmethod
+    def from_dataset(cls, data: xr.Dataset) -> FittedNeighbours:
+        """Make it again from what `to_dataset` returned."""
+        facts = json.loads(data.attrs["neighbours"])
+        names = facts["places"]
+        places = None
+        if names:
+            places = Places((names[0], names[1]), np.column_stack([data[f"place_{name}"].values for name in names]))
+        site, unit = (data[name].values.astype(np.str_) for name in ("station", "unit"))
+        table = DayTable(site, unit, places, data["trend"].values, data["time"].values, data["observation"].values)
+        model = options_from_json(Neighbours, facts["options"])
+        return cls(model, table, facts["variance"], facts["reach"], data["standard"].values)
+
+    def standardised(self, trend: Array) -> Array:
+        """Columns of a trend (place, covariate) as the fit has them; zero where one is missing."""
+        return _in_units(trend, self.standard)
+
+    def covariances(self, u: Array) -> tuple[Array, Array]:
         """Of a day given the static part, and of the static part, at distances; own error and nugget aside."""
         x, y = (np.sqrt(3.0) * np.minimum(u / self.reach[f], 700.0) for f in FIELDS)
         v = self.variance
@@ -79,7 +126,7 @@ class FittedNeighbours:
     @cached_property
     def law(self) -> DayLaw:
         """The law of all stations and days."""
-        day, static = self._covariances(self.table.distance)
+        day, static = self.covariances(self.table.distance)
         one = np.eye(len(day))
         static = static + self.model.known(self.table) + self.variance["nugget"] * one
         return DayLaw(
@@ -101,7 +148,7 @@ class FittedNeighbours:
         u = np.full((len(site), len(table.site)), np.inf)
         if places is not None and table.places is not None:
             u = distances(places, table.places)
-        day, static = self._covariances(u)
+        day, static = self.covariances(u)
         static = static + self.model.known_between(trend, table.trend)
         static_variance = v["place"] + v["nugget"] + np.array([self.model.known_between(x, x) for x in trend])
         aside = (site[:, None] == table.site) | (unit[:, None] == table.unit) | (u < self.model.buffer)
@@ -128,7 +175,7 @@ class FittedNeighbours:
             names, first, column = np.unique(site[new], return_index=True, return_inverse=True)
             some = new[first]
             where = None if places is None else site_places(places.take(new), site[new], why="neighbours need")[1]
-            put(new, self.elsewhere(where, trend[some], names, unit[some]), column.ravel())
+            put(new, self.elsewhere(where, self.standardised(trend[some]), names, unit[some]), column.ravel())
         return out
 
     def _said(self, mean: Array, variance: Array, aside: Any, u: Array) -> Said:
@@ -139,6 +186,12 @@ class FittedNeighbours:
         for s in range(seen.shape[1]):
             distance[seen[:, s]] = np.minimum(distance[seen[:, s]], near[:, s])
         return Said(mean, sd, np.where(np.isfinite(distance), distance, np.nan))
+
+
+def _in_units(trend: Array, standard: Array) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out = (trend - standard[0]) / standard[1]
+    return np.where(np.isfinite(out), out, 0.0)
 
 
 def moments(transform: str, mean: Array, variance: Array) -> tuple[Array, Array]:

@@ -19,6 +19,8 @@ from bayesens.inference.arguments import check_fitted_call
 from bayesens.inference.grid import GridOptions, predict_grid
 from bayesens.inference.grid_law import Kept
 from bayesens.inference.prediction import QUANTILES
+from bayesens.members.day.chain import FEATURES, NAME
+from bayesens.members.day.grid import UNOBSERVED, check_without, observed_days
 from bayesens.members.fitted import FittedMembers
 from bayesens.members.grids.inputs import Inputs, Place, check_units, grid_inputs, looked_through
 from bayesens.members.grids.predict import predict_cells
@@ -30,7 +32,7 @@ from bayesens.tables.missing_codes import NONE, Missing
 __all__ = ["map"]
 
 BLOCK = 2**18  # cells of a grid in memory that go through members and combination at a time
-Cells = dict[str, slice]
+Cells = dict[str, Any]  # slices or positions
 
 
 def map(  # noqa: A001  # as a map is made: be.map
@@ -44,6 +46,7 @@ def map(  # noqa: A001  # as a map is made: be.map
     membership: xr.DataArray | None = None,
     quantiles: Sequence[float] = QUANTILES,
     model: Any = None,
+    without: xr.DataTree | None = None,
     progressbar: bool = True,
     **options: Unpack[GridOptions],
 ) -> xr.Dataset:
@@ -70,6 +73,8 @@ def map(  # noqa: A001  # as a map is made: be.map
         As in `FittedMembers.predict`.
     quantiles, model
         As in `predict`.
+    without : DataTree, optional
+        Where neighbours are a member of the fit: another of the other members, for days that no station has observed.
     progressbar : bool
         Show one, of a grid in memory.
     **options
@@ -79,7 +84,8 @@ def map(  # noqa: A001  # as a map is made: be.map
     Returns
     -------
     Dataset
-        What `predict` gives. ``attrs["products"]`` says how products were brought to the grid.
+        What `predict` gives. ``attrs["products"]`` says how products were brought to the grid; where neighbours are a member,
+        ``day_observed`` says on which days some station has an observation.
 
     Raises
     ------
@@ -91,7 +97,8 @@ def map(  # noqa: A001  # as a map is made: be.map
     Warns
     -----
     UserWarning
-        As `predict` does, once for each sentence, with the number of blocks of cells that it was said of.
+        As `predict` does, once for each sentence, with the number of blocks of cells that it was said of. For days that no
+        station has observed, unless another fit is there for them.
 
     Examples
     --------
@@ -109,18 +116,51 @@ def map(  # noqa: A001  # as a map is made: be.map
     check_keywords(options, GridOptions.__annotations__, "map")
     _check_call(members, fit, covariates)
     source = decoded(covariates)
-    names = tuple(json.loads(fit.attrs["bayesens_members"]))
-    missing: Any = options.pop("missing", None)
-    elsewhere = _elsewhere(products, names, members, source, interpolate, missing)
-    whole = _with_products(members, names, source, elsewhere)
+    given: dict[str, Any] = {"products": products, "interpolate": interpolate, "region": region, "membership": membership,
+                             "quantiles": quantiles, "model": model, "progressbar": progressbar}  # fmt: skip
+    days = observed_days(members.neighbours, fit, source, options.get("time"))
+    if days is None:
+        return _mapped(members, fit, source, given, dict(options))
+    lacking = np.flatnonzero(~np.atleast_1d(days.values))
+    if len(lacking) and without is None:
+        warn(UNOBSERVED.format(len(lacking), days.size))
+    if not len(lacking) or without is None:
+        return _mapped(members, fit, source, given, dict(options)).assign(day_observed=days)
+    check_without(without, members)
+    parts, order = [], []
+    for tree, some in ((fit, np.flatnonzero(np.atleast_1d(days.values))), (without, lacking)):
+        if len(some):
+            cells: Cells = {str(dim): some for dim in days.dims}
+            cut = {name: _cut(one, cells) for name, one in given.items() if name != "products"} | {"products": products}
+            own = {name: _cut(one, cells) for name, one in options.items()}
+            parts.append(_mapped(members, tree, source.isel(cells), cut, own))
+            order.append(some)
+    whole = (
+        xr.concat(parts, days.dims[0]).isel({days.dims[0]: np.argsort(np.concatenate(order))})
+        if days.dims
+        else parts[0]
+    )
+    return whole.assign(day_observed=days)
+
+
+def _mapped(
+    members: FittedMembers, fit: xr.DataTree, source: xr.Dataset, given: Mapping[str, Any], options: dict[str, Any]
+) -> xr.Dataset:
+    """The map of one fit."""
     roles: dict[str, Any] = {name: options.get(name) for name in ("time", "lon", "lat")}
+    names, progressbar = tuple(json.loads(fit.attrs["bayesens_members"])), given["progressbar"]
+    if members.neighbours is not None and NAME not in source and {NAME, *FEATURES} & {*names, *members.covariates}:
+        source = members.with_neighbours(source, **roles)
+    missing: Any = options.pop("missing", None)
+    elsewhere = _elsewhere(given["products"], names, members, source, given["interpolate"], missing)
+    whole = _with_products(members, names, source, elsewhere)
     inputs = grid_inputs(
         source, whole.covariates, [name for name in whole.products if name not in elsewhere], whole.regions, whole.units,
-        whole.covariate_units, where=options.get("where"), missing=_without(missing, elsewhere), region=region,
-        membership=membership, **roles,
+        whole.covariate_units, where=options.get("where"), missing=_without(missing, elsewhere), region=given["region"],
+        membership=given["membership"], **roles,
     )  # fmt: skip
-    fixed = {"quantiles": quantiles, "model": model, "missing": NONE}  # predictions hold no codes
-    run = _Map(whole, members.forms, fit, source, inputs, elsewhere, fixed, dict(options))
+    fixed = {"quantiles": given["quantiles"], "model": given["model"], "missing": NONE}  # predictions hold no codes
+    run = _Map(whole, members.forms, fit, source, inputs, elsewhere, fixed, options)
     lazy = inputs.lazy or any(one.chunks is not None for one in run.arrays)
     found = run.of_cells({}) if lazy else _by_blocks(run, progressbar)
     stated = "; ".join(f"{name}: {one.words}" for name, one in elsewhere.items())

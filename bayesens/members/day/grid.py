@@ -1,0 +1,177 @@
+"""Neighbours on the cells of a grid: what the stations of each day say of every cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from bayesens.arithmetic import plain_arithmetic
+from bayesens.ensemble.places import LON_LAT, Places, check_degrees
+from bayesens.likelihoods.day.table import distances
+from bayesens.members.day.chain import FEATURES, NAME
+from bayesens.members.day.fitted import FittedNeighbours, moments
+from bayesens.messages import listed
+from bayesens.threads import share_out
+
+__all__ = ["UNOBSERVED", "check_without", "neighbours_on_grid", "observed_days"]
+
+Array = NDArray[np.float64]
+CELLS = 4096  # at a time
+SAID = "said"
+UNOBSERVED = (
+    "on {} of {} days of the grid no station has an observation: neighbours are missing there, and what is left of a mixture is "
+    "no fit of its own; give one of the other members, without=be.fit(model, ensemble.select(members=[...]))"
+)
+
+
+def neighbours_on_grid(
+    fitted: FittedNeighbours, grid: xr.Dataset, *, names: Sequence[str], time: Any = None, lon: Any = None, lat: Any = None
+) -> xr.Dataset:  # fmt: skip
+    """Return mean, standard deviation and distance for every cell and time of a grid.
+
+    Parameters
+    ----------
+    fitted : FittedNeighbours
+    grid : Dataset
+        With times and coordinates as in the table of the stations, and the columns of a trend; in memory or of dask.
+    names : sequence of str
+        Of the three variables.
+    time, lon, lat : str or DataArray, optional
+        Variables of the grid, or arrays on some of its dimensions, in place of those of these names.
+
+    Returns
+    -------
+    Dataset
+        In single precision; NaN on days without an observation, the distance where no place is known.
+    """
+    table = fitted.table
+    places = table.places.names if table.places is not None else ()
+    given = {"time": time, "lon": lon, "lat": lat}
+    arrays = [_array(grid, name, given.get(name)) for name in ("time", *places)]
+    arrays += [_array(grid, name, None) for name in fitted.model.trend]
+    if places == LON_LAT:
+        degrees = [np.asarray(one.values, dtype=np.float64).ravel() for one in arrays[1:3]]
+        check_degrees(degrees[0], degrees[1], "the grid")
+    if both := [dim for dim in arrays[0].dims if any(dim in one.dims for one in arrays[1:])]:
+        raise ValueError(f"time and place of the grid both go along {listed(both)}; wanted dimensions of their own")
+    law = _GridLaw(fitted, names=tuple(places))
+    found = xr.apply_ufunc(
+        law.of_cells, *arrays, output_core_dims=[[SAID]], dask="parallelized", output_dtypes=[np.float32],
+        dask_gufunc_kwargs={"output_sizes": {SAID: 3}}, keep_attrs=False,
+    )  # fmt: skip
+    return xr.Dataset({name: found.isel({SAID: k}, drop=True) for k, name in enumerate(names)})
+
+
+def observed_days(
+    fitted: FittedNeighbours | None, fit: xr.DataTree, grid: xr.Dataset, time: Any
+) -> xr.DataArray | None:
+    """Whether some station has an observation, on the dimension of a grid's times; None of fits without neighbours."""
+    if fitted is None or NAME not in json.loads(fit.attrs["bayesens_members"]) or NAME in grid:
+        return None
+    times = _array(grid, "time", time)
+    if times.ndim > 1:
+        raise ValueError(f"the times of the grid go along {listed(times.dims)}; wanted one dimension for neighbours")
+    days = np.isin(np.asarray(times.values), fitted.table.time)
+    name = "whether a station has an observation of that day"
+    return xr.DataArray(days, dims=times.dims, name="day_observed", attrs={"long_name": name})
+
+
+def check_without(without: xr.DataTree, members: Any) -> None:
+    """Refuse a fit for days without observations that has neighbours after all."""
+    if NAME in json.loads(without.attrs["bayesens_members"]):
+        raise ValueError("without= is a fit with neighbours among its members; wanted one of the other members: "
+                         "be.fit(model, ensemble.select(members=[...]))")  # fmt: skip
+    if set(FEATURES) & set(members.covariates):
+        raise ValueError("without= needs members that do not learn from neighbours, and these do (neighbour_features=True); map "
+                         "days without an observation by members of their own")  # fmt: skip
+
+
+def _array(grid: xr.Dataset, name: str, given: Any) -> xr.DataArray:
+    """A variable of the grid, in its chunks."""
+    if isinstance(given, str) or given is None:
+        asked = given or name
+        if asked not in grid.variables:
+            raise KeyError(
+                f"neighbours need the {name} of every cell, as their stations have it, and the grid has no variable {asked!r}; "
+                f"name it: {name}=..., or give the grid a coordinate of that name"
+            )
+        given = grid[asked]
+    plain = xr.DataArray(given.variable.to_base_variable())
+    chunks = {dim: sizes for dim, sizes in grid.chunksizes.items() if dim in plain.dims}
+    return plain.chunk(chunks) if chunks and plain.chunks is None else plain
+
+
+@dataclass(frozen=True, eq=False)
+class _GridLaw:
+    """Coefficients of the days of a grid; see :mod:`bayesens.likelihoods.day.elsewhere` for the formulas."""
+
+    fitted: FittedNeighbours
+    names: tuple[str, ...]
+    days: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+
+    @plain_arithmetic  # lazy grids are computed after the call has returned
+    def of_cells(self, time: NDArray[Any], *arrays: NDArray[Any]) -> NDArray[np.float32]:
+        """What is said of cells whose times and other numbers broadcast to one shape (...), as (..., 3)."""
+        space = np.broadcast_shapes(*(one.shape for one in arrays))
+        columns = [np.broadcast_to(one, space).astype(np.float64).ravel() for one in arrays]
+        shape = np.broadcast_shapes(time.shape, space)
+        day = pd.Index(self.fitted.table.time).get_indexer(pd.Index(time.ravel()))
+        cells = int(np.prod(space))
+        out = np.full((len(day), cells, 3), np.nan, dtype=np.float32)
+        starts = range(0, cells, CELLS)
+
+        def some(part: slice) -> None:
+            for start in starts[part]:
+                block = slice(start, start + CELLS)
+                self._block([one[block] for one in columns], day, out[:, block])
+
+        for d in set(day[day >= 0].tolist()):
+            self.of_day(d)
+        share_out(some, len(starts))
+        return out.reshape(*shape, 3)
+
+    def of_day(self, d: int) -> tuple[Any, ...]:
+        """Stations of a day, and the forms of mean and variance."""
+        if d in self.days:
+            return self.days[d]
+        law = self.fitted.law
+        here = np.flatnonzero(np.isfinite(law.z[d]))
+        q = np.linalg.inv(law.day[np.ix_(here, here)])
+        (b, _), (c, m) = law.information, law.informed
+        pull = q @ (law.z[d, here] - m[here])
+        twice = q - q @ c[np.ix_(here, here)] @ q
+        cross = 2.0 * q @ (np.eye(len(m)) - c @ b)[here]
+        self.days[d] = here, pull, twice, cross
+        return self.days[d]
+
+    def _block(self, columns: list[Array], day: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+        fitted, law = self.fitted, self.fitted.law
+        table, model, v = fitted.table, fitted.model, fitted.variance
+        trend = fitted.standardised(np.stack(columns[len(self.names) :], axis=1)) if model.trend else np.zeros(
+            (out.shape[1], 0))  # fmt: skip
+        u = np.full((out.shape[1], len(table.site)), np.inf)
+        if table.places is not None:
+            u = distances(Places(table.places.names, np.stack(columns[:2], axis=1)), table.places)
+        r, a = fitted.covariances(u)
+        a = a + model.known_between(trend, table.trend)
+        level, spread = law.static_forms
+        own = np.array([model.known_between(x, x) for x in trend]) if model.trend else model.unit**2
+        middle = a @ level + model.center
+        variance = sum(v.values()) + own - np.einsum("ij,ij->i", a @ spread, a)
+        for t, d in enumerate(day.tolist()):
+            if d < 0:
+                continue
+            here, pull, twice, cross = self.of_day(d)
+            some = r[:, here]
+            mean = middle + some @ pull
+            left = variance - np.einsum("ij,ij->i", some @ twice, some) - np.einsum("ij,ij->i", some @ cross, a)
+            out[t, :, 0], out[t, :, 1] = moments(model.transform, mean, left)
+            nearest = u[:, here].min(axis=1)
+            out[t, :, 2] = np.where(np.isfinite(nearest), nearest, np.nan)
