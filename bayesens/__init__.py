@@ -18,10 +18,12 @@ _HOME = {
     "SingleMember": "models",
     "EMOS": "models",
     "LinearPool": "models",
+    "Neighbours": "models.neighbours",
     "Prior": "likelihoods.priors",
     "FittedMembers": "members.fitted",
     "Members": "members.members",
     "cross_fit": "members.cross_fitting",
+    "neighbours": "members.day.beside",
     "default_estimators": "members.estimators",
     "common_rows": "comparison.common_rows",
     "paired_differences": "comparison.tables",
@@ -85,6 +87,7 @@ __all__ = [
     "FittedMembers",
     "LinearPool",
     "Members",
+    "Neighbours",
     "OnMembers",
     "Prior",
     "ResidualField",
@@ -108,6 +111,7 @@ __all__ = [
     "loo",
     "loo_table",
     "map",
+    "neighbours",
     "paired_differences",
     "predict",
     "product_table",
@@ -142,6 +146,7 @@ if TYPE_CHECKING:
     from bayesens.inference.summary import summary
     from bayesens.likelihoods.priors import Prior
     from bayesens.members.cross_fitting import cross_fit
+    from bayesens.members.day.beside import neighbours
     from bayesens.members.error_profile import error_profile
     from bayesens.members.estimators import default_estimators
     from bayesens.members.fitted import FittedMembers
@@ -149,6 +154,7 @@ if TYPE_CHECKING:
     from bayesens.members.members import Members
     from bayesens.members.regressor import EnsembleRegressor
     from bayesens.models import BMA, EMOS, HBM, Climatology, EqualWeights, LinearPool, SingleMember
+    from bayesens.models.neighbours import Neighbours
 
 
 def __getattr__(name: str) -> Any:

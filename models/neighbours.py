@@ -161,7 +161,7 @@ class Neighbours(ModelValue):
             if likelihood == "rows":
                 _rows(z, table, model.known(table), variance, reach)
                 return pymc_model
-            from bayesens.likelihoods.day.likelihood import day_loglik
+            from bayesens.likelihoods.day.operation import day_loglik
 
             parameters = pt.stack([*variance, reach[0], reach[1]])
             pm.Potential("loglik", day_loglik(parameters, table, model.known(table), z))

@@ -166,10 +166,10 @@ class FittedMembers:
         Examples
         --------
         >>> from bayesens.members.members import Members
-        >>> frame = pd.DataFrame({"day": [1, 1, 2, 2], "x": [0.0, 3.0] * 2, "y": 0.0, "rf": [1.0, 2.0, 3.0, 5.0]})
-        >>> members = Members({}, frame[["rf", "x", "y"]], [1.1, 1.9, 3.2, 4.8], site=list("abab"), time=frame["day"],
-        ...                   products=["rf"], neighbours=True)
-        >>> new = members.fit(progressbar=False).with_neighbours(pd.DataFrame({"day": [2], "x": [1.0], "y": [0.0]}), time="day")
+        >>> frame = pd.DataFrame({"day": [1, 1, 2, 2], "x": [0.0, 3.0] * 2, "y": [0.0, 4.0] * 2, "rf": [1.0, 2.0, 3.0, 5.0]})
+        >>> members = Members({}, frame[["rf"]], [1.1, 1.9, 3.2, 4.8], site=list("abab"), time=frame["day"], products=["rf"],
+        ...                   places=frame[["x", "y"]], neighbours=True)
+        >>> new = members.fit(progressbar=False).with_neighbours(pd.DataFrame({"time": [2], "x": [1.0], "y": [0.0]}))
         >>> new["neighbours"].between(3.0, 5.0).tolist(), new["neighbours_distance"].tolist()
         ([True], [1.0])
         """

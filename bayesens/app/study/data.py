@@ -18,6 +18,7 @@ from bayesens.app.study.file import Study
 from bayesens.comparison.common_rows import season
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.likelihoods.corrected.widths import columns_asked
+from bayesens.members.day.chain import BESIDE
 from bayesens.members.estimators import default_estimators
 from bayesens.members.members import Members
 from bayesens.messages import listed
@@ -84,11 +85,13 @@ def study_data(study: Study) -> StudyData:
         _estimators(study), frame[[*wanted.covariates, *wanted.summed]], frame[data.observation], **given,
         by=None if wanted.by is None else frame[wanted.by], blend=wanted.blend, min_rows=wanted.min_rows,
         min_sites=wanted.min_sites, products=frame[list(wanted.columns)], units=data.units or None,
-        keep=data.covariates if wanted.train else (), missing=NONE,
+        keep=data.covariates if wanted.train else (), missing=NONE, neighbours=wanted.neighbours,
+        neighbour_features=wanted.neighbour_features,
+        places=None if study.evaluation.places is None else frame[list(study.evaluation.places)],
     )  # fmt: skip
     columns = {role: name for role, name in roles.items() if name is not None} | {"observation": data.observation}
     source: Any = members
-    if not wanted.train:
+    if not wanted.train and not wanted.neighbours:
         source = Ensemble.from_frame(
             frame, members=wanted.columns, covariates=data.covariates, units=data.units or None, missing=NONE, **columns
         )
@@ -106,7 +109,11 @@ def study_models(study: Study) -> dict[str, Any]:
     ValueError
         An option that the model does not have, a value of another kind, or a column that ``data.covariates`` lacks.
     """
-    known = {*study.data.covariates, *(role for role in ("lon", "lat") if getattr(study.data, role) is not None)}
+    known = {
+        *study.data.covariates,
+        *(BESIDE if study.members.neighbours else ()),
+        *(role for role in ("lon", "lat") if getattr(study.data, role) is not None),
+    }
     made = {}
     for name, asked in study.models.items():
         cls = getattr(families, families.KINDS[asked.model])

@@ -87,9 +87,19 @@ class Study(Part):
         """Method of inference of every model: that of the evaluation, where a model names none of its own."""
         return {name: one.method or self.evaluation.method for name, one in self.models.items()}
 
+    @property
+    def not_told(self) -> tuple[str, ...]:
+        """Models that are not told what neighbours say."""
+        return tuple(name for name, one in self.models.items() if self.members.neighbours and not one.neighbours)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         evaluation, members, data = self.evaluation, self.members, self.data
+        if members.neighbours and (lacking := [name for name in ("site", "time") if getattr(data, name) is None]):
+            raise ValueError(f"members.neighbours needs data.{' and data.'.join(lacking)}: name the columns")
+        if members.neighbours and (odd := [one for one in evaluation.estimands if "time" in one]):
+            raise ValueError(f"evaluation.estimands has {', '.join(odd)}, and neighbours know nothing of days that nobody has "
+                             "observed: take 'site' or 'group', or leave members.neighbours out")  # fmt: skip
         known = [*self.models, *self.products]
         if evaluation.reference is not None and evaluation.reference not in known:
             raise ValueError(f"evaluation.reference is {evaluation.reference!r}; wanted one of {', '.join(known)}")

@@ -136,6 +136,12 @@ class Members(Part):
         description='Of cross-fitting within training rows; of sites also "knndm" or "blocks", as in [evaluation] (importance '
         "and the removal of stations take their number alone).",
     )
+    neighbours: bool = Field(
+        False,
+        description="One more member: what the other stations observed on the day, interpolated. For new places on days that "
+        "stations have observed (site, group); a model with neighbours = false is not told.",
+    )
+    neighbour_features: bool = Field(False, description="Whether the trained members learn from it, too.")
     settings: dict[Label, dict[str, Any]] = Field(
         default_factory=dict,
         description="Parameters of an estimator in place of the defaults: {rf = {n_estimators = 500}}.",
@@ -148,6 +154,8 @@ class Members(Part):
 
     @model_validator(mode="after")
     def _some(self) -> Self:
+        if self.neighbour_features and not (self.neighbours and self.train):
+            raise ValueError("neighbour_features needs neighbours = true, and members to train")
         if not self.columns and not self.train:
             raise ValueError("there are no members: name columns, or train some from covariates")
         if self.train and not self.covariates:
@@ -166,6 +174,9 @@ class Model(BaseModel):
     model: Kind = Field(description="Kind of model.")
     method: Literal["auto", "nuts", "laplace", "em"] | None = Field(
         None, description="Of inference; left out: that of [evaluation], the same for all."
+    )
+    neighbours: bool = Field(
+        True, description="Whether it is told what neighbours say, where members.neighbours is true."
     )
 
     @property

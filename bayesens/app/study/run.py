@@ -24,7 +24,7 @@ from bayesens.app.study.maps.grid import check_grid, map_points_of
 from bayesens.app.study.maps.mapping import study_maps
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.sensitivity import study_sensitivity
-from bayesens.comparison.compare import HeldOut, held_out, versions
+from bayesens.comparison.compare import HeldOut, OnMembers, held_out, versions
 from bayesens.comparison.folds.held_out_rows import usual_estimand
 from bayesens.comparison.ladder import EM_RUNG, ladder
 from bayesens.comparison.steps import Steps
@@ -35,6 +35,7 @@ from bayesens.inference.fit import fit
 from bayesens.likelihoods.options import options_to_json
 from bayesens.members.correlations import covariate_correlations, inflation_factors
 from bayesens.members.cross_fitting import cross_fit
+from bayesens.members.day.chain import NAME
 from bayesens.members.fitted import FittedMembers
 from bayesens.members.members import Members
 from bayesens.members.spatial_folds.dealing import KINDS, fold_kind, fold_number
@@ -109,6 +110,13 @@ class _Run:
     def seed(self) -> int:
         return self.study.study.random_seed
 
+    @property
+    def compared(self) -> dict[str, Any]:
+        """The models, each on the members that it is told."""
+        source: Any = self.table.source
+        some = {name: [one for one in source.names if one != NAME] for name in self.study.not_told}
+        return {name: OnMembers(model, some[name]) if name in some else model for name, model in self.models.items()}
+
     def results(self) -> StudyResults:
         """All that was asked for, one step after the other."""
         study, table = self.study, self.table
@@ -119,7 +127,7 @@ class _Run:
         for estimand in study.evaluation.estimands:
             self.say(f"Scoring {listed(self.models)} on rows held out: {estimand} ...")
             held[estimand] = held_out(
-                self.models, source, method=study.methods, products=table.products, below=below, labels=table.labels,
+                self.compared, source, method=study.methods, products=table.products, below=below, labels=table.labels,
                 apart=True, **self.way(estimand, rows),
             )  # fmt: skip
         ensemble = self.cross_fitted()
@@ -256,6 +264,8 @@ class _Run:
     def fitted(self, name: str, ensemble: Ensemble) -> tuple[xr.DataTree, Path | None]:
         """A model fitted to all rows, with what the fit warned of in ``attrs["warned"]``, and the file that keeps it."""
         self.say(f"Fitting {name} to {ensemble.n_observed:,} rows ...")
+        if name in self.study.not_told:
+            ensemble = ensemble.select(members=[one for one in ensemble.members if one != NAME])
         model, method, draws = self.models[name], self.study.methods[name], self.study.evaluation.draws
         key = {"model": type(model).__name__, "options": options_to_json(model), "method": method, "seed": self.seed,
                "draws": draws, "data": ensemble.digest}  # fmt: skip

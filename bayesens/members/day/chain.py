@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from bayesens.ensemble.places import RowPlaces
 from bayesens.likelihoods.day.table import day_table
 from bayesens.members.day.fitted import FittedNeighbours, Said
-from bayesens.members.training_table import TrainingTable
 from bayesens.messages import check_known, listed
 from bayesens.models.neighbours import Neighbours
 
@@ -22,7 +21,7 @@ BESIDE = (f"{NAME}_sd", f"{NAME}_distance")
 FEATURES = (f"{NAME}_mean", *BESIDE)
 
 
-def check_neighbours(model: Neighbours | None, features: bool, rows: TrainingTable, keep: tuple[str, ...]) -> None:
+def check_neighbours(model: Neighbours | None, features: bool, rows: Any, keep: tuple[str, ...]) -> None:
     """Refuse a table without what neighbours need, and names that are theirs."""
     if model is None:
         if features:

@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.ensemble.places import Places, RowPlaces, site_places
-from bayesens.inference.point import posterior_point
+from bayesens.inference.sampling.point import posterior_point
 from bayesens.likelihoods.day.elsewhere import DayLaw, Targets
 from bayesens.likelihoods.day.table import DayTable, distances
 from bayesens.likelihoods.options import options_from_json, options_to_json

@@ -20,7 +20,7 @@ from bayesens.members.day.fitted import FittedNeighbours, moments
 from bayesens.messages import listed
 from bayesens.threads import share_out
 
-__all__ = ["UNOBSERVED", "check_without", "neighbours_on_grid", "observed_days"]
+__all__ = ["UNOBSERVED", "check_without", "neighbours_on_grid", "observed_days", "observed_on"]
 
 Array = NDArray[np.float64]
 CELLS = 4096  # at a time
@@ -75,6 +75,11 @@ def observed_days(
     """Whether some station has an observation, on the dimension of a grid's times; None of fits without neighbours."""
     if fitted is None or NAME not in json.loads(fit.attrs["bayesens_members"]) or NAME in grid:
         return None
+    return observed_on(fitted, grid, time)
+
+
+def observed_on(fitted: FittedNeighbours, grid: xr.Dataset, time: Any = None) -> xr.DataArray:
+    """Whether some station has an observation, on the dimension of a grid's times."""
     times = _array(grid, "time", time)
     if times.ndim > 1:
         raise ValueError(f"the times of the grid go along {listed(times.dims)}; wanted one dimension for neighbours")

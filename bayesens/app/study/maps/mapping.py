@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from bayesens.app.study.file import Study
 from bayesens.app.study.maps.grid import StudyGrid, study_grid
 from bayesens.inference.predict import predict
 from bayesens.members.applicability import Applicability, applicability
+from bayesens.members.day.chain import NAME
+from bayesens.members.day.grid import observed_on
 from bayesens.members.fitted import FittedMembers
 from bayesens.members.members import Members
 from bayesens.tables.grids import MEMBER
@@ -88,6 +91,10 @@ def study_maps(
     asked = study.map
     assert asked is not None
     grid = study_grid(study, table)
+    if members is not None and members.neighbours is not None:
+        roles: Any = {"time": grid.times, "lon": study.data.lon, "lat": study.data.lat}
+        grid = replace(grid, data=members.with_neighbours(grid.data, **roles))
+        members = replace(members, products=(*members.products, NAME))
     prediction = _members(study, table, grid, members)
     order = [*([grid.time] if grid.time else []), *grid.dims]
     predicted = grid.data.assign(prediction=prediction.transpose(..., MEMBER))
@@ -99,6 +106,8 @@ def study_maps(
         warnings.simplefilter("ignore", UserWarning)
         options: Any = {"quantiles": levels, "below": asked.below, "missing": NONE, "where": where, **named}
         models = {name: predict(tree, predicted, **options) for name, tree in fits.items()}
+    if members is not None and members.neighbours is not None:
+        models = _on_other_days(models, fits, observed_on(members.neighbours, grid.data, grid.times))
     points = {str(name): prediction.sel({MEMBER: name}, drop=True) for name in prediction[MEMBER].values}
     products = {name: grid.data[name].astype(float) for name in asked.products}
     area = _area(table, folds, importance)
@@ -107,6 +116,20 @@ def study_maps(
         inside = area.grid(grid.data[list(table.source.rows.X)])  # type: ignore[union-attr]
         inside = inside.broadcast_like(where).transpose(*order)
     return Maps(models, points | products, grid, predicted, where, named, inside, area)
+
+
+def _on_other_days(
+    models: dict[str, xr.Dataset], fits: Mapping[str, xr.DataTree], days: xr.DataArray
+) -> dict[str, xr.Dataset]:
+    """On days without any observation, maps of a model of the same kind that is not told of neighbours, if there is one."""
+    told = {name: NAME in json.loads(tree.attrs["bayesens_members"]) for name, tree in fits.items()}
+    kind = {name: tree.attrs["bayesens_model"] for name, tree in fits.items()}
+    out = {}
+    for name, found in models.items():
+        other = next((one for one in models if told[name] and not told[one] and kind[one] == kind[name]), None)
+        out[name] = found if other is None else found.where(days, models[other])
+        out[name] = out[name].assign(day_observed=days) if told[name] else out[name]
+    return out
 
 
 def _area(table: StudyData, folds: NDArray[np.int64] | None, importance: pd.DataFrame | None) -> Applicability | None:
