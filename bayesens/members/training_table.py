@@ -193,7 +193,7 @@ def check_rows(
     _check_covariates(table, np.isfinite(observed), region if region is not None else labelled["group"],
                       "region" if region is not None else "group")  # fmt: skip
     order = _order(np.zeros(len(X)) if sited is None else site, time, observed, table)
-    bare = table.isna().to_numpy().all(axis=1)
+    bare = table.isna().to_numpy().all(axis=1) & bool(inputs)  # nothing is lacking where nothing is learnt
     return TrainingTable(table, observed, site, labelled["group"], time, place["lon"], place["lat"], region, membership, product,
                 columns, units, order, bare, _told_units(X, inputs))  # fmt: skip
 

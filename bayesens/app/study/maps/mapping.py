@@ -134,7 +134,7 @@ def _on_other_days(
 
 def _area(table: StudyData, folds: NDArray[np.int64] | None, importance: pd.DataFrame | None) -> Applicability | None:
     """Where the training rows speak for the grid."""
-    if not isinstance(table.source, Members) or folds is None:
+    if not isinstance(table.source, Members) or folds is None or not len(table.source.rows.X.columns):
         return None
     rows = table.source.rows
     seen = np.isfinite(rows.y)
