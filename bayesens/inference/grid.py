@@ -21,10 +21,11 @@ from bayesens.messages import check_keywords, check_known, listed, warn
 from bayesens.tables.columns import labels
 from bayesens.tables.grids import MEMBER, check_beside, decoded
 from bayesens.tables.missing_codes import NONE, Missing, check_codes, clear_codes
-from bayesens.tables.unit_checks import empty_words, warn_ranges
+from bayesens.tables.unit_checks import empty_words, of_grid, range_words
 
 __all__ = ["GridInputs", "GridOptions", "predict_grid"]
 
+SOME = 1_000  # cells of a chunk that show whether a member is in another unit
 Place = str | xr.DataArray | None
 Threshold = float | xr.DataArray
 
@@ -142,14 +143,17 @@ class GridInputs:
         members, units = tuple(json.loads(tree.attrs["bayesens_members"])), str(tree.attrs["units"])
         source = decoded(grid.to_dataset(name="prediction") if isinstance(grid, xr.DataArray) else grid)
         arrays = _by_member(source, members, units)
-        beside, thresholds = _beside(model, source, options), _thresholds(options.get("below", ()))
+        beside, thresholds = _beside(model, source, options), _thresholds(options.get("below", ()), units)
         where = options.get("where")
         named = beside | {f"below[{n}]": one for n, one in enumerate(thresholds)}
         for name, one in (named if where is None else named | {"where": where}).items():
             check_beside(name, one, arrays[0])
         _warn_labels(tree, beside)
-        arrays = _looked_through(arrays, members, options.get("missing"))
-        if all(one.chunks is None for one in arrays):
+        lazy = any(one.chunks is not None for one in arrays)
+        ranges = _ranges_of_used(tree, model) if lazy else {}
+        arrays = _looked_through(arrays, members, options.get("missing"), ranges)
+        beside |= _labels_looked_through(tree, beside)
+        if not lazy:
             _warn_members(tree, model, dict(zip(members, arrays, strict=True)))
         return cls(source, arrays, beside, thresholds, where)
 
@@ -165,33 +169,58 @@ class GridInputs:
 # ------------------------------------------------------------------------------------------------------------- the inputs
 def _by_member(source: xr.Dataset, members: tuple[str, ...], units: str) -> list[xr.DataArray]:
     """The members of the fit in its order, with the same dimensions; those that the grid lacks are missing."""
-    if "prediction" in source and MEMBER in source["prediction"].dims:
-        array = source["prediction"]
-        if MEMBER not in array.coords:
-            raise ValueError(f"the grid's dimension 'member' has {array.sizes[MEMBER]} members without names; wanted "
-                             f"{listed(members)}: assign_coords(member=[...])")  # fmt: skip
-        found = {str(name): array.isel({MEMBER: k}, drop=True) for k, name in enumerate(array[MEMBER].values)}
-        own_units = {str(array.attrs["units"])} if "units" in array.attrs else set()
-    else:
-        found = {str(name): one for name, one in source.data_vars.items() if name in members}
-        own_units = {str(one.attrs["units"]) for one in found.values() if "units" in one.attrs}
+    found, own_units = _named_members(source, members)
     lacking = [name for name in members if name not in found]
+    others = [name for name in found if name not in members]
     if len(lacking) == len(members):
         raise ValueError(f"The grid has none of the members of the fit, {listed(members)}; it has "
-                         f"{listed(found or source.data_vars) or 'no variable'}. An array of predictions has a dimension "
-                         "'member' with their names.")  # fmt: skip
-    if units and (others := sorted(own_units - {units})):
-        raise ValueError(f"The grid is in {listed(others)} and the fit in {units!r}; convert the grid to {units!r}.")
+                         f"{listed(found or source.data_vars) or 'no variable'}. {_how_to_name(source, members)}")  # fmt: skip
+    if units and (odd := sorted(own_units - {units})):
+        raise ValueError(f"The grid is in {listed(odd)} and the fit in {units!r}; convert the grid to {units!r}.")
     if lacking:
+        beside = f" It has {listed(others)}, which the fit does not know: rename what is meant." if others else ""
         warn(f"The grid lacks {listed(lacking)}: predictions treat {'it' if len(lacking) == 1 else 'them'} as missing in "
-             "all cells.")  # fmt: skip
-    widest = max((one for name, one in found.items() if name in members), key=lambda one: one.ndim)
-    single = all(one.dtype == np.float32 for name, one in found.items() if name in members)
+             f"all cells.{beside}")  # fmt: skip
+    found = {name: one for name, one in found.items() if name in members}
+    widest = max(found.values(), key=lambda one: one.ndim)
+    single = all(one.dtype == np.float32 for one in found.values())
     widest = widest.astype(np.float32 if single else np.float64, copy=False)
     empty = xr.full_like(widest, np.nan)
     arrays = [found[name].astype(widest.dtype, copy=False) if name in found else empty for name in members]
     arrays = [one if one.dims == widest.dims else one.broadcast_like(widest).transpose(*widest.dims) for one in arrays]
     return list(xr.align(*arrays, join="exact"))
+
+
+def _named_members(source: xr.Dataset, members: tuple[str, ...]) -> tuple[dict[str, xr.DataArray], set[str]]:
+    """Arrays by the names of members, and the units that they say."""
+    if "prediction" not in source or MEMBER not in source["prediction"].dims:
+        near = {name for known in members for name in map(str, source.data_vars) if name.lower() == known.lower()}
+        found = {str(name): one for name, one in source.data_vars.items() if str(name) in {*members, *near}}
+        return found, {
+            str(found[name].attrs["units"]) for name in members if "units" in getattr(found.get(name), "attrs", {})
+        }
+    array = source["prediction"]
+    if MEMBER not in array.coords:
+        raise ValueError(f"the grid's dimension 'member' has {array.sizes[MEMBER]} members without names; wanted "
+                         f"{listed(members)}: assign_coords(member=[...])")  # fmt: skip
+    names = [str(name) for name in array[MEMBER].values]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"the grid's dimension 'member' has {listed(twice)} more than once, among {listed(names)}; wanted each "
+                         "once: drop or rename the others, assign_coords(member=[...])")  # fmt: skip
+    found = {name: array.isel({MEMBER: k}, drop=True) for k, name in enumerate(names)}
+    return found, {str(array.attrs["units"])} if "units" in array.attrs else set()
+
+
+def _how_to_name(source: xr.Dataset, members: tuple[str, ...]) -> str:
+    """What to do where no member is found: another dimension may have their names, or one member may have been taken."""
+    for dim in map(str, source.dims):
+        if dim in source.coords and {*members} & {str(name) for name in source[dim].values}:
+            name = next((str(name) for name, one in source.data_vars.items() if dim in one.dims), "")
+            renames = {old: new for old, new in ((dim, MEMBER), (name, "prediction")) if old != new}
+            return f"Its dimension {dim!r} has their names: rename({renames})."
+    if MEMBER in source.coords and not source[MEMBER].dims:
+        return f"It was cut to the member {str(source[MEMBER].values)!r}: give all of them, along a dimension 'member'."
+    return "An array of predictions has a dimension 'member' with their names."
 
 
 def _beside(model: Any, source: xr.Dataset, options: Mapping[str, Any]) -> dict[str, xr.DataArray]:
@@ -219,30 +248,64 @@ def _beside(model: Any, source: xr.Dataset, options: Mapping[str, Any]) -> dict[
     return found | {name: source[name] for name in needed}
 
 
-def _thresholds(below: Any) -> list[xr.DataArray]:
+def _thresholds(below: Any, units: str) -> list[xr.DataArray]:
     many = below if isinstance(below, Sequence) and not isinstance(below, str) else [below]
-    return [one if isinstance(one, xr.DataArray) else xr.DataArray(float(one)) for one in many]
+    found = [one if isinstance(one, xr.DataArray) else xr.DataArray(float(one)) for one in many]
+    if units and (odd := {str(one.attrs["units"]) for one in found if "units" in one.attrs} - {units}):
+        raise ValueError(
+            f"below= has a map in {listed(sorted(odd))} and the fit is in {units!r}; convert the map to {units!r}."
+        )
+    return found
 
 
-def _looked_through(arrays: list[xr.DataArray], members: tuple[str, ...], missing: Missing) -> list[xr.DataArray]:
-    """Members with their codes for missing values set to NaN where they are named, and refused otherwise."""
-    kwargs = {"members": members, "missing": missing}
+def _looked_through(
+    arrays: list[xr.DataArray], members: tuple[str, ...], missing: Missing, ranges: Mapping[str, Sequence[float]]
+) -> list[xr.DataArray]:
+    """Members with their codes for missing values set to NaN where they are named, and refused otherwise.
+
+    `ranges` are those that chunks are held against.
+    """
+    kwargs = {"members": members, "missing": missing, "ranges": ranges, "said": set()}
     out = xr.apply_ufunc(_cleared, *arrays, kwargs=kwargs, output_core_dims=[[]] * len(arrays), dask="parallelized",
                          output_dtypes=[arrays[0].dtype] * len(arrays), keep_attrs=True)  # fmt: skip
     return [out] if isinstance(out, xr.DataArray) else list(out)
 
 
-def _cleared(*arrays: NDArray[Any], members: tuple[str, ...], missing: Missing) -> Any:
+def _cleared(
+    *arrays: NDArray[Any],
+    members: tuple[str, ...],
+    missing: Missing,
+    ranges: Mapping[str, Sequence[float]],
+    said: set[str],
+) -> Any:
     named = missing is not None and missing != NONE
     columns = {name: one.astype(np.float64).reshape(-1) if named else one.reshape(-1)
                for name, one in zip(members, arrays, strict=True)}  # fmt: skip
     if named:
         clear_codes(columns, missing)
     check_codes(columns, dict.fromkeys(members, "measured"), missing, what="member")
+    for name, ends in ranges.items():
+        some = columns[name][:: max(1, columns[name].size // SOME)].astype(np.float64)
+        _warn_once(range_words(name, some, ends, of="", how=of_grid), said)
     if not named:
         return arrays if len(arrays) > 1 else arrays[0]
     out = tuple(columns[name].reshape(one.shape).astype(one.dtype) for name, one in zip(members, arrays, strict=True))
     return out if len(out) > 1 else out[0]
+
+
+def _warn_once(text: str, said: set[str]) -> None:
+    """Warn of what a chunk shows, unless another one has said it."""
+    if text and text not in said:
+        said.add(text)
+        warn(text)
+
+
+def _ranges_of_used(tree: xr.DataTree, model: Any) -> dict[str, list[float]]:
+    """Of each member that the model uses, the range that the fit has seen; fits of before have none."""
+    ranges: dict[str, list[float]] = json.loads(tree.attrs.get("member_range", "{}"))
+    one = getattr(model, "member", None)
+    used = getattr(model, "uses_members", True)
+    return {name: ends for name, ends in ranges.items() if used and one in (None, name)}
 
 
 def _warn_members(tree: xr.DataTree, model: Any, arrays: Mapping[str, xr.DataArray]) -> None:
@@ -253,23 +316,54 @@ def _warn_members(tree: xr.DataTree, model: Any, arrays: Mapping[str, xr.DataArr
     used = {name: array.values.reshape(-1) for name, array in arrays.items() if one in (None, name)}
     empty = [name for name, values in used.items() if np.isnan(values).all()]
     if empty and len(empty) < len(used):
-        warn(empty_words(empty, next(iter(used.values())).size))
-    ranges = json.loads(tree.attrs.get("member_range", "{}"))
-    for name, values in used.items():
-        warn_ranges(values[:, None], [name], ranges)
+        warn(empty_words(empty, next(iter(used.values())).size, of="cells"))
+    for name, ends in _ranges_of_used(tree, model).items():
+        if words := range_words(name, used[name], ends, of="cells", how=of_grid):
+            warn(words)
 
 
 def _warn_labels(tree: xr.DataTree, beside: Mapping[str, xr.DataArray]) -> None:
     """Warn of groups and sites that the fit has not seen; of labels in memory alone."""
-    known = tree["posterior"].coords
-    for level in ("group", "site"):
-        if level not in beside or level not in known or beside[level].chunks is not None:
-            continue
-        found = labels(pd.Series(pd.unique(beside[level].values.ravel())))
-        if new := sorted(set(found.tolist()) - set(known[level].values.tolist())):
-            shown = listed([name or "(none)" for name in new], limit=3)
-            warn(f"{len(new)} of {len(found)} labels of a {level} are of one that the fit has not seen ({shown}): their cells "
+    for level, known in _known_labels(tree, beside).items():
+        if beside[level].chunks is None and (new := _not_known(beside[level].values, known)):
+            shown, total = (
+                listed([name or "(none)" for name in new], limit=3),
+                len(pd.unique(beside[level].values.ravel())),
+            )
+            warn(f"{len(new)} of {total} labels of a {level} are of one that the fit has not seen ({shown}): their cells "
                  f"are predicted as in a new {level}.")  # fmt: skip
+
+
+def _labels_looked_through(tree: xr.DataTree, beside: Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """Labels of dask, whose chunks warn of what the fit has not seen."""
+    return {
+        level: xr.apply_ufunc(_labels_of_chunk, beside[level], kwargs={"level": level, "known": known, "said": set()},
+                              dask="parallelized", output_dtypes=[beside[level].dtype], keep_attrs=True)
+        for level, known in _known_labels(tree, beside).items() if beside[level].chunks is not None
+    }  # fmt: skip
+
+
+def _labels_of_chunk(values: NDArray[Any], *, level: str, known: frozenset[str], said: set[str]) -> NDArray[Any]:
+    if _not_known(values, known):
+        _warn_once(
+            f"Some labels of a {level} are of one that the fit has not seen: their cells are predicted as in a new {level}.",
+            said,
+        )
+    return values
+
+
+def _known_labels(tree: xr.DataTree, beside: Mapping[str, xr.DataArray]) -> dict[str, frozenset[str]]:
+    coords = tree["posterior"].coords
+    return {
+        level: frozenset(coords[level].values.tolist())
+        for level in ("group", "site")
+        if level in beside and level in coords
+    }
+
+
+def _not_known(values: NDArray[Any], known: frozenset[str]) -> list[str]:
+    """Labels that a fit has not seen."""
+    return sorted({*labels(pd.Series(pd.unique(values.ravel()))).tolist()} - known)
 
 
 # ------------------------------------------------------------------------------------------------------------ the outputs

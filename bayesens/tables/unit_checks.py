@@ -7,7 +7,7 @@ and say which conversion would make them alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from bayesens.messages import listed, warn
 
-__all__ = ["conversion_of", "empty_words", "member_ranges", "unit_words", "warn_ranges", "warn_units"]
+__all__ = [
+    "conversion_of",
+    "empty_words",
+    "member_ranges",
+    "of_grid",
+    "range_words",
+    "unit_words",
+    "warn_ranges",
+    "warn_units",
+]
 
 Array = NDArray[np.float64]
 ROWS = 5_000  # rows that are enough for a median
@@ -235,22 +244,66 @@ def warn_ranges(prediction: Array, members: Sequence[str], ranges: Mapping[str, 
     the fit, and what to do.
     """
     for k, name in enumerate(members):
-        values = prediction[~np.isnan(prediction[:, k]), k]
-        if name not in ranges or not len(values):
-            continue
-        low, high = ranges[name]
-        beyond = np.maximum(low - values, values - high) / (high - low if high > low else max(abs(high), 1.0))
-        outside = int(np.count_nonzero(beyond > BEYOND_ALL))
-        moved = len(values) >= MANY and float(np.median(beyond)) > BEYOND_MEDIAN
-        if outside or moved:
-            count = outside or int(np.count_nonzero(beyond > 0.0))
-            warn(
-                f"member {name!r} is far outside of the range that the fit has seen, {low:.4g} to {high:.4g}, in {count} of "
-                f"{len(values)} rows (here {values.min():.4g} to {values.max():.4g}); {_advice(values, name, low, high)}"
-            )
+        if name in ranges and (words := range_words(name, prediction[:, k], ranges[name], how=_call)):
+            warn(words)
 
 
-def _advice(values: Array, name: str, low: float, high: float) -> str:
+def range_words(
+    name: str,
+    given: Array,
+    ends: Sequence[float],
+    *,
+    what: str = "member",
+    seen: str = "the fit has seen",
+    of: str = "rows",
+    how: Callable[[str, float, float], str],
+) -> str:
+    """Say of values that they lie far outside of a range, and what to do; nothing where they do not.
+
+    Parameters
+    ----------
+    name : str
+    given : array
+    ends : (float, float)
+    what, seen : str
+        What the values are, and whose the range is.
+    of : str
+        What is counted; empty where the values are a part of all, of which numbers would say little.
+    how : callable
+        Takes the name, a scale and an offset, and says how one converts by them.
+
+    Examples
+    --------
+    >>> range_words("dem", np.array([300.0, 400.0, np.nan]), (1.0, 9.0), of="cells", how=of_grid)
+    "member 'dem' is far outside of the range that the fit has seen, 1 to 9, in 2 of 2 cells (here 300 to 400); if it is in ..."
+    """
+    values = given[~np.isnan(given)]
+    if not len(values):
+        return ""
+    low, high = ends
+    beyond = np.maximum(low - values, values - high) / (high - low if high > low else max(abs(high), 1.0))
+    outside = int(np.count_nonzero(beyond > BEYOND_ALL))
+    if not outside and (len(values) < MANY or float(np.median(beyond)) <= BEYOND_MEDIAN):
+        return ""
+    count = outside or int(np.count_nonzero(beyond > 0.0))
+    here = f", in {count} of {len(values)} {of} (here {values.min():.4g} to {values.max():.4g})" if of else ""
+    return (f"{what} {name!r} is far outside of the range that {seen}, {low:.4g} to {high:.4g}{here}; "
+            f"{_advice(values, name, low, high, how)}")  # fmt: skip
+
+
+def of_grid(name: str, scale: float, offset: float) -> str:
+    """How a variable of a grid is converted.
+
+    Examples
+    --------
+    >>> of_grid("rf", 0.01, 0.0), of_grid("tas", 1.0, -273.15)
+    ("grid['rf'] * 0.01", "grid['tas'] - 273.15")
+    """
+    times = "" if scale == 1.0 else f" * {scale:.6g}"
+    return f"grid[{name!r}]{times}" + (f" {'-+'[offset > 0]} {abs(offset):.6g}" if offset else "")
+
+
+def _advice(values: Array, name: str, low: float, high: float, how: Callable[[str, float, float], str]) -> str:
     """A conversion that brings the values back into the range, or what else to look at."""
     wide = 0.5 * (high - low)
     ends = np.quantile(values, [0.05, 0.5, 0.95])
@@ -258,11 +311,11 @@ def _advice(values: Array, name: str, low: float, high: float) -> str:
     for scale, offset, _ in () if most_inside else CONVERSIONS:
         moved = scale * ends + offset
         if low - wide <= moved[0] and moved[2] <= high + wide and low <= moved[1] <= high:
-            return f"if it is in another unit here, convert it by {_call(name, scale, offset)}"
+            return f"if it is in another unit here, convert it by {how(name, scale, offset)}"
     return "its values are extrapolated: check its unit and the file that it comes from"
 
 
-def empty_words(names: Sequence[str], rows: int) -> str:
+def empty_words(names: Sequence[str], rows: int, of: str = "rows") -> str:
     """Say that members have a column and no value.
 
     Examples
@@ -271,5 +324,5 @@ def empty_words(names: Sequence[str], rows: int) -> str:
     "member 'c' is empty in all 5 rows: predictions treat it as missing"
     """
     if len(names) == 1:
-        return f"member {listed(names)} is empty in all {rows} rows: predictions treat it as missing"
-    return f"members {listed(names)} are empty in all {rows} rows: predictions treat them as missing"
+        return f"member {listed(names)} is empty in all {rows} {of}: predictions treat it as missing"
+    return f"members {listed(names)} are empty in all {rows} {of}: predictions treat them as missing"

@@ -58,8 +58,8 @@ class Ledger:
         _write_durably(self.folder / PLAN, dict(plan))
 
     def goes_on(self, *, overwrite: bool, resume: bool) -> bool:
-        """Whether a run goes on with what is there; refused where nothing says what to do with it."""
-        if not self.begun:
+        """Whether a run goes on with what is there; refused where nothing says what to do with finished tiles."""
+        if not self.begun or not (overwrite or resume or self.done()):
             return False
         if not overwrite and not resume:
             raise FileExistsError(

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.messages import listed
+from bayesens.tables.grids import other_cells
 
 __all__ = ["FLAGS", "QUALITY", "Conditions", "conditions_of", "flags_of", "said_by_members"]
 
@@ -100,8 +101,7 @@ def conditions_of(
         try:
             xr.align(maps, one, join="exact", exclude=["member"])
         except ValueError as error:
-            raise ValueError(f"{name!r} has other coordinates than the maps; bring it to their grid first (xarray's "
-                             "interp_like, or assign_coords where they differ by rounding)") from error  # fmt: skip
+            raise ValueError(f"{name!r} has other coordinates than the maps; {other_cells(one, maps)}") from error
     return Conditions(applicable, where, array)
 
 

@@ -56,19 +56,28 @@ def read_grid(path: str | os.PathLike[str], *, memory: int | None = None) -> xr.
     wanted = "wanted a .zarr store, a .nc file, a .tif or a folder of them"
     if not place.exists():
         raise FileNotFoundError(f"there is no grid {path}; {wanted}")
+    try:
+        return _chunked(_opened(place, path, wanted), memory)
+    except OSError as error:  # of HDF5, Zarr or GDAL, which name neither the file nor what to do
+        raise OSError(f"{path} cannot be read as what its name says ({str(error).splitlines()[0]}): it may be damaged, or "
+                      f"of another kind; {wanted}") from error  # fmt: skip
+
+
+def _opened(place: Path, path: Any, wanted: str) -> xr.Dataset:
+    """The grid in the chunks of its file, or in none."""
     suffix = full_suffix(place).lower()
     if suffix in TIFS:
-        return _chunked(_of_bands(place), memory)
+        return _of_bands(place)
     if suffix == ".zarr" or (place / "zarr.json").exists() or (place / ".zgroup").exists():
-        return _chunked(_of_zarr(place), memory)
+        return _of_zarr(place)
     if place.is_dir():
         files = sorted(one for one in place.iterdir() if one.suffix.lower() in TIFS)
         if not files:
             raise ValueError(f"the folder {path} has no GeoTIFFs (.tif); {wanted}")
-        return _chunked(_of_folder(files), memory)
+        return _of_folder(files)
     if suffix not in (".nc", ".nc4"):
         raise ValueError(f"{path} has the suffix {suffix!r}; {wanted}")
-    return _chunked(xr.open_dataset(place, engine="h5netcdf", decode_coords="all"), memory)
+    return xr.open_dataset(place, engine="h5netcdf", decode_coords="all")
 
 
 def _of_zarr(place: Path) -> xr.Dataset:

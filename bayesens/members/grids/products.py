@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from bayesens.messages import check_known, listed
-from bayesens.tables.grids import MEMBER, decoded
+from bayesens.tables.grids import MEMBER, decoded, turned
 
 __all__ = ["METHODS", "Product", "check_product"]
 
@@ -92,6 +92,8 @@ def check_product(name: str, product: xr.DataArray, grid: xr.Dataset, method: st
         raise ValueError(f"product {name!r} has the dimension {listed(extra)}; wanted some of those of the grid, "
                          f"{listed(map(str, grid.dims))}: rename them, or take one, isel({extra[0]}=0)")  # fmt: skip
     along = tuple(str(dim) for dim in array.dims if not _same(array, grid, str(dim), name))
+    for dim in along:
+        _check_reach(array, grid, dim, name)
     whole = array if array.dtype.kind == "f" or not along else array.astype(np.float64)
     return Product(whole, along, method)
 
@@ -104,3 +106,13 @@ def _same(array: xr.DataArray, grid: xr.Dataset, dim: str, name: str) -> bool:
         raise ValueError(f"product {name!r} has {array.sizes[dim]} cells along {dim!r} and the grid {grid.sizes[dim]}, and one "
                          f"of them has no coordinate {dim!r} to go by; give it one: assign_coords({dim}=...)")  # fmt: skip
     return True
+
+
+def _check_reach(array: xr.DataArray, grid: xr.Dataset, dim: str, name: str) -> None:
+    """Refuse a product that would be missing where the grid lies: it lies elsewhere, or says so otherwise."""
+    own, cells = array[dim].values, grid[dim].values
+    if how := turned(dim, own, cells):
+        raise ValueError(f"product {name!r} does not lie on the grid; {how}")
+    if own.size and cells.size and (own.max() < cells.min() or cells.max() < own.min()):
+        raise ValueError(f"product {name!r} has no cell of the grid: its {dim!r} are {own.min()} to {own.max()} and those of the "
+                         f"grid {cells.min()} to {cells.max()}; give the part that covers the grid, or leave it out")  # fmt: skip

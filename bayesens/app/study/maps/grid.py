@@ -19,6 +19,7 @@ from bayesens.members.members import Members
 from bayesens.members.spatial_folds.dealing import fold_kind
 from bayesens.members.spatial_folds.map_points import map_places
 from bayesens.messages import check_known, listed
+from bayesens.tables.grids import same_elsewhere
 
 __all__ = ["StudyGrid", "check_grid", "map_points_of", "place_names", "study_grid"]
 
@@ -140,7 +141,8 @@ def _read(study: Study) -> xr.Dataset:
     try:
         grid = parts[0] if len(parts) == 1 else xr.merge(parts, join="exact", compat="no_conflicts")
     except (ValueError, xr.MergeError) as error:
-        text = str(error).splitlines()[0]
+        known = (same_elsewhere(one, parts[0]) for one in parts[1:])
+        text = next(filter(None, known), str(error).splitlines()[0])
         raise ValueError(
             f"map.grid names {len(parts)} files that do not lie on the same cells ({text}); bring them to one grid"
         ) from error
