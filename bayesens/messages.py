@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["UnknownName", "check_keywords", "check_known", "listed", "warn"]
+__all__ = ["UnknownName", "check_keywords", "check_known", "listed", "warn", "warn_once"]
 
 
 class UnknownName(KeyError):
@@ -21,6 +21,18 @@ class UnknownName(KeyError):
 def warn(message: str) -> None:
     """Warn at the first caller outside this package, however deep the door is."""
     warnings.warn(message, UserWarning, skip_file_prefixes=(str(Path(__file__).parent) + os.sep,))
+
+
+def warn_once(message: str, said: set[str]) -> None:
+    """Warn of what a chunk of a lazy array shows, unless another chunk has said it; of nothing, where nothing is said.
+
+    Examples
+    --------
+    >>> warn_once("", set())
+    """
+    if message and message not in said:
+        said.add(message)
+        warn(message)
 
 
 def listed(items: Iterable[object], limit: int = 5) -> str:

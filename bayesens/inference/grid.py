@@ -17,9 +17,9 @@ from bayesens.inference.fit_tree import history_of, model_of
 from bayesens.inference.grid_law import PARTS, ROLES, GridLaw, Kept
 from bayesens.inference.prediction import QUANTILES, check_levels
 from bayesens.likelihoods.corrected.widths import columns_asked
-from bayesens.messages import check_keywords, check_known, listed, warn
+from bayesens.messages import check_keywords, check_known, listed, warn, warn_once
 from bayesens.tables.columns import labels
-from bayesens.tables.grids import MEMBER, check_beside, decoded
+from bayesens.tables.grids import MEMBER, check_beside, decoded, turned
 from bayesens.tables.missing_codes import NONE, Missing, check_codes, clear_codes
 from bayesens.tables.unit_checks import empty_words, of_grid, range_words
 
@@ -148,6 +148,7 @@ class GridInputs:
         named = beside | {f"below[{n}]": one for n, one in enumerate(thresholds)}
         for name, one in (named if where is None else named | {"where": where}).items():
             check_beside(name, one, arrays[0])
+        _check_longitudes(tree, beside)
         _warn_labels(tree, beside)
         lazy = any(one.chunks is not None for one in arrays)
         ranges = _ranges_of_used(tree, model) if lazy else {}
@@ -248,6 +249,15 @@ def _beside(model: Any, source: xr.Dataset, options: Mapping[str, Any]) -> dict[
     return found | {name: source[name] for name in needed}
 
 
+def _check_longitudes(tree: xr.DataTree, beside: Mapping[str, xr.DataArray]) -> None:
+    """Refuse longitudes that are counted in another way than those of the fit, which biases or widths follow."""
+    seen = tree["constant_data"].to_dataset() if "constant_data" in tree.children else xr.Dataset()
+    if "lon" not in beside or "lon" not in seen.variables or beside["lon"].chunks is not None:
+        return
+    if how := turned("lon", beside["lon"].values, seen["lon"].values):
+        raise ValueError(f"The grid lies elsewhere than the rows of the fit; {how}")
+
+
 def _thresholds(below: Any, units: str) -> list[xr.DataArray]:
     many = below if isinstance(below, Sequence) and not isinstance(below, str) else [below]
     found = [one if isinstance(one, xr.DataArray) else xr.DataArray(float(one)) for one in many]
@@ -286,18 +296,11 @@ def _cleared(
     check_codes(columns, dict.fromkeys(members, "measured"), missing, what="member")
     for name, ends in ranges.items():
         some = columns[name][:: max(1, columns[name].size // SOME)].astype(np.float64)
-        _warn_once(range_words(name, some, ends, of="", how=of_grid), said)
+        warn_once(range_words(name, some, ends, of="", how=of_grid), said)
     if not named:
         return arrays if len(arrays) > 1 else arrays[0]
     out = tuple(columns[name].reshape(one.shape).astype(one.dtype) for name, one in zip(members, arrays, strict=True))
     return out if len(out) > 1 else out[0]
-
-
-def _warn_once(text: str, said: set[str]) -> None:
-    """Warn of what a chunk shows, unless another one has said it."""
-    if text and text not in said:
-        said.add(text)
-        warn(text)
 
 
 def _ranges_of_used(tree: xr.DataTree, model: Any) -> dict[str, list[float]]:
@@ -345,7 +348,7 @@ def _labels_looked_through(tree: xr.DataTree, beside: Mapping[str, xr.DataArray]
 
 def _labels_of_chunk(values: NDArray[Any], *, level: str, known: frozenset[str], said: set[str]) -> NDArray[Any]:
     if _not_known(values, known):
-        _warn_once(
+        warn_once(
             f"Some labels of a {level} are of one that the fit has not seen: their cells are predicted as in a new {level}.",
             said,
         )

@@ -68,6 +68,8 @@ class FittedMembers:
         Those that the training table told of itself, in ``X.attrs["units"]``.
     neighbours : FittedNeighbours or None
         With the observations that it interpolates.
+    covariate_ranges : dict of covariate to (float, float)
+        Lowest and highest value in the training rows, which cells of grids are held against.
 
     Examples
     --------
@@ -87,6 +89,7 @@ class FittedMembers:
     units: str = ""
     covariate_units: dict[str, str] = field(default_factory=dict)
     neighbours: FittedNeighbours | None = None
+    covariate_ranges: dict[str, list[float]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         ways = [f"{name} ({text.partition(':')[0]})" for name, text in self.ways().items()]
@@ -227,8 +230,15 @@ class FittedMembers:
         ------
         KeyError, TypeError, ValueError
             Columns that are not there, labels or places that are needed and not given, values that look like codes for missing
-            ones, other units than those of the training table (``X.attrs["units"]``).
+            ones, other units than those of the training table (``X.attrs["units"]``), longitudes of a grid that are counted
+            from 0 to 360 where those of the table went from -180 to 180, or the other way.
         MemberError
+
+        Warns
+        -----
+        UserWarning
+            Of covariates of a grid that lie far outside of their range in the training rows. `bayesens.applicability` tells it
+            cell by cell.
 
         Examples
         --------
@@ -245,9 +255,7 @@ class FittedMembers:
 
         if isinstance(X, xr.Dataset):
             places = {"region": region, "membership": membership, "time": time, "lon": lon, "lat": lat}
-            inputs = grid_inputs(X, self.covariates, self.products, self.regions, self.units,
-                                 self.covariate_units, where=where,
-                                 missing=missing, **places)  # fmt: skip
+            inputs = grid_inputs(X, self, where=where, missing=missing, **places)
             return predict_cells(inputs, self.forms, self.regions, self.units)
         if given := [name for name, one in (("time", time), ("where", where)) if one is not None]:
             raise TypeError(f"predict has {listed(given)} for grids alone, and got a {type(X).__name__}; wanted an "
@@ -272,7 +280,7 @@ class FittedMembers:
         FileExistsError, TypeError
         """
         facts = {"covariates": self.covariates, "products": self.products, "units": self.units,
-                 "covariate_units": self.covariate_units}  # fmt: skip
+                 "covariate_units": self.covariate_units, "covariate_ranges": self.covariate_ranges}  # fmt: skip
         day = None if self.neighbours is None else self.neighbours.to_dataset()
         write_members(folder, self.fits, facts | {"regions": self.regions.to_json()}, day, trusted=trusted)
 
@@ -299,7 +307,8 @@ class FittedMembers:
         fits, facts, day = read_members(folder, trusted=trusted)
         regions = Regions.from_json(facts["regions"])
         return cls(fits, tuple(facts["covariates"]), tuple(facts["products"]), regions, facts["units"],
-                   facts.get("covariate_units", {}), None if day is None else FittedNeighbours.from_dataset(day))  # fmt: skip
+                   facts.get("covariate_units", {}), None if day is None else FittedNeighbours.from_dataset(day),
+                   facts.get("covariate_ranges", {}))  # fmt: skip
 
 
 # One member ----------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from bayesens.members.spatial_folds.dealing import KINDS, ByPlace
 from bayesens.messages import listed, warn
 from bayesens.models.neighbours import Neighbours
 from bayesens.tables.missing_codes import NONE, Missing
+from bayesens.tables.unit_checks import member_ranges
 
 __all__ = ["FittedMembers", "MemberError", "Members"]
 
@@ -237,7 +238,9 @@ class Members:
         done = run([partial(job.fitted, columns) for job in jobs], "Fitting members", n_jobs, progressbar)
         fits = dict(zip(self.estimators, done))
         names = tuple(rows.X.columns), tuple(rows.products)
-        return FittedMembers(fits, *names, regions, rows.units, rows.covariate_units, neighbours)
+        low, high = (getattr(rows.X.iloc[train], end)().tolist() for end in ("min", "max"))
+        seen = member_ranges(low, high, names[0])
+        return FittedMembers(fits, *names, regions, rows.units, rows.covariate_units, neighbours, seen)
 
     def insample(self, *, random_seed: int | None = None, n_jobs: int = 1, progressbar: bool = True) -> Ensemble:
         """Predict the training rows by fits that saw them: to look at, never to fit a combination to.

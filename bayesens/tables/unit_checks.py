@@ -297,10 +297,10 @@ def of_grid(name: str, scale: float, offset: float) -> str:
     Examples
     --------
     >>> of_grid("rf", 0.01, 0.0), of_grid("tas", 1.0, -273.15)
-    ("grid['rf'] * 0.01", "grid['tas'] - 273.15")
+    ("'rf' * 0.01", "'tas' - 273.15")
     """
     times = "" if scale == 1.0 else f" * {scale:.6g}"
-    return f"grid[{name!r}]{times}" + (f" {'-+'[offset > 0]} {abs(offset):.6g}" if offset else "")
+    return f"{name!r}{times}" + (f" {'-+'[offset > 0]} {abs(offset):.6g}" if offset else "")
 
 
 def _advice(values: Array, name: str, low: float, high: float, how: Callable[[str, float, float], str]) -> str:

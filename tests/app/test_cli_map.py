@@ -1,5 +1,8 @@
 """`bayesens map`: grids in, maps out, equal to what the library predicts; what is refused, and how it goes on after a stop."""
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -202,3 +205,69 @@ def test_what_is_refused(folder, tmp_path, monkeypatch, options, words):
 def test_a_grid_that_is_not_there(folder, tmp_path):
     result = run(folder / "fit.nc", tmp_path / "no.zarr", "--out", tmp_path / "maps.zarr", code=1)
     assert "there is no grid" in result.stderr
+
+
+CRS = ("--crs", "EPSG:4326", "--group", "net", "--no-progress")
+
+
+def edited(folder, path, change, **encoding):
+    with xr.open_dataset(folder / "grid.nc", engine="h5netcdf") as grid:
+        change(grid.load()).to_netcdf(path, engine="h5netcdf", encoding=encoding)
+    return path
+
+
+def test_packed_numbers_in_a_file_are_unpacked(folder, tmp_path):
+    """Of 16 bits with a scale, an offset and a fill value; the largest error is half a step, and the weights sum to one."""
+    how = {"dtype": "int16", "scale_factor": 1e-4, "add_offset": 0.5, "_FillValue": -32768}
+    path = edited(folder, tmp_path / "packed.nc", lambda grid: grid, rf=how, svr=how)
+    found = []
+    for grid in (path, folder / "grid.nc"):
+        run(folder / "fit.nc", grid, "--out", out := tmp_path / f"{grid.stem}_maps.nc", *CRS)
+        found.append(xr.load_dataset(out, engine="h5netcdf"))
+    np.testing.assert_allclose(found[0]["mean"], found[1]["mean"], atol=1e-4)
+    assert (found[0]["quality"].values == found[1]["quality"].values).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda g: g.assign(rf=100 * g["rf"].drop_attrs(), svr=g["svr"].drop_attrs()),
+         "member 'rf' is far outside of the range that the fit has seen, "),
+        (lambda g: g.assign(rf=100 * g["rf"].drop_attrs(), svr=g["svr"].drop_attrs()),
+         "; if it is in another unit here, convert it by 'rf' * 0.01"),
+        (lambda g: g.assign(net=(g["net"].dims, np.full(g["net"].shape, "west"))),
+         "Some labels of a group are of one that the fit has not seen: their cells are predicted as in a new group."),
+        (lambda g: g.rename(rf="RF"), "The grid lacks 'rf': predictions treat it as missing in all cells. It has 'RF', which"),
+    ],
+)  # fmt: skip
+def test_what_only_the_cells_show_is_told(folder, tmp_path, change, words):
+    path = edited(folder, tmp_path / "odd.nc", change)
+    result = run(folder / "fit.nc", path, "--out", tmp_path / "maps.zarr", *CRS)
+    text = " ".join(result.stderr.split())
+    assert text.count(words) == 1
+    assert "1,200 cells predicted" in result.stdout
+
+
+def test_a_code_is_refused_and_the_call_repeated_as_the_message_says(folder, tmp_path):
+    path = edited(folder, tmp_path / "coded.nc", lambda g: g.assign(svr=g["svr"].fillna(-9999.0)))
+    call = (folder / "fit.nc", path, "--out", tmp_path / "maps.zarr", *CRS)
+    assert "read it as missing by --missing -9999, or" in " ".join(run(*call, code=1).stderr.split())
+    run(*call, "--missing", "-9999")
+
+
+def test_a_file_that_is_damaged_is_named(folder, tmp_path):
+    (tmp_path / "half.nc").write_bytes((folder / "grid.nc").read_bytes()[:100])
+    result = run(folder / "fit.nc", tmp_path / "half.nc", "--out", tmp_path / "maps.zarr", *CRS, code=1)
+    assert "half.nc cannot be read as what its name says" in " ".join(result.stderr.split())
+
+
+def test_a_grid_that_the_disk_cannot_hold_is_told_before_the_work(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000))
+    monkeypatch.setattr(engine, "write_tile", lambda _: pytest.fail("the work began"))
+    result = run(folder / "fit.nc", folder / "grid.nc", "--out", tmp_path / "maps.zarr", *CRS, code=1)
+    text = " ".join(result.stderr.split())
+    assert (
+        "GB are free there: too little even if they take half of that. Make room, name another disk, take --packed"
+        in text
+    )
+    assert not list(tmp_path.iterdir())

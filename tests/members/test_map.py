@@ -228,3 +228,31 @@ def test_what_does_not_fit_is_refused_with_a_sentence(bma, table):
         be.map(members, fit, grid, products=coarse)
     with pytest.raises(KeyError, match="no covariate 'dem' in the grid"):
         be.map(members, fit, grid.drop_vars("dem"))
+
+
+def elsewhere(grid, **shift):
+    """A product on half as many longitudes, moved."""
+    one = grid["gldas"].isel(lon=slice(None, None, 2))
+    return {"gldas": one.assign_coords({dim: one[dim] + by for dim, by in shift.items()})}
+
+
+@pytest.mark.parametrize(
+    ("shift", "words"),
+    [
+        ({"lon": -360}, r"product 'gldas' does not lie on the grid; its 'lon' are -110 .* turn them, lon % 360"),
+        ({"lat": 40}, r"has no cell of the grid: its 'lat' are 85.0 to 90.0 and those of the grid 45.0 to 50.0; give"),
+    ],
+)
+def test_products_that_lie_elsewhere_are_refused(bma, shift, words):
+    grid = region()
+    grid = grid.assign_coords(lon=grid["lon"] + 150)  # 250 to 257
+    with pytest.raises(ValueError, match=words):
+        be.map(*bma, grid.drop_vars("gldas"), products=elsewhere(grid, **shift), **QUIET)
+
+
+@pytest.mark.filterwarnings("ignore:.*as in a new group:UserWarning")
+def test_products_may_go_northwards_where_the_grid_goes_southwards(bma):
+    grid = region()
+    turned = {"gldas": grid["gldas"].isel(lat=slice(None, None, -1))}
+    found = be.map(*bma, grid.drop_vars("gldas"), products=turned, **QUIET)
+    xr.testing.assert_allclose(found.drop_attrs(), be.map(*bma, grid, **QUIET).drop_attrs())

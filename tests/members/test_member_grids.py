@@ -1,5 +1,7 @@
 """Members on grids: cells are what the rows of a table of them are, whatever the dimensions, chunks and files."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -131,6 +133,7 @@ def test_other_processes_change_nothing(fitted):
     xr.testing.assert_allclose(lazy.compute(scheduler="processes"), fitted.predict(grid), rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:covariate .* is far outside of the range:UserWarning")
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_dimensions_of_any_variable(linear, data):
@@ -332,3 +335,32 @@ def test_the_area_of_applicability_lies_on_the_same_cells(fitted):
     beside = area.grid(grid).assign(prediction=fitted.predict(grid))
     assert {"prediction", "inside"} <= {*beside}
     assert dict(beside["inside"].sizes) == {"time": TIMES, "lat": SOUTH, "lon": EAST}
+
+
+def test_longitudes_that_are_counted_in_another_way_are_refused():
+    rng = np.random.default_rng(1)
+    X = pd.DataFrame({"lon": rng.uniform(-12, -8, 60), "rain": rng.gamma(2.0, size=60)})
+    fitted = Members({"mlr": LinearRegression()}, X, X["lon"] + X["rain"], site=np.arange(60) % 6).fit(**QUIET)
+    grid = xr.Dataset({"rain": (("lat", "lon"), np.ones((2, 3)))}, {"lat": [1.0, 0.0], "lon": [-11.0, -10.0, -9.0]})
+    wanted = fitted.predict(grid)
+    turned = grid.assign_coords(lon=grid["lon"] % 360)
+    with pytest.raises(ValueError, match=r"covariate 'lon' .* 'lon' are 349 to 351 .* turn them, \(lon \+ 180\) % 360"):
+        fitted.predict(turned)
+    again = turned.assign_coords(lon=(turned["lon"] + 180) % 360 - 180).sortby("lon")
+    xr.testing.assert_allclose(fitted.predict(again), wanted)
+
+
+@pytest.mark.parametrize("chunks", [None, {"lat": 2}])
+def test_covariates_far_outside_of_the_training_rows_are_told_once(fitted, chunks, tmp_path):
+    grid = region()
+    grid["dem"] = grid["dem"] * 1000
+    cells = grid if chunks is None else grid.chunk(chunks)
+    fitted.save(tmp_path / "members")
+    low, high = fitted.covariate_ranges["dem"]
+    text = ("covariate 'dem' is far outside of the range that the members were trained on, "
+            f"{low:.4g} to {high:.4g}; if it is in another unit here, convert it by 'dem' * 0.001")  # fmt: skip
+    for members in (fitted, FittedMembers.load(tmp_path / "members")):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            members.predict(cells).compute()
+        assert [str(one.message) for one in caught] == [text]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import xarray as xr
@@ -12,9 +13,13 @@ from numpy.typing import NDArray
 
 from bayesens.members.covariates import without_codes
 from bayesens.members.regions import Regions
-from bayesens.messages import check_known, listed
-from bayesens.tables.grids import MEMBER, check_beside, decoded
+from bayesens.messages import check_known, listed, warn_once
+from bayesens.tables.grids import MEMBER, check_beside, decoded, turned
 from bayesens.tables.missing_codes import NONE, OTHERS, Missing
+from bayesens.tables.unit_checks import of_grid, range_words
+
+if TYPE_CHECKING:
+    from bayesens.members.fitted import FittedMembers
 
 __all__ = ["FIELDS", "REGION", "Inputs", "OfGrid", "Place", "check_units", "grid_inputs", "looked_through"]
 
@@ -23,6 +28,8 @@ REGION = "region"  # the dimension of a membership
 FIELDS = {"year": "year", "month": "month", "hour": "hour"} | dict.fromkeys(
     ("dayofyear", "day_of_year", "doy"), "dayofyear"
 )
+SOME = 10_000  # cells that show whether a covariate is in another unit
+TRAINED = "the members were trained on"
 Place = str | xr.DataArray | None
 
 
@@ -94,23 +101,15 @@ class Inputs:
 
 
 def grid_inputs(
-    grid: xr.Dataset,
-    covariates: Iterable[str],
-    products: Iterable[str],
-    regions: Regions,
-    units: str,
-    covariate_units: Mapping[str, str],
-    *,
-    where: xr.DataArray | None,
-    missing: Missing,
-    **places: Any,
+    grid: xr.Dataset, members: FittedMembers, *, where: xr.DataArray | None, missing: Missing, **places: Any
 ) -> Inputs:
     """Find what members are predicted from in a grid, and check it; `places` are those of `OfGrid`."""
+    regions, seen = members.regions, members.covariate_ranges
     source = decoded(grid)
     shown = f"the grid ({', '.join(f'{dim}: {size}' for dim, size in source.sizes.items())})"
     named = _named(source, places, shown)
-    found, notes = _covariates(source, list(covariates), named, shown)
-    products = list(products)
+    found, notes = _covariates(source, list(members.covariates), named, shown)
+    products = list(members.products)
     check_known(products, source.variables, kind="product", where=shown)
     own = {name: source[name] for name in products}
     dims = _dims({**found, **own})
@@ -127,12 +126,13 @@ def grid_inputs(
             f"where= has dtype {where.dtype}; wanted True or False for each cell, such as grid['rain'].notnull()"
         )
     _check_kinds({**found, **own})
-    check_units(found, covariate_units, "covariate", "the training table")
-    check_units(own, dict.fromkeys(own, units), "product", "the members")
+    check_units(found, members.covariate_units, "covariate", "the training table")
+    check_units(own, dict.fromkeys(own, members.units), "product", "the members")
+    _check_longitudes(found, seen)
     if isinstance(missing, Mapping):
         check_known([name for name in missing if name != OTHERS], [*found, *own], kind="variable", where=shown)
     found, own = (
-        {name: looked_through(one.rename(name), kind, missing) for name, one in arrays.items()}
+        {name: looked_through(one.rename(name), kind, missing, seen.get(name)) for name, one in arrays.items()}
         for arrays, kind in ((found, "covariate"), (own, "measured"))
     )
     mapping = [one.attrs["grid_mapping"] for one in {**found, **own}.values() if "grid_mapping" in one.attrs]
@@ -238,19 +238,35 @@ def check_units(arrays: Mapping[str, xr.DataArray], wanted: Mapping[str, str], w
                              f"say so: grid[{name!r}].attrs['units'] = {asked!r}")  # fmt: skip
 
 
-def looked_through(one: xr.DataArray, kind: str, missing: Missing) -> xr.DataArray:
-    """Numbers with named codes for missing values as NaN; others and infinite ones are refused, chunk by chunk if it is lazy."""
+def _check_longitudes(arrays: Mapping[str, xr.DataArray], seen: Mapping[str, Sequence[float]]) -> None:
+    """Refuse longitudes that are counted in another way than those of the training rows; of arrays in memory alone."""
+    for name, one in arrays.items():
+        if name in seen and one.chunks is None and (how := turned(name, one.values, np.array(seen[name]))):
+            raise ValueError(f"covariate {name!r} of the grid lies elsewhere than in the training table; {how}")
+
+
+def looked_through(one: xr.DataArray, kind: str, missing: Missing, seen: Sequence[float] | None = None) -> xr.DataArray:
+    """Numbers with named codes for missing values as NaN; others and infinite ones are refused, chunk by chunk if it is lazy.
+
+    Values far outside of the range that was `seen` are told.
+    """
     own: Any = missing.get(str(one.name), missing.get(OTHERS)) if isinstance(missing, Mapping) else missing
     if one.dtype.kind != "f" and not (own is None or own == NONE):
         one = one.astype(np.float64)  # whole numbers know no NaN
-    return xr.apply_ufunc(_without_codes, one, kwargs={"name": str(one.name), "kind": kind, "missing": own},
-                          dask="parallelized", output_dtypes=[one.dtype], keep_attrs=True)  # fmt: skip
+    look = partial(_without_codes, str(one.name), kind, own, seen, set())
+    return xr.apply_ufunc(look, one, dask="parallelized", output_dtypes=[one.dtype], keep_attrs=True)
 
 
-def _without_codes(values: NDArray[Any], *, name: str, kind: str, missing: Missing) -> NDArray[Any]:
+def _without_codes(
+    name: str, kind: str, missing: Missing, seen: Sequence[float] | None, said: set[str], values: NDArray[Any]
+) -> NDArray[Any]:
+    """Numbers of an array in memory, or of a chunk; the warnings of other chunks are in what was `said`."""
     column = np.array(values, dtype=np.float64).reshape(-1)
     if infinite := int(np.isinf(column).sum()):
         raise ValueError(f"{name!r} is infinite in {infinite} of {column.size} cells; wanted finite numbers: correct them, or "
                          f"leave the cells empty: grid[{name!r}].where(abs(grid[{name!r}]) < float('inf'))")  # fmt: skip
     counts = without_codes({kind: {name: column}}, missing)
+    if seen:
+        some = column[:: max(1, column.size // SOME)]
+        warn_once(range_words(name, some, seen, what="covariate", seen=TRAINED, of="", how=of_grid), said)
     return column.reshape(np.shape(values)).astype(values.dtype) if counts else values

@@ -155,8 +155,8 @@ def _mapped(
     elsewhere = _elsewhere(given["products"], names, members, source, given["interpolate"], missing)
     whole = _with_products(members, names, source, elsewhere)
     inputs = grid_inputs(
-        source, whole.covariates, [name for name in whole.products if name not in elsewhere], whole.regions, whole.units,
-        whole.covariate_units, where=options.get("where"), missing=_without(missing, elsewhere), region=given["region"],
+        source, replace(whole, products=tuple(name for name in whole.products if name not in elsewhere)),
+        where=options.get("where"), missing=_without(missing, elsewhere), region=given["region"],
         membership=given["membership"], **roles,
     )  # fmt: skip
     fixed = {"quantiles": given["quantiles"], "model": given["model"], "missing": NONE}  # predictions hold no codes

@@ -283,6 +283,11 @@ def test_flags_are_checked(tmp_path):
         TypeError, match="applicable= is a DataArray of True and False on the grid; got a DataArray of float32"
     ):
         be.write_map(given, tmp_path / "a.zarr", crs="unknown", applicable=given["mean"])
+    over = given["mean"].notnull().isel(lat=slice(None, None, -1))
+    with pytest.raises(
+        ValueError, match=r"'where' has other coordinates than the maps; its 'lat' are the same ones in another"
+    ):
+        be.write_map(given, tmp_path / "a.zarr", crs="unknown", where=over)
     moved = given["mean"].notnull().assign_coords(lat=given["lat"] + 1e-9)
     with pytest.raises(ValueError, match="'where' has other coordinates than the maps"):
         be.write_map(given, tmp_path / "a.zarr", crs="unknown", where=moved)

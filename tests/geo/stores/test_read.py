@@ -122,3 +122,16 @@ def test_what_cannot_be_read(tmp_path):
     write_tif(tmp_path / "two/svr.tif", ["svr"], given.isel(x=slice(0, 5)), 0)
     with pytest.raises(ValueError, match="svr lies on another grid than the first GeoTIFF"):
         read_grid(tmp_path / "two")
+
+
+@pytest.mark.parametrize("name", ["a.nc", "a.zarr", "a.tif"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    path = tmp_path / name
+    if name == "a.zarr":
+        path.mkdir()
+    else:
+        path.write_bytes(b"half of a file" * 50)
+    with pytest.raises(
+        OSError, match=rf"{name} cannot be read as what its name says .* it may be damaged, or of another"
+    ):
+        read_grid(path)

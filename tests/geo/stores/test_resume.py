@@ -221,3 +221,19 @@ def test_a_grid_that_the_disk_cannot_hold_is_told_before_the_work(tmp_path, monk
         else:
             with pytest.warns(UserWarning, match="it may not do. If the disk is full, finished tiles are kept"):
                 written(tmp_path / "maps.zarr", maps)
+
+
+def test_a_run_that_ended_before_its_first_tile_holds_nobody_up(tmp_path, monkeypatch):
+    """A call that is refused at its first chunk, as codes are, may be repeated as it should have been, without overwrite."""
+    path = tmp_path / "maps.zarr"
+
+    def refused(job):
+        raise ValueError("member 'a' holds -9999")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "write_tile", refused)
+        with pytest.raises(ValueError, match="-9999"):
+            written(path)
+    assert path.with_name("maps.zarr.unfinished").exists()
+    assert written(path).kept == 0
+    assert [one.name for one in tmp_path.iterdir()] == ["maps.zarr"]
