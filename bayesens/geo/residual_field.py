@@ -40,6 +40,7 @@ __all__ = ["ResidualField", "residual_field"]
 Array = NDArray[np.float64]
 SMOOTHNESS = 1.5
 WAVES = 512
+PLACES = 8_192  # at a time, whose waves take 70 MB
 MOST_DAYS = 400  # that the likelihood looks at, spread evenly over all
 FEWEST_SITES = 5
 TINY = 1e-9  # added to the diagonal: two stations may share a place
@@ -128,13 +129,16 @@ class ResidualField:
         frequency = rng.standard_normal((WAVES, 3)) * np.sqrt(
             2 * SMOOTHNESS / rng.chisquare(2 * SMOOTHNESS, (WAVES, 1))
         )
-        angle = points @ (frequency[:, : points.shape[1]].T / self.range)
-        waves = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) / np.sqrt(WAVES)
+        frequency = frequency[:, : points.shape[1]].T / self.range
         size = self._through_time(rng.standard_normal((2 * WAVES, len(days))), days)
         key = rng.integers(0, 2**63, dtype=np.uint64)
         own = self._through_time(_noise(x, y, days, key), days) if self.nugget > 0.0 else np.zeros((len(x), 0))
         wanted = back if keep is None else back[np.asarray(keep)]
-        field = np.sqrt(1.0 - self.nugget) * waves @ size[:, wanted]
+        height = np.sqrt((1.0 - self.nugget) / WAVES) * size[:, wanted]
+        field = np.empty((len(x), len(wanted)))
+        for start in range(0, len(x), PLACES):
+            angle = points[start : start + PLACES] @ frequency
+            field[start : start + PLACES] = np.cos(angle) @ height[:WAVES] + np.sin(angle) @ height[WAVES:]
         return np.asarray(field if self.nugget == 0.0 else field + np.sqrt(self.nugget) * own[:, wanted])
 
     def _through_time(self, z: Array, days: Array) -> Array:

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.arithmetic import plain_arithmetic
+from bayesens.distributions.posterior_mixture import PART_ROWS
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.fit_tree import history_of, model_of
 from bayesens.inference.grid import GridInputs, GridOptions
@@ -91,13 +92,14 @@ class _Draws:
         def by_rows(index: NDArray[np.int64]) -> None:
             from bayesens.distributions.loops import mixture_values
 
-            mixture = self.law.predictive(self.law.table(cells, index))
-            for n, (sample, draw) in enumerate(zip(some, posterior, strict=True)):
-                for rows, *parts in components(mixture, [int(draw)]):
-                    weight, mean, sd = (np.ascontiguousarray(part[0]) for part in parts)
-                    values = np.empty(len(rows))
-                    mixture_values(np.ascontiguousarray(scores[n, index[rows]]), weight, mean, sd, values)
-                    out[sample, index[rows]] = back(values)
+            for part in np.split(index, range(PART_ROWS, len(index), PART_ROWS)):
+                mixture = self.law.predictive(self.law.table(cells, part))
+                for n, (sample, draw) in enumerate(zip(some, posterior, strict=True)):
+                    for rows, *parts in components(mixture, [int(draw)]):
+                        weight, mean, sd = (np.ascontiguousarray(one[0]) for one in parts)
+                        values = np.empty(len(rows))
+                        mixture_values(np.ascontiguousarray(scores[n, part[rows]]), weight, mean, sd, values)
+                        out[sample, part[rows]] = back(values)
 
         self.law.visit(cells, out[some[0] : some[-1] + 1], by_coefficients, by_rows)
 

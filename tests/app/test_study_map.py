@@ -11,6 +11,7 @@ import bayesens as be
 from bayesens import simulate
 from bayesens.app.demo_grid import region_grid
 from bayesens.app.study.file import study_from_text
+from bayesens.app.study.maps import grid as study_grids
 from bayesens.app.study.run import run_study
 from studies import run_quietly
 
@@ -133,6 +134,11 @@ def test_without_places_the_report_says_why_there_is_no_draw(folder, tmp_path):
         ('covariates = { rf = "forest" }', "", "no variable 'rf' in the grid a.nc, b.zarr"),
         ('"b.zarr"', '"t.csv"', "map.grid: t.csv has the suffix '.csv'; wanted a .zarr store"),
         ('"b.zarr"', '"c.nc"', "map.grid names 2 files that do not lie on the same cells"),
+        (
+            '"b.zarr"',
+            '"d.nc"',
+            r"not lie on the same cells \(its 'day' are the same ones in another order: sort them as",
+        ),
         ('time = "day"', "", "at most one of times: name it in map.time"),
     ],
 )
@@ -141,9 +147,18 @@ def test_a_grid_that_cannot_be_mapped_is_refused_before_the_work(folder, tmp_pat
     if not (folder / "c.nc").exists():
         data = xr.load_dataset(folder / "a.nc", engine="h5netcdf")[["mlr"]].rename(mlr="xgb")
         data.isel(row=slice(5)).to_netcdf(folder / "c.nc", engine="h5netcdf")
+        data.isel(day=slice(None, None, -1)).to_netcdf(folder / "d.nc", engine="h5netcdf")
     study = study_from_text(TEXT.replace(old, new), folder=".")
     with pytest.raises((ValueError, KeyError), match=text):
         run_study(study, tmp_path / "out", say=lambda _: pytest.fail("the work began"), progressbar=False)
+
+
+def test_a_grid_that_memory_cannot_hold_is_told_before_the_work(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(study_grids, "_memory", lambda: 10_000.0)
+    text = r"map.grid: the maps of 504 cells by 1 models take about 0.0 GB, and .* tile by tile by the command bayesens map"
+    with pytest.raises(ValueError, match=text):
+        run_study(study_from_text(TEXT, folder="."), tmp_path / "out", say=lambda _: pytest.fail("the work began"))
 
 
 @pytest.mark.parametrize(

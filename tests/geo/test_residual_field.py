@@ -1,5 +1,7 @@
 """Fields of normal scores: their correlation by many draws, their estimate from stations, and draws of maps from them."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,7 +140,7 @@ def test_draws_are_the_same_in_any_chunks_and_of_any_part_of_the_grid(fit):
 
 @pytest.mark.parametrize("name", ["BMA", "LinearPool", "EMOS", "Climatology"])
 @pytest.mark.parametrize("scale", ["identity", "log"])
-def test_draws_of_every_model_have_its_quantiles(name, scale):
+def test_draws_of_every_model_have_its_quantiles(name, scale, monkeypatch):
     rng = np.random.default_rng(8)
     truth = rng.gamma(9.0, 1.0, 300)
     frame = pd.DataFrame({m: truth * np.exp(rng.normal(0.0, 0.2, 300)) for m in MEMBERS} | {"y": truth})
@@ -147,11 +149,14 @@ def test_draws_of_every_model_have_its_quantiles(name, scale):
     values = {m: (("y", "x"), rng.gamma(9.0, 1.0, (3, 3))) for m in MEMBERS}
     values["b"][1][0, 0] = np.nan if name != "EMOS" else 4.0
     grid = xr.Dataset(values, {"x": np.arange(3.0), "y": np.arange(3.0)})
-    draws = be.draw(fit, grid, size=600, random_seed=1, field=be.ResidualField(range=0.1, places=("x", "y")))
+    asked = {"random_seed": 1, "field": be.ResidualField(range=0.1, places=("x", "y"))}
+    draws, few = (be.draw(fit, grid, size=size, **asked) for size in (600, 5))
     found = be.predict(fit, grid, quantiles=[0.1, 0.5, 0.9])["quantile_value"]
     # A share of 600 draws has a standard error of at most .0204: bounds at 4.5 of them, 27 of them at once.
     share = (draws < found).mean("sample")
     assert np.abs(share - share["quantile"]).max() < 0.092
+    monkeypatch.setattr("bayesens.inference.grid_draws.PART_ROWS", 4)  # large grids go through as rows some at a time
+    xr.testing.assert_allclose(be.draw(fit, grid, size=5, **asked), few, rtol=1e-12)
 
 
 def test_a_grid_that_does_not_fit_the_field_is_refused(fit):
@@ -167,3 +172,16 @@ def test_a_grid_that_does_not_fit_the_field_is_refused(fit):
         be.draw(fit, moving, field=PLANE)
     with pytest.raises(TypeError, match="field is of grids"):
         be.draw(fit, be.Ensemble.from_frame(pd.DataFrame({"a": [1.0], "b": [2.0]}), members=MEMBERS), field=PLANE)
+
+
+def test_scores_of_many_places_take_little_memory(monkeypatch):
+    """Waves of 1e5 places would take 800 MB at once; places go through them some at a time, to the same scores."""
+    field = be.ResidualField(range=50.0, nugget=0.2, persistence=0.5)
+    x = np.linspace(140.0, 150.0, 100_000)
+    tracemalloc.start()
+    found = field.scores(x, x - 180.0, [0.0, 1.0], random_seed=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6, f"{peak / 1e6:.0f} MB"
+    monkeypatch.setattr("bayesens.geo.residual_field.PLACES", 7)
+    np.testing.assert_allclose(field.scores(x[:50], x[:50] - 180.0, [0.0, 1.0], random_seed=1), found[:50], atol=1e-12)

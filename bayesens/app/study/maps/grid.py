@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,11 @@ from bayesens.messages import check_known, listed
 from bayesens.tables.grids import same_elsewhere
 
 __all__ = ["StudyGrid", "check_grid", "map_points_of", "place_names", "study_grid"]
+
+
+OF_CELL = 8  # numbers of a cell by a model: mean, four standard deviations, two quantiles of the report, and flags
+TWICE = 2  # measured: what is predicted and drawn takes as much again
+COPIES = 3  # of what is read: as it is in the files, without codes, and by member
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +67,9 @@ def check_grid(study: Study, table: StudyData, models: Mapping[str, Any]) -> Non
     assert asked is not None
     places = {"lon": study.data.lon, "lat": study.data.lat}
     wanted = [places[name] for model in models.values() for name in columns_asked(model) if name in places]
-    grid = study_grid(study, table, [name for name in wanted if name is not None])
+    also = [name for name in wanted if name is not None]
+    _check_memory(study, table, _lazy_grid(study, table, also).data, len(models))
+    grid = study_grid(study, table, also)
     if asked.out == "tif" and find_axes(grid.data, grid.dims, grid.dims).transform is None:
         raise ValueError(
             f"map.out is 'tif', and the cells of {asked.named} are not even rows and columns with coordinates, which a GeoTIFF "
@@ -103,6 +112,12 @@ def study_grid(study: Study, table: StudyData, also: Sequence[str] = ()) -> Stud
     OSError, KeyError, ValueError
         No such grid, variables that it lacks, dimensions that are neither rows and columns nor time.
     """
+    lazy = _lazy_grid(study, table, also)
+    return replace(lazy, data=_plain(study, table, lazy.data.load()))
+
+
+def _lazy_grid(study: Study, table: StudyData, also: Sequence[str]) -> StudyGrid:
+    """The variables that are needed, as they are in the files."""
     asked = study.map
     assert asked is not None
     source = _read(study)
@@ -123,9 +138,31 @@ def study_grid(study: Study, table: StudyData, also: Sequence[str] = ()) -> Stud
             f"the grid {asked.named} has the dimensions {listed(map(str, sizes))}; wanted rows and columns, and at most one of "
             "times: name it in map.time, or take one of each of the others"
         )
-    grid = grid.transpose(*others, y, x).load()
-    plain = _plain(study, table, grid)
-    return StudyGrid(plain, (y, x), others[0] if others else None, times)
+    return StudyGrid(grid.transpose(*others, y, x), (y, x), others[0] if others else None, times)
+
+
+def _check_memory(study: Study, table: StudyData, grid: xr.Dataset, models: int) -> None:
+    """Refuse a grid whose maps this machine cannot hold, as a study does for its report."""
+    asked = study.map
+    assert asked is not None
+    cells = math.prod(grid.sizes.values())
+    numbers = OF_CELL + len(asked.below) + len({*asked.quantiles})
+    each = sum(one.dtype.itemsize * one.size / cells for one in grid.data_vars.values())
+    size = 4 if all(one.dtype == np.float32 for one in grid.data_vars.values()) else 8
+    names = table.source.estimators if isinstance(table.source, Members) else table.source.members
+    needed = TWICE * cells * (COPIES * each + size * (len(names) + models * numbers + asked.draws))
+    if needed > (there := _memory()):
+        raise ValueError(
+            f"map.grid: the maps of {cells:,} cells by {models} models take about {needed / 1e9:,.1f} GB, and this machine has "
+            f"{there / 1e9:,.1f} GB: a study holds its maps in memory. Name a grid of a part of it for the report, and write all "
+            "of it tile by tile by the command bayesens map."
+        )
+
+
+def _memory() -> float:
+    """Bytes of this machine, where the system says it."""
+    known = getattr(os, "sysconf_names", {})
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in known else math.inf
 
 
 def _read(study: Study) -> xr.Dataset:
@@ -193,7 +230,8 @@ def _plain(study: Study, table: StudyData, grid: xr.Dataset) -> xr.Dataset:
         attrs = dict(grid[name].attrs)
         if units and name in (*study.data.scale, *study.data.offset):
             attrs["units"] = units  # converted above, as in the table
-        found[name] = (grid[name].dims, values.reshape(grid[name].shape), attrs)
+        kind = np.float32 if grid[name].dtype == np.float32 else np.float64
+        found[name] = (grid[name].dims, values.reshape(grid[name].shape).astype(kind), attrs)
     return grid.assign(found)
 
 

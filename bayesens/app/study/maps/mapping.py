@@ -152,7 +152,8 @@ def _members(study: Study, table: StudyData, grid: StudyGrid, fitted: FittedMemb
     """Predictions of all members, on the dimensions of the grid and ``member``."""
     if fitted is None:
         names = list(table.source.members)  # type: ignore[union-attr]
-        every = xr.broadcast(*(grid.data[name].astype(float) for name in names))
+        kind = np.result_type(np.float32, *(grid.data[name].dtype for name in names))
+        every = xr.broadcast(*(grid.data[name].astype(kind) for name in names))
         order = [*([grid.time] if grid.time else []), *grid.dims]
         return xr.concat([one.reset_coords(drop=True) for one in every], pd.Index(names, name=MEMBER)).transpose(
             *order, MEMBER
