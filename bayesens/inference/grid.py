@@ -13,14 +13,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.arithmetic import plain_arithmetic
+from bayesens.ensemble.from_table import COVARIATE, COVARIATE_NAME
 from bayesens.inference.fit_tree import history_of, model_of
 from bayesens.inference.grid_law import PARTS, ROLES, GridLaw, Kept
 from bayesens.inference.prediction import QUANTILES, check_levels
 from bayesens.likelihoods.corrected.widths import columns_asked
 from bayesens.messages import check_keywords, check_known, listed, warn, warn_once
 from bayesens.tables.columns import labels
+from bayesens.tables.grid_columns import looked_through
 from bayesens.tables.grids import MEMBER, check_beside, decoded, turned
-from bayesens.tables.missing_codes import NONE, Missing, check_codes, clear_codes
+from bayesens.tables.missing_codes import LAT, LON, NONE, OTHERS, Missing, check_codes, clear_codes
 from bayesens.tables.unit_checks import empty_words, of_grid, range_words
 
 __all__ = ["GridInputs", "GridOptions", "predict_grid"]
@@ -148,11 +150,13 @@ class GridInputs:
         named = beside | {f"below[{n}]": one for n, one in enumerate(thresholds)}
         for name, one in (named if where is None else named | {"where": where}).items():
             check_beside(name, one, arrays[0])
-        _check_longitudes(tree, beside)
+        columns = columns_asked(model)
+        of_members, of_columns = _codes(options.get("missing"), members, columns)
+        beside |= {name: _column_looked_through(tree, beside[name].rename(name), of_columns) for name in columns}
         _warn_labels(tree, beside)
         lazy = any(one.chunks is not None for one in arrays)
         ranges = _ranges_of_used(tree, model) if lazy else {}
-        arrays = _looked_through(arrays, members, options.get("missing"), ranges)
+        arrays = _looked_through(arrays, members, of_members, ranges)
         beside |= _labels_looked_through(tree, beside)
         if not lazy:
             _warn_members(tree, model, dict(zip(members, arrays, strict=True)))
@@ -249,13 +253,32 @@ def _beside(model: Any, source: xr.Dataset, options: Mapping[str, Any]) -> dict[
     return found | {name: source[name] for name in needed}
 
 
-def _check_longitudes(tree: xr.DataTree, beside: Mapping[str, xr.DataArray]) -> None:
-    """Refuse longitudes that are counted in another way than those of the fit, which biases or widths follow."""
-    seen = tree["constant_data"].to_dataset() if "constant_data" in tree.children else xr.Dataset()
-    if "lon" not in beside or "lon" not in seen.variables or beside["lon"].chunks is not None:
-        return
-    if how := turned("lon", beside["lon"].values, seen["lon"].values):
+def _codes(missing: Missing, members: tuple[str, ...], columns: tuple[str, ...]) -> tuple[Missing, Missing]:
+    """Codes for missing values in members, and in the columns that the model looks at beside them."""
+    if not isinstance(missing, Mapping):
+        return missing, missing
+    check_known(
+        [name for name in missing if name != OTHERS], [*members, *columns], kind="member or covariate", where="the fit"
+    )
+    own, beside = (
+        {name: code for name, code in missing.items() if name in (*names, OTHERS)} for names in (members, columns)
+    )
+    return own, beside
+
+
+def _column_looked_through(tree: xr.DataTree, one: xr.DataArray, missing: Missing) -> xr.DataArray:
+    """A column that the model looks at: without codes, and told where it lies far from that of the fit's rows."""
+    name, rows = str(one.name), tree["constant_data"].to_dataset() if "constant_data" in tree.children else xr.Dataset()
+    seen = rows.get(name)
+    if seen is None and COVARIATE in rows and name in rows[COVARIATE_NAME].values:
+        seen = rows[COVARIATE].sel({COVARIATE_NAME: name})
+    if seen is not None and one.chunks is None and (how := turned(name, one.values, seen.values)):
         raise ValueError(f"The grid lies elsewhere than the rows of the fit; {how}")
+    if one.dtype.kind not in "fiu":
+        return one
+    ends = None if seen is None else (float(seen.min()), float(seen.max()))
+    kind = name if name in (LON, LAT) else "covariate"
+    return looked_through(one, kind, missing, ends, "the rows of the fit have")
 
 
 def _thresholds(below: Any, units: str) -> list[xr.DataArray]:

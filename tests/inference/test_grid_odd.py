@@ -136,3 +136,28 @@ def test_chunks_along_members_and_chunks_without_a_value(fit):
     xr.testing.assert_allclose(found, wanted)
     assert found["mean"][0].isnull().all()
     assert found["mean"][1].notnull().all()
+
+
+@pytest.mark.parametrize("chunks", [None, {"lat": 2}])
+def test_codes_in_what_biases_follow_are_refused_or_read(fit, chunks):
+    """As in members and in tables: a height or a longitude of -9999 would move the prediction by thousands."""
+    grid = region()
+    wanted = said(fit, grid)[0]
+    given = grid.assign(place=grid["lon"].broadcast_like(grid["net"]).copy())
+    given["place"][0, 0] = -9999.0
+    given = given if chunks is None else given.chunk(chunks)
+    with pytest.raises(ValueError, match=r"'lon' holds -9999 in 1 of .*; read it as missing by missing=-9999"):
+        said(fit, given, lon="place")
+    for missing in (-9999, {"lon": -9999}):
+        found = said(fit, given, lon="place", missing=missing)[0]
+        assert found["mean"][:, 0, 0].isnull().all()
+        np.testing.assert_allclose(found["mean"][:, 1:], wanted["mean"][:, 1:], rtol=1e-12)
+    with pytest.raises(KeyError, match="no member or covariate 'lom' in the fit; did you mean 'lon'"):
+        said(fit, given, lon="place", missing={"lom": -9999})
+
+
+def test_what_biases_follow_is_told_where_it_is_far_from_the_rows_of_the_fit(fit):
+    grid = region()
+    texts = said(fit, grid.assign_coords(lon=grid["lon"] * 10))[1]
+    assert len(texts) == 1
+    assert texts[0].startswith("covariate 'lon' is far outside of the range that the rows of the fit have, -11.")

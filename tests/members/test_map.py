@@ -256,3 +256,17 @@ def test_products_may_go_northwards_where_the_grid_goes_southwards(bma):
     turned = {"gldas": grid["gldas"].isel(lat=slice(None, None, -1))}
     found = be.map(*bma, grid.drop_vars("gldas"), products=turned, **QUIET)
     xr.testing.assert_allclose(found.drop_attrs(), be.map(*bma, grid, **QUIET).drop_attrs())
+
+
+@pytest.mark.filterwarnings("ignore:.*as in a new group:UserWarning")
+@pytest.mark.parametrize("lazy", [False, True])
+def test_codes_are_read_for_members_and_for_the_biases_of_the_fit(bma, lazy):
+    """The height is a covariate of the members, and what the biases follow: a cell without it has neither."""
+    grid = region()
+    grid["dem"][3, 3] = np.nan
+    wanted = be.map(*bma, grid, **QUIET)
+    coded = grid.fillna({"dem": -9999.0})
+    coded = coded.chunk(lat=2) if lazy else coded
+    for missing in (-9999, {"dem": -9999}, {"dem": -9999, "rain": -999}):
+        xr.testing.assert_allclose(be.map(*bma, coded, missing=missing, **QUIET).compute(), wanted)
+    assert wanted["mean"][:, 3, 3].isnull().all()

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from bayesens.members.covariates import without_codes
 from bayesens.members.regions import Regions
-from bayesens.messages import check_known, listed, warn_once
+from bayesens.messages import check_known, listed
+from bayesens.tables.grid_columns import looked_through
 from bayesens.tables.grids import MEMBER, check_beside, decoded, turned
-from bayesens.tables.missing_codes import NONE, OTHERS, Missing
-from bayesens.tables.unit_checks import of_grid, range_words
+from bayesens.tables.missing_codes import OTHERS, Missing
 
 if TYPE_CHECKING:
     from bayesens.members.fitted import FittedMembers
 
-__all__ = ["FIELDS", "REGION", "Inputs", "OfGrid", "Place", "check_units", "grid_inputs", "looked_through"]
+__all__ = ["FIELDS", "REGION", "Inputs", "OfGrid", "Place", "check_units", "grid_inputs"]
 
 REGION = "region"  # the dimension of a membership
 # What a date says, by the name that a covariate has.
 FIELDS = {"year": "year", "month": "month", "hour": "hour"} | dict.fromkeys(
     ("dayofyear", "day_of_year", "doy"), "dayofyear"
 )
-SOME = 10_000  # cells that show whether a covariate is in another unit
 TRAINED = "the members were trained on"
 Place = str | xr.DataArray | None
 
@@ -132,7 +128,7 @@ def grid_inputs(
     if isinstance(missing, Mapping):
         check_known([name for name in missing if name != OTHERS], [*found, *own], kind="variable", where=shown)
     found, own = (
-        {name: looked_through(one.rename(name), kind, missing, seen.get(name)) for name, one in arrays.items()}
+        {name: looked_through(one.rename(name), kind, missing, seen.get(name), TRAINED) for name, one in arrays.items()}
         for arrays, kind in ((found, "covariate"), (own, "measured"))
     )
     mapping = [one.attrs["grid_mapping"] for one in {**found, **own}.values() if "grid_mapping" in one.attrs]
@@ -243,30 +239,3 @@ def _check_longitudes(arrays: Mapping[str, xr.DataArray], seen: Mapping[str, Seq
     for name, one in arrays.items():
         if name in seen and one.chunks is None and (how := turned(name, one.values, np.array(seen[name]))):
             raise ValueError(f"covariate {name!r} of the grid lies elsewhere than in the training table; {how}")
-
-
-def looked_through(one: xr.DataArray, kind: str, missing: Missing, seen: Sequence[float] | None = None) -> xr.DataArray:
-    """Numbers with named codes for missing values as NaN; others and infinite ones are refused, chunk by chunk if it is lazy.
-
-    Values far outside of the range that was `seen` are told.
-    """
-    own: Any = missing.get(str(one.name), missing.get(OTHERS)) if isinstance(missing, Mapping) else missing
-    if one.dtype.kind != "f" and not (own is None or own == NONE):
-        one = one.astype(np.float64)  # whole numbers know no NaN
-    look = partial(_without_codes, str(one.name), kind, own, seen, set())
-    return xr.apply_ufunc(look, one, dask="parallelized", output_dtypes=[one.dtype], keep_attrs=True)
-
-
-def _without_codes(
-    name: str, kind: str, missing: Missing, seen: Sequence[float] | None, said: set[str], values: NDArray[Any]
-) -> NDArray[Any]:
-    """Numbers of an array in memory, or of a chunk; the warnings of other chunks are in what was `said`."""
-    column = np.array(values, dtype=np.float64).reshape(-1)
-    if infinite := int(np.isinf(column).sum()):
-        raise ValueError(f"{name!r} is infinite in {infinite} of {column.size} cells; wanted finite numbers: correct them, or "
-                         f"leave the cells empty: grid[{name!r}].where(abs(grid[{name!r}]) < float('inf'))")  # fmt: skip
-    counts = without_codes({kind: {name: column}}, missing)
-    if seen:
-        some = column[:: max(1, column.size // SOME)]
-        warn_once(range_words(name, some, seen, what="covariate", seen=TRAINED, of="", how=of_grid), said)
-    return column.reshape(np.shape(values)).astype(values.dtype) if counts else values

@@ -16,18 +16,21 @@ import xarray as xr
 
 from bayesens.console import progress
 from bayesens.inference.arguments import check_fitted_call
+from bayesens.inference.fit_tree import model_of
 from bayesens.inference.grid import GridOptions, predict_grid
 from bayesens.inference.grid_law import Kept
 from bayesens.inference.prediction import QUANTILES
+from bayesens.likelihoods.corrected.widths import columns_asked
 from bayesens.members.day.chain import FEATURES, NAME
 from bayesens.members.day.grid import UNOBSERVED, check_without, observed_days
 from bayesens.members.fitted import FittedMembers
-from bayesens.members.grids.inputs import Inputs, Place, check_units, grid_inputs, looked_through
+from bayesens.members.grids.inputs import Inputs, Place, check_units, grid_inputs
 from bayesens.members.grids.predict import predict_cells
 from bayesens.members.grids.products import Product, check_product
 from bayesens.messages import check_keywords, check_known, listed, warn
+from bayesens.tables.grid_columns import looked_through
 from bayesens.tables.grids import decoded
-from bayesens.tables.missing_codes import NONE, Missing
+from bayesens.tables.missing_codes import NONE, OTHERS, Missing
 
 __all__ = ["map"]
 
@@ -159,7 +162,8 @@ def _mapped(
         where=options.get("where"), missing=_without(missing, elsewhere), region=given["region"],
         membership=given["membership"], **roles,
     )  # fmt: skip
-    fixed = {"quantiles": given["quantiles"], "model": given["model"], "missing": NONE}  # predictions hold no codes
+    columns = columns_asked(model_of(fit, given["model"]))
+    fixed = {"quantiles": given["quantiles"], "model": given["model"], "missing": _of_fit(missing, names, columns)}
     run = _Map(whole, members.forms, fit, source, inputs, elsewhere, fixed, options)
     lazy = inputs.lazy or any(one.chunks is not None for one in run.arrays)
     found = run.of_cells({}) if lazy else _by_blocks(run, progressbar)
@@ -248,6 +252,12 @@ def _without(missing: Missing, names: Mapping[str, Product]) -> Any:
     return (
         {name: code for name, code in missing.items() if name not in names} if isinstance(missing, Mapping) else missing
     )
+
+
+def _of_fit(missing: Missing, members: tuple[str, ...], columns: tuple[str, ...]) -> Any:
+    """Codes in columns that the fit looks at beside the members, whose predictions hold none."""
+    given = missing if isinstance(missing, Mapping) else {OTHERS: missing}
+    return {name: code for name, code in given.items() if name in (*columns, OTHERS)} | dict.fromkeys(members, NONE)
 
 
 def _with_products(
