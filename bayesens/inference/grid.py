@@ -181,7 +181,8 @@ def _by_member(source: xr.Dataset, members: tuple[str, ...], units: str) -> list
         raise ValueError(f"The grid has none of the members of the fit, {listed(members)}; it has "
                          f"{listed(found or source.data_vars) or 'no variable'}. {_how_to_name(source, members)}")  # fmt: skip
     if units and (odd := sorted(own_units - {units})):
-        raise ValueError(f"The grid is in {listed(odd)} and the fit in {units!r}; convert the grid to {units!r}.")
+        raise ValueError(f"The grid is in {listed(odd)} and the fit in {units!r}; convert the grid to {units!r}, and say "
+                         "so in its attribute 'units'.")  # fmt: skip
     if lacking:
         beside = f" It has {listed(others)}, which the fit does not know: rename what is meant." if others else ""
         warn(f"The grid lacks {listed(lacking)}: predictions treat {'it' if len(lacking) == 1 else 'them'} as missing in "
@@ -286,7 +287,8 @@ def _thresholds(below: Any, units: str) -> list[xr.DataArray]:
     found = [one if isinstance(one, xr.DataArray) else xr.DataArray(float(one)) for one in many]
     if units and (odd := {str(one.attrs["units"]) for one in found if "units" in one.attrs} - {units}):
         raise ValueError(
-            f"below= has a map in {listed(sorted(odd))} and the fit is in {units!r}; convert the map to {units!r}."
+            f"below= has a map in {listed(sorted(odd))} and the fit is in {units!r}; convert the map to {units!r}, and say so in "
+            "its attribute 'units'."
         )
     return found
 
