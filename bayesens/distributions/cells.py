@@ -20,7 +20,7 @@ import numpy as np
 
 from bayesens.distributions.matching import Bins, Match
 
-__all__ = ["CellClass", "Polynomial", "Reads"]
+__all__ = ["ByDraw", "CellClass", "Polynomial", "Reads"]
 
 NEAR = 1e-7  # of the logarithm of a variance, twice that of a standard deviation
 MOST_TERMS, MOST_DEGREE, SEED = 400, 14, 20
@@ -116,12 +116,51 @@ class Reads:
         What a width follows: 0 the mean, 1 the spread, 2 and more a column of the cells.
     scale : array (covariate, 5)
         Start of the logarithm, NaN for none; center, size, low and high.
+    transform : {"identity", "sqrt", "log"}
+        From the cells to the model's scale.
     """
 
     origin: np.ndarray
     column_origin: np.ndarray
     kind: np.ndarray
     scale: np.ndarray
+    transform: str = "identity"
+
+
+@dataclass(frozen=True, eq=False)
+class ByDraw:
+    """Components under some posterior draws, from which the parts of the variance on another scale are taken.
+
+    Attributes
+    ----------
+    weight : array (draw, component)
+    coefficient : array (draw, component, number)
+        Of the means.
+    size : array (draw, component)
+        Variances of typical width.
+    width : array (draw, covariate)
+    share, node : array (draw, node)
+        Normals that make up a kernel: weights, and factors of the variance.
+    """
+
+    weight: np.ndarray
+    coefficient: np.ndarray
+    size: np.ndarray
+    width: np.ndarray
+    share: np.ndarray
+    node: np.ndarray
+
+    @classmethod
+    def none(cls) -> ByDraw:
+        """Of no draw: the parts are those of the components."""
+        flat, deep = np.zeros((0, 0)), np.zeros((0, 0, 0))
+        return cls(flat, deep, flat, flat, flat, flat)
+
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Arrays for the kernel."""
+        parts = self.weight, self.coefficient, self.size, self.width, self.share, self.node
+        return tuple(_packed(one) for one in parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +187,8 @@ class CellClass:
         Covariance of the widths' coefficients over draws.
     fixed : bool
         Whether nodes are variances themselves, as those of t kernels.
+    by_draw : ByDraw, optional
+        Of a model on another scale, whose moments follow from its components.
     """
 
     line: np.ndarray
@@ -161,6 +202,7 @@ class CellClass:
     nodes: Sequence[np.ndarray]
     unsure: np.ndarray
     fixed: bool
+    by_draw: ByDraw | None = None
 
     @property
     def normals(self) -> int:
@@ -243,6 +285,12 @@ class CellClass:
         both = (none64, out) if out.dtype == np.float32 else (out, none32)
         read = (address, stride, four_bytes, reads.origin), (columns, raw, reads.column_origin)
         widths = (*self.of_members, reads.kind, _packed(reads.scale))
+        if self.by_draw is not None:
+            from bayesens.distributions.cell_components import BACK, law_by_components
+
+            other = BACK[reads.transform], 1.0, self.by_draw.arrays
+            law_by_components(cells, *read, widths, self.law, other, levels, limits, scores, parts, *both)
+            return
         law_of_cells(cells, *read, widths, self.moments, self.law, levels, limits, scores, parts, *both)
 
 

@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from bayesens.distributions.cells import CellClass, Polynomial, Reads
+from bayesens.distributions.cells import ByDraw, CellClass, Polynomial, Reads
+from bayesens.distributions.heavy_tails import normal_rule
 from bayesens.distributions.matching import Match
 from bayesens.distributions.posterior_mixture import Block, PosteriorMixture, quadratic_moments
 from bayesens.ensemble.ensemble import Ensemble
+from bayesens.ensemble.transforms import transform
+from bayesens.inference.prediction import thinned
 from bayesens.likelihoods.corrected.matched import component_match, nodes, width_covariance
 from bayesens.likelihoods.corrected.predictive import CorrectedMixture
 from bayesens.likelihoods.corrected.widths import Widths
@@ -36,20 +39,33 @@ class Probes:
     Attributes
     ----------
     origin, step : array (member)
+        On the model's scale.
     columns : tuple of str
         Of the grid, that corrections regress on.
+    transform : {"identity", "sqrt", "log"}
+        To the model's scale.
     """
 
     origin: np.ndarray
     step: np.ndarray
     columns: tuple[str, ...]
+    transform: str = "identity"
 
     @classmethod
-    def of(cls, members: Sequence[str], ranges: Mapping[str, Sequence[float]], columns: tuple[str, ...]) -> Probes:
+    def of(
+        cls,
+        members: Sequence[str],
+        ranges: Mapping[str, Sequence[float]],
+        columns: tuple[str, ...],
+        name: str = "identity",
+    ) -> Probes:
         """In the middle of the values that the fit has seen; fits of before did not keep these."""
-        ends = np.array([ranges.get(name, (0.0, 1.0)) for name in members], dtype=float).reshape(-1, 2)
+        ends = np.array([ranges.get(member, (np.nan, np.nan)) for member in members], dtype=float).reshape(-1, 2)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a member that the model does not look at has any values
+            ends = transform(name).forward(ends)
+        ends = np.where(np.isfinite(ends).all(axis=1, keepdims=True), ends, [0.0, 1.0])
         wide = ends[:, 1] - ends[:, 0]
-        return cls(ends.mean(axis=1), np.where(wide > 0.0, wide, 1.0), columns)
+        return cls(ends.mean(axis=1), np.where(wide > 0.0, wide, 1.0), columns, name)
 
     def rows(self, pattern: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Members and columns of the rows of one pattern, and which numbers they move: the origin, each number, and all."""
@@ -60,7 +76,7 @@ class Probes:
         step[1 + np.arange(len(moved)), moved] = 1.0
         step[-1, moved] = 0.3 + 0.4 / (1.0 + np.arange(len(moved)))
         members = np.where(have, self.origin + step[:, :k] * self.step, np.nan)
-        return members, step[:, k:], moved
+        return np.asarray(transform(self.transform).inverse(members)), step[:, k:], moved
 
 
 def reads_of(model: Any, posterior: Any, history: Any, probes: Probes, raw: Sequence[str]) -> Reads | None:
@@ -74,7 +90,7 @@ def reads_of(model: Any, posterior: Any, history: Any, probes: Probes, raw: Sequ
     raw : sequence of str
         Columns that widths follow, in the order in which cells have them.
     """
-    if model.transform != "identity" or len(probes.origin) > 60 or not hasattr(model, "predictive"):
+    if len(probes.origin) > 60 or not hasattr(model, "predictive"):
         return None
     if (
         posterior.sizes["chain"] * posterior.sizes["draw"] == 1
@@ -85,7 +101,7 @@ def reads_of(model: Any, posterior: Any, history: Any, probes: Probes, raw: Sequ
     kind = [DEFAULT.index(name) if name in DEFAULT else 2 + list(raw).index(name) for name in widths.names]
     scale = np.column_stack([widths.start, widths.center, widths.size, widths.low, widths.high])
     origin = np.ascontiguousarray(probes.origin)
-    return Reads(origin, np.zeros(len(probes.columns)), np.array(kind, dtype=np.int64), scale)
+    return Reads(origin, np.zeros(len(probes.columns)), np.array(kind, dtype=np.int64), scale, model.transform)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,10 +184,27 @@ def _of_block(
     here = moved[moved < k]
     design[1 + here, 0], design[1 + here, 1 + here] = probes.origin[here], 1.0
     variance = np.log(np.mean(np.sum(block.weight * block.variance, axis=1)))
-    one = [np.ones(1)] * block.weight.shape[1]
-    return _class(block.weight, block.coefficient @ design, [m.through(design) for m in mixture.matches(block)],
+    one, in_numbers = [np.ones(1)] * block.weight.shape[1], block.coefficient @ design
+    by_draw = None if probes.transform == "identity" else _by_draw(block.weight, in_numbers, block.variance)
+    return _class(block.weight, in_numbers, [m.through(design) for m in mixture.matches(block)],
                   within=Polynomial.constant(float(variance)), point=np.zeros((0, design.shape[1])), left=np.zeros(len(one)),
-                  shares=one, nodes=one, unsure=np.zeros((0, 0)), fixed=True)  # fmt: skip
+                  shares=one, nodes=one, unsure=np.zeros((0, 0)), fixed=True, by_draw=by_draw)  # fmt: skip
+
+
+def _by_draw(
+    weight: np.ndarray,
+    coefficient: np.ndarray,
+    size: np.ndarray,
+    width: np.ndarray | None = None,
+    nu: np.ndarray | None = None,
+) -> ByDraw:
+    """Components under some draws, those that parts of a table's rows are taken from; none of a single one."""
+    if len(weight) == 1:
+        return ByDraw.none()
+    some = thinned(len(weight))
+    width = np.zeros((len(weight), 0)) if width is None else width
+    rule = (np.ones((len(some), 1)),) * 2 if nu is None else normal_rule(nu[some])
+    return ByDraw(weight[some], coefficient[some], size[some], width[some], *rule)
 
 
 def _class(weight: np.ndarray, coefficient: np.ndarray, matches: list[Match], **rest: Any) -> CellClass:
@@ -204,12 +237,17 @@ def _of_corrected(mixture: CorrectedMixture, probes: Probes, rows: np.ndarray, m
         )
         in_numbers[:, c] = coefficient[:, c] @ design
         split.append(nodes(share[:, c], draws.width, draws.normals))
-    within = _within(mixture, widths, rows[0], (present, kind, new))
+    by_draw = None
+    if probes.transform != "identity":
+        size = draws.sigma[:, present] ** 2 * (widening + left)
+        by_draw = _by_draw(share, in_numbers, size, draws.width, draws.nu)
+    exact = by_draw is None  # otherwise all moments follow from the components
+    within = _within(mixture, widths, rows[0], (present, kind, new)) if exact else Polynomial.constant(0.0)
     if within is None:
         return None
     return _class(share, in_numbers, matches, within=within, point=points, left=left, shares=[one[0] for one in split],
                   nodes=[one[1] for one in split], unsure=width_covariance(draws.width),
-                  fixed=draws.normals is not None)  # fmt: skip
+                  fixed=draws.normals is not None, by_draw=by_draw)  # fmt: skip
 
 
 def _within(mixture: CorrectedMixture, widths: Widths, row: int, piece: tuple[Any, ...]) -> Polynomial | None:

@@ -19,6 +19,7 @@ from bayesens.distributions.mixtures import probability_below
 from bayesens.distributions.posterior_mixture import PART_ROWS
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.from_table import COVARIATE, COVARIATE_NAME
+from bayesens.ensemble.transforms import transform
 from bayesens.inference.grid_classes import Key, Probed, Probes, probed, reads_of
 from bayesens.inference.prediction import Prediction
 from bayesens.likelihoods.corrected.widths import SEASON, Widths, season
@@ -207,7 +208,8 @@ class GridLaw:
     @cached_property
     def probes(self) -> Probes:
         """Where the law is probed."""
-        return Probes.of(self.members, self.ranges, tuple(getattr(self.model, "bias_covariates", ())))
+        columns = tuple(getattr(self.model, "bias_covariates", ()))
+        return Probes.of(self.members, self.ranges, columns, self.model.transform)
 
     @cached_property
     def raw(self) -> tuple[str, ...]:
@@ -271,10 +273,12 @@ class GridLaw:
     ) -> tuple[list[Key], list[Where], NDArray[np.int64]] | None:
         """Keys of some cells, where the cells of each stand, and cells without a prediction.
 
-        None for infinite values, of which a table's checks speak.
+        None for values that are infinite or that the transform cannot take, of which a table's checks speak.
         """
         from bayesens.distributions.cell_loops import complete, patterns
 
+        if self._outside(cells, block):
+            return None
         size, k = block.stop - block.start, len(self.members)
         if labelled.code is None and not len(cells.beside[0]) and complete(*cells.pointers, block.start, size):
             return [((1 << k) - 1, *labelled.pairs[0])], [(block.start, size, NOWHERE)], NOWHERE
@@ -295,6 +299,14 @@ class GridLaw:
             (0, len(index), index + block.start) if len(index) else (block.start, size, index) for _, index in pieces
         ]
         return keys, where, block.start + np.flatnonzero(nothing)
+
+    def _outside(self, cells: Cells, block: slice) -> bool:
+        """Whether the transform cannot take some member that the model looks at."""
+        g, one = transform(self.model.transform), getattr(self.model, "member", None)
+        if g.lower == -np.inf:
+            return False
+        used = [values[block] for name, values in zip(self.members, cells.members, strict=True) if one in (None, name)]
+        return any(bool(np.any(values < g.lower if g.has_lower else values <= g.lower)) for values in used)
 
     # --------------------------------------------------------------------------------------------------- as rows of a table
     def _with_member(self, cells: Cells, index: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ from bayesens.likelihoods.corrected.widths import column_of
 from bayesens.messages import listed, warn
 from bayesens.tables.unit_checks import empty_words, warn_ranges
 
-__all__ = ["QUANTILES", "Prediction", "check_levels", "components", "prediction"]
+__all__ = ["QUANTILES", "Prediction", "check_levels", "components", "prediction", "thinned"]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PARTS_DRAWS = 256
@@ -263,7 +263,7 @@ def _warn_members(tree: xr.DataTree, model: Any, ensemble: Ensemble, new: Ensemb
     warn_ranges(values, used, json.loads(tree.attrs.get("member_range", "{}")))  # fits of before have none
 
 
-def _thinned(size: int) -> np.ndarray:
+def thinned(size: int) -> np.ndarray:
     """Numbers of up to 256 evenly spaced draws."""
     return np.unique(np.linspace(0, size - 1, min(size, PARTS_DRAWS)).astype(int))
 
@@ -273,12 +273,12 @@ def components(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Some rows, and their components under some draws, evenly spaced ones where none are named: (draw, row, component)."""
     if not isinstance(mixture, PosteriorMixture):
-        some = _thinned(len(mixture.draws)) if draws is None else np.asarray(draws)
+        some = thinned(len(mixture.draws)) if draws is None else np.asarray(draws)
         for rows in mixture.parts(max(1, 1_000_000 // (len(some) * mixture.offset.shape[1]))):
             yield rows, *mixture.components(rows, some)
         return
     for block in mixture.blocks():
-        some = _thinned(len(block.weight)) if draws is None else np.asarray(draws)
+        some = thinned(len(block.weight)) if draws is None else np.asarray(draws)
         step = max(1, 1_000_000 // (len(some) * block.weight.shape[1]))
         for start in range(0, len(block.rows), step):
             rows = block.rows[start : start + step]

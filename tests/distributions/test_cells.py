@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.special import ndtr, ndtri
 from scipy.stats import norm
 
+from bayesens.distributions.cell_components import BACK, moments_back
 from bayesens.distributions.cell_lanes import CELLS, forms, functions
 from bayesens.distributions.cell_loops import law_of_cells, patterns
 from bayesens.distributions.cells import CellClass, Polynomial, Reads
@@ -44,6 +46,30 @@ def test_quadratic_forms_of_any_size(size):
     forms(u.ravel(), form, out)
     wanted = np.einsum("pi,pq,qi->i", u, form, u)
     np.testing.assert_allclose(out, np.stack([wanted, wanted]), rtol=1e-10)
+
+
+@pytest.mark.parametrize(("name", "back"), [("sqrt", lambda z: np.maximum(z, 0.0) ** 2), ("log", np.exp)])
+def test_moments_of_normals_turned_back_are_those_of_numerical_integration(name, back):
+    rng = np.random.default_rng(6)
+    mu, sd = rng.uniform(-3.0, 3.0, CELLS), np.exp(rng.uniform(-5.0, 0.5, CELLS))
+    mu[:8] = sd[:8] * [-2.0, -1.0, 0.0, 1.0, 5.0, 8.9, 9.1, 30.0]
+    mu = np.maximum(mu, -2.0 * sd)
+    out = np.empty((2, CELLS))
+    moments_back(BACK[name], mu, sd, out)
+    for k in range(24):
+        kink = np.clip(-mu[k] / sd[k], -39.0, 39.0) if name == "sqrt" else 0.0
+
+        def moment(function, k=k, kink=kink):
+            def weighted(t):
+                return function(back(mu[k] + sd[k] * t)) * norm.pdf(t)
+
+            return sum(
+                quad(weighted, *ends, epsabs=0.0, epsrel=1e-11, limit=200)[0] for ends in ((-39, kink), (kink, 39))
+            )
+
+        mean = moment(lambda y: y)
+        np.testing.assert_allclose(out[0, k], mean, rtol=1e-6)
+        np.testing.assert_allclose(out[1, k], moment(lambda y, mean=mean: (y - mean) ** 2), rtol=1e-6)
 
 
 def one_class(weight, mean, sd):

@@ -7,6 +7,7 @@ import xarray as xr
 
 import bayesens as be
 from bayesens import models
+from bayesens.inference.grid_law import GridLaw
 from bayesens.inference.predict import distribution
 from bayesens.messages import UnknownName
 
@@ -27,6 +28,11 @@ OPTIONS = {
     "Climatology": [{"group": True}],
 }
 CASES = [(name, options) for name in models.__all__ for options in OPTIONS.get(name, [{}])]
+TRANSFORMED = [(name, {"transform": transform}) for name in models.__all__ for transform in ("sqrt", "log")] + [
+    ("BMA", {"transform": "log", "bias_covariates": ("wet",), "scale": ("mean", "wet", "season"), "kernel": "student_t"}),
+    ("BMA", {"transform": "log", "correction": "joint", "site": False}),
+    ("HBM", {"transform": "sqrt", "group": False, "site": False}),
+]  # fmt: skip
 
 
 def training(n=150):
@@ -110,7 +116,7 @@ def laid_out(values):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), CASES + TRANSFORMED)
 def test_a_cell_is_predicted_as_the_row_of_a_table_with_the_same_members(fits, name, options):
     fit, grid = fits(name, options), region()
     found = be.predict(fit, grid, quantiles=QUANTILES, group="net", time="time")
@@ -121,6 +127,41 @@ def test_a_cell_is_predicted_as_the_row_of_a_table_with_the_same_members(fits, n
         assert np.nanmax(apart) < 1e-6
         np.testing.assert_array_equal(np.isnan(found[variable].values), np.isnan(laid_out(rows[variable].values)))
     assert found["quantile_value"].dims == ("quantile", "time", "lat", "lon")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("name", "options"), [("BMA", {"transform": "sqrt"}), ("HBM", {"transform": "log"})])
+def test_on_another_scale_thresholds_draws_and_chunks_are_those_of_the_law(fits, name, options):
+    fit, grid = fits(name, options), region()
+    limit = (xr.full_like(grid["wet"], 1.5) + grid["wet"]).rename("dry")
+    limit[0, 0] = np.nan
+    found = be.predict(fit, grid, group="net", below=[0.0, -1.0, 2.5, limit])
+    law = distribution(fit, as_table(grid, group=True))
+    nothing = np.where(np.isnan(law.cdf(1.0)), np.nan, 0.0)  # what is zero exactly does not lie below
+    dry = np.broadcast_to(limit.values, (TIMES, SOUTH, EAST)).ravel()
+    for n, wanted in enumerate([nothing, nothing, law.cdf(2.5), np.where(np.isnan(dry), np.nan, law.cdf(dry))]):
+        np.testing.assert_allclose(found["probability_below"][n], laid_out(wanted), atol=1e-9)
+    if name == "BMA":
+        np.testing.assert_allclose(found["mass_at_zero"], laid_out(law.mass_at_zero()), rtol=1e-6, atol=1e-12)
+    lazy = be.predict(fit, grid.chunk(time=1, lon=2), group="net", below=[0.0, -1.0, 2.5, limit.chunk(lat=2)])
+    xr.testing.assert_identical(lazy.compute(), found)
+
+
+@pytest.mark.parametrize("transform", ["identity", "sqrt", "log"])
+def test_laws_that_have_coefficients_take_no_rows_of_a_table(fits, transform, monkeypatch):
+    fit, grid = fits("BMA", {"transform": transform}), region()
+    monkeypatch.setattr(GridLaw, "_by_rows", None)
+    assert np.isfinite(be.predict(fit, grid, group="net")["sd"]).sum() > 50
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_values_that_the_transform_cannot_take_are_refused(fits):
+    grid = region()["prediction"]
+    grid[1, 2, 3, 0] = -1.0
+    with pytest.raises(ValueError, match=r"Column 'a' has 1 of \d+ values below 0, which transform='sqrt'"):
+        be.predict(fits("BMA", {"transform": "sqrt"}), grid)
+    only = fits("SingleMember", {"transform": "sqrt", "member": "b"})  # what other members say is no matter
+    xr.testing.assert_identical(be.predict(only, grid), be.predict(only, region()["prediction"]))
 
 
 def test_chunks_threads_and_order_of_the_dimensions_change_nothing(bma):
