@@ -11,9 +11,18 @@ from __future__ import annotations
 import numpy as np
 
 from bayesens.c_functions import kernel
-from bayesens.distributions.cell_lanes import CELLS, LANES, exponential, linear, logarithm, normal_below, row_of
+from bayesens.distributions.cell_lanes import (
+    CELLS,
+    LANES,
+    exponential,
+    linear,
+    logarithm,
+    normal_below,
+    quadratic,
+    row_of,
+)
 from bayesens.distributions.cell_loops import SLOTS as TAKEN
-from bayesens.distributions.cell_loops import _columns, _components, _covariates, _load, _read, _store
+from bayesens.distributions.cell_loops import SUM, _columns, _components, _covariates, _load, _read, _store, _variance
 from bayesens.distributions.cell_quantiles import MASS, MEAN, SCORE, SIDE, VALUE, WHOLE, mass_below, quantile
 
 __all__ = ["BACK", "law_by_components", "moments_back"]
@@ -91,6 +100,33 @@ def _component(back, mu, sd, first, second):  # type: ignore[no-untyped-def]
 def moments_back(back, mu, sd, out):  # type: ignore[no-untyped-def]
     """Mean and variance of normals turned back, (2, normal): for tests."""
     _component(back, mu, sd, out[0], out[1])
+
+
+# --------------------------------------------------------------------------------------------------------------- components
+@LANES
+def _components_at_a_point(u, x, law, opening, s, weight, mu, sd):  # type: ignore[no-untyped-def]
+    """Weights, means and standard deviations of all normals, of a fit without draws."""
+    weights, centre, size, tilt, tilt_spread = law[3], law[4], law[6], law[7], law[8]
+    nodes, share, node, fixed = law[9], law[10], law[11], law[13]
+    base, open_, total = row_of(s, WIDE), row_of(s, FORM), row_of(s, SUM)
+    at = 0
+    for c in range(len(nodes)):
+        one, lean, bent = size[c, 0, 0], tilt[c, 0, 0], tilt_spread[c, 0, 0]
+        _variance(x, one[:1], lean[:1], bent[:1], s)
+        for i in range(CELLS):
+            base[i] = total[i]
+        _variance(x, one[1:], lean[1:], bent[1:], s)
+        quadratic(u, opening[c], True, row_of(s, FORM))
+        for i in range(CELLS):
+            base[i] += total[i] * open_[i]
+        for n in range(nodes[c]):
+            w, m, d = row_of(weight, at + n), row_of(mu, at + n), row_of(sd, at + n)
+            own, factor = weights[c, 0, 0] * share[c, n], node[c, n] if fixed else 1.0
+            linear(u, centre[c, 0, 0], m)
+            for i in range(CELLS):
+                w[i] = own
+                d[i] = np.sqrt(base[i] * factor)
+        at += nodes[c]
 
 
 # ------------------------------------------------------------------------------------------------------------------ moments
@@ -231,7 +267,7 @@ def law_by_components(cells, members, columns, widths, law, other, levels, limit
     address, stride, four_bytes, origin = members
     features, raw, column_origin = columns
     point_mean, point_spread, kind, scale = widths
-    back, gain, draws = other
+    back, gain, opening, draws = other
     total = 0
     for c in range(len(law[2])):
         total += law[2][c] * law[9][c]
@@ -253,7 +289,10 @@ def law_by_components(cells, members, columns, widths, law, other, levels, limit
         _columns(features, here, some, column_origin, u, 1 + len(address))
         _columns(raw, here, some, nothing, raws, 0)
         _covariates(u, point_mean, point_spread, raws, kind, scale, x, s)
-        _components(u, x, law, s, weight, mu, sd)
+        if len(opening):
+            _components_at_a_point(u, x, law, opening, s, weight, mu, sd)
+        else:
+            _components(u, x, law, s, weight, mu, sd)
         _moments(back, gain, weight, mu, sd, s)
         at = 0
         if parts > 0:

@@ -188,7 +188,11 @@ class CellClass:
     fixed : bool
         Whether nodes are variances themselves, as those of t kernels.
     by_draw : ByDraw, optional
-        Of a model on another scale, whose moments follow from its components.
+        Of a model on another scale, and of a fit at one point: their moments follow from their components.
+    opening : array (component, number, number), optional
+        Of a fit at one point: quadratic forms of one and what it leaves open, factors of the second term of the variances.
+    gain : float
+        Of the variance within kernels over that of the normals that make them up.
     """
 
     line: np.ndarray
@@ -203,6 +207,8 @@ class CellClass:
     unsure: np.ndarray
     fixed: bool
     by_draw: ByDraw | None = None
+    opening: np.ndarray | None = None
+    gain: float = 1.0
 
     @property
     def normals(self) -> int:
@@ -288,7 +294,8 @@ class CellClass:
         if self.by_draw is not None:
             from bayesens.distributions.cell_components import BACK, law_by_components
 
-            other = BACK[reads.transform], 1.0, self.by_draw.arrays
+            opening = np.zeros((0, 0, 0)) if self.opening is None else self.opening
+            other = BACK[reads.transform], float(self.gain), _packed(opening), self.by_draw.arrays
             law_by_components(cells, *read, widths, self.law, other, levels, limits, scores, parts, *both)
             return
         law_of_cells(cells, *read, widths, self.moments, self.law, levels, limits, scores, parts, *both)

@@ -22,7 +22,7 @@ from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.prediction import thinned
 from bayesens.likelihoods.corrected.matched import component_match, nodes, width_covariance
-from bayesens.likelihoods.corrected.predictive import CorrectedMixture
+from bayesens.likelihoods.corrected.predictive import CorrectedDraws, CorrectedMixture
 from bayesens.likelihoods.corrected.widths import Widths
 
 __all__ = ["Key", "Probed", "Probes", "probed", "reads_of"]
@@ -91,10 +91,6 @@ def reads_of(model: Any, posterior: Any, history: Any, probes: Probes, raw: Sequ
         Columns that widths follow, in the order in which cells have them.
     """
     if len(probes.origin) > 60 or not hasattr(model, "predictive"):
-        return None
-    if (
-        posterior.sizes["chain"] * posterior.sizes["draw"] == 1
-    ):  # what a point leaves open is no linear function of a cell
         return None
     known = history is not None and "width_start" in history
     widths = Widths.from_dataset(history) if known else Widths((), *(np.zeros(0) for _ in range(5)))
@@ -221,9 +217,12 @@ def _of_corrected(mixture: CorrectedMixture, probes: Probes, rows: np.ndarray, m
     step = np.concatenate([probes.step, np.ones(len(probes.columns))])
     designs = [_linear(whole[:, c], step, moved) for c in range(len(present))]
     points = _linear(mixture.point[rows][:, np.isfinite(mixture.point[rows[0]])], step, moved)
-    left = mixture.left[rows[0], present]
-    even = np.allclose(mixture.left[rows][:, present], left, rtol=1e-12, atol=0.0)
-    if points is None or not even or any(one is None for one in designs):
+    if points is None or any(one is None for one in designs):
+        return None
+    left, opening = mixture.left[rows[0], present], None
+    if mixture.spread is not None:
+        opening, left = _opening(mixture, present, rows, step, moved), np.ones(len(present))
+    elif not np.allclose(mixture.left[rows][:, present], left, rtol=1e-12, atol=0.0):
         return None
     share, widening = mixture.share(present, kind), mixture.widening(present, kind, new)
     coefficient = np.concatenate([draws.coefficient[:, present], np.ones((len(draws), len(present), 1))], axis=2)
@@ -238,7 +237,11 @@ def _of_corrected(mixture: CorrectedMixture, probes: Probes, rows: np.ndarray, m
         in_numbers[:, c] = coefficient[:, c] @ design
         split.append(nodes(share[:, c], draws.width, draws.normals))
     by_draw = None
-    if probes.transform != "identity":
+    if mixture.spread is not None:
+        if opening is None:
+            return None
+        matches, by_draw = [_at_a_point(m, mixture.unsure) for m in matches], ByDraw.none()
+    elif probes.transform != "identity":
         size = draws.sigma[:, present] ** 2 * (widening + left)
         by_draw = _by_draw(share, in_numbers, size, draws.width, draws.nu)
     exact = by_draw is None  # otherwise all moments follow from the components
@@ -247,7 +250,48 @@ def _of_corrected(mixture: CorrectedMixture, probes: Probes, rows: np.ndarray, m
         return None
     return _class(share, in_numbers, matches, within=within, point=points, left=left, shares=[one[0] for one in split],
                   nodes=[one[1] for one in split], unsure=width_covariance(draws.width),
-                  fixed=draws.normals is not None, by_draw=by_draw)  # fmt: skip
+                  fixed=draws.normals is not None, by_draw=by_draw, opening=opening,
+                  gain=_gain(draws) if probes.transform == "identity" else 1.0)  # fmt: skip
+
+
+def _opening(
+    mixture: CorrectedMixture, present: np.ndarray, rows: np.ndarray, step: np.ndarray, moved: np.ndarray
+) -> np.ndarray | None:
+    """Quadratic forms (component, number, number) of one and what a point leaves open; None if they are not."""
+    assert mixture.spread is not None and mixture.unsure is not None
+    spread, x = mixture.spread(rows)[:, present], np.column_stack([np.ones(len(rows)), mixture.x[rows]])
+    wide = np.exp(2.0 * np.einsum("ri,ij,rj->r", x, mixture.unsure, x))
+    rest = (1.0 + mixture.left[rows][:, present]) / wide[:, None] - np.square(spread).sum(axis=2)
+    forms = [_linear(spread[:, c], step, moved) for c in range(len(present))]
+    if not np.allclose(rest, rest[0], rtol=LINEAR, atol=0.0):
+        return None
+    out = []
+    for form, constant in zip(forms, rest[0], strict=True):
+        if form is None:
+            return None
+        out.append(form.T @ form)
+        out[-1][0, 0] += constant
+    return np.array(out)
+
+
+def _at_a_point(found: Match, unsure: np.ndarray | None) -> Match:
+    """A component whose second term is one and what a point leaves open: of its mean, by a form, and of its width, here."""
+    assert unsure is not None
+    (one,) = found.bins
+    size, tilt, spread = (a.copy() for a in (one.size, one.tilt, one.tilt_spread))
+    size[0] -= size[1]
+    size[1] *= np.exp(2.0 * unsure[0, 0])
+    tilt[1] += 2.0 * unsure[0, 1:]
+    spread[1] += unsure[1:, 1:]
+    return Match(found.forms, (replace(one, size=size, tilt=tilt, tilt_spread=spread),))
+
+
+def _gain(draws: CorrectedDraws) -> float:
+    """Variance of a t over that of the normals that make it up; of fits at one point."""
+    if draws.nu is None or draws.normals is None:
+        return 1.0
+    share, variance = draws.normals
+    return float((draws.nu / (draws.nu - 2.0)).mean() / (share @ variance))
 
 
 def _within(mixture: CorrectedMixture, widths: Widths, row: int, piece: tuple[Any, ...]) -> Polynomial | None:

@@ -33,6 +33,16 @@ TRANSFORMED = [(name, {"transform": transform}) for name in models.__all__ for t
     ("BMA", {"transform": "log", "correction": "joint", "site": False}),
     ("HBM", {"transform": "sqrt", "group": False, "site": False}),
 ]  # fmt: skip
+AT_A_POINT = [
+    ("BMA", {}),
+    ("BMA", {"bias_covariates": ("wet",), "scale": ("mean", "wet", "season"), "kernel": "student_t"}),
+    ("BMA", {"transform": "log", "kernel": "student_t"}),
+    ("BMA", {"correction": "joint", "site": False, "group": False}),
+    ("SingleMember", {"bias": "additive"}),
+    ("LinearPool", {"transform": "sqrt"}),
+    ("Climatology", {}),
+    ("EMOS", {"transform": "log"}),
+]
 
 
 def training(n=150):
@@ -96,11 +106,11 @@ def table():
 def fits(table):
     kept = {}
 
-    def fit_of(name, options):
-        key = name, repr(sorted(options.items()))
+    def fit_of(name, options, method="auto"):
+        key = name, repr(sorted(options.items())), method
         if key not in kept:
             rows = table.select(rows=table.available.all(axis=1)) if name == "EMOS" else table
-            kept[key] = be.fit(getattr(models, name)(**options), rows, draws=100, random_seed=1)
+            kept[key] = be.fit(getattr(models, name)(**options), rows, method=method, draws=100, random_seed=1)
         return kept[key]
 
     return fit_of
@@ -116,9 +126,12 @@ def laid_out(values):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("name", "options"), CASES + TRANSFORMED)
-def test_a_cell_is_predicted_as_the_row_of_a_table_with_the_same_members(fits, name, options):
-    fit, grid = fits(name, options), region()
+@pytest.mark.parametrize(
+    ("name", "options", "method"),
+    [(*case, "auto") for case in CASES + TRANSFORMED] + [(*case, "em") for case in AT_A_POINT],
+)
+def test_a_cell_is_predicted_as_the_row_of_a_table_with_the_same_members(fits, name, options, method):
+    fit, grid = fits(name, options, method), region()
     found = be.predict(fit, grid, quantiles=QUANTILES, group="net", time="time")
     rows = be.predict(fit, as_table(grid, group=True), quantiles=QUANTILES)
     sd = laid_out(rows["sd"].values)
@@ -130,9 +143,12 @@ def test_a_cell_is_predicted_as_the_row_of_a_table_with_the_same_members(fits, n
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("name", "options"), [("BMA", {"transform": "sqrt"}), ("HBM", {"transform": "log"})])
-def test_on_another_scale_thresholds_draws_and_chunks_are_those_of_the_law(fits, name, options):
-    fit, grid = fits(name, options), region()
+@pytest.mark.parametrize(
+    ("name", "options", "method"), [("BMA", {"transform": "sqrt"}, "auto"), ("HBM", {"transform": "log"}, "auto"),
+                                    ("BMA", {"transform": "log"}, "em")],
+)  # fmt: skip
+def test_on_another_scale_thresholds_and_chunks_are_those_of_the_law(fits, name, options, method):
+    fit, grid = fits(name, options, method), region()
     limit = (xr.full_like(grid["wet"], 1.5) + grid["wet"]).rename("dry")
     limit[0, 0] = np.nan
     found = be.predict(fit, grid, group="net", below=[0.0, -1.0, 2.5, limit])
@@ -141,15 +157,16 @@ def test_on_another_scale_thresholds_draws_and_chunks_are_those_of_the_law(fits,
     dry = np.broadcast_to(limit.values, (TIMES, SOUTH, EAST)).ravel()
     for n, wanted in enumerate([nothing, nothing, law.cdf(2.5), np.where(np.isnan(dry), np.nan, law.cdf(dry))]):
         np.testing.assert_allclose(found["probability_below"][n], laid_out(wanted), atol=1e-9)
-    if name == "BMA":
+    if options["transform"] == "sqrt":
         np.testing.assert_allclose(found["mass_at_zero"], laid_out(law.mass_at_zero()), rtol=1e-6, atol=1e-12)
     lazy = be.predict(fit, grid.chunk(time=1, lon=2), group="net", below=[0.0, -1.0, 2.5, limit.chunk(lat=2)])
     xr.testing.assert_identical(lazy.compute(), found)
 
 
+@pytest.mark.parametrize("method", ["auto", "em"])
 @pytest.mark.parametrize("transform", ["identity", "sqrt", "log"])
-def test_laws_that_have_coefficients_take_no_rows_of_a_table(fits, transform, monkeypatch):
-    fit, grid = fits("BMA", {"transform": transform}), region()
+def test_laws_that_have_coefficients_take_no_rows_of_a_table(fits, transform, method, monkeypatch):
+    fit, grid = fits("BMA", {"transform": transform}, method), region()
     monkeypatch.setattr(GridLaw, "_by_rows", None)
     assert np.isfinite(be.predict(fit, grid, group="net")["sd"]).sum() > 50
 

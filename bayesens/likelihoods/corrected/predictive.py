@@ -103,6 +103,11 @@ class CorrectedMixture(OverDraws):
         Members at the corrections' point, of which `x` is made; NaN where a row lacks one.
     widths : Widths, optional
         How.
+    spread : callable, optional
+        Of a fit at one point: from some rows to what it leaves open of their means, (row, member, direction), the squares of
+        which are part of `left`.
+    unsure : array (1 + covariate, 1 + covariate), optional
+        Of such a fit: covariance of log sigma and the widths' coefficients, which `left` has too.
     """
 
     draws: CorrectedDraws
@@ -115,6 +120,8 @@ class CorrectedMixture(OverDraws):
     kind: np.ndarray
     point: np.ndarray | None = None
     widths: Widths | None = None
+    spread: Callable[[Any], np.ndarray] | None = None
+    unsure: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -127,8 +134,9 @@ class CorrectedMixture(OverDraws):
     def select(self, rows: np.ndarray) -> CorrectedMixture:
         """The same predictions, of some rows."""
         names = ("design", "offset", "left", "new", "x", "available", "kind")
-        point = None if self.point is None else self.point[rows]
-        return replace(self, point=point, **{name: _some(getattr(self, name), rows) for name in names})
+        point, spread = None if self.point is None else self.point[rows], self.spread
+        of_some = None if spread is None else lambda some: spread(rows[some])
+        return replace(self, point=point, spread=of_some, **{name: _some(getattr(self, name), rows) for name in names})
 
     # --------------------------------------------------------------------------------------------------------- classes
     @cached_property

@@ -7,6 +7,7 @@ which a row's fit is linear in the coefficients.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -73,22 +74,24 @@ def predicted_rows(
     alike = history["effects_alike"].values[[("site", "group").index(level) for level in levels]]
     coefficient = _coefficients(recipe, draw, history)
     point = placed.offset + np.einsum("rkc,kc->rk", placed.design, history["point"].values)
-    left = placed.left
-    if (
-        len(coefficient) == 1
-    ):  # a fit at one point has no draws: what is open of coefficients and widths widens the kernels
-        left = left + np.square(np.einsum("rkc,kcd->rkd", placed.design, history["root"].values)).sum(axis=2)
+    left, spread, unsure = placed.left, None, None
     available = rows.available & np.isfinite(placed.design).all(axis=2)
     widths = Widths.from_dataset(history)
     x = widths.at(point, available, ensemble, rows.index)
     if len(coefficient) == 1:
+        # A fit at one point has no draws: what is open of coefficients and widths widens the kernels.
+        unsure, root = history["width_covariance"].values, history["root"].values
+
+        def spread(some: Any) -> np.ndarray:
+            return np.einsum("rkc,kcd->rkd", placed.design[some], root)
+
         design = np.column_stack([np.ones(len(x)), x])
-        unsure = np.einsum("ri,ij,rj->r", design, history["width_covariance"].values, design)
-        left = (1.0 + left) * np.exp(2.0 * unsure)[:, None] - 1.0
+        wide = np.exp(2.0 * np.einsum("ri,ij,rj->r", design, unsure, design))
+        left = (1.0 + left + np.square(spread(slice(None))).sum(axis=2)) * wide[:, None] - 1.0
     width = draw.get("scale_slope", np.zeros((len(weight), 0)))
     draws = CorrectedDraws(weight, draw["sigma"], width, coefficient, new, alike, draw.get("nu"))
     return CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind,
-                            np.where(available, point, np.nan), widths)  # fmt: skip
+                            np.where(available, point, np.nan), widths, spread, unsure)  # fmt: skip
 
 
 def training_rows_of(
@@ -174,6 +177,13 @@ def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray,
     def alike(values: np.ndarray) -> np.ndarray:
         return np.broadcast_to(values[:, None], (n, len(patterns), *values.shape[1:]))
 
+    def spread(some: Any) -> np.ndarray:
+        assert mixture.spread is not None
+        weight = np.where(available[some], standing, 0.0)
+        root = np.sqrt(weight / np.maximum(weight.sum(axis=1, keepdims=True), TINY))
+        own = np.where(available[some][:, :, None], mixture.spread(some), 0.0) * root[:, :, None]
+        return np.broadcast_to(own.reshape(len(own), 1, -1), (len(own), len(patterns), own[0].size))
+
     there = np.equal.outer(pattern.ravel(), np.arange(len(patterns))) & available.any(axis=1)[:, None]
     return CorrectedMixture(
         own,
@@ -186,6 +196,8 @@ def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray,
         mixture.kind,
         mixture.point,
         mixture.widths,
+        None if mixture.spread is None else spread,
+        mixture.unsure,
     )
 
 
