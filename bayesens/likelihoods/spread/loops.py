@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from bayesens.c_functions import INNER
+from bayesens.distributions.cell_lanes import logarithm
 from bayesens.likelihoods.corrected.loops import _width
 from bayesens.likelihoods.mixture import FAST
 
@@ -27,13 +27,30 @@ def _moments(design, spread, coefficient, sigma, factor, inverse, variance, mean
             mean[d] += design[c] * coefficient[c, d]
 
 
-@INNER
-def _bucket(variance, place):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True, fastmath=FAST)
+def _bucket(variance, size, place):  # type: ignore[no-untyped-def]
     """Number of each draw's bucket, which are of equal width in the logarithm of the variance."""
-    low, high = np.log(variance.min()), np.log(variance.max())
+    for d in range(len(variance)):
+        size[d] = logarithm(variance[d])
+    low, high = size[0], size[0]
+    for d in range(len(variance)):
+        low, high = min(low, size[d]), max(high, size[d])
     step = BUCKETS / (high - low) if high > low else 0.0
     for d in range(len(variance)):
-        place[d] = min(max(int((np.log(variance[d]) - low) * step), 0), BUCKETS - 1)
+        place[d] = min(int((size[d] - low) * step), BUCKETS - 1)
+
+
+@numba.njit(nogil=True)
+def _fill(variance, centre, place, total):  # type: ignore[no-untyped-def]
+    """Number of draws in each bucket, and sums over them: of means, of their squares, of variances."""
+    for b in range(len(total)):
+        total[b] = 0.0
+    for d in range(len(variance)):
+        at, value = 4 * place[d], centre[d]
+        total[at] += 1.0
+        total[at + 1] += value
+        total[at + 2] += value * value
+        total[at + 3] += variance[d]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -57,18 +74,13 @@ def matched_rows(design, x, spread, coefficient, sigma, factor, slope, edges, we
     """
     draws, bins = len(sigma), len(edges) - 1
     inverse, bits, place = np.empty(draws), np.empty(draws, dtype=np.int64), np.empty(draws, dtype=np.int64)
-    variance, centre, total = np.empty(draws), np.empty(draws), np.empty((BUCKETS, 4))
+    variance, centre, size, flat = np.empty(draws), np.empty(draws), np.empty(draws), np.empty(4 * BUCKETS)
+    total = flat.reshape(BUCKETS, 4)
     for i in range(len(design)):
         _width(x[i], slope, inverse, bits)
         _moments(design[i], spread[i], coefficient, sigma, factor, inverse, variance, centre)
-        _bucket(variance, place)
-        total[:] = 0.0
-        for d in range(draws):
-            one = total[place[d]]
-            one[0] += 1.0
-            one[1] += centre[d]
-            one[2] += centre[d] ** 2
-            one[3] += variance[d]
+        _bucket(variance, size, place)
+        _fill(variance, centre, place, flat)
         at, passed = 0, 0.0
         for b in range(bins):
             count, first, second, within = 0.0, 0.0, 0.0, 0.0
