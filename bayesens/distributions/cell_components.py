@@ -22,7 +22,18 @@ from bayesens.distributions.cell_lanes import (
     row_of,
 )
 from bayesens.distributions.cell_loops import SLOTS as TAKEN
-from bayesens.distributions.cell_loops import SUM, _columns, _components, _covariates, _load, _read, _store, _variance
+from bayesens.distributions.cell_loops import (
+    SUM,
+    _columns,
+    _components,
+    _covariates,
+    _load,
+    _polynomial,
+    _read,
+    _store,
+    _variance,
+)
+from bayesens.distributions.cell_loops import WITHIN as FOUND
 from bayesens.distributions.cell_quantiles import MASS, MEAN, SCORE, SIDE, VALUE, WHOLE, mass_below, quantile
 
 __all__ = ["BACK", "law_by_components", "moments_back"]
@@ -177,6 +188,25 @@ def _moments(back, gain, weight, mu, sd, s):  # type: ignore[no-untyped-def]
         spread[i] = np.sqrt(within[i] + between[i])
 
 
+@LANES
+def _linear_in_spread(u, x, direct, power, s):  # type: ignore[no-untyped-def]
+    """Mean, standard deviation and its parts, of a variance that is linear in a form of the members."""
+    line, open_form, form, parent, factor_of, coefficient, parent_, factor_of_, coefficient_ = direct
+    spread, parameter = row_of(s, SPREAD), row_of(s, PARAMETER)
+    within, between, found, apart = row_of(s, WITHIN), row_of(s, BETWEEN), row_of(s, FOUND), row_of(s, FORM)
+    linear(u, line, row_of(s, CENTRE))
+    quadratic(u, open_form, True, row_of(s, PARAMETER))
+    quadratic(u, form, True, row_of(s, FORM))
+    _polynomial(x, parent, factor_of, coefficient, power, s)
+    for i in range(CELLS):
+        within[i] = found[i]
+    _polynomial(x, parent_, factor_of_, coefficient_, power, s)
+    for i in range(CELLS):
+        within[i] += apart[i] * found[i]
+        between[i] = 0.0
+        spread[i] = np.sqrt(within[i] + parameter[i])
+
+
 # -------------------------------------------------------------------------------------------------- parts, draw after draw
 @LANES
 def _width(x, width, s):  # type: ignore[no-untyped-def]
@@ -267,7 +297,7 @@ def law_by_components(cells, members, columns, widths, law, other, levels, limit
     address, stride, four_bytes, origin = members
     features, raw, column_origin = columns
     point_mean, point_spread, kind, scale = widths
-    back, gain, opening, draws = other
+    back, gain, opening, draws, direct = other
     total = 0
     for c in range(len(law[2])):
         total += law[2][c] * law[9][c]
@@ -275,6 +305,7 @@ def law_by_components(cells, members, columns, widths, law, other, levels, limit
     x, raws, rest = np.empty(len(kind) * CELLS), np.empty(len(raw) * CELLS), np.empty(CELLS, np.int64)
     weight, mu, sd = np.zeros(total * CELLS), np.zeros(total * CELLS), np.ones(total * CELLS)
     inverse, s = np.empty(total * CELLS), np.zeros(SLOTS * CELLS)
+    power = np.empty(max(len(direct[5]), len(direct[8])) * CELLS)
     level, score, value, side = row_of(s, LEVEL), row_of(s, SCORE), row_of(s, VALUE), row_of(s, SIDE)
     within = row_of(s, WITHIN)
     for begin in range(0, count, CELLS):
@@ -289,11 +320,14 @@ def law_by_components(cells, members, columns, widths, law, other, levels, limit
         _columns(features, here, some, column_origin, u, 1 + len(address))
         _columns(raw, here, some, nothing, raws, 0)
         _covariates(u, point_mean, point_spread, raws, kind, scale, x, s)
-        if len(opening):
+        if len(direct[2]):
+            _linear_in_spread(u, x, direct, power, s)
+        elif len(opening):
             _components_at_a_point(u, x, law, opening, s, weight, mu, sd)
         else:
             _components(u, x, law, s, weight, mu, sd)
-        _moments(back, gain, weight, mu, sd, s)
+        if not len(direct[2]):
+            _moments(back, gain, weight, mu, sd, s)
         at = 0
         if parts > 0:
             _store(s, CENTRE, 0, here, some, out, single)

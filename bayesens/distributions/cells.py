@@ -20,7 +20,7 @@ import numpy as np
 
 from bayesens.distributions.matching import Bins, Match
 
-__all__ = ["ByDraw", "CellClass", "Polynomial", "Reads"]
+__all__ = ["ByDraw", "CellClass", "Polynomial", "Reads", "Spread"]
 
 NEAR = 1e-7  # of the logarithm of a variance, twice that of a standard deviation
 MOST_TERMS, MOST_DEGREE, SEED = 400, 14, 20
@@ -164,6 +164,31 @@ class ByDraw:
 
 
 @dataclass(frozen=True, eq=False)
+class Spread:
+    """A mean variance of kernels that is linear in a quadratic form of the members.
+
+    Attributes
+    ----------
+    form : array (number, number)
+    base, factor : Polynomial
+        Logarithms of what it is without the form and of what it has for each unit of it, in the covariates of the widths.
+    """
+
+    form: np.ndarray
+    base: Polynomial
+    factor: Polynomial
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Arrays for the kernel."""
+        parts = [(one.parent, one.factor, _packed(one.coefficient)) for one in (self.base, self.factor)]
+        return _packed(self.form), *parts[0], *parts[1]
+
+
+NO_SPREAD = Spread(np.zeros((0, 0)), *[Polynomial.constant(0.0)] * 2)
+
+
+@dataclass(frozen=True, eq=False)
 class CellClass:
     """Coefficients of the law of a class of cells.
 
@@ -193,6 +218,8 @@ class CellClass:
         Of a fit at one point: quadratic forms of one and what it leaves open, factors of the second term of the variances.
     gain : float
         Of the variance within kernels over that of the normals that make them up.
+    spread : Spread, optional
+        Of a law of which nothing else than mean and variance is known here.
     """
 
     line: np.ndarray
@@ -209,6 +236,7 @@ class CellClass:
     by_draw: ByDraw | None = None
     opening: np.ndarray | None = None
     gain: float = 1.0
+    spread: Spread | None = None
 
     @property
     def normals(self) -> int:
@@ -295,7 +323,8 @@ class CellClass:
             from bayesens.distributions.cell_components import BACK, law_by_components
 
             opening = np.zeros((0, 0, 0)) if self.opening is None else self.opening
-            other = BACK[reads.transform], float(self.gain), _packed(opening), self.by_draw.arrays
+            direct = (self.moments[0], self.moments[2], *(self.spread or NO_SPREAD).arrays)
+            other = BACK[reads.transform], float(self.gain), _packed(opening), self.by_draw.arrays, direct
             law_by_components(cells, *read, widths, self.law, other, levels, limits, scores, parts, *both)
             return
         law_of_cells(cells, *read, widths, self.moments, self.law, levels, limits, scores, parts, *both)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bayesens.distributions.cells import ByDraw, CellClass, Polynomial, Reads
+from bayesens.distributions.cells import ByDraw, CellClass, Polynomial, Reads, Spread
 from bayesens.distributions.heavy_tails import normal_rule
-from bayesens.distributions.matching import Match
+from bayesens.distributions.matching import Bins, Match
 from bayesens.distributions.posterior_mixture import Block, PosteriorMixture, quadratic_moments
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.transforms import transform
@@ -24,8 +24,9 @@ from bayesens.inference.prediction import thinned
 from bayesens.likelihoods.corrected.matched import component_match, nodes, width_covariance
 from bayesens.likelihoods.corrected.predictive import CorrectedDraws, CorrectedMixture
 from bayesens.likelihoods.corrected.widths import Widths
+from bayesens.likelihoods.spread.predictive import SpreadMixture
 
-__all__ = ["Key", "Probed", "Probes", "probed", "reads_of"]
+__all__ = ["Key", "Probed", "Probes", "probed", "reads_of", "widths_of"]
 
 DEFAULT = ("mean", "spread")
 LINEAR = 1e-9  # relative error of a design that counts as linear
@@ -92,12 +93,19 @@ def reads_of(model: Any, posterior: Any, history: Any, probes: Probes, raw: Sequ
     """
     if len(probes.origin) > 60 or not hasattr(model, "predictive"):
         return None
-    known = history is not None and "width_start" in history
-    widths = Widths.from_dataset(history) if known else Widths((), *(np.zeros(0) for _ in range(5)))
+    widths = widths_of(model, history)
     kind = [DEFAULT.index(name) if name in DEFAULT else 2 + list(raw).index(name) for name in widths.names]
     scale = np.column_stack([widths.start, widths.center, widths.size, widths.low, widths.high])
     origin = np.ascontiguousarray(probes.origin)
     return Reads(origin, np.zeros(len(probes.columns)), np.array(kind, dtype=np.int64), scale, model.transform)
+
+
+def widths_of(model: Any, history: Any) -> Widths:
+    """What widths follow: as the history of a fit has it, or an option of its model."""
+    if history is not None and "width_start" in history:
+        return Widths.from_dataset(history)
+    given = getattr(model, "widths", None)
+    return Widths.from_tuples(given) if given else Widths((), *(np.zeros(0) for _ in range(5)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +120,14 @@ class Probed:
         Those of this key.
     moved : int array (number)
         Numbers that the rows move.
+    widths : Widths
+        What widths follow.
     """
 
     mixture: Any
     rows: np.ndarray
     moved: np.ndarray
+    widths: Widths
 
     def coefficients(self, probes: Probes, draw: int | None = None) -> CellClass | None:
         """Coefficients of the law over all draws, or under one of them; None where it is not linear."""
@@ -125,12 +136,14 @@ class Probed:
             return _of_corrected(mixture, probes, self.rows, self.moved)
         if type(mixture) is PosteriorMixture:
             return _of_block(mixture, list(mixture.blocks()), probes, self.rows, self.moved)
+        if type(mixture) is SpreadMixture:
+            return _of_spread(mixture, probes, self.rows, self.widths)
         return None
 
 
 def probed(
     predictive: Callable[[Ensemble], Any], table: Callable[[np.ndarray, np.ndarray, list[Key]], Ensemble], probes: Probes,
-    keys: Sequence[Key],
+    keys: Sequence[Key], widths: Widths,
 ) -> list[Probed]:  # fmt: skip
     """Probe the law of keys.
 
@@ -142,6 +155,8 @@ def probed(
         Makes a table of members (row, member), columns (row, column), and each row's key.
     probes : Probes
     keys : sequence of (pattern, site, group)
+    widths : Widths
+        What widths follow.
     """
     made = [probes.rows(pattern) for pattern, _, _ in keys]
     count = [len(members) for members, _, _ in made]
@@ -153,12 +168,14 @@ def probed(
     if type(mixture) is PosteriorMixture:
         blocks = list(mixture.blocks())  # found once, whatever is asked of them
         mixture = replace(mixture, blocks=lambda: iter(blocks))
-    return [Probed(mixture, some, one[2]) for some, one in zip(rows, made, strict=True)]
+    return [Probed(mixture, some, one[2], widths) for some, one in zip(rows, made, strict=True)]
 
 
 def _under(mixture: Any, draw: int) -> Any:
     """A mixture of one posterior draw."""
     one = slice(draw, draw + 1)
+    if isinstance(mixture, SpreadMixture):
+        mixture = mixture.of_draws(np.array([draw]))
     if isinstance(mixture, PosteriorMixture):
         blocks = [replace(block, weight=block.weight[one], coefficient=block.coefficient[one], variance=block.variance[one])
                   for block in mixture.blocks()]  # fmt: skip
@@ -174,17 +191,56 @@ def _of_block(
     block = next((one for one in blocks if rows[0] in one.rows), None)
     if block is None or not np.isin(rows, block.rows).all():
         return None
-    k = len(probes.origin)
-    design = np.zeros((1 + k, 1 + k + len(probes.columns)))
-    design[0, 0] = 1.0
-    here = moved[moved < k]
-    design[1 + here, 0], design[1 + here, 1 + here] = probes.origin[here], 1.0
+    design = _members(probes, moved[moved < len(probes.origin)])
     variance = np.log(np.mean(np.sum(block.weight * block.variance, axis=1)))
     one, in_numbers = [np.ones(1)] * block.weight.shape[1], block.coefficient @ design
     by_draw = None if probes.transform == "identity" else _by_draw(block.weight, in_numbers, block.variance)
     return _class(block.weight, in_numbers, [m.through(design) for m in mixture.matches(block)],
                   within=Polynomial.constant(float(variance)), point=np.zeros((0, design.shape[1])), left=np.zeros(len(one)),
                   shares=one, nodes=one, unsure=np.zeros((0, 0)), fixed=True, by_draw=by_draw)  # fmt: skip
+
+
+def _members(probes: Probes, here: np.ndarray) -> np.ndarray:
+    """One and the members that are there, (1 + member, number)."""
+    design = np.zeros((1 + len(probes.origin), 1 + len(probes.origin) + len(probes.columns)))
+    design[0, 0] = 1.0
+    design[1 + here, 0], design[1 + here, 1 + here] = probes.origin[here], 1.0
+    return design
+
+
+def _of_spread(mixture: SpreadMixture, probes: Probes, rows: np.ndarray, widths: Widths) -> CellClass | None:
+    """EMOS: its variance is linear in a quadratic form of the members; under one draw all of its law follows from that."""
+    blocks = list(mixture.blocks())
+    if not any(rows[0] in block.rows for block in blocks):  # a row that lacks a member is in none
+        return None
+    design, p = _members(probes, np.arange(len(probes.origin))), mixture.slope.shape[1]
+    apart = design[1:] - design[1:].mean(axis=0)
+    form = apart.T @ apart / (len(apart) - 1)
+    in_numbers, spread, opening = blocks[0].coefficient @ design, None, None
+    if len(mixture.sigma) == 1:
+        opening = (mixture.factor[0] * form)[None]
+        opening[0, 0, 0] += mixture.sigma[0]
+    elif probes.transform != "identity" or (spread := _spread(mixture, form, widths)) is None:
+        return None
+    tilt, size, none = np.zeros((2, 1, p)), np.array([[0.0], [1.0]]), np.zeros((1, *form.shape))
+    tilt[1] = mixture.slope.mean(axis=0)
+    bins, one = Bins(np.ones(1), in_numbers[0], none, size, tilt, np.zeros((2, 1, p, p))), [np.ones(1)]
+    return _class(blocks[0].weight, in_numbers, [Match(none[:, 0][:0], (bins,))], within=Polynomial.constant(0.0),
+                  point=design[1:], left=one[0], shares=one, nodes=one, unsure=np.zeros((p, p)), fixed=True,
+                  by_draw=ByDraw.none(), opening=opening, spread=spread)  # fmt: skip
+
+
+def _spread(mixture: SpreadMixture, form: np.ndarray, widths: Widths) -> Spread | None:
+    """The mean variance over draws."""
+
+    def through(size: np.ndarray) -> Polynomial | None:
+        if not mixture.slope.shape[1]:
+            return Polynomial.constant(float(np.log(size.mean())))
+        low, high = np.minimum(widths.low, 0.0), np.maximum(widths.high, 0.0)
+        return Polynomial.through(lambda x: np.log(np.exp(2.0 * x @ mixture.slope.T) @ size / len(size)), low, high)
+
+    base, factor = through(mixture.sigma), through(mixture.factor)
+    return None if base is None or factor is None else Spread(form, base, factor)
 
 
 def _by_draw(

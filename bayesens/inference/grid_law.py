@@ -20,9 +20,9 @@ from bayesens.distributions.posterior_mixture import PART_ROWS
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.from_table import COVARIATE, COVARIATE_NAME
 from bayesens.ensemble.transforms import transform
-from bayesens.inference.grid_classes import Key, Probed, Probes, probed, reads_of
+from bayesens.inference.grid_classes import Key, Probed, Probes, probed, reads_of, widths_of
 from bayesens.inference.prediction import Prediction
-from bayesens.likelihoods.corrected.widths import SEASON, Widths, season
+from bayesens.likelihoods.corrected.widths import SEASON, season
 from bayesens.tables.columns import labels, numbers, times
 from bayesens.tables.grids import MEMBER
 from bayesens.threads import share_out
@@ -139,7 +139,7 @@ class GridLaw:
         def predict(keys: list[Key], places: list[Where]) -> list[NDArray[np.int64]]:
             left = []
             for found, where in zip(self.classes_of(keys), places, strict=True):
-                if found is None:
+                if found is None or (found.spread is not None and len(self.levels) + self.thresholds > 0):
                     left.append(_index(where))
                 else:
                     self.ask(found, cells, where, out, **asked)
@@ -214,9 +214,8 @@ class GridLaw:
     @cached_property
     def raw(self) -> tuple[str, ...]:
         """What widths follow beside the members' mean and spread."""
-        if self.history is None or "width_start" not in self.history:
-            return ()
-        return tuple(name for name in Widths.from_dataset(self.history).names if name not in ("mean", "spread"))
+        names = widths_of(self.model, self.history).names
+        return tuple(name for name in names if name not in ("mean", "spread"))
 
     @cached_property
     def reads(self) -> Reads | None:
@@ -229,7 +228,8 @@ class GridLaw:
         if len(classes) > MOST:
             self.kept.classes.clear()
         if lacking := [key for key in dict.fromkeys(keys) if key not in rows]:
-            found = probed(self.predictive, self._probe_table, self.probes, lacking)
+            widths = widths_of(self.model, self.history)
+            found = probed(self.predictive, self._probe_table, self.probes, lacking, widths)
             rows.update(zip(lacking, found, strict=True))
         out = []
         for key in keys:  # another thread may clear what is kept

@@ -41,7 +41,8 @@ AT_A_POINT = [
     ("SingleMember", {"bias": "additive"}),
     ("LinearPool", {"transform": "sqrt"}),
     ("Climatology", {}),
-    ("EMOS", {"transform": "log"}),
+    ("EMOS", {}),
+    ("EMOS", {"transform": "log", "scale": ("wet", "season")}),
 ]
 
 
@@ -169,6 +170,19 @@ def test_laws_that_have_coefficients_take_no_rows_of_a_table(fits, transform, me
     fit, grid = fits("BMA", {"transform": transform}, method), region()
     monkeypatch.setattr(GridLaw, "_by_rows", None)
     assert np.isfinite(be.predict(fit, grid, group="net")["sd"]).sum() > 50
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("options", [{}, {"scale": ()}, {"scale": ("mean", "wet")}])
+def test_mean_and_parts_of_emos_take_no_rows_and_quantiles_do_not_hang_on_the_rows_beside(fits, options, monkeypatch):
+    fit, grid = fits("EMOS", options), region().fillna(2.0)
+    rows = be.predict(fit, as_table(grid, group=False), quantiles=QUANTILES)
+    lazy = be.predict(fit, grid.chunk(time=1, lon=2), quantiles=QUANTILES).compute()
+    np.testing.assert_allclose(lazy["quantile_value"], laid_out(rows["quantile_value"].values), rtol=1e-9)
+    monkeypatch.setattr(GridLaw, "_by_rows", None)
+    found = be.predict(fit, grid, quantiles=[])
+    for variable in ("mean", "sd", "sd_within", "sd_between", "sd_parameter"):
+        np.testing.assert_allclose(found[variable], laid_out(rows[variable].values), rtol=2e-7)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

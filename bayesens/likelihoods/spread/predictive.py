@@ -10,14 +10,15 @@ import scipy
 import xarray as xr
 
 from bayesens.distributions.matching import SD_BINS, SPREAD_FOR_BINS
-from bayesens.distributions.posterior_mixture import MEMORY, Block, Moments, PosteriorMixture
+from bayesens.distributions.posterior_mixture import MEMORY, Block, Moments, PosteriorMixture, row_classes
 from bayesens.ensemble.rows import Rows, flat
 from bayesens.threads import share_out
 
 __all__ = ["SpreadMixture", "spread_mixture"]
 
-BLOCKS = 64
+STEP = 0.05  # of the logarithm of a row's typical variance, in which blocks go: no row's bins depend on those beside it
 FEWEST = 200  # draws, below which a row's are not cut by its standard deviation
+TINY = 1e-300
 CACHE = 4e6  # bytes of arrays at a time, which come and go faster if they stay near
 
 
@@ -34,15 +35,15 @@ def spread_mixture(
     coefficient = np.column_stack([level, linear])[:, None, :]
     slope = np.ascontiguousarray(draw.get("scale_slope", np.zeros((len(sigma), 0))))
     complete = np.flatnonzero(rows.available.all(axis=1))
-    typical = (sigma.mean() + factor.mean() * spread) * np.exp(2.0 * x @ slope.mean(axis=0))
-    order = complete[np.argsort(typical[complete], kind="stable")]
+    width = np.exp(2.0 * x[complete] @ slope.mean(axis=0))
+    number = np.round(np.log((sigma.mean() + factor.mean() * spread[complete]) * width) / STEP).astype(int)
 
     def blocks() -> Iterator[Block]:
         """Rows of about the same variance."""
-        for index in np.array_split(order, min(BLOCKS, len(order))) if len(order) else ():
-            variance = sigma + factor * spread[index].mean()
-            variance = variance * np.exp(2.0 * slope @ x[index].mean(axis=0))
-            yield Block(np.sort(index), np.ones((len(sigma), 1)), coefficient, variance[:, None])
+        for index, (place,) in row_classes(number) if len(complete) else ():
+            typical = np.maximum(np.exp(STEP * place) - sigma.mean(), 0.0) / max(factor.mean(), TINY)
+            variance = sigma + factor * typical
+            yield Block(complete[index], np.ones((len(sigma), 1)), coefficient, variance[:, None])
 
     return SpreadMixture(rows.f, blocks, center, unit, spread=spread, sigma=sigma, factor=factor, x=x, slope=slope)
 
@@ -51,7 +52,7 @@ def spread_mixture(
 class SpreadMixture(PosteriorMixture):
     """One normal a draw, whose variance is linear in the row's spread and log-linear in its covariates.
 
-    The variances of the blocks are those at the means of each; everything here takes every row's own.
+    The variances of the blocks are those of a typical row without covariates; everything here takes every row's own.
 
     Attributes
     ----------
@@ -68,7 +69,8 @@ class SpreadMixture(PosteriorMixture):
     x: np.ndarray
     slope: np.ndarray
 
-    def _of_draws(self, draw: np.ndarray) -> SpreadMixture:
+    def of_draws(self, draw: np.ndarray) -> SpreadMixture:
+        """The same under some draws, but for its blocks."""
         return replace(self, sigma=self.sigma[draw], factor=self.factor[draw], slope=self.slope[draw])
 
     def moments(self) -> Moments:
@@ -126,7 +128,7 @@ class SpreadMixture(PosteriorMixture):
 
     def _under(self, block: Block, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same under some draws."""
-        return self._of_draws(draw)._mean_and_variance(replace(block, coefficient=block.coefficient[draw]))
+        return self.of_draws(draw)._mean_and_variance(replace(block, coefficient=block.coefficient[draw]))
 
     def _matched_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One normal, or, where the standard deviation varies over draws, one a bin of it.
@@ -143,7 +145,7 @@ class SpreadMixture(PosteriorMixture):
             coefficient = block.coefficient[subset, 0]
             apart = coefficient - coefficient.mean(axis=0)
             parameter = np.einsum("ri,ij,rj->r", x, apart.T @ apart / len(subset), x, optimize=True)
-            variance = self._of_draws(subset)._mean_variance(block.rows)
+            variance = self.of_draws(subset)._mean_variance(block.rows)
             out[0, :, b] = len(subset) / len(self.sigma)
             out[1, :, b] = x @ coefficient.mean(axis=0)
             out[2, :, b] = np.sqrt(variance + parameter)
@@ -169,8 +171,6 @@ class SpreadMixture(PosteriorMixture):
 
     def variances(self, block: Block, draw: np.ndarray) -> np.ndarray:
         """Variances of a block's rows under some draws, (draw, row, 1); see :meth:`PosteriorMixture.variances`."""
-        if not self.slope.shape[1]:
-            return super().variances(block, draw)
         return self._under(block, draw)[1].T[:, :, None]
 
     def _sample_block(self, block: Block, draw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
