@@ -18,12 +18,12 @@ def compile_kernels():
     """Small fits of every kind, and what is asked of a fit afterwards; the kernels are kept on disk."""
     for model in MODELS:
         ensemble = hierarchy() if isinstance(model, be.HBM) else mixture()
+        grid = xr.Dataset({name: ("cell", np.full(3, 5.0)) for name in ensemble.members})
         if not isinstance(model, be.HBM):
-            be.fit(model, ensemble, method="em", random_seed=1, progressbar=False)
+            be.predict(be.fit(model, ensemble, method="em", random_seed=1, progressbar=False), grid)
         tree = be.fit(model, ensemble, method="laplace", draws=50, random_seed=1, progressbar=False)
         be.score(tree, ensemble)
         be.loo(tree, ensemble, progressbar=False)
-        grid = xr.Dataset({name: ("cell", np.full(3, 5.0)) for name in ensemble.members})
         be.predict(tree, grid)
 
 
