@@ -33,9 +33,11 @@ __all__ = [
     "ONCE",
     "address_of",
     "beyond",
+    "bring",
     "call_at",
     "compiled_beside",
     "kernel",
+    "numbers_at",
     "over_draws",
     "pointer_at",
 ]
@@ -141,6 +143,30 @@ def pointer_at(typingctx, address):  # type: ignore[no-untyped-def]
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
     return types.voidptr(address), codegen
+
+
+@intrinsic
+def numbers_at(typingctx, address, kind):  # type: ignore[no-untyped-def]
+    """Turn an address into a pointer to numbers of a kind; unlike an array, it counts no references."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(kind.dtype)(address, kind), codegen  # type: ignore[attr-defined]
+
+
+@intrinsic
+def bring(typingctx, address):  # type: ignore[no-untyped-def]
+    """Have what stands at an address brought to the caches; it may be anywhere, as nothing is read."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        flag, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(fetch, [builder.inttoptr(arguments[0], byte), *(ir.Constant(flag, n) for n in (0, 2, 1))])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
 @intrinsic

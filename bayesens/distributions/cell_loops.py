@@ -6,16 +6,32 @@ import numba
 import numpy as np
 
 from bayesens.c_functions import BARE, kernel, pointer_at
-from bayesens.distributions.cell_lanes import CELLS, LANES, exponential, linear, logarithm, quadratic, row_of
+from bayesens.distributions.cell_lanes import CELLS, LANES, exponential, linear, quadratic, row_of
+from bayesens.distributions.cell_moments import (
+    ACROSS,
+    NUMBERS,
+    OPEN,
+    WITHIN,
+    covariates,
+    feature,
+    load,
+    moments,
+    places,
+    read,
+    root,
+    roots,
+    store,
+    within,
+)
+from bayesens.distributions.cell_moments import SLOTS as TAKEN
 from bayesens.distributions.cell_quantiles import MASS, MEAN, SCORE, SIDE, VALUE, WHOLE, mass_below, quantile
-from bayesens.distributions.cell_quantiles import SLOTS as TAKEN
 
 __all__ = ["complete", "law_of_cells", "patterns"]
 
 INFINITE = np.inf
 SUMS = numba.njit(**BARE, error_model="numpy", fastmath={"reassoc", "contract"})  # in any order: vector operations
 # Numbers of the cells in the scratch array, beside those of quantiles.
-WITHIN, ACROSS, OPEN, FLOOR, FORM, WIDTH, BEST, CHOICE, SUM, FACTOR = range(TAKEN, TAKEN + 10)
+FLOOR, FORM, WIDTH, BEST, CHOICE, SUM, FACTOR = range(TAKEN, TAKEN + 7)
 SLOTS = FACTOR + 8  # a factor for each node of a width
 
 
@@ -81,117 +97,6 @@ def patterns(address, stride, single, start, out):  # type: ignore[no-untyped-de
                 out[i] |= bit if other == other else np.int64(0)
                 strange |= abs(other) == INFINITE
     return strange
-
-
-@LANES
-def _load(address, stride, single, first, index, origin, u):  # type: ignore[no-untyped-def]
-    """Members of some cells less their origin; zero where one is missing."""
-    one = row_of(u, 0)
-    for i in range(CELLS):
-        one[i] = 1.0
-    for k in range(len(address)):
-        here = pointer_at(address[k])
-        if single:
-            _values(numba.carray(here, 1 << 60, np.float32), stride[k], first, index, origin[k], row_of(u, 1 + k))
-        else:
-            _values(numba.carray(here, 1 << 60, np.float64), stride[k], first, index, origin[k], row_of(u, 1 + k))
-
-
-@LANES
-def _values(f, step, first, index, about, row):  # type: ignore[no-untyped-def]
-    if len(index):
-        for i in range(CELLS):
-            value = f[index[i] * step] - about
-            row[i] = value if value == value else 0.0
-    elif step == 1:
-        some = f[first : first + CELLS]
-        for i in range(CELLS):
-            value = some[i] - about
-            row[i] = value if value == value else 0.0
-    else:
-        for i in range(CELLS):
-            value = f[(first + i) * step] - about
-            row[i] = value if value == value else 0.0
-
-
-@LANES
-def _columns(columns, first, index, origin, u, number):  # type: ignore[no-untyped-def]
-    """Other numbers of the cells, from a number of ``u`` on."""
-    for c in range(len(columns)):
-        row, about = row_of(u, number + c), origin[c]
-        _read(columns[c], first, index, row)
-        for i in range(CELLS):
-            row[i] -= about
-
-
-@LANES
-def _read(values, first, index, row):  # type: ignore[no-untyped-def]
-    for i in range(CELLS):
-        row[i] = values[index[i] if len(index) else first + i]
-
-
-@LANES
-def _covariates(u, mean, spread, raw, kind, scale, x, s):  # type: ignore[no-untyped-def]
-    """Covariates of the widths; zero where one is not known, and for the spread of one member."""
-    for c in range(len(kind)):
-        start, center, size, low, high, row = (
-            scale[c, 0],
-            scale[c, 1],
-            scale[c, 2],
-            scale[c, 3],
-            scale[c, 4],
-            row_of(x, c),
-        )
-        known = True
-        if kind[c] == 0:
-            linear(u, mean, row)
-        elif kind[c] == 1:
-            known = len(spread) > 0
-            _square_root(u, spread, x, c, s)
-        else:
-            other = row_of(raw, kind[c] - 2)
-            for i in range(CELLS):
-                row[i] = other[i]
-        if start == start:
-            for i in range(CELLS):
-                row[i] = logarithm(max(row[i], 0.0) + start)
-        if not known:
-            low, high = 0.0, 0.0
-        inverse = 1.0 / size
-        for i in range(CELLS):
-            value = (row[i] - center) * inverse
-            row[i] = min(max(value, low), high) if value == value else 0.0
-
-
-@LANES
-def _square_root(u, form, x, c, s):  # type: ignore[no-untyped-def]
-    """Root of a quadratic form."""
-    quadratic(u, form, True, row_of(s, WIDTH))
-    row, square = row_of(x, c), row_of(s, WIDTH)
-    for i in range(CELLS):
-        row[i] = np.sqrt(square[i])
-
-
-@LANES
-def _polynomial(x, parent, factor, coefficient, power, s):  # type: ignore[no-untyped-def]
-    """Exponential of a polynomial, each of whose monomials is another one times a variable."""
-    constant, one, out = coefficient[0], row_of(power, 0), row_of(s, WITHIN)
-    for i in range(CELLS):
-        one[i] = 1.0
-        out[i] = constant
-    for j in range(1, len(coefficient)):
-        before, variable, row, value = row_of(power, parent[j]), row_of(x, factor[j]), row_of(power, j), coefficient[j]
-        for i in range(CELLS):
-            power_ = before[i] * variable[i]
-            row[i] = power_
-            out[i] += value * power_
-    if len(coefficient) == 1:
-        constant = np.exp(constant)
-        for i in range(CELLS):
-            out[i] = constant
-        return
-    for i in range(CELLS):
-        out[i] = exponential(out[i])
 
 
 # ----------------------------------------------------------------------------------------------------------- the components
@@ -308,113 +213,97 @@ def _components(u, x, law, s, weight, mean, sd):  # type: ignore[no-untyped-def]
 
 
 @LANES
-def _store(s, slot, number, first, index, out, single):  # type: ignore[no-untyped-def]
-    """Put the numbers of some cells in their places, in whichever array has them."""
-    values = row_of(s, slot)
-    if len(single):
-        _put_back(values, first, index, single[number])
-    else:
-        _put_back(values, first, index, out[number])
+def _quantile_of_one(score, s):  # type: ignore[no-untyped-def]
+    middle, whole, value = row_of(s, MEAN), row_of(s, WHOLE), row_of(s, VALUE)
+    for i in range(CELLS):
+        value[i] = middle[i] + score * whole[i]
 
 
 @LANES
-def _put_back(values, first, index, row):  # type: ignore[no-untyped-def]
-    if len(index):
+def _mixed(rows, normals, one, here, apart, place, law, asked, at, out, single):  # type: ignore[no-untyped-def]
+    """Quantiles, probabilities and values of some cells from all their normals."""
+    levels, limits, scores, _ = asked
+    u, x, s = rows[0], rows[1], rows[4]
+    weight, mu, sd, inverse = normals
+    floor, value, mass = row_of(s, FLOOR), row_of(s, VALUE), row_of(s, MASS)
+    score, side, middle, whole = row_of(s, SCORE), row_of(s, SIDE), row_of(s, MEAN), row_of(s, WHOLE)
+    if one:
         for i in range(CELLS):
-            row[index[i]] = values[i]
+            mu[i], sd[i], weight[i] = middle[i], whole[i], 1.0
     else:
-        some = row[first : first + CELLS]
+        _components(u, x, law, s, weight, mu, sd)
+    for i in range(len(sd)):
+        inverse[i] = 1.0 / sd[i]
+    for i in range(CELLS):
+        floor[i] = -np.inf
+    for q in range(len(levels)):
         for i in range(CELLS):
-            some[i] = values[i]
+            score[i] = levels[q]
+        quantile(weight, mu, sd, inverse, s)
+        for i in range(CELLS):
+            floor[i] = max(value[i], floor[i])
+        store(floor, here, apart, place, at + q, out, single)
+    at += len(levels)
+    for n in range(len(limits)):
+        read(limits[n], here, apart, place, value)
+        for i in range(CELLS):
+            side[i] = 1.0
+        mass_below(weight, mu, inverse, s)
+        for i in range(CELLS):
+            mass[i] = min(mass[i], 1.0)
+        store(mass, here, apart, place, at + n, out, single)
+    at += len(limits)
+    for n in range(len(scores)):
+        read(scores[n], here, apart, place, score)
+        quantile(weight, mu, sd, inverse, s)
+        store(value, here, apart, place, at + n, out, single)
 
 
-@kernel
-def law_of_cells(cells, members, columns, widths, moments, law, levels, limits, scores, parts, out, single):  # type: ignore[no-untyped-def]
-    """Predict cells of one class; :meth:`bayesens.distributions.cells.CellClass.predict` says what is handed over."""
+@LANES
+def _blocks(cells, place, members, columns, rows, normals, widths, moment, law, asked, out, single):  # type: ignore[no-untyped-def]
+    """Read cells and predict them, some at a time; one function, as what is handed over at each call takes time."""
+    levels, limits, scores, parts = asked
     first, count, index = cells
     address, stride, four_bytes, origin = members
     features, raw, column_origin = columns
+    u, x, raws, power, s = rows
     point_mean, point_spread, kind, scale = widths
-    line, between, parameter, both, parent, factor_of, coefficient = moments
-    bins, nodes = law[2], law[9]
-    total, numbers = 0, 1 + len(address) + len(features)
-    for c in range(len(bins)):
-        total += bins[c] * nodes[c]
-    u, x, raws = np.empty(numbers * CELLS), np.empty(len(kind) * CELLS), np.empty(len(raw) * CELLS)
-    weight, mu, sd, inverse = (
-        np.zeros(total * CELLS),
-        np.zeros(total * CELLS),
-        np.ones(total * CELLS),
-        np.empty(total * CELLS),
-    )
-    s, power, nothing, rest = (
-        np.zeros(SLOTS * CELLS),
-        np.empty(len(coefficient) * CELLS),
-        np.zeros(len(raw)),
-        np.empty(CELLS, np.int64),
-    )
-    middle, within, across, whole = row_of(s, MEAN), row_of(s, WITHIN), row_of(s, ACROSS), row_of(s, WHOLE)
-    floor, value, mass = row_of(s, FLOOR), row_of(s, VALUE), row_of(s, MASS)
-    score, side = row_of(s, SCORE), row_of(s, SIDE)
+    line, between, parameter, both, parent, factor, coefficient, horner = moment
+    at = (0, 2, 5)[parts]  # numbers that come first
+    one = len(normals[0]) == CELLS and len(kind) == 0  # one normal, whose moments are there
     for begin in range(0, count, CELLS):
-        here, some = first + begin, index[begin : begin + CELLS]
-        if begin + CELLS > count:  # the last cell stands for those that a block lacks
-            for i in range(CELLS):
-                last = min(begin + i, count - 1)
-                rest[i] = index[last] if len(index) else first + last
-            some = rest
-        _load(address, stride, four_bytes, here, some, origin, u)
-        _columns(features, here, some, column_origin, u, 1 + len(address))
-        _columns(raw, here, some, nothing, raws, 0)
-        _covariates(u, point_mean, point_spread, raws, kind, scale, x, s)
-        linear(u, line, row_of(s, MEAN))
-        _polynomial(x, parent, factor_of, coefficient, power, s)
-        quadratic(u, both, True, row_of(s, ACROSS))
-        for i in range(CELLS):
-            whole[i] = np.sqrt(within[i] + across[i])
-        at = 0
-        if parts > 0:
-            _store(s, MEAN, 0, here, some, out, single)
-            _store(s, WHOLE, 1, here, some, out, single)
-            at = 2
+        here, apart = first + begin, places(first, begin, count, index, place)
+        load(address, stride, four_bytes, here, apart, place, origin, u)
+        for c in range(len(features)):
+            feature(features[c], here, apart, place, column_origin[c], row_of(u, 1 + len(address) + c))
+        for c in range(len(raw)):
+            feature(raw[c], here, apart, place, 0.0, row_of(raws, c))
+        covariates(u, point_mean, point_spread, raws, kind, scale, x)
+        within(x, parent, factor, coefficient, horner, power, s)
+        moments(u, line, both, s)
         if parts > 1:
-            quadratic(u, between, True, row_of(s, ACROSS))
-            quadratic(u, parameter, True, row_of(s, OPEN))
-            for n in range(3):
-                part = row_of(s, WITHIN + n)
-                for i in range(CELLS):
-                    part[i] = np.sqrt(part[i])
-                _store(s, WITHIN + n, at + n, here, some, out, single)
-            at += 3
-        if len(levels) + len(limits) + len(scores) == 0:
-            continue
-        if total == 1 and len(kind) == 0:  # one normal, whose moments are there
-            for i in range(CELLS):
-                mu[i], sd[i], weight[i] = middle[i], whole[i], 1.0
-        else:
-            _components(u, x, law, s, weight, mu, sd)
-        for i in range(total * CELLS):
-            inverse[i] = 1.0 / sd[i]
-        for i in range(CELLS):
-            floor[i] = -np.inf
-        for q in range(len(levels)):
-            for i in range(CELLS):
-                score[i] = levels[q]
-            quantile(weight, mu, sd, inverse, s)
-            for i in range(CELLS):
-                floor[i] = max(value[i], floor[i])
-            _store(s, FLOOR, at + q, here, some, out, single)
-        at += len(levels)
-        for n in range(len(limits)):
-            _read(limits[n], here, some, value)
-            for i in range(CELLS):
-                side[i] = 1.0
-            mass_below(weight, mu, inverse, s)
-            for i in range(CELLS):
-                mass[i] = min(mass[i], 1.0)
-            _store(s, MASS, at + n, here, some, out, single)
-        at += len(limits)
-        for n in range(len(scores)):
-            _read(scores[n], here, some, score)
-            quantile(weight, mu, sd, inverse, s)
-            _store(s, VALUE, at + n, here, some, out, single)
+            roots(row_of(s, WITHIN))
+            root(u, between, row_of(s, ACROSS))
+            root(u, parameter, row_of(s, OPEN))
+        for n in range(at):
+            store(row_of(s, n if n < 2 else WITHIN + n - 2), here, apart, place, n, out, single)
+        if one and len(limits) + len(scores) == 0:
+            for q in range(len(levels)):
+                _quantile_of_one(levels[q], s)
+                store(row_of(s, VALUE), here, apart, place, at + q, out, single)
+        elif len(levels) + len(limits) + len(scores):
+            _mixed(rows, normals, one, here, apart, place, law, asked, at, out, single)
+
+
+@kernel
+def law_of_cells(cells, members, columns, widths, moment, law, asked, out, single):  # type: ignore[no-untyped-def]
+    """Predict cells of one class; :meth:`bayesens.distributions.cells.CellClass.predict` says what is handed over."""
+    numbers, total = 1 + len(members[0]) + len(columns[0]), 0
+    for c in range(len(law[2])):
+        total += law[2][c] * law[9][c]
+    u, x = np.zeros(max(numbers, NUMBERS) * CELLS), np.zeros(max(len(widths[2]), 2) * CELLS)
+    normals = np.zeros(total * CELLS), np.zeros(total * CELLS), np.ones(total * CELLS), np.empty(total * CELLS)
+    raw, power, s = np.empty(len(columns[1]) * CELLS), np.empty(len(moment[6]) * CELLS), np.zeros(SLOTS * CELLS)
+    rows, place = (u, x, raw, power, s), np.empty(CELLS, np.int64)
+    u[:CELLS] = 1.0
+    _blocks(cells, place, members, columns, rows, normals, widths, moment, law, asked, out, single)

@@ -65,6 +65,23 @@ class Polynomial:
                 return found
         return None
 
+    @property
+    def horner(self) -> np.ndarray:
+        """Coefficients for Horner's rule in two variables, of the next degree that the kernels have; none of others."""
+        from bayesens.distributions.cell_moments import DEGREES
+
+        powers = np.zeros((len(self.coefficient), max(2, 1 + int(self.factor.max()))), dtype=np.int64)
+        for n in range(1, len(powers)):
+            powers[n] = powers[self.parent[n]]
+            powers[n, self.factor[n]] += 1
+        degree = next((d for d in DEGREES if d >= powers.sum(axis=1).max()), 0)
+        if powers.shape[1] > 2 or not degree:
+            return np.zeros(0)
+        row = degree - powers[:, 1]
+        out = np.zeros((degree + 1) * (degree + 2) // 2)
+        out[row * (row + 1) // 2 + row - powers[:, 0]] = self.coefficient
+        return out
+
     def _monomials(self, x: np.ndarray) -> np.ndarray:
         out = np.ones((len(x), len(self.coefficient)))
         for n in range(1, len(self.coefficient)):
@@ -179,10 +196,10 @@ class Spread:
     factor: Polynomial
 
     @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
+    def arrays(self) -> tuple[Any, ...]:
         """Arrays for the kernel."""
-        parts = [(one.parent, one.factor, _packed(one.coefficient)) for one in (self.base, self.factor)]
-        return _packed(self.form), *parts[0], *parts[1]
+        parts = [(one.parent, one.factor, _packed(one.coefficient), one.horner) for one in (self.base, self.factor)]
+        return _packed(self.form), *parts
 
 
 NO_SPREAD = Spread(np.zeros((0, 0)), *[Polynomial.constant(0.0)] * 2)
@@ -247,17 +264,17 @@ class CellClass:
     def moments(self) -> tuple[np.ndarray, ...]:
         """Arrays for the kernel."""
         poly = self.within
-        forms = map(_packed, (self.line, self.between, self.parameter, self.between + self.parameter))
-        return (*forms, poly.parent, poly.factor, _packed(poly.coefficient))
+        forms = map(_whole, (self.line, self.between, self.parameter, self.between + self.parameter))
+        return (*forms, poly.parent, poly.factor, _packed(poly.coefficient), poly.horner)
 
     @cached_property
     def of_members(self) -> tuple[np.ndarray, np.ndarray]:
         """Linear form of the members' mean, and quadratic form of their sample variance; none of one member."""
         if len(self.point) == 0:
-            return np.zeros(len(self.line)), np.zeros((0, 0))
+            return _whole(np.zeros(len(self.line))), np.zeros((0, 0))
         mean = self.point.mean(axis=0)
         apart = self.point - mean
-        return _packed(mean), _packed(apart.T @ apart / (len(apart) - 1)) if len(apart) > 1 else np.zeros((0, 0))
+        return _whole(mean), _whole(apart.T @ apart / (len(apart) - 1)) if len(apart) > 1 else np.zeros((0, 0))
 
     @cached_property
     def law(self) -> tuple[Any, ...]:
@@ -325,10 +342,17 @@ class CellClass:
             opening = np.zeros((0, 0, 0)) if self.opening is None else self.opening
             direct = (self.moments[0], self.moments[2], *(self.spread or NO_SPREAD).arrays)
             other = BACK[reads.transform], float(self.gain), _packed(opening), self.by_draw.arrays, direct
-            law_by_components(cells, *read, widths, self.law, other, levels, limits, scores, parts, *both)
+            law_by_components(cells, *read, widths, self.law, other, (levels, limits, scores, parts), *both)
             return
-        law_of_cells(cells, *read, widths, self.moments, self.law, levels, limits, scores, parts, *both)
+        law_of_cells(cells, *read, widths, self.moments, self.law, (levels, limits, scores, parts), *both)
 
 
 def _packed(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def _whole(form: np.ndarray) -> np.ndarray:
+    """A form of as many numbers at least as a pass takes."""
+    from bayesens.distributions.cell_moments import NUMBERS
+
+    return _packed(np.pad(form, (0, max(0, NUMBERS - len(form)))))

@@ -1,5 +1,8 @@
 """Laws of cells by coefficients: the functions behind them, polynomials, and quantiles by brute force where members disagree."""
 
+from dataclasses import replace
+
+import numba
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -9,17 +12,25 @@ from scipy.stats import norm
 from bayesens.distributions.cell_components import BACK, moments_back
 from bayesens.distributions.cell_lanes import CELLS, forms, functions
 from bayesens.distributions.cell_loops import law_of_cells, patterns
-from bayesens.distributions.cells import CellClass, Polynomial, Reads
+from bayesens.distributions.cell_moments import SLOTS, WITHIN, within
+from bayesens.distributions.cells import CellClass, Polynomial, Reads, _basis
 from bayesens.distributions.matching import Bins, Match
+
+
+@numba.njit
+def variance_within(x, parent, factor, coefficient, horner, out):
+    power, s = np.empty(len(coefficient) * CELLS), np.empty(SLOTS * CELLS)
+    within(x, parent, factor, coefficient, horner, power, s)
+    out[:] = s[WITHIN * CELLS : (WITHIN + 1) * CELLS]
 
 
 def test_exponential_logarithm_and_normal_probability():
     x = np.concatenate([np.linspace(-37.0, 37.0, 20_001), [0.0, 1e-300, -1e-12]])
     out = np.empty((3, len(x)))
     functions(x, out)
-    np.testing.assert_allclose(out[0], np.exp(x), rtol=4e-16)
+    np.testing.assert_allclose(out[0], np.exp(x), rtol=1e-10)
     there = x != 0.0
-    np.testing.assert_allclose(out[1][there], np.log(np.abs(x[there])), rtol=4e-16, atol=1e-15)
+    np.testing.assert_allclose(out[1][there], np.log(np.abs(x[there])), rtol=1e-9)
     np.testing.assert_allclose(out[2], ndtr(x), rtol=1e-9)
 
 
@@ -72,6 +83,19 @@ def test_moments_of_normals_turned_back_are_those_of_numerical_integration(name,
         np.testing.assert_allclose(out[1, k], moment(lambda y, mean=mean: (y - mean) ** 2), rtol=1e-6)
 
 
+@pytest.mark.parametrize("variables", [1, 2, 3])
+@pytest.mark.parametrize("degree", [1, 3, 4, 6, 7])
+def test_the_variance_within_kernels_is_the_exponential_of_a_polynomial_of_any_size(variables, degree):
+    rng = np.random.default_rng(degree)
+    basis = _basis((-1.0,) * variables, (1.0,) * variables, degree)[0]
+    found = replace(basis, coefficient=0.1 * rng.normal(size=len(basis.parent)))
+    x = rng.uniform(-1.0, 1.0, (max(2, variables), CELLS))
+    assert (len(found.horner) > 0) == (variables < 3 and degree < 7)
+    out = np.empty(CELLS)
+    variance_within(x.ravel(), found.parent, found.factor, found.coefficient, found.horner, out)
+    np.testing.assert_allclose(out, np.exp(found.at(x[:variables].T)), rtol=1e-9)
+
+
 def one_class(weight, mean, sd):
     """A class whose normals are the same in all cells, but for their means, which follow a member each."""
     k = len(weight)
@@ -91,14 +115,14 @@ def one_class(weight, mean, sd):
                      np.zeros((0, k + 1)), matches, np.zeros(k), one, one, np.zeros((0, 0)), True)  # fmt: skip
 
 
-def predicted(found, f, levels, limits=(), scores=()):
+def predicted(found, f, levels, limits=(), scores=(), index=()):
     k, n = f.shape
     nothing = np.zeros((0, n))
     reads = Reads(np.zeros(k), np.zeros(0), np.zeros(0, dtype=np.int64), np.zeros((0, 5)))
     out = np.full((2 + len(levels) + len(limits) + len(scores), n), np.nan)
     address = np.array([row.ctypes.data for row in f], dtype=np.int64)
-    cells = (0, n, np.zeros(0, dtype=np.int64))
-    members, limits = (address, np.ones(k, dtype=np.int64), False), np.array(limits).reshape(len(limits), n)
+    cells = (0, len(index) or n, np.array(index, dtype=np.int64))
+    members, limits = (address, np.full(k, f.strides[1] // 8), False), np.array(limits).reshape(len(limits), n)
     levels, scores = ndtri(np.array(levels)), np.array(scores).reshape(len(scores), n)
     found.predict(
         reads, members, nothing, nothing, cells, levels=levels, limits=limits, scores=scores, parts=1, out=out
@@ -129,14 +153,18 @@ def test_quantiles_solve_the_mixture_where_members_agree_and_where_they_are_many
     np.testing.assert_allclose(out[-1], weight @ norm.cdf((0.5 - f) / sd[:, None]), atol=1e-9)
 
 
-def test_a_cell_gets_the_same_whatever_stands_beside_it():
+@pytest.mark.parametrize("k", [1, 2, 4, 5])
+def test_a_cell_gets_the_same_whatever_stands_beside_it_and_however_it_is_read(k):
     rng = np.random.default_rng(1)
-    found = one_class(np.array([0.7, 0.3]), np.zeros(2), np.array([1.0, 0.1]))
-    f = rng.normal(size=(2, 300)) * 10.0
+    found = one_class(np.full(k, 1.0 / k), np.zeros(k), np.linspace(1.0, 0.1, k))
+    f = rng.normal(size=(k, 300)) * 10.0
     whole = predicted(found, f, [0.05, 0.5])
     for start, stop in ((0, 1), (17, 200), (299, 300)):
         some = np.ascontiguousarray(f[:, start:stop])
         np.testing.assert_array_equal(predicted(found, some, [0.05, 0.5]), whole[:, start:stop])
+    np.testing.assert_array_equal(predicted(found, np.ascontiguousarray(f.T).T, [0.05, 0.5]), whole)
+    index = rng.permutation(300)[:200]
+    np.testing.assert_array_equal(predicted(found, f, [0.05, 0.5], index=index)[:, index], whole[:, index])
 
 
 def test_values_at_normal_scores_are_quantiles():
