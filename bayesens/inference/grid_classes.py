@@ -372,5 +372,5 @@ def _linear(values: np.ndarray, step: np.ndarray, moved: np.ndarray) -> np.ndarr
     out[:, 0] = values[0]
     out[:, 1 + moved] = ((values[1:-1] - values[0]) / step[moved][:, None]).T
     last = values[0] + (0.3 + 0.4 / (1.0 + np.arange(len(moved)))) @ (values[1:-1] - values[0])
-    size = np.abs(values).max() + 1.0
+    size = np.abs(values).max(initial=1.0)
     return out if np.allclose(last, values[-1], rtol=0.0, atol=LINEAR * size) else None

@@ -7,6 +7,7 @@ from scipy.special import logsumexp
 from scipy.stats import kstest, norm, t
 
 from bayesens.distributions.mixtures import NormalMixture
+from bayesens.likelihoods.corrected.matched import component_match
 from bayesens.likelihoods.corrected.predictive import CorrectedDraws, CorrectedMixture
 
 
@@ -159,3 +160,14 @@ def test_draws_have_the_moments_of_the_law():
     error = np.sqrt(moments.variance / 20_000)
     assert np.all(np.abs(sample.mean(axis=0) - moments.mean) < 5.0 * error)
     np.testing.assert_allclose(sample.var(axis=0), moments.variance, rtol=0.08)
+
+
+def test_a_coefficient_that_does_not_vary_is_no_direction_in_which_draws_are_cut():
+    """Its rounding errors once were: two directions were as good, and those of rows and cells another one each."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        share, size = rng.uniform(0.2, 0.8, 400), np.exp(rng.normal(0.0, 0.3, 400))
+        coefficient = np.column_stack([rng.normal(0.3, 0.1, 400), np.ones(400)])
+        found = component_match(share, coefficient, size, np.ones(400), np.zeros((400, 0)))
+        strength = np.sort((found.forms @ np.ones(2)) ** 2)
+        assert strength[0] < 1e-20 * strength[1]

@@ -11,6 +11,7 @@ __all__ = ["component_match", "factors", "nodes", "width_covariance"]
 # A row's width varies over draws with its covariates' coefficients: where its logarithm may vary by more than UNSURE,
 # every bin is given three widths, the nodes of Gauss-Hermite quadrature, with the same mean variance.
 UNSURE, NODES, SHARES = 0.03, np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0]), np.array([1.0, 4.0, 1.0]) / 6.0
+ROUNDING = 1e-13  # of a coefficient
 LIGHT = 0.05  # mean weight below which a component is matched by one normal: its tails hardly count
 
 
@@ -21,6 +22,7 @@ def component_match(
     apart = coefficient - share @ coefficient / share.sum()
     # Each column in units of its own spread, so that what a row gets does not depend on the rows beside it.
     unit = np.sqrt(share @ apart**2 / share.sum())
+    unit[unit <= ROUNDING * np.abs(coefficient).max(axis=0)] = 0.0  # a column that does not vary is no direction
     root, inverse = np.diag(1.0 / np.where(unit > 0.0, unit, 1.0)), np.diag(unit)
     terms = (base * widening, base)
     return match(share, coefficient, terms, width, root=root, inverse=inverse, variance=terms[0], least=LIGHT)
