@@ -10,30 +10,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesens.c_functions import kernel
+from bayesens.c_functions import ONCE, kernel
 from bayesens.distributions.cell_lanes import (
     CELLS,
     LANES,
+    LOG2E,
+    ROOT_HALF_BITS,
+    ROUND,
+    _bits_of,
+    _float_of,
     exponential,
     linear,
-    logarithm,
     normal_below,
     quadratic,
     row_of,
 )
 from bayesens.distributions.cell_loops import SLOTS as TAKEN
-from bayesens.distributions.cell_loops import (
-    SUM,
-    _columns,
-    _components,
-    _covariates,
-    _load,
-    _polynomial,
-    _read,
-    _store,
-    _variance,
-)
-from bayesens.distributions.cell_loops import WITHIN as FOUND
+from bayesens.distributions.cell_loops import SUM, _components, _variance
+from bayesens.distributions.cell_moments import NUMBERS, covariates, feature, load, places, read, store, within
+from bayesens.distributions.cell_moments import WITHIN as FOUND
 from bayesens.distributions.cell_quantiles import MASS, MEAN, SCORE, SIDE, VALUE, WHOLE, mass_below, quantile
 
 __all__ = ["BACK", "law_by_components", "moments_back"]
@@ -49,7 +44,38 @@ CENTRE, SPREAD, WITHIN, BETWEEN, PARAMETER, GRAND = range(TAKEN + 11, TAKEN + 17
 SLOTS = TAKEN + 17
 
 
+LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+
+
 # -------------------------------------------------------------------------------------------------------------- two scales
+@ONCE
+def _exp(x):  # type: ignore[no-untyped-def]
+    """Exponential, to the last bit or two: a value is its own error where the standard deviation is a thousandth of it."""
+    value = min(max(x, -700.0), 700.0)
+    scale = value * LOG2E + ROUND
+    whole = scale - ROUND
+    r = (value - whole * LN2_HIGH) - whole * LN2_LOW
+    q = r * r  # cosh and sinh of the rest, whose chains of products are half as long
+    even = 1 / 40320 + q * (1 / 3628800 + q / 479001600)
+    even = 1.0 + q * (0.5 + q * (1 / 24 + q * (1 / 720 + q * even)))
+    odd = 1 / 362880 + q * (1 / 39916800 + q / 6227020800)
+    odd = r * (1.0 + q * (1 / 6 + q * (1 / 120 + q * (1 / 5040 + q * odd))))
+    return (even + odd) * _float_of((_bits_of(scale) + np.int64(1023)) << np.int64(52))
+
+
+@ONCE
+def _log(x):  # type: ignore[no-untyped-def]
+    """Logarithm of a positive number, to the last bit or two."""
+    bits = _bits_of(x)
+    power = (bits - ROOT_HALF_BITS) >> np.int64(52)
+    m = _float_of(bits - (power << np.int64(52)))
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    p = 1 / 11 + z * (1 / 13 + z * (1 / 15 + z * (1 / 17 + z / 19)))
+    p = 1.0 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z * (1 / 9 + z * p))))
+    return power * LN2_HIGH + (2.0 * s * p + power * LN2_LOW)
+
+
 @LANES
 def _onto(u, origin, back):  # type: ignore[no-untyped-def]
     """Bring members to the model's scale, less their origin; what a missing one gives is finite, and counts for nothing."""
@@ -57,7 +83,7 @@ def _onto(u, origin, back):  # type: ignore[no-untyped-def]
         row, about = row_of(u, 1 + k), origin[k]
         if back == LOG:
             for i in range(CELLS):
-                row[i] = logarithm(max(row[i], LEAST)) - about
+                row[i] = _log(max(row[i], LEAST)) - about
         elif back == SQRT:
             for i in range(CELLS):
                 row[i] = np.sqrt(max(row[i], 0.0)) - about
@@ -71,7 +97,7 @@ def _turned(row, back, out):  # type: ignore[no-untyped-def]
     """Values on the scale of the observations."""
     if back == LOG:
         for i in range(CELLS):
-            out[i] = exponential(row[i])
+            out[i] = _exp(row[i])
     elif back == SQRT:
         for i in range(CELLS):
             out[i] = max(row[i], 0.0) ** 2
@@ -86,9 +112,9 @@ def _component(back, mu, sd, first, second):  # type: ignore[no-untyped-def]
     if back == LOG:
         for i in range(CELLS):
             v = sd[i] * sd[i]
-            grown = exponential(v) - 1.0
+            grown = _exp(v) - 1.0
             series = v * (1.0 + v * (0.5 + v * (1 / 6 + v * (1 / 24 + v / 120))))
-            mean = exponential(mu[i] + 0.5 * v)
+            mean = _exp(mu[i] + 0.5 * v)
             first[i] = mean
             second[i] = mean * mean * (series if v < 1e-3 else grown)
     elif back == SQRT:
@@ -191,20 +217,20 @@ def _moments(back, gain, weight, mu, sd, s):  # type: ignore[no-untyped-def]
 @LANES
 def _linear_in_spread(u, x, direct, power, s):  # type: ignore[no-untyped-def]
     """Mean, standard deviation and its parts, of a variance that is linear in a form of the members."""
-    line, open_form, form, parent, factor_of, coefficient, parent_, factor_of_, coefficient_ = direct
+    line, open_form, form, base, factor = direct
     spread, parameter = row_of(s, SPREAD), row_of(s, PARAMETER)
-    within, between, found, apart = row_of(s, WITHIN), row_of(s, BETWEEN), row_of(s, FOUND), row_of(s, FORM)
+    inside, between, found, apart = row_of(s, WITHIN), row_of(s, BETWEEN), row_of(s, FOUND), row_of(s, FORM)
     linear(u, line, row_of(s, CENTRE))
     quadratic(u, open_form, True, row_of(s, PARAMETER))
     quadratic(u, form, True, row_of(s, FORM))
-    _polynomial(x, parent, factor_of, coefficient, power, s)
+    within(x, *base, power, s)
     for i in range(CELLS):
-        within[i] = found[i]
-    _polynomial(x, parent_, factor_of_, coefficient_, power, s)
+        inside[i] = found[i]
+    within(x, *factor, power, s)
     for i in range(CELLS):
-        within[i] += apart[i] * found[i]
+        inside[i] += apart[i] * found[i]
         between[i] = 0.0
-        spread[i] = np.sqrt(within[i] + parameter[i])
+        spread[i] = np.sqrt(inside[i] + parameter[i])
 
 
 # -------------------------------------------------------------------------------------------------- parts, draw after draw
@@ -270,16 +296,16 @@ def _parts(back, u, x, draws, s):  # type: ignore[no-untyped-def]
 
 # ---------------------------------------------------------------------------------------------------------------- the cells
 @LANES
-def _below(back, limits, here, some, weight, mu, inverse, s):  # type: ignore[no-untyped-def]
+def _below(back, limits, here, apart, place, weight, mu, inverse, s):  # type: ignore[no-untyped-def]
     """Probability strictly below a threshold on the scale of the observations."""
     limit, value, side, mass = row_of(s, LEVEL), row_of(s, VALUE), row_of(s, SIDE), row_of(s, MASS)
-    _read(limits, here, some, limit)
+    read(limits, here, apart, place, limit)
     for i in range(CELLS):
         side[i] = 1.0
         value[i] = min(max(limit[i], LEAST), MOST) if back != IDENTITY else limit[i]
     if back == LOG:
         for i in range(CELLS):
-            value[i] = logarithm(value[i])
+            value[i] = _log(value[i])
     elif back == SQRT:
         for i in range(CELLS):
             value[i] = np.sqrt(value[i])
@@ -291,35 +317,33 @@ def _below(back, limits, here, some, weight, mu, inverse, s):  # type: ignore[no
 
 
 @kernel
-def law_by_components(cells, members, columns, widths, law, other, levels, limits, scores, parts, out, single):  # type: ignore[no-untyped-def]
+def law_by_components(cells, members, columns, widths, law, other, asked, out, single):  # type: ignore[no-untyped-def]
     """Predict cells of one class; :meth:`bayesens.distributions.cells.CellClass.predict` says what is handed over."""
     first, count, index = cells
     address, stride, four_bytes, origin = members
     features, raw, column_origin = columns
     point_mean, point_spread, kind, scale = widths
     back, gain, opening, draws, direct = other
+    levels, limits, scores, parts = asked
     total = 0
     for c in range(len(law[2])):
         total += law[2][c] * law[9][c]
-    u, nothing = np.empty((1 + len(address) + len(features)) * CELLS), np.zeros(max(len(address), len(raw)))
-    x, raws, rest = np.empty(len(kind) * CELLS), np.empty(len(raw) * CELLS), np.empty(CELLS, np.int64)
+    u, nothing = np.zeros(max(1 + len(address) + len(features), NUMBERS) * CELLS), np.zeros(len(address))
+    x, raws, place = np.zeros(max(len(kind), 2) * CELLS), np.empty(len(raw) * CELLS), np.empty(CELLS, np.int64)
     weight, mu, sd = np.zeros(total * CELLS), np.zeros(total * CELLS), np.ones(total * CELLS)
     inverse, s = np.empty(total * CELLS), np.zeros(SLOTS * CELLS)
-    power = np.empty(max(len(direct[5]), len(direct[8])) * CELLS)
+    power = np.empty(max(len(direct[3][2]), len(direct[4][2])) * CELLS)
     level, score, value, side = row_of(s, LEVEL), row_of(s, SCORE), row_of(s, VALUE), row_of(s, SIDE)
-    within = row_of(s, WITHIN)
+    u[:CELLS] = 1.0
     for begin in range(0, count, CELLS):
-        here, some = first + begin, index[begin : begin + CELLS]
-        if begin + CELLS > count:  # the last cell stands for those that a block lacks
-            for i in range(CELLS):
-                last = min(begin + i, count - 1)
-                rest[i] = index[last] if len(index) else first + last
-            some = rest
-        _load(address, stride, four_bytes, here, some, nothing, u)
+        here, apart = first + begin, places(first, begin, count, index, place)
+        load(address, stride, four_bytes, here, apart, place, nothing, u)
         _onto(u, origin, back)
-        _columns(features, here, some, column_origin, u, 1 + len(address))
-        _columns(raw, here, some, nothing, raws, 0)
-        _covariates(u, point_mean, point_spread, raws, kind, scale, x, s)
+        for c in range(len(features)):
+            feature(features[c], here, apart, place, column_origin[c], row_of(u, 1 + len(address) + c))
+        for c in range(len(raw)):
+            feature(raw[c], here, apart, place, 0.0, row_of(raws, c))
+        covariates(u, point_mean, point_spread, raws, kind, scale, x)
         if len(direct[2]):
             _linear_in_spread(u, x, direct, power, s)
         elif len(opening):
@@ -330,8 +354,8 @@ def law_by_components(cells, members, columns, widths, law, other, levels, limit
             _moments(back, gain, weight, mu, sd, s)
         at = 0
         if parts > 0:
-            _store(s, CENTRE, 0, here, some, out, single)
-            _store(s, SPREAD, 1, here, some, out, single)
+            store(row_of(s, CENTRE), here, apart, place, 0, out, single)
+            store(row_of(s, SPREAD), here, apart, place, 1, out, single)
             at = 2
         if parts > 1:
             if len(draws[0]):
@@ -340,7 +364,7 @@ def law_by_components(cells, members, columns, widths, law, other, levels, limit
                 one = row_of(s, WITHIN + n)
                 for i in range(CELLS):
                     one[i] = np.sqrt(one[i])
-                _store(s, WITHIN + n, at + n, here, some, out, single)
+                store(row_of(s, WITHIN + n), here, apart, place, at + n, out, single)
             at += 3
         for i in range(total * CELLS):
             inverse[i] = 1.0 / sd[i]
@@ -353,22 +377,23 @@ def law_by_components(cells, members, columns, widths, law, other, levels, limit
             for i in range(CELLS):
                 level[i] = max(value[i], level[i])
             _turned(row_of(s, LEVEL), back, row_of(s, TURNED))
-            _store(s, TURNED, at + q, here, some, out, single)
+            store(row_of(s, TURNED), here, apart, place, at + q, out, single)
         at += len(levels)
         for n in range(len(limits)):
-            _below(back, limits[n], here, some, weight, mu, inverse, s)
-            _store(s, MASS, at + n, here, some, out, single)
+            _below(back, limits[n], here, apart, place, weight, mu, inverse, s)
+            store(row_of(s, MASS), here, apart, place, at + n, out, single)
         at += len(limits)
         if parts > 0 and back == SQRT:
             for i in range(CELLS):
                 side[i], value[i] = 1.0, 0.0
             mass_below(weight, mu, inverse, s)
+            mass = row_of(s, MASS)
             for i in range(CELLS):
-                within[i] = min(row_of(s, MASS)[i], 1.0)
-            _store(s, WITHIN, at, here, some, out, single)
+                mass[i] = min(mass[i], 1.0)
+            store(row_of(s, MASS), here, apart, place, at, out, single)
             at += 1
         for n in range(len(scores)):
-            _read(scores[n], here, some, score)
+            read(scores[n], here, apart, place, score)
             quantile(weight, mu, sd, inverse, s)
             _turned(row_of(s, VALUE), back, row_of(s, TURNED))
-            _store(s, TURNED, at + n, here, some, out, single)
+            store(row_of(s, TURNED), here, apart, place, at + n, out, single)
