@@ -115,7 +115,9 @@ class _Run:
         """The models, each on the members that it is told."""
         source: Any = self.table.source
         some = {name: [one for one in source.names if one != NAME] for name in self.study.not_told}
-        return {name: OnMembers(model, tuple(some[name])) if name in some else model for name, model in self.models.items()}
+        return {
+            name: OnMembers(model, tuple(some[name])) if name in some else model for name, model in self.models.items()
+        }
 
     def results(self) -> StudyResults:
         """All that was asked for, one step after the other."""
