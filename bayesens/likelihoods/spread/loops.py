@@ -12,7 +12,7 @@ from bayesens.likelihoods.mixture import FAST
 __all__ = ["BINS", "matched_rows"]
 
 # Draws of a row are cut at these quantiles of its own standard deviation: finer where it is large, which decides outer quantiles.
-BINS = np.array([0.0, 0.25, 0.5, 0.7, 0.85, 0.95, 0.99, 1.0])
+BINS = np.array([0.0, 0.25, 0.5, 0.7, 0.85, 0.95, 0.99, 0.998, 1.0])
 BUCKETS = 512  # in which draws are counted; a cut lies between two of them
 
 
