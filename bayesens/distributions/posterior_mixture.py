@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -201,6 +201,19 @@ class PosteriorMixture(OverDraws):
     def n_draws(self) -> int:
         """Number of posterior draws; 1 without any row."""
         return next((len(block.weight) for block in self.blocks()), 1)
+
+    def select(self, rows: np.ndarray) -> Self:
+        """The same predictions, of some rows."""
+        place = np.full(len(self.f), -1)
+        place[rows] = np.arange(len(rows))
+
+        def blocks() -> Iterator[Block]:
+            for block in self.blocks():
+                kept = place[block.rows]
+                if np.any(kept >= 0):
+                    yield replace(block, rows=kept[kept >= 0])
+
+        return replace(self, f=self.f[rows], blocks=blocks)
 
     def pieces(self) -> Iterator[tuple[np.ndarray, Block]]:
         """Rows of each block, and the block."""

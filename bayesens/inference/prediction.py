@@ -14,7 +14,7 @@ import xarray as xr
 from bayesens.distributions import scores
 from bayesens.distributions.law import Distribution
 from bayesens.distributions.mixtures import NormalMixture, transformed
-from bayesens.distributions.posterior_mixture import PART_ROWS, Block, PosteriorMixture
+from bayesens.distributions.posterior_mixture import PART_ROWS, PosteriorMixture
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.fit_tree import check_given, history_of, model_of, on_model_scale
@@ -57,7 +57,7 @@ class Prediction:
         """The same prediction, of some rows (bool)."""
         if rows.all():
             return self
-        table, mixture = self.table.select(rows=rows), _restricted(self.mixture, rows)
+        table, mixture = self.table.select(rows=rows), self.mixture.select(np.flatnonzero(rows))
         return replace(self, table=table, number=self.number[rows], mixture=mixture)
 
     @cached_property
@@ -193,21 +193,6 @@ def prediction(tree: xr.DataTree, new: Ensemble, *, rows: np.ndarray | None = No
     attrs = {name: tree.attrs[name] for name in ("bayesens_model", "units")}
     made = Prediction(fitted, table, number, mixture, attrs)
     return made if rows is None else made.of(rows)
-
-
-def _restricted(mixture: Any, rows: np.ndarray) -> Any:
-    """The same predictions, of some rows."""
-    if not isinstance(mixture, PosteriorMixture):
-        return mixture.select(np.flatnonzero(rows))
-    place = np.where(rows, np.cumsum(rows) - 1, -1)
-
-    def blocks() -> Iterator[Block]:
-        for block in mixture.blocks():
-            kept = place[block.rows]
-            if np.any(kept >= 0):
-                yield replace(block, rows=kept[kept >= 0])
-
-    return replace(mixture, f=mixture.f[rows], blocks=blocks)
 
 
 def _with_members(new: Ensemble, members: tuple[str, ...], units: str) -> Ensemble:

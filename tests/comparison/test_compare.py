@@ -254,3 +254,17 @@ def test_a_power_of_the_likelihood_reaches_the_fits(ensemble):
     )
     assert float(weak["crps"][0, fold].mean()) == pytest.approx(float(by_hand["crps"].mean()), rel=0.03)
     assert float(weak["width90"].mean()) > 1.02 * float(plain["width90"].mean())
+
+
+@pytest.mark.parametrize(
+    "model", [be.EMOS(), be.EMOS(scale=()), be.HBM(), be.BMA(site=False)], ids=lambda m: repr(m)[:14]
+)
+def test_rows_without_an_observation_are_predicted_beside_those_that_are_scored(model):
+    frame = be.simulate.region(8, 2, 20, random_seed=5).frame
+    some = frame["sm"].where(np.arange(len(frame)) % 7 > 0)
+    options = {"observation": "sm", "site": "station", "time": "date"}
+    gaps, whole = (be.Ensemble.from_frame(one, members=["rf", "mlr", "xgb"], **options) for one in
+                   (frame.assign(sm=some), frame[some.notna()]))  # fmt: skip
+    rows = [be.compare({"model": model}, table, estimand="site", folds=2, method="em" if model.baseline else "auto",
+                       random_seed=1, draws=200, progressbar=False) for table in (gaps, whole)]  # fmt: skip
+    np.testing.assert_allclose(rows[0]["crps"].mean(), rows[1]["crps"].mean(), rtol=0.02)

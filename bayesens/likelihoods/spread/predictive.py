@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import scipy
@@ -68,6 +69,10 @@ class SpreadMixture(PosteriorMixture):
     factor: np.ndarray
     x: np.ndarray
     slope: np.ndarray
+
+    def select(self, rows: np.ndarray) -> Self:
+        """The same predictions, of some rows."""
+        return replace(super().select(rows), spread=self.spread[rows], x=self.x[rows])
 
     def of_draws(self, draw: np.ndarray) -> SpreadMixture:
         """The same under some draws, but for its blocks."""
