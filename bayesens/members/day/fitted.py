@@ -119,8 +119,8 @@ class FittedNeighbours:
 
     def covariances(self, u: Array) -> tuple[Array, Array]:
         """Of a day given the static part, and of the static part, at distances; own error and nugget aside."""
-        x, y = (np.sqrt(3.0) * np.minimum(u / self.reach[f], 700.0) for f in FIELDS)
         v = self.variance
+        x, y = (np.minimum(u * (3.0**0.5 / self.reach[f]), 80.0) for f in FIELDS)  # beyond, nothing is left
         return v["day"] + v["field"] * (1.0 + x) * np.exp(-x), v["place"] * (1.0 + y) * np.exp(-y)
 
     @cached_property

@@ -24,6 +24,7 @@ __all__ = ["UNOBSERVED", "check_without", "neighbours_on_grid", "observed_days",
 
 Array = NDArray[np.float64]
 CELLS = 4096  # at a time
+MANY = 200  # stations from which cells are computed in single precision: .001 of the standard deviation, in half of the time
 SAID = "said"
 UNOBSERVED = (
     "on {} of {} days of the grid no station has an observation: neighbours are missing there, and what is left of a mixture is "
@@ -159,24 +160,33 @@ class _GridLaw:
     def _block(self, columns: list[Array], day: NDArray[np.int64], out: NDArray[np.float32]) -> None:
         fitted, law = self.fitted, self.fitted.law
         table, model, v = fitted.table, fitted.model, fitted.variance
-        trend = fitted.standardised(np.stack(columns[len(self.names) :], axis=1)) if model.trend else np.zeros(
-            (out.shape[1], 0))  # fmt: skip
-        u = np.full((out.shape[1], len(table.site)), np.inf)
+        trend = np.zeros((out.shape[1], 0))
+        if model.trend:
+            trend = fitted.standardised(np.stack(columns[len(self.names) :], axis=1))
+        u = np.full((out.shape[1], len(table.site)), np.inf, dtype=self.dtype)
         if table.places is not None:
-            u = distances(Places(table.places.names, np.stack(columns[:2], axis=1)), table.places)
+            u = distances(Places(table.places.names, np.stack(columns[:2], axis=1)), table.places).astype(self.dtype)
         r, a = fitted.covariances(u)
-        a = a + model.known_between(trend, table.trend)
+        a = a + model.known_between(trend, table.trend).astype(self.dtype)
         level, spread = law.static_forms
         own = np.array([model.known_between(x, x) for x in trend]) if model.trend else model.unit**2
         middle = a @ level + model.center
-        variance = sum(v.values()) + own - np.einsum("ij,ij->i", a @ spread, a)
+        variance = sum(v.values()) + own - self._products(a, spread, a)
         for t, d in enumerate(day.tolist()):
             if d < 0:
                 continue
             here, pull, twice, cross = self.of_day(d)
-            some = r[:, here]
-            mean = middle + some @ pull
-            left = variance - np.einsum("ij,ij->i", some @ twice, some) - np.einsum("ij,ij->i", some @ cross, a)
-            out[t, :, 0], out[t, :, 1] = moments(model.transform, mean, left)
+            some = r if len(here) == r.shape[1] else r[:, here]
+            left = variance - self._products(some, twice, some) - self._products(some, cross, a)
+            out[t, :, 0], out[t, :, 1] = moments(model.transform, middle + some @ pull, np.maximum(left, 0.0))
             nearest = u[:, here].min(axis=1)
             out[t, :, 2] = np.where(np.isfinite(nearest), nearest, np.nan)
+
+    @property
+    def dtype(self) -> type[np.floating[Any]]:
+        """Precision of the covariances of cells with stations."""
+        return np.float32 if len(self.fitted.table.site) > MANY else np.float64
+
+    def _products(self, x: NDArray[Any], form: Array, y: NDArray[Any]) -> Array:
+        """Of each row's ``x' form y``."""
+        return np.asarray(np.einsum("ij,ij->i", x @ form.astype(self.dtype), y, dtype=np.float64))

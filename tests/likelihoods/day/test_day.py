@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pymc as pm
 import pytest
+import xarray as xr
 from pytensor.compile.mode import Mode
 
 from bayesens.ensemble.places import Places, RowPlaces
 from bayesens.likelihoods.day.table import DayTable, day_table
 from bayesens.members.day.fitted import FittedNeighbours, moments
+from bayesens.members.day.grid import neighbours_on_grid
 from bayesens.models.neighbours import PARTS, Neighbours
 
 VARIANCE = dict(zip(PARTS, (0.5, 0.8, 0.3, 0.2, 0.15), strict=True))
@@ -153,3 +155,22 @@ def test_rows_become_a_table_of_days_and_stations():
     np.testing.assert_array_equal(table.y, [[0.2, 0.5], [np.nan, 0.1]])
     assert table.places.values.tolist() == [[0.0, 0.0], [1.0, 0.0]]
     assert table.typical_distance() == 1.0
+
+
+def test_cells_of_many_stations_are_those_of_rows_to_a_thousandth_of_the_sd():
+    rng, stations = np.random.default_rng(7), 210
+    site = np.array([f"s{k:03d}" for k in range(stations)])
+    where = Places(("x", "y"), rng.uniform(0.0, 2.0, (stations, 2)))
+    days = np.arange("2020-01-01", "2020-01-04", dtype="datetime64[D]").astype("datetime64[ns]")
+    table = DayTable(site, site, where, np.zeros((stations, 0)), days, rng.normal(size=(3, stations)))
+    fitted = FittedNeighbours(MODEL, table, VARIANCE, REACH)
+    x, y = np.meshgrid(np.linspace(0.0, 2.0, 7), np.linspace(0.0, 2.0, 5))
+    grid = xr.Dataset(coords={"time": days[1:], "y": y[:, 0], "x": x[0]})
+    names = np.array([f"cell {k}" for k in range(x.size)])
+    rows = fitted.elsewhere(
+        Places(("x", "y"), np.column_stack([x.ravel(), y.ravel()])), np.zeros((x.size, 0)), names, names
+    )
+    cells = neighbours_on_grid(fitted, grid, names=("mean", "sd", "distance")).transpose("time", "y", "x")
+    for name, one in zip(("mean", "sd", "distance"), rows.columns, strict=True):
+        error = cells[name].values.reshape(2, -1) - one[1:]
+        assert np.abs(error / rows.sd[1:]).max() < 1e-3, name
