@@ -248,6 +248,28 @@ def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], wa
     return {"posterior": posterior, "sample_stats": stats, "log_prior": log_prior}, sampled.attrs
 
 
+def posterior_of(
+    model: Any, data: Any, *, method: str = "auto", draws: int = 500, random_seed: int | None = None
+) -> xr.Dataset:
+    """Return the posterior of a model whose data are no ensemble, such as the days of `Neighbours`.
+
+    Parameters
+    ----------
+    model : model
+    data : what its ``resolve`` and ``build`` take
+    method, draws, random_seed
+        As in `fit`; draws of each of four chains.
+
+    Returns
+    -------
+    Dataset (chain, draw, ...)
+    """
+    rng = np.random.default_rng(random_seed)
+    with threadpool_limits(1, user_api="blas"):
+        return _fit_posterior(model.resolve(data), data, powers=(1.0, 1.0), warm=None, method=method, draws=draws, tune=500,
+                              chains=4, rng=rng, target_accept=0.9, starts=0, progressbar=False)[0]["posterior"]  # fmt: skip
+
+
 def _warm_start(
     warm: xr.DataTree | Mapping[str, Sequence[float]] | None, model: Any
 ) -> Mapping[str, Sequence[float]] | None:
