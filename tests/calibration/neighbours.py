@@ -2,9 +2,9 @@
 
 With truths from the prior that the model states, intervals of every parameter cover at their nominal level exactly. 200 tables
 give 1,600 intervals; those of one table hang together, so that the pooled share has a standard deviation of about 1.2 %, and a
-correct program leaves 85-95 % with a chance below .1 %. Of one parameter 200 intervals cover 82 % or less with a chance below .03 %.
-Ranks of the truth among 100 draws, in 10 classes, are uniform: a chi-square above 33.7 (9 degrees) has a chance of .01 %, .08 % for
-all eight parameters. The broken twin (60 tables) is given each day's observations under the labels of other stations.
+correct program leaves 85-95 % with a chance below .1 %. Of one parameter 200 intervals cover 82 % or less in .03 % of the cases.
+Ranks of the truth among 100 draws, in 10 classes, are uniform: a chi-square above 33.7 (9 degrees) has a chance of .01 %, of
+eight parameters .08 %. The broken twin (60 tables) is given each day's observations under the labels of other stations.
 """
 
 from __future__ import annotations
