@@ -30,6 +30,10 @@ _HOME = {
     "product_table": "comparison.tables",
     "score_table": "comparison.tables",
     "coverage_table": "comparison.coverage",
+    "recalibrate": "comparison.recalibration",
+    "recalibrated_rows": "comparison.recalibration",
+    "recalibration_table": "comparison.recalibration",
+    "Recalibration": "distributions.recalibration",
     "SufficientStatistics": "ensemble.streaming",
     "OnMembers": "comparison.compare",
     "compare": "comparison.compare",
@@ -90,6 +94,7 @@ __all__ = [
     "Neighbours",
     "OnMembers",
     "Prior",
+    "Recalibration",
     "ResidualField",
     "SingleMember",
     "SufficientStatistics",
@@ -116,6 +121,9 @@ __all__ = [
     "predict",
     "product_table",
     "read_fit",
+    "recalibrate",
+    "recalibrated_rows",
+    "recalibration_table",
     "residual_field",
     "score",
     "score_table",
@@ -134,7 +142,9 @@ if TYPE_CHECKING:
     from bayesens.comparison.folds.runs import OnMembers
     from bayesens.comparison.ladder import ladder, ladder_effects, ladder_words
     from bayesens.comparison.loo_table import loo_table
+    from bayesens.comparison.recalibration import recalibrate, recalibrated_rows, recalibration_table
     from bayesens.comparison.tables import paired_differences, product_table, score_table
+    from bayesens.distributions.recalibration import Recalibration
     from bayesens.ensemble.ensemble import Ensemble
     from bayesens.ensemble.streaming import SufficientStatistics
     from bayesens.geo.residual_field import ResidualField, residual_field

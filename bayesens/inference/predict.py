@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -10,6 +10,7 @@ import xarray as xr
 
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.distributions.law import Distribution
+from bayesens.distributions.recalibration import Recalibration
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.arguments import check_fitted_call
@@ -32,7 +33,7 @@ __all__ = ["add", "distribution", "draw", "predict", "score"]
 @plain_arithmetic
 def predict(
     tree: xr.DataTree, new: Ensemble | xr.Dataset | xr.DataArray, *, quantiles: Sequence[float] = QUANTILES,
-    model: Any = None, **grid: Unpack[GridOptions],
+    model: Any = None, recalibration: Recalibration | None = None, **grid: Unpack[GridOptions],
 ) -> xr.Dataset:  # fmt: skip
     """Predictive mean, standard deviation and quantiles of every row of a table, or of every cell of a grid.
 
@@ -48,6 +49,9 @@ def predict(
         Levels in (0, 1).
     model : optional
         The model object, if it is one of your own.
+    recalibration : Recalibration, optional
+        Of tables alone, from `recalibrate`: quantiles are then those of the fit at other levels, and mean and sd those of the
+        recalibrated distribution, without parts. None: the distribution as it is.
     **grid
         Of grids alone. ``below``: thresholds, each a number or a map, of which the probability of lying below is wanted.
         ``site``, ``group``, ``time``, ``lon``, ``lat``: variables of the grid, or arrays on some of its dimensions, that the
@@ -85,14 +89,36 @@ def predict(
     [[[0.936115, 0.22811]]]
     """
     check_fitted_call("predict", tree, new)
+    if recalibration is not None:
+        return _recalibrated(tree, new, recalibration, quantiles, model, grid)
     if isinstance(new, xr.Dataset | xr.DataArray):
         return predict_grid(tree, new, quantiles=quantiles, model=model, **grid)
+    _check_no_grid_options(grid)
+    return prediction(tree, new, model=model).summary(quantiles)
+
+
+def _check_no_grid_options(grid: Mapping[str, Any]) -> None:
     check_keywords(grid, GridOptions.__annotations__, "predict")
     if grid:
         raise TypeError(
             f"predict has {listed(grid)} for grids alone, and got a table: its columns are named when it is made."
         )
-    return prediction(tree, new, model=model).summary(quantiles)
+
+
+def _recalibrated(
+    tree: xr.DataTree, new: Any, recalibration: Any, quantiles: Sequence[float], model: Any, grid: Mapping[str, Any]
+) -> xr.Dataset:
+    """What `predict` says of a table under other levels."""
+    if not isinstance(recalibration, Recalibration):
+        raise TypeError(
+            f"recalibration is a {type(recalibration).__name__}; wanted a be.Recalibration, which be.recalibrate makes"
+        )
+    if not isinstance(new, Ensemble):
+        raise TypeError("recalibration is of tables, and got a grid. Quantiles of a grid are recalibrated by their levels: "
+                        "predict(fit, grid, quantiles=recalibration.quantile([0.05, 0.5, 0.95])), and probabilities of lying "
+                        "below by recalibration.cdf; mean and sd stay those of the fit")  # fmt: skip
+    _check_no_grid_options(grid)
+    return prediction(tree, new, model=model).recalibrated(recalibration, quantiles)
 
 
 @plain_arithmetic

@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy
 import xarray as xr
 
 from bayesens.distributions import scores
 from bayesens.distributions.law import Distribution
 from bayesens.distributions.mixtures import NormalMixture, transformed
 from bayesens.distributions.posterior_mixture import PART_ROWS, PosteriorMixture
+from bayesens.distributions.recalibration import Recalibration
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.fit_tree import check_given, history_of, model_of, on_model_scale
@@ -26,6 +28,9 @@ __all__ = ["QUANTILES", "Prediction", "check_levels", "components", "prediction"
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 PARTS_DRAWS = 256
+NODES = np.linspace(
+    -7.0, 7.0, 113
+)  # normal scores of the levels that moments of a recalibrated law are integrated over
 _OfRows = Callable[[Distribution, np.ndarray], np.ndarray]
 
 
@@ -82,6 +87,30 @@ class Prediction:
         if self.model.transform == "sqrt":
             out["mass_at_zero"] = ("obs", found["mass_at_zero"], {"long_name": "probability of exactly zero"})
         return out.assign_attrs(self.attrs)
+
+    def recalibrated(self, recalibration: Recalibration, quantiles: Sequence[float] = QUANTILES) -> xr.Dataset:
+        """Mean, standard deviation and quantiles of every row under other levels; the first two by integration over them."""
+        levels = check_levels(quantiles, "quantiles")
+        at, nodes = recalibration.quantile(levels), recalibration.quantile(scipy.special.ndtr(NODES))
+        weight = np.exp(-0.5 * NODES**2) / np.exp(-0.5 * NODES**2).sum()
+
+        def moments(law: Distribution, _: np.ndarray) -> np.ndarray:
+            values = law.quantile(nodes)
+            mean = values @ weight
+            return np.stack([mean, np.sqrt((values - mean[:, None]) ** 2 @ weight)], axis=1)
+
+        of_rows: dict[str, _OfRows] = {"quantile": lambda law, _: law.quantile(at), "moments": moments}
+        if self.model.transform == "sqrt":
+            of_rows["mass_at_zero"] = lambda law, _: recalibration.cdf(law.mass_at_zero())
+        found = self._by_parts(of_rows)
+        units = {"units": self.attrs["units"]}
+        out = self._rows().assign_coords(quantile=levels)
+        for name, values, word in zip(("mean", "sd"), found["moments"].T, ("mean", "standard deviation"), strict=True):
+            out[name] = ("obs", values, units | {"long_name": f"recalibrated predictive {word}"})
+        out["quantile_value"] = (("obs", "quantile"), found["quantile"], units)
+        if self.model.transform == "sqrt":
+            out["mass_at_zero"] = ("obs", found["mass_at_zero"], {"long_name": "probability of exactly zero"})
+        return out.assign_attrs(self.attrs | {"bayesens_recalibration": recalibration.to_json()})
 
     def scores(self, levels: Sequence[float] = (0.5, 0.9), *, random_seed: int = 0) -> xr.Dataset:
         """CRPS, log score, error, PIT, and intervals at rows that all have an observation; see `bayesens.score`."""

@@ -14,10 +14,12 @@ import bayesens
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
-    "BMA Climatology EMOS Ensemble EnsembleRegressor EqualWeights FittedMembers HBM LinearPool Members OnMembers "
-    "Prior ResidualField SingleMember SufficientStatistics add common_rows compare coverage_table cross_fit default_estimators "
-    "dependence dependence_words draw error_profile fit fold_distances ladder ladder_effects ladder_words loo "
-    "loo_table map paired_differences predict product_table read_fit residual_field score score_table summary write_fit write_map"
+    "BMA Climatology EMOS Ensemble EnsembleRegressor EqualWeights FittedMembers HBM LinearPool Members Neighbours "
+    "OnMembers Prior Recalibration ResidualField SingleMember SufficientStatistics add common_rows compare "
+    "coverage_table cross_fit default_estimators dependence dependence_words draw error_profile fit fold_distances "
+    "ladder ladder_effects ladder_words loo loo_table map neighbours paired_differences predict product_table "
+    "read_fit recalibrate recalibrated_rows recalibration_table residual_field score score_table summary write_fit "
+    "write_map"
 )
 PUBLIC = NAMES.split()
 NUMERICAL = ("numpy", "pandas", "scipy", "xarray", "matplotlib", "arviz", "numba", "pytensor", "pymc")
