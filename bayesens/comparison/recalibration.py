@@ -66,7 +66,8 @@ def recalibrate(
     -----
     Where the rows of a station err alike, they count as few. "beta" changes little where PITs differ from uniform ones by no more
     than chance. A common bias of 25 stations is told badly, though their rows are many: see `recalibration_table` for what the
-    map changes at other stations before it is used. Where distributions are calibrated it can only add noise.
+    map changes at other stations before it is used. Where distributions are calibrated it can only add noise, and one map for
+    all rows cannot mend a model that is too narrow in one group and too wide in another: see `coverage_table`.
 
     Examples
     --------
@@ -151,7 +152,11 @@ def recalibrated_rows(
     names = _with_pits(rows)
     estimand = str(rows.attrs.get("estimand", ""))
     station = _stations(rows, None, estimand)
-    fold = site_folds(station, folds=min(folds, len(np.unique(station))), random_seed=random_seed)
+    if (number := len(np.unique(station))) < 3:
+        kind = "groups" if estimand == "group" else "sites"
+        raise ValueError(f"the rows are of {number} {kind}; wanted three or more, for each is recalibrated by the others, and a "
+                         "map needs two: see be.recalibrate for a map of all")  # fmt: skip
+    fold = site_folds(station, folds=min(folds, number), random_seed=random_seed)
     make = partial(recalibrate, method=method, prior=prior)
     others = [_one(rows.sel(model=[name]), name, fold, make) for name in names]
     out = xr.concat([rows, *others], "model", data_vars="minimal", coords="minimal", compat="override", join="outer")
@@ -280,8 +285,8 @@ def _stations(rows: Any, site: ArrayLike | None, estimand: str) -> NDArray[np.st
     if missing := int((found == "").sum()):
         raise ValueError(f"{missing} of {size} rows have no {name}, and would count as one; leave them out")
     if len(only := np.unique(found)) < 2:
-        raise ValueError(f"all {size} PITs are of one {name} ({only[0]!r}), which tells nothing of others; wanted two or more, "
-                         "and twenty before much changes")  # fmt: skip
+        raise ValueError(f"all {size} PITs are of one {name} ({str(only[0])!r}), which tells nothing of others; wanted two or "
+                         "more, and twenty before much changes")  # fmt: skip
     return found
 
 

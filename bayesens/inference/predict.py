@@ -84,6 +84,9 @@ def predict(
     >>> tree = be.fit(be.SingleMember(bias="none"), ens, method="em")
     >>> be.predict(tree, ens, quantiles=[0.5])["quantile_value"].values.ravel().round(6).tolist()
     [1.0, 2.0, 3.0, 4.0, 5.0]
+    >>> wider = be.Recalibration("beta", (0.5, 0.5))
+    >>> be.predict(tree, ens, recalibration=wider)["quantile_value"][0, [0, -1]].values.round(2).tolist()
+    [-0.64, 2.64]
     >>> grid = xr.DataArray([[[1.0], [2.5]]], {"member": ["a"]}, ("y", "x", "member"))
     >>> be.predict(tree, grid, quantiles=[0.5], below=2.0)["probability_below"].values.round(6).tolist()
     [[[0.936115, 0.22811]]]
