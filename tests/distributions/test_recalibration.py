@@ -129,6 +129,22 @@ def test_stations_tell_the_spread_better_than_a_common_bias():
     assert made.cdf(0.05) > 0.08
 
 
+def test_mirror_images_take_a_bias_that_few_stations_tell():
+    """Six stations around .1 and four around .9: their spread is known, and that six are more than four is not."""
+    rng = np.random.default_rng(8)
+    station = np.arange(4000) % 10
+    made = recalibration_of(
+        np.where(station < 6, 0.1, 0.9) + rng.uniform(-0.05, 0.05, 4000), station, method="isotonic", prior=20.0
+    )
+    n_s, n_b = made.rows_for_spread, made.rows_for_bias
+    assert n_b < 12.0 < 40.0 < n_s
+    s, b = n_s / (n_s + 20.0), n_b / (n_b + 20.0)
+    level = ndtr(KNOTS)
+    observed, mirrored = (np.interp(level, [0.05, 0.15, 0.85, 0.95], [0.0, low, low, 1.0]) for low in (0.6, 0.4))
+    expected = 0.5 * (s + b) * observed + 0.5 * (s - b) * mirrored + (1.0 - s) * level
+    assert_allclose(made.parameters, expected, atol=0.02)
+
+
 def test_copies_of_rows_tell_nothing_new_and_stations_weigh_equally():
     rng = np.random.default_rng(6)
     pit, station = rng.beta(0.5, 0.8, 3000), np.arange(3000) % 30
