@@ -33,7 +33,7 @@ _HOME = {
     "recalibrate": "comparison.recalibration",
     "recalibrated_rows": "comparison.recalibration",
     "recalibration_table": "comparison.recalibration",
-    "Recalibration": "distributions.recalibration",
+    "Recalibration": "distributions.levels.recalibration",
     "SufficientStatistics": "ensemble.streaming",
     "OnMembers": "comparison.compare",
     "compare": "comparison.compare",
@@ -144,7 +144,7 @@ if TYPE_CHECKING:
     from bayesens.comparison.loo_table import loo_table
     from bayesens.comparison.recalibration import recalibrate, recalibrated_rows, recalibration_table
     from bayesens.comparison.tables import paired_differences, product_table, score_table
-    from bayesens.distributions.recalibration import Recalibration
+    from bayesens.distributions.levels.recalibration import Recalibration
     from bayesens.ensemble.ensemble import Ensemble
     from bayesens.ensemble.streaming import SufficientStatistics
     from bayesens.geo.residual_field import ResidualField, residual_field

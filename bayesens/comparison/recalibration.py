@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.common_rows import LEVEL
 from bayesens.comparison.group_metrics import POOLED
-from bayesens.distributions.quantile_lines import QuantileLines
-from bayesens.distributions.recalibration import METHODS, Recalibration, recalibration_of
+from bayesens.distributions.levels.quantile_lines import QuantileLines
+from bayesens.distributions.levels.recalibration import METHODS, Recalibration, recalibration_of
 from bayesens.members.folds import site_folds
 from bayesens.messages import check_known, listed, warn
 from bayesens.tables.columns import labels

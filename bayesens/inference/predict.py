@@ -10,7 +10,7 @@ import xarray as xr
 
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.distributions.law import Distribution
-from bayesens.distributions.recalibration import Recalibration
+from bayesens.distributions.levels.recalibration import Recalibration
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.arguments import check_fitted_call

@@ -14,9 +14,9 @@ import xarray as xr
 
 from bayesens.distributions import scores
 from bayesens.distributions.law import Distribution
+from bayesens.distributions.levels.recalibration import Recalibration
 from bayesens.distributions.mixtures import NormalMixture, transformed
 from bayesens.distributions.posterior_mixture import PART_ROWS, PosteriorMixture
-from bayesens.distributions.recalibration import Recalibration
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.fit_tree import check_given, history_of, model_of, on_model_scale

@@ -6,9 +6,9 @@ import scoringrules
 from numpy.testing import assert_allclose
 from scipy.special import ndtr, ndtri
 
+from bayesens.distributions.levels.quantile_lines import QuantileLines
+from bayesens.distributions.levels.recalibration import Recalibration
 from bayesens.distributions.mixtures import NormalMixture
-from bayesens.distributions.quantile_lines import QuantileLines
-from bayesens.distributions.recalibration import Recalibration
 
 LEVEL = np.array([0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975])
 MU, SD = np.array([0.0, 3.0, -1.0]), np.array([1.0, 2.0, 0.1])

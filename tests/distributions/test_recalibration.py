@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.integrate import quad
 from scipy.special import ndtr, ndtri, polygamma
 
-from bayesens.distributions.recalibration import KNOTS, METHODS, Recalibration, recalibration_of
+from bayesens.distributions.levels.recalibration import KNOTS, METHODS, Recalibration, recalibration_of
 
 LEVELS = np.array([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
 BENT = Recalibration("isotonic", tuple(ndtr(1.5 * KNOTS - 0.3 + 0.2 * np.sin(KNOTS))))

@@ -33,7 +33,9 @@ def test_mean_sd_and_quantiles_are_those_of_the_recalibrated_law(made, transform
         mass, middle = np.diff(level), 0.5 * (x[1:] + x[:-1])
         mean = mass @ middle
         sd = np.sqrt(mass @ (middle - mean) ** 2)
-        assert_allclose(said["mean"][i], mean, atol=0.005 * sd)  # where two members stand apart, quantiles leap between levels
+        assert_allclose(
+            said["mean"][i], mean, atol=0.005 * sd
+        )  # where two members stand apart, quantiles leap between levels
         assert_allclose(said["sd"][i], sd, rtol=5e-3)
         assert_allclose(np.interp(said["quantile_value"][i], x, level), LEVELS, atol=1e-4)
     assert set(said.data_vars) == {"mean", "sd", "quantile_value"}

@@ -36,7 +36,7 @@ class QuantileLines:
 
     Examples
     --------
-    >>> from bayesens.distributions.recalibration import Recalibration
+    >>> from bayesens.distributions.levels.recalibration import Recalibration
     >>> normal = QuantileLines(np.array([0.05, 0.5, 0.95]), np.array([[-1.645, 0.0, 1.645]]))
     >>> normal.quantiles([0.975]).round(2), normal.mean_change(Recalibration("beta", (2.0, 1.0)).cdf).round(2)
     (array([[1.96]]), array([0.56]))
