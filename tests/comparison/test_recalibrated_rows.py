@@ -162,6 +162,16 @@ def test_rows_of_compare_with_a_product_by_group():
         be.recalibrated_rows(both)
 
 
+def test_rows_without_stations_stand_for_themselves_where_single_rows_were_held_out(narrow):
+    rows = narrow.drop_vars("site").assign_attrs(estimand="row")
+    assert be.recalibrate(rows).stations == STATIONS * DAYS
+    (line,) = be.recalibration_table(rows).to_dict("records")
+    assert line["stations"] == 0
+    assert abs(line["coverage90_after"] - 0.9) < 0.02
+    with pytest.raises(ValueError, match="have no site, and those of one station err alike"):
+        be.recalibration_table(rows.assign_attrs(estimand="site"))
+
+
 def test_pits_by_hand_and_of_score_make_the_same_map(narrow):
     pit = narrow["pit"].sel(model="Normal")
     by_hand = be.recalibrate(pit.values, site=narrow["site"].values)
