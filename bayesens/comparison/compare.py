@@ -32,13 +32,14 @@ from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.places import site_places
 from bayesens.inference.arguments import models_by_name
 from bayesens.inference.fit_tree import check_given
-from bayesens.members.day.chain import NAME
+from bayesens.members.day.chain import BESIDE, NAME, distance_classes
 from bayesens.members.members import Members
 from bayesens.members.spatial_folds.dealing import fold_kind
 from bayesens.members.spatial_folds.map_points import map_places
 from bayesens.messages import check_known, warn
 from bayesens.tables.atomic import file_name
 
+DISTANCE = "distance"  # a label of rows: in which fifth of distances to the nearest station
 __all__ = ["HeldOut", "compare", "held_out", "source_of", "splits_of", "versions"]
 
 PER_ROW = ("sd", "pit", "covered", "quantile_value", "twcrps", "probability_below")
@@ -125,8 +126,8 @@ def compare(
         ``probability_below``; ``fold (obs)``; ``member_prediction (obs, member)``, which the models were given there.
         ``attrs`` say the estimand, what was left out and why (``failed``), what the fits warned of (``warned``) and the folds
         in which models have not converged (``not_converged``), the last three as JSON, and as JSON the models that are told
-        what other stations observed on the day (``day_of``); ``folds`` and ``buffer``, where sites
-        were held out by their places.
+        what other stations observed on the day (``day_of``), whose rows have a label ``distance``, to the nearest of them;
+        ``folds`` and ``buffer``, where sites were held out by their places.
 
     Raises
     ------
@@ -360,6 +361,10 @@ def _on_common_rows(
     rows["twcrps"].attrs = {"lower": limits[0], "upper": limits[1]}
     rows["fold"] = "obs", members.dataset["fold"].values[where]
     rows["member_prediction"] = ("obs", "member"), members.prediction[where]
+    if BESIDE[1] in members.covariates and DISTANCE not in rows.coords:
+        distance = members.dataset["covariate"].sel(covariate_name=BESIDE[1]).values[where]
+        if np.isfinite(distance).any():
+            rows = rows.assign_coords({DISTANCE: ("obs", distance_classes(distance))})
     names_of = {"model": np.array(rows["model"].values.tolist()), "member": np.array(members.members)}
     rows = rows.assign_coords(names_of)  # NetCDF takes no other kind of text
     warned = {f"{label}: {text}": folds for (label, text), folds in found.warned.items()}

@@ -14,7 +14,7 @@ from bayesens.members.day.fitted import FittedNeighbours, Said
 from bayesens.messages import check_known, listed
 from bayesens.models.neighbours import Neighbours
 
-__all__ = ["BESIDE", "FEATURES", "NAME", "apart", "check_neighbours", "fitted_neighbours"]
+__all__ = ["BESIDE", "FEATURES", "NAME", "apart", "check_neighbours", "distance_classes", "fitted_neighbours"]
 
 NAME = "neighbours"  # the member
 BESIDE = (f"{NAME}_sd", f"{NAME}_distance")
@@ -52,6 +52,23 @@ def apart(model: Neighbours, estimand: str) -> Neighbours:
             "that nobody has observed; wanted 'site' or 'group', or members without neighbours"
         )
     return replace(model, leave_out="group") if estimand == "group" else model
+
+
+def distance_classes(distance: NDArray[np.float64]) -> NDArray[np.str_]:
+    """Fifths of the distances to the nearest station, as labels of rows; "" where no distance is known.
+
+    Examples
+    --------
+    >>> distance_classes(np.array([1.0, 2.0, 3.0, 4.0, 5.0, np.nan])).tolist()
+    ['1 (up to 1.8)', '2 (up to 2.6)', '3 (up to 3.4)', '4 (up to 4.2)', '5 (beyond 4.2)', '']
+    """
+    known = distance[np.isfinite(distance)]
+    if not known.size:
+        return np.full(len(distance), "")
+    ends = np.unique(np.quantile(known, np.arange(1, 5) / 5))
+    names = [f"{k + 1} (up to {end:.3g})" for k, end in enumerate(ends)] + [f"{len(ends) + 1} (beyond {ends[-1]:.3g})"]
+    place = np.searchsorted(ends, np.where(np.isfinite(distance), distance, 0.0))
+    return np.where(np.isfinite(distance), np.array(names)[place], "")
 
 
 def fitted_neighbours(

@@ -122,6 +122,10 @@ def test_the_day_gains_and_tables_say_who_was_told_it():
     table = be.score_table(rows).set_index("model")
     assert table.loc["day", "crps"] < 0.8 * table.loc["rf", "crps"]
     assert table["observations"].to_dict() == {"rf": "", "day": "day of"}
+    by_distance = be.coverage_table(rows, by="distance", levels=[0.9]).query("by == 'distance' and model == 'day'")
+    assert len(by_distance) >= 3  # stations of one distance lie in one class
+    assert by_distance["n"].sum() == rows.sizes["obs"]
+    assert by_distance["group"].str.contains("up to|beyond").all()
 
 
 def test_rows_of_new_places_and_cells_of_a_grid_are_told_the_same():

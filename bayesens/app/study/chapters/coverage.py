@@ -15,12 +15,13 @@ from bayesens.app.report.tables import with_interval
 from bayesens.app.study.chapters.chapter import drawing, finding, panels, sheet
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.verdicts import options
+from bayesens.comparison.compare import DISTANCE
 from bayesens.comparison.coverage import coverage_table, coverage_words, has_seasons
 from bayesens.comparison.folds.held_out_rows import ESTIMANDS
 
 __all__ = ["coverage"]
 
-CLASSES = {"predicted": "fifth of the predicted value", "season": "season"}
+CLASSES = {"predicted": "fifth of the predicted value", "season": "season", DISTANCE: "distance to the nearest station"}
 
 
 def coverage(results: StudyResults) -> Section:
@@ -46,7 +47,8 @@ def _of_rows(results: StudyResults, held: Mapping[str, xr.Dataset], stem: str) -
     """Finding, figure and table for each way of making classes: all estimands in the file, the first one in the report."""
     units = f" [{results.units}]" if results.units else ""
     for by, words in CLASSES.items():
-        some = {estimand: rows for estimand, rows in held.items() if by != "season" or has_seasons(rows)}
+        there = {"season": has_seasons, DISTANCE: lambda rows: DISTANCE in rows.coords}.get(by, lambda _: True)
+        some = {estimand: rows for estimand, rows in held.items() if there(rows)}
         if not some:
             continue
         tables = [coverage_table(rows, by=by, **options(results)) for rows in some.values()]
