@@ -7,7 +7,7 @@ import xarray as xr
 
 from bayesens.app.study.file import read_study
 from bayesens.inference.fit_tree import read_fit
-from tests.helpers.studies import run_quietly
+from studies import run_quietly
 
 TEXT = """
 [data]

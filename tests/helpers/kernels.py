@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 import bayesens as be
@@ -25,6 +26,14 @@ def compile_kernels():
         be.score(tree, ensemble)
         be.loo(tree, ensemble, progressbar=False)
         be.predict(tree, grid)
+    be.neighbours(be.Ensemble.from_frame(two_stations(), members=["a"], observation="y", site="s", time="t"))
+
+
+def two_stations():
+    """Two stations and three days."""
+    return pd.DataFrame(
+        {"s": ["p", "q"] * 3, "t": [1, 1, 2, 2, 3, 3], "a": np.arange(6.0), "y": [0.1, 0.9, 2.2, 2.7, 4.1, 5.3]}
+    )
 
 
 if __name__ == "__main__":
