@@ -271,3 +271,37 @@ def test_a_grid_that_the_disk_cannot_hold_is_told_before_the_work(folder, tmp_pa
         in text
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_days_that_no_station_observed_are_those_of_the_other_fit(tmp_path):
+    rng, stations, days = np.random.default_rng(1), 6, 20
+    at, level = rng.uniform(10.0, 11.0, stations), rng.normal(size=days)
+    obs = (level[:, None] + 0.3 * rng.normal(size=(days, stations))).ravel()
+    frame = pd.DataFrame({"station": np.tile([f"s{k}" for k in range(stations)], days), "lon": np.tile(at, days), "lat": 50.0,
+                          "day": np.repeat(pd.date_range("2020-01-01", periods=days), stations), "obs": obs,
+                          "rf": 0.5 * obs + rng.normal(size=len(obs))})  # fmt: skip
+    roles = {
+        role: frame[column] for role, column in (("site", "station"), ("time", "day"), ("lon", "lon"), ("lat", "lat"))
+    }
+    made = [
+        be.Members({}, frame[["rf"]], frame["obs"], **roles, products=["rf"], neighbours=one) for one in (True, None)
+    ]
+    for name, members in zip(("fit", "other"), made, strict=True):
+        ensemble = be.cross_fit(members, folds=3, progressbar=False)
+        be.write_fit(be.fit(be.BMA(site=False), ensemble, method="em"), tmp_path / f"{name}.nc")
+    made[0].fit(progressbar=False).save(tmp_path / "members")
+    grid = {"time": pd.to_datetime(["2020-01-03", "2021-07-01"]), "lat": [49.5, 50.0, 50.5], "lon": [10.0, 10.5, 11.0]}
+    xr.Dataset({"rf": (("time", "lat", "lon"), np.zeros((2, 3, 3)))}, grid).to_netcdf(tmp_path / "grid.nc")
+    command = ["map", str(tmp_path / "fit.nc"), str(tmp_path / "grid.nc"), "--members", str(tmp_path / "members"), "--crs",
+               "EPSG:4326", "--out"]  # fmt: skip
+    told = CliRunner().invoke(app, [*command, str(tmp_path / "told.nc")])
+    assert "on 1 of 2 days of the grid no station has an observation" in told.stderr
+    assert "for these days: --without" in told.stderr
+    both = CliRunner().invoke(app, [*command, str(tmp_path / "both.nc"), "--without", str(tmp_path / "other.nc")])
+    assert both.exit_code == 0, both.output
+    assert "Warning" not in both.stderr
+    found = xr.load_dataset(tmp_path / "both.nc", engine="h5netcdf")
+    assert found["day_observed"].values.tolist() == [1, 0]
+    wrong = CliRunner().invoke(app, [*command, str(tmp_path / "no.nc"), "--without", str(tmp_path / "fit.nc")])
+    assert wrong.exit_code == 1
+    assert "wanted a fit to the other members alone: --without" in wrong.stderr

@@ -36,6 +36,12 @@ def map_grid(
     members: Annotated[
         Path | None, typer.Option(help="Folder of trained members; GRID then holds the covariates that they look at.")
     ] = None,
+    without: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FIT", help="Fit of the members without neighbours, for days that no station has observed."
+        ),
+    ] = None,
     quantiles: Annotated[str, typer.Option(help="Levels, separated by commas.")] = "0.05,0.5,0.95",
     below: Annotated[
         str | None,
@@ -116,7 +122,8 @@ def map_grid(
     if members is None:
         maps = predict(tree, source, **asked)
     else:
-        maps = _by_members(members, tree, source, asked | those_given(region=region), trusted)
+        other = None if without is None else read_fit(without)
+        maps = _by_members(members, tree, source, asked | those_given(region=region, without=other), trusted)
     written = write_map(
         maps, out, fit=tree, crs=crs, packed=packed, members=None if members else source, standard_name=standard_name,
         dims=_dims(dims), overwrite=overwrite, resume=resume, memory=memory, scheduler=scheduler, workers=workers,

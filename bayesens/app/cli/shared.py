@@ -115,7 +115,7 @@ def names_in(text: str) -> list[str]:
     return [name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip()]
 
 
-def those_given(**options: str | None) -> dict[str, Any]:
+def those_given(**options: Any) -> dict[str, Any]:
     """Options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 

@@ -19,7 +19,7 @@ ASKED = {  # arguments of functions: the option of commands, and the key of the 
     "workers": ("--workers", ""), "random_seed": ("--seed", "study.random_seed"), "levels": ("--levels", ""),
     "quantiles": ("--quantiles", ""), "shares": ("--shares", "sensitivity.stations"), "gap": ("", "evaluation.gap"),
     "buffer": ("--buffer", "evaluation.buffer"), "map_points": ("--map", "map.grid"), "places": ("--places", "evaluation.places"),
-    "inner_folds": ("", "members.folds"),
+    "inner_folds": ("", "members.folds"), "without": ("--without", ""),
     "blocks": ("", "evaluation.blocks"), "blend": ("", "members.blend"), "transform": ("--transform", "transform"),
     "by": ("--by", "evaluation.by"), "units": ("--units", "data.units"), "members": ("--members", "members.columns"),
     "replicates": ("", "evaluation.replicates"), "block": ("", "evaluation.block"),

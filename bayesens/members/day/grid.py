@@ -28,7 +28,7 @@ MANY = 200  # stations from which cells are computed in single precision: .001 o
 SAID = "said"
 UNOBSERVED = (
     "on {} of {} days of the grid no station has an observation: neighbours are missing there, and what is left of a mixture is "
-    "no fit of its own; give one of the other members, without=be.fit(model, ensemble.select(members=[...]))"
+    "no fit of its own; give a fit of the other members for these days: without=FIT"
 )
 
 
@@ -92,11 +92,11 @@ def observed_on(fitted: FittedNeighbours, grid: xr.Dataset, time: Any = None) ->
 def check_without(without: xr.DataTree, members: Any) -> None:
     """Refuse a fit for days without observations that has neighbours after all."""
     if NAME in json.loads(without.attrs["bayesens_members"]):
-        raise ValueError("without= is a fit with neighbours among its members; wanted one of the other members: "
-                         "be.fit(model, ensemble.select(members=[...]))")  # fmt: skip
+        raise ValueError("the fit for days without an observation has neighbours among its members; wanted a fit to the other "
+                         "members alone: without=FIT")  # fmt: skip
     if set(FEATURES) & set(members.covariates):
-        raise ValueError("without= needs members that do not learn from neighbours, and these do (neighbour_features=True); map "
-                         "days without an observation by members of their own")  # fmt: skip
+        raise ValueError("days without an observation need members that do not learn from neighbours, and these do: map them by "
+                         "members of their own, without neighbour_features")  # fmt: skip
 
 
 def _array(grid: xr.Dataset, name: str, given: Any) -> xr.DataArray:

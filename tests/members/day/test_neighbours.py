@@ -159,7 +159,7 @@ def test_days_that_nobody_observed_are_those_of_the_fit_without(recwarn):
     np.testing.assert_array_equal(found["quantile_value"].isel(time=0), day["quantile_value"].isel(time=0))
     assert (found["sd"].isel(time=1) > 1.3 * found["sd"].isel(time=0)).all()
     assert not [one for one in recwarn if "nobody" in str(one.message)]
-    with pytest.warns(UserWarning, match="on 1 of 2 days of the grid no station has an observation: .* without=be.fit"):
+    with pytest.warns(UserWarning, match="on 1 of 2 days of the grid no station has an observation: .* without=FIT"):
         be.map(members.fit(), models[0], grid, progressbar=False)
     lazy = be.map(members.fit(), models[0], grid.chunk({"time": 1}), without=models[1], progressbar=False)
     xr.testing.assert_allclose(lazy.compute(), found)
