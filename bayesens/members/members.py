@@ -64,10 +64,8 @@ class Members:
     keep : iterable of str
         Columns of `X`, covariates of the members, that ensembles keep as covariates of their own, for models that look at
         them: ``BMA(bias_covariates=("elevation",))``.
-    missing : number, list of numbers, mapping of column to these, or "none", optional
-        Codes for missing values in `X`, `y` and `products`, as in `Ensemble.from_frame`.
-    time_format : str, optional
-        How the times are written, as in `Ensemble.from_frame`.
+    missing, time_format : optional
+        Codes for missing values in `X`, `y` and `products`, and how times are written, as in `Ensemble.from_frame`.
     places : mapping of name to array_like (obs) or DataFrame, optional
         Two columns of coordinates in a plane, such as ``X[["x", "y"]]``, in place of `lon` and `lat`.
     neighbours : Neighbours or bool, optional
@@ -226,8 +224,7 @@ class Members:
         """
         every = np.ones(len(self.rows), dtype=bool)
         train, (neighbours, day) = self._training(every), self._day(every)
-        rows = self._learnt_from(day)
-        regions = self._regions(train)
+        rows, regions = self._learnt_from(day), self._regions(train)
         self._warn_thin([regions])
         seeds = entropy(random_seed)
         jobs = [
