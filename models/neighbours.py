@@ -24,11 +24,13 @@ Without coordinates there are no fields: the day's mean is what is left.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from bayesens.ensemble.collinear import constant
 from bayesens.ensemble.transforms import TRANSFORMS, transform
 from bayesens.likelihoods.day.table import DayTable
 from bayesens.likelihoods.options import ModelValue, check_options, filled
@@ -52,7 +54,8 @@ class Neighbours(ModelValue):
     transform : {"identity", "sqrt", "log"}, optional
         To the scale on which observations are normal; None takes the one under which they are most likely.
     trend : tuple of str
-        Columns of the table that the mean of a place is linear in, such as an elevation.
+        Columns of the table that the mean of a place is linear in, such as an elevation; where one is missing, its mean
+        stands in.
     buffer : float
         Stations nearer than this to the one that is predicted are not asked [km, or the units of planar coordinates].
     leave_out : {"site", "group"}
@@ -107,6 +110,12 @@ class Neighbours(ModelValue):
 
     def resolve(self, table: DayTable) -> Neighbours:
         """Return the model with all that the observations set."""
+        y = table.y[np.isfinite(table.y)]
+        if constant(y):
+            raise ValueError(
+                f"the observations that neighbours may learn from are {y[0]:g} in all {y.size} rows of {len(table.site)} "
+                "station(s); wanted values that vary: leave neighbours out, or give more rows"
+            )
         model = self if self.transform else replace(self, transform=_most_likely(table.y))
         z = model.forward(table.y)
         z = z[np.isfinite(z)]
@@ -199,6 +208,9 @@ def _most_likely(y: np.ndarray) -> str:
         for axis in (0, 1, 0, 1):
             rest = rest - np.nanmean(rest, axis=axis, keepdims=True)
         jacobian = g.log_jacobian(np.maximum(values, least) if name != "identity" else values)
-        return float(np.mean(jacobian) - np.log(np.nanstd(rest)))
+        spread = max(
+            float(np.nanstd(rest)), 1e-9 * float(np.nanstd(g.forward(values)))
+        )  # nothing may be left, to rounding
+        return float(np.mean(jacobian)) - math.log(spread)
 
     return max(known, key=likely)

@@ -127,7 +127,7 @@ def cross_fit(
             "cross_fit got estimators without X, y or site; wanted cross_fit(estimators, X, y, site=...) or Members"
         )
     else:
-        members = Members(estimators, **options)
+        members = Members(estimators, **options, places=places)
     every = np.ones(len(members.rows), dtype=bool)
     seed = entropy(random_seed)
     by_place = ByPlace(members.places(places), map_points, buffer, warns=True)

@@ -151,7 +151,8 @@ class FittedMembers:
         X : pandas.DataFrame or xarray.Dataset
             With coordinates as the stations have them, and the columns of a trend.
         site : array_like (row) or str, optional
-            Of a table: a row of a station that is among the neighbours is predicted without it.
+            Of a table: a row of a station that is among the neighbours is predicted without it. A row without a label is a
+            new place, and one at the very place of a station is told of that station's observations; a warning says so.
         time, lon, lat : array_like (row), str or DataArray, optional
             Columns, or variables of the grid; None: those of these names.
 

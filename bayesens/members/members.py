@@ -19,7 +19,8 @@ from bayesens.ensemble.places import RowPlaces, row_places
 from bayesens.members import folds as folding
 from bayesens.members import training_table
 from bayesens.members.covariates import row_mask
-from bayesens.members.day.chain import BESIDE, FEATURES, NAME, apart, check_neighbours, fitted_neighbours
+from bayesens.members.day.chain import BESIDE, FEATURES, NAME, apart, fitted_neighbours
+from bayesens.members.day.door import check_neighbours, places_of
 from bayesens.members.day.fitted import FittedNeighbours, Said
 from bayesens.members.fitted import FittedMembers, Job, MemberError, entropy, run, seed_of
 from bayesens.members.regions import Regions
@@ -147,9 +148,10 @@ class Members:
         kept = training_table.check_kept(keep, rows, names)
         if blend is not None:
             training_table.check_blend(blend, rows)
-        check_neighbours(day, neighbour_features, rows, kept)
+        in_plane = row_places(places, len(X))
+        check_neighbours(day, neighbour_features, rows, kept, places_of(in_plane, rows))
         values = (checked, rows, tuple(names), min_rows, min_sites, float(blend or 0), kept, day, neighbour_features,
-                  row_places(places, len(X)))  # fmt: skip
+                  in_plane)  # fmt: skip
         for item, value in zip(fields(self), values):
             object.__setattr__(self, item.name, value)
 
@@ -193,9 +195,7 @@ class Members:
 
     def places(self, given: Mapping[str, ArrayLike] | pd.DataFrame | RowPlaces | None = None) -> RowPlaces | None:
         """Return the coordinates of the rows: those given, or `lon` and `lat`, or covariates ``x`` and ``y``, or None."""
-        rows, given = self.rows, self.in_plane if given is None else given
-        covariates = {name: rows.X[name] for name in ("x", "y") if name in rows.X}
-        return row_places(given, len(rows), lon=rows.lon, lat=rows.lat, covariates=covariates)
+        return places_of(self.in_plane if given is None else given, self.rows)
 
     def held_out_by(self, estimand: str) -> Self:
         """Return the members with neighbours that leave out what an estimand of `compare` holds out."""

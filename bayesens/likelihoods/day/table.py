@@ -116,7 +116,7 @@ def day_table(
     Parameters
     ----------
     y : array (obs)
-        NaN where there is none; a site without any is left out.
+        NaN where there is none; a site without any is left out. Of rows that repeat a site and time the mean is taken.
     site, unit : str array (obs)
         Station, and what leaves together with it; None for the station itself.
     time : array (obs)
@@ -134,8 +134,9 @@ def day_table(
     seen = np.isfinite(y) & ~pd.isna(time)
     names, station = np.unique(site[seen], return_inverse=True)
     times, day = np.unique(time[seen], return_inverse=True)
-    values = np.full((len(times), len(names)), np.nan)
-    values[day, station] = y[seen]
+    cell, shape = day * len(names) + station, (len(times), len(names))
+    sums, counts = (np.bincount(cell, weights, minlength=shape[0] * shape[1]) for weights in (y[seen], None))
+    values = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0).reshape(shape)
     first = np.unique(station, return_index=True)[1]
     units = names if unit is None else unit[seen][first]
     where = None if places is None else site_places(places.take(seen), site[seen], why="neighbours need")[1]

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.from_table import COVARIATE, COVARIATE_NAME
-from bayesens.ensemble.places import row_places
-from bayesens.members.day.chain import BESIDE, NAME, check_neighbours, fitted_neighbours
+from bayesens.members.day.chain import BESIDE, NAME, fitted_neighbours
+from bayesens.members.day.door import check_neighbours, places_of
 from bayesens.models.neighbours import Neighbours
 from bayesens.tables.grids import MEMBER
 
@@ -28,8 +28,9 @@ def neighbours(
 ) -> Ensemble:
     """Return an ensemble with one more member: what other stations observed at the same time, interpolated.
 
-    Every row is predicted by all other stations. So the ensemble may be fitted to, and scores of its rows that a fold holds out
-    would be too good; for these, `Members` takes products and neighbours, and `compare` trains in every fold anew:
+    Every row is predicted by all other stations; of rows that repeat a station and time the mean is taken. So the ensemble may
+    be fitted to, and scores of its rows that a fold holds out would be too good; for these, `Members` takes products and
+    neighbours, and `compare` trains in every fold anew:
     ``Members({}, frame, "obs", site=..., time=..., products=[...], neighbours=True)``.
 
     Parameters
@@ -51,14 +52,21 @@ def neighbours(
     Raises
     ------
     KeyError, TypeError, ValueError
-        No sites or times, a column of the trend that is not there, a station in two places.
+        No sites or times, one station alone, observations that do not vary, a column of the trend that is not there, a
+        station in two places or in none.
+
+    Warns
+    -----
+    UserWarning
+        Without coordinates, where no two stations have an observation at the same time, and of columns of a trend that are
+        constant or missing at stations.
 
     Examples
     --------
     >>> frame = pd.DataFrame({"day": [1, 1, 1, 2, 2, 2], "station": list("abc") * 2, "rf": [1.0, 2.0, 3.0, 3.0, 4.0, 5.0]})
     >>> frame["sm"] = [1.1, 1.9, 3.2, 2.8, 4.1, 5.2]
     >>> ens = Ensemble.from_frame(frame, members=["rf"], observation="sm", site="station", time="day")
-    >>> neighbours(ens).members
+    >>> neighbours(ens, places={"x": [0.0, 3.0, 6.0] * 2, "y": [0.0, 4.0, 0.0] * 2}).members
     ('rf', 'neighbours')
     """
     data, model = ensemble.dataset, model or Neighbours()
@@ -69,10 +77,8 @@ def neighbours(
     }
     columns = {role: role for role, column in roles.items() if column is not None}
     rows = SimpleNamespace(X=kept, y=ensemble.require_observation(), columns=columns, **roles)
-    check_neighbours(model, False, rows, ensemble.members)
-    at = row_places(
-        places, len(ensemble), lon=roles["lon"], lat=roles["lat"], covariates={str(name): kept[name] for name in kept}
-    )
+    at = places_of(places, rows)
+    check_neighbours(model, False, rows, ensemble.members, at)
     said = fitted_neighbours(model, rows, at, np.ones(len(ensemble), dtype=bool))[1]
     old = data["prediction"]
     prediction = np.column_stack([old.values, said.mean])

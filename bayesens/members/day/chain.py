@@ -8,40 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesens.ensemble.collinear import constant
 from bayesens.ensemble.places import RowPlaces
 from bayesens.likelihoods.day.table import day_table
 from bayesens.members.day.fitted import FittedNeighbours, Said
-from bayesens.messages import check_known, listed
 from bayesens.models.neighbours import Neighbours
 
-__all__ = ["BESIDE", "FEATURES", "NAME", "apart", "check_neighbours", "distance_classes", "fitted_neighbours"]
+__all__ = ["BESIDE", "FEATURES", "NAME", "apart", "distance_classes", "fitted_neighbours"]
 
 NAME = "neighbours"  # the member
 BESIDE = (f"{NAME}_sd", f"{NAME}_distance")
 FEATURES = (f"{NAME}_mean", *BESIDE)
-
-
-def check_neighbours(model: Neighbours | None, features: bool, rows: Any, keep: tuple[str, ...]) -> None:
-    """Refuse a table without what neighbours need, and names that are theirs."""
-    if model is None:
-        if features:
-            raise ValueError("neighbour_features=True needs neighbours=True, or a Neighbours with its options")
-        return
-    if not isinstance(model, Neighbours):
-        raise TypeError(f"neighbours is {model!r}; wanted True, or be.Neighbours(...) with its options")
-    lacking = [role for role in ("site", "time") if role not in rows.columns]
-    if lacking:
-        raise ValueError(
-            f"neighbours need the site and the time of every row, and the table has no {listed(lacking)}: give "
-            f"{', '.join(f'{role}=...' for role in lacking)}, or leave neighbours out"
-        )
-    if model.leave_out == "group" and rows.group is None:
-        raise ValueError(
-            'Neighbours(leave_out="group") needs the group of every row: give group=..., or leave out sites'
-        )
-    check_known(list(model.trend), rows.X.columns, kind="column", where="the covariates, where the trend looks")
-    if both := sorted({*FEATURES} & ({*rows.X.columns} | {*keep})):
-        raise ValueError(f"column(s) {listed(both)} have a name that neighbours give to columns of theirs; rename them")
 
 
 def apart(model: Neighbours, estimand: str) -> Neighbours:
@@ -77,10 +54,19 @@ def fitted_neighbours(
     """Fit neighbours to the observations of some rows, and say what these say of all rows."""
     label = rows.group if model.leave_out == "group" else rows.site
     trend = rows.X[list(model.trend)].to_numpy(dtype=np.float64)
-    used = trend[inside & np.isfinite(rows.y)]
-    standard = np.array([np.nanmean(used, axis=0), np.nanstd(used, axis=0)]) if model.trend else np.zeros((2, 0))
+    standard = _standard(trend[inside & np.isfinite(rows.y)])
     table = day_table(
         np.where(inside, rows.y, np.nan), site=rows.site, time=rows.time, unit=label, places=places, trend=trend
     )
     fitted = FittedNeighbours.of(model, table, standard)
     return fitted, fitted.of_rows(rows.site, rows.time, label, places, trend)
+
+
+def _standard(trend: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean and standard deviation (2, covariate) of the columns of a trend; one that does not vary has no unit."""
+    middle, spread = np.zeros((2, trend.shape[1]))
+    for k, column in enumerate(trend.T):
+        # Of a constant one rounding would be the unit, of 1e-16, in which another value elsewhere is enormous.
+        none = constant(column) or np.isnan(column).all()
+        middle[k], spread[k] = (0.0, np.inf) if none else (np.nanmean(column), np.nanstd(column))
+    return np.array([middle, spread])

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from bayesens.inference.sampling.point import posterior_point
 from bayesens.likelihoods.day.elsewhere import DayLaw, Targets
 from bayesens.likelihoods.day.table import DayTable, distances
 from bayesens.likelihoods.options import options_from_json, options_to_json
+from bayesens.members.day.times import day_of
 from bayesens.models.neighbours import FIELDS, PARTS, Neighbours
 
 __all__ = ["FittedNeighbours", "Said", "moments"]
@@ -160,7 +160,7 @@ class FittedNeighbours:
         table = self.table
         own = table.site.searchsorted(site).clip(max=len(table.site) - 1)
         known = table.site[own] == site
-        day = pd.Index(table.time).get_indexer(pd.Index(time))
+        day = day_of(table.time, time)
         out = Said(*(np.full(len(site), np.nan) for _ in range(3)))
 
         def put(rows: NDArray[np.int64], said: Said, column: NDArray[np.int64]) -> None:

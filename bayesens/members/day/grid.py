@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -17,10 +16,12 @@ from bayesens.ensemble.places import LON_LAT, Places, check_degrees
 from bayesens.likelihoods.day.table import distances
 from bayesens.members.day.chain import FEATURES, NAME
 from bayesens.members.day.fitted import FittedNeighbours, moments
+from bayesens.members.day.places import tell_far
+from bayesens.members.day.times import day_of, tell_strange_times
 from bayesens.messages import listed
 from bayesens.threads import share_out
 
-__all__ = ["UNOBSERVED", "check_without", "neighbours_on_grid", "observed_days", "observed_on"]
+__all__ = ["UNOBSERVED", "check_without", "neighbours_on_grid", "observed_days", "observed_on", "tell_unobserved"]
 
 Array = NDArray[np.float64]
 CELLS = 4096  # at a time
@@ -57,9 +58,12 @@ def neighbours_on_grid(
     given = {"time": time, "lon": lon, "lat": lat}
     arrays = [_array(grid, name, given.get(name)) for name in ("time", *places)]
     arrays += [_array(grid, name, None) for name in fitted.model.trend]
+    at = [np.asarray(one.values, dtype=np.float64).ravel() for one in arrays[1:3]] if places else []
     if places == LON_LAT:
-        degrees = [np.asarray(one.values, dtype=np.float64).ravel() for one in arrays[1:3]]
-        check_degrees(degrees[0], degrees[1], "the grid")
+        check_degrees(at[0], at[1], "the grid")
+    elif table.places is not None:
+        tell_far(table.places, at, "the grid")
+    tell_strange_times(table.time, arrays[0].values, "the grid")
     if both := [dim for dim in arrays[0].dims if any(dim in one.dims for one in arrays[1:])]:
         raise ValueError(f"time and place of the grid both go along {listed(both)}; wanted dimensions of their own")
     law = _GridLaw(fitted, names=tuple(places))
@@ -84,9 +88,15 @@ def observed_on(fitted: FittedNeighbours, grid: xr.Dataset, time: Any = None) ->
     times = _array(grid, "time", time)
     if times.ndim > 1:
         raise ValueError(f"the times of the grid go along {listed(times.dims)}; wanted one dimension for neighbours")
-    days = np.isin(np.asarray(times.values), fitted.table.time)
+    days = (day_of(fitted.table.time, times.values) >= 0).reshape(times.shape)
     name = "whether a station has an observation of that day"
     return xr.DataArray(days, dims=times.dims, name="day_observed", attrs={"long_name": name})
+
+
+def tell_unobserved(fitted: FittedNeighbours | None, grid: xr.Dataset, time: Any) -> None:
+    """Say that no time of a grid is one of the stations'."""
+    if fitted is not None:
+        tell_strange_times(fitted.table.time, _array(grid, "time", time).values, "the grid")
 
 
 def check_without(without: xr.DataTree, members: Any) -> None:
@@ -104,9 +114,10 @@ def _array(grid: xr.Dataset, name: str, given: Any) -> xr.DataArray:
     if isinstance(given, str) or given is None:
         asked = given or name
         if asked not in grid.variables:
+            how = f"name it: {name}=..., or " if name in ("time", *LON_LAT) else ""
             raise KeyError(
                 f"neighbours need the {name} of every cell, as their stations have it, and the grid has no variable {asked!r}; "
-                f"name it: {name}=..., or give the grid a coordinate of that name"
+                f"{how}give the grid a variable of that name"
             )
         given = grid[asked]
     plain = xr.DataArray(given.variable.to_base_variable())
@@ -128,7 +139,7 @@ class _GridLaw:
         space = np.broadcast_shapes(*(one.shape for one in arrays))
         columns = [np.broadcast_to(one, space).astype(np.float64).ravel() for one in arrays]
         shape = np.broadcast_shapes(time.shape, space)
-        day = pd.Index(self.fitted.table.time).get_indexer(pd.Index(time.ravel()))
+        day = day_of(self.fitted.table.time, time)
         cells = int(np.prod(space))
         out = np.full((len(day), cells, 3), np.nan, dtype=np.float32)
         starts = range(0, cells, CELLS)

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.ensemble.places import LON_LAT, RowPlaces, check_degrees
+from bayesens.ensemble.places import LON_LAT
 from bayesens.members.covariates import taken
 from bayesens.members.day.chain import BESIDE, FEATURES, NAME
 from bayesens.members.day.fitted import FittedNeighbours
 from bayesens.members.day.grid import neighbours_on_grid
+from bayesens.members.day.places import new_places
+from bayesens.members.day.times import tell_strange_times
 from bayesens.tables.columns import labels, numbers, times
 from bayesens.tables.grids import decoded
 
@@ -43,23 +45,23 @@ def _of_table(fitted: FittedNeighbours, X: pd.DataFrame, *, site: Any, time: Any
     def column(name: str) -> pd.Series:
         asked = name if given.get(name) is None else given[name]
         if isinstance(asked, str) and asked not in X:
+            how = f"name it: {name}=..., or " if name in ("time", *LON_LAT) else ""
             raise KeyError(
-                f"neighbours need the {name} of every row, as their stations have it, and X has no column {asked!r}; name it: "
-                f"{name}=..., or add the column"
+                f"neighbours need the {name} of every row, as their stations have it, and X has no column {asked!r}; {how}add "
+                "the column"
             )
         return taken(X, asked, name)
 
-    places = None
-    if table.places is not None:
-        names = table.places.names
-        values = [numbers(column(name)) for name in names]
-        if names == LON_LAT:
-            check_degrees(values[0], values[1], "X")
-        places = RowPlaces(names, (values[0], values[1]))
     # A row without a label is a place of its own.
-    own = np.array([f"row {k}" for k in range(len(X))]) if site is None else labels(taken(X, site, "site"))
+    own = np.array([f"row {k}" for k in range(len(X))])
+    told = np.full(len(X), "") if site is None else labels(taken(X, site, "site"))
+    own = np.where(told == "", own, told)
+    names = () if table.places is None else table.places.names
+    places = new_places(table, [numbers(column(name)) for name in names], own, told != "")
+    at = times(column("time"))
+    tell_strange_times(table.time, at, "X")
     trend = np.column_stack([numbers(column(name)) for name in fitted.model.trend] or [np.zeros((len(X), 0))])
     unit = np.where(
         np.isin(own, table.site), table.unit[table.site.searchsorted(own).clip(max=len(table.site) - 1)], own
     )
-    return fitted.of_rows(own, times(column("time")), unit, places, trend).columns
+    return fitted.of_rows(own, at, unit, places, trend).columns

@@ -22,7 +22,7 @@ from bayesens.inference.grid_law import Kept
 from bayesens.inference.prediction import QUANTILES
 from bayesens.likelihoods.corrected.widths import columns_asked
 from bayesens.members.day.chain import FEATURES, NAME
-from bayesens.members.day.grid import UNOBSERVED, check_without, observed_days
+from bayesens.members.day.grid import UNOBSERVED, check_without, observed_days, tell_unobserved
 from bayesens.members.fitted import FittedMembers
 from bayesens.members.grids.inputs import Inputs, Place, check_units, grid_inputs
 from bayesens.members.grids.predict import predict_cells
@@ -127,6 +127,8 @@ def map(  # noqa: A001  # as a map is made: be.map
     lacking = np.flatnonzero(~np.atleast_1d(days.values))
     if len(lacking) and without is None:
         warn(UNOBSERVED.format(len(lacking), days.size))
+    elif len(lacking) == days.size:
+        tell_unobserved(members.neighbours, source, options.get("time"))
     if not len(lacking) or without is None:
         return _mapped(members, fit, source, given, dict(options)).assign(day_observed=days)
     check_without(without, members)
