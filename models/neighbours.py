@@ -20,6 +20,12 @@ independent (:mod:`bayesens.likelihoods.day.likelihood`).
 A station is predicted as a place is that has none: by the other stations, their places and what they observed on its day, and
 with nothing of its own series. So rows that were fitted to are left out station by station, and those of a new station are not.
 Without coordinates there are no fields: the day's mean is what is left.
+
+Variances and ranges of a large table with gaps are those of a part of it, always the same: about a hundred stations spread over
+the domain, and as many days, evenly spaced, as the work allows (:mod:`bayesens.likelihoods.day.part`; from about 400 days of 80
+stations on). Predictions are of all stations and days. Of 150 simulated stations on 800 days with a fifth missing the fit to 100
+stations and 387 days took 23 s in place of 194 s; means left out moved by .06 of their standard deviation, their error grew from
+.4313 to .4319 and their CRPS from .2429 to .2435.
 """
 
 from __future__ import annotations
@@ -48,6 +54,9 @@ FIELDS = ("field", "place")
 @dataclass(frozen=True)
 class Neighbours(ModelValue):
     """Observations of the same time at other stations, interpolated by a covariance of space and day.
+
+    The covariance is fitted to all observations; of a large table with gaps to about a hundred stations spread over the domain
+    and days spread over time, always the same (from about 400 days of 80 stations on). All of them are interpolated.
 
     Parameters
     ----------

@@ -31,7 +31,8 @@ def neighbours(
     Every row is predicted by all other stations; of rows that repeat a station and time the mean is taken. So the ensemble may
     be fitted to, and scores of its rows that a fold holds out would be too good; for these, `Members` takes products and
     neighbours, and `compare` trains in every fold anew:
-    ``Members({}, frame, "obs", site=..., time=..., products=[...], neighbours=True)``.
+    ``Members({}, frame, "obs", site=..., time=..., products=[...], neighbours=True)``. Of large tables the covariance is fitted
+    to a part, as `Neighbours` says; 150 stations on 800 days take about a minute.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bayesens.ensemble.places import Places, RowPlaces, site_places
 from bayesens.inference.sampling.point import posterior_point
 from bayesens.likelihoods.day.elsewhere import DayLaw, Targets
+from bayesens.likelihoods.day.part import part_of
 from bayesens.likelihoods.day.table import DayTable, distances
 from bayesens.likelihoods.options import options_from_json, options_to_json
 from bayesens.members.day.times import day_of
@@ -69,11 +70,11 @@ class FittedNeighbours:
     def of(
         cls, model: Neighbours, table: DayTable, standard: Array | None = None, *, random_seed: int = 0
     ) -> FittedNeighbours:
-        """Fit the covariance to all observations of a table."""
+        """Fit the covariance to the observations of a table, to a part of a large one."""
         standard = np.zeros((2, 0)) if standard is None else standard
         table = replace(table, trend=_in_units(table.trend, standard))
         model = model.resolve(table)
-        found = posterior_point(model, table, random_seed=random_seed)
+        found = posterior_point(model, part_of(table), random_seed=random_seed)
         parts = model.parts(table)
         share = zip(parts, float(found["sd"]) ** 2 * found["share"].values, strict=True)
         variance = dict.fromkeys(PARTS, 0.0) | {part: float(value) for part, value in share}
