@@ -64,7 +64,7 @@ def check_neighbours(
     _check_trend(model, rows)
     if places is None:
         warn("neighbours have no coordinates: the mean of each day is all that they tell, alike in every place; give lon=... and "
-             "lat=..., or places=frame[['x', 'y']]")  # fmt: skip
+             "lat=..., or coordinates in a plane, places=...")  # fmt: skip
 
 
 def _check_company(rows: Any) -> None:
@@ -80,8 +80,8 @@ def _check_company(rows: Any) -> None:
     if together.max() < 2:
         first = ", ".join(written(one) for one in np.unique(rows.time[seen])[:3])
         warn(f"no two of the {len(stations)} stations have an observation at the same time ({first}, ...): neighbours know "
-             "nothing of any row's day; where clocks differ, bring the times to whole days or hours: "
-             "frame['time'].dt.floor('D')")  # fmt: skip
+             "nothing of any row's day; where clocks differ, bring the times to whole days or hours "
+             "(in pandas: frame['time'].dt.floor('D'))")  # fmt: skip
 
 
 def _check_trend(model: Neighbours, rows: Any) -> None:

@@ -25,7 +25,7 @@ __all__ = ["with_neighbours"]
 def with_neighbours(fitted: FittedNeighbours | None, covariates: Sequence[str], X: Any, **columns: Any) -> Any:
     """Return rows or a grid with what neighbours say; :meth:`FittedMembers.with_neighbours` tells of the arguments."""
     if fitted is None:
-        raise ValueError("these members have no neighbours; wanted be.Members(..., neighbours=True).fit()")
+        raise ValueError("these members have no neighbours; wanted fitted members that were made with neighbours=True")
     found: dict[str, Any]
     if isinstance(X, xr.Dataset):
         columns.pop("site")

@@ -39,8 +39,8 @@ def tell_strange_times(known: NDArray[Any], given: Any, whose: str) -> None:
         return
     ours, theirs = (f"{written(some.min())} to {written(some.max())}" for some in (known, flat))
     warn(f"no station has an observation at any of the times of {whose}, {theirs} (those of the stations: {ours}): neighbours "
-         "are missing there; where clock, time zone or kind of number differ, bring both to the same: "
-         "frame['time'].dt.floor('D')")  # fmt: skip
+         "are missing there; where clock, time zone or kind of number differ, bring both to the same "
+         "(in pandas: frame['time'].dt.floor('D'))")  # fmt: skip
 
 
 def written(time: Any) -> str:

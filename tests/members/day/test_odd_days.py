@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import bayesens as be
 
 IDENTITY = be.Neighbours(transform="identity")
-NO_PLACE = "neighbours have no coordinates: the mean of each day is all that they tell, .* give lon=.* or places=frame"
+NO_PLACE = "neighbours have no coordinates: the mean of each day is all that they tell, .* give lon=.* or coordinates in a plane, places="
 
 
 def table(seed=1, stations=5, days=12):
