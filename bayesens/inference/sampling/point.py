@@ -43,7 +43,7 @@ def posterior_point(model: Any, data: Any, *, random_seed: int = 0) -> xr.Datase
         peaks = find_peaks(target, start=target.start, starts=0, rng=np.random.default_rng(random_seed))
         if not peaks:
             raise ValueError(
-                f"{type(model).__name__} has no optimum on these rows: it explains them without any noise, as where one series "
-                "is a copy of another, or they are too few; leave copies out, give more rows, or tighter priors"
+                f"{type(model).__name__} has no optimum on these rows: they are too few, or explained without any noise, as "
+                "where one series is a copy of another; give more rows or tighter priors, or leave copies out"
             )
         return target.expand(peaks[0].x[None, None])[0].isel(chain=0, draw=0, drop=True)

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from bayesens.ensemble.collinear import constant
-from bayesens.ensemble.places import RowPlaces, row_places
+from bayesens.ensemble.places import RowPlaces, row_places, site_places
 from bayesens.ensemble.transforms import transform
+from bayesens.likelihoods.day.table import distances
 from bayesens.members.day.chain import FEATURES, NAME
 from bayesens.members.day.times import written
 from bayesens.messages import check_known, listed, warn
@@ -60,28 +61,54 @@ def check_neighbours(
         raise ValueError(f"column(s) {listed(both)} have a name that neighbours give to columns of theirs; rename them")
     if model.transform:
         transform(model.transform).check(rows.y, column=rows.columns.get("observation", "observation"))
-    _check_company(rows)
+    _check_company(model, rows, places)
     _check_trend(model, rows)
     if places is None:
         warn("neighbours have no coordinates: the mean of each day is all that they tell, alike in every place; give lon=... and "
              "lat=..., or coordinates in a plane, places=...")  # fmt: skip
 
 
-def _check_company(rows: Any) -> None:
-    """Refuse one station; say where no two of them ever meet."""
+def _check_company(model: Neighbours, rows: Any, places: RowPlaces | None) -> None:
+    """Refuse stations that have nobody to ask; say where no two of them ever meet."""
     seen = np.isfinite(rows.y) & ~pd.isna(rows.time)
     stations = np.unique(rows.site[seen])
     if len(stations) < 2:
         raise ValueError(
-            f"neighbours have {len(stations)} station(s) with observations ({listed(stations.tolist())}), and a row is "
-            "told of others; wanted two at least: leave neighbours out"
+            f"{listed(stations.tolist()) or 'no station'} alone has observations, and neighbours tell a row of other stations; "
+            "wanted two at least: leave neighbours out"
         )
+    alone = _alone(model, rows, places, seen)
+    if len(alone) == len(stations):
+        how = f"buffer={model.buffer:g}" if model.buffer else 'leave_out="group"'
+        raise ValueError(
+            f"Neighbours({how}) sets aside all other stations for each of the {len(stations)}; wanted less of it, so that "
+            "some are left"
+        )
+    if alone:
+        warn(f"{len(alone)} of {len(stations)} stations have no other that may be asked: {listed(alone)}; neighbours tell them "
+             "the mean of all times: a smaller buffer, or leaving sites out in place of groups, leaves them some")  # fmt: skip
     together = pd.DataFrame({"time": rows.time[seen], "site": rows.site[seen]}).groupby("time")["site"].nunique()
     if together.max() < 2:
         first = ", ".join(written(one) for one in np.unique(rows.time[seen])[:3])
         warn(f"no two of the {len(stations)} stations have an observation at the same time ({first}, ...): neighbours know "
              "nothing of any row's day; where clocks differ, bring the times to whole days or hours "
              "(in pandas: frame['time'].dt.floor('D'))")  # fmt: skip
+
+
+def _alone(model: Neighbours, rows: Any, places: RowPlaces | None, seen: Any) -> list[str]:
+    """Stations for which all others are set aside."""
+    names, first = np.unique(rows.site[seen], return_index=True)
+    unit = (rows.group if model.leave_out == "group" else rows.site)[seen][first]
+    aside = unit[:, None] == unit
+    if places is not None:
+        at = site_places(places.take(seen), rows.site[seen], why="neighbours need")[1]
+        aside |= distances(at, at) < model.buffer
+    elif model.buffer:
+        raise ValueError(
+            f"Neighbours(buffer={model.buffer:g}) needs coordinates, and there are none; give lon=... and lat=..., or "
+            "places=frame[['x', 'y']], or no buffer"
+        )
+    return list(names[aside.all(axis=1)].tolist())
 
 
 def _check_trend(model: Neighbours, rows: Any) -> None:

@@ -74,7 +74,10 @@ class FittedNeighbours:
         standard = np.zeros((2, 0)) if standard is None else standard
         table = replace(table, trend=_in_units(table.trend, standard))
         model = model.resolve(table)
-        found = posterior_point(model, part_of(table), random_seed=random_seed)
+        try:
+            found = posterior_point(model, part_of(table), random_seed=random_seed)
+        except ValueError as error:
+            raise ValueError(f"{error}{_copies(table)}") from error
         parts = model.parts(table)
         share = zip(parts, float(found["sd"]) ** 2 * found["share"].values, strict=True)
         variance = dict.fromkeys(PARTS, 0.0) | {part: float(value) for part, value in share}
@@ -187,6 +190,17 @@ class FittedNeighbours:
         for s in range(seen.shape[1]):
             distance[seen[:, s]] = np.minimum(distance[seen[:, s]], near[:, s])
         return Said(mean, sd, np.where(np.isfinite(distance), distance, np.nan))
+
+
+def _copies(table: DayTable) -> str:
+    """Name a pair of stations of which one is a copy, for a message."""
+    for k, one in enumerate(table.y.T):
+        both = np.isfinite(table.y) & np.isfinite(one)[:, None]
+        same = ((table.y == one[:, None]) | ~both).all(axis=0) & (both.sum(axis=0) > 1)
+        for other in np.flatnonzero(same[k + 1 :]) + k + 1:
+            pair = f"{str(table.site[k])!r} and {str(table.site[other])!r}"
+            return f": {pair} have the same observations at all {int(both[:, other].sum())} times of both"
+    return ""
 
 
 def _in_units(trend: Array, standard: Array) -> Array:

@@ -32,6 +32,8 @@ def with_neighbours(fitted: FittedNeighbours | None, covariates: Sequence[str], 
         said = neighbours_on_grid(fitted, decoded(X), names=(NAME, *BESIDE), **columns)
         found = {str(name): one for name, one in said.data_vars.items()}
     else:
+        if not isinstance(X, pd.DataFrame):
+            raise TypeError(f"X is a {type(X).__name__}; wanted a pandas.DataFrame, or an xarray.Dataset of a grid")
         found = dict(zip((NAME, *BESIDE), _of_table(fitted, X, **columns), strict=True))
     if FEATURES[0] in covariates:
         found[FEATURES[0]] = found[NAME]
