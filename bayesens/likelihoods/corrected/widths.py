@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.ensemble.collinear import constant
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.messages import listed
 
@@ -22,6 +21,7 @@ __all__ = ["SEASON", "Widths", "check_varies", "column_of", "columns_asked", "se
 
 DEFAULT = ("mean", "spread")
 START = 0.25  # of the median, at which the logarithm starts
+SAME = 1e-10  # of its size: what rounding leaves of a computed column, as the sd of neighbours without coordinates
 SEASON = ("season_sin", "season_cos")
 
 
@@ -75,9 +75,9 @@ def column_of(ensemble: Ensemble, name: str) -> np.ndarray:
 
 def check_varies(values: np.ndarray, name: str, option: str) -> None:
     """Refuse a column that says nothing of the training rows: there is no telling what its next value would do."""
-    n, missing = len(values), int(np.isnan(values).sum())
-    if missing == n or constant(values):
-        how = "missing in all" if missing == n else f"{values[~np.isnan(values)][0]:g} in all"
+    n, present = len(values), values[~np.isnan(values)]
+    if not present.size or np.ptp(present) <= SAME * np.abs(present).max():
+        how = f"{present[0]:g} in all" if present.size else "missing in all"
         raise ValueError(f"Covariate {name!r} is {how} {n} training rows; wanted values that vary: leave it out of {option}, or "
                          "fit rows in which it does.")  # fmt: skip
 

@@ -101,7 +101,8 @@ def _alone(model: Neighbours, rows: Any, places: RowPlaces | None, seen: Any) ->
     unit = (rows.group if model.leave_out == "group" else rows.site)[seen][first]
     aside = unit[:, None] == unit
     if places is not None:
-        at = site_places(places.take(seen), rows.site[seen], why="neighbours need")[1]
+        every, at = site_places(places, rows.site, why="neighbours need")
+        at = at.at(np.isin(every, names))
         aside |= distances(at, at) < model.buffer
     elif model.buffer:
         raise ValueError(

@@ -54,8 +54,8 @@ def _of_table(fitted: FittedNeighbours, X: pd.DataFrame, *, site: Any, time: Any
             )
         return taken(X, asked, name)
 
-    # A row without a label is a place of its own.
-    own = np.array([f"row {k}" for k in range(len(X))])
+    # A row without a label is a place of its own, and no station is called so.
+    own = np.array([f"\0{k}" for k in range(len(X))], dtype=np.str_)
     told = np.full(len(X), "") if site is None else labels(taken(X, site, "site"))
     own = np.where(told == "", own, told)
     names = () if table.places is None else table.places.names

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytensor  # noqa: F401  # sets the limit of recursion, which hypothesis watches
+import pytest
 from day_tables import said, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-# What changes nothing -------------------------------------------------------------------------------------------------
-
 SEEDS = st.integers(0, 1000)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled():
+    """PyMC's compiler raises the limit of recursion at its first use, which hypothesis watches."""
+    said(table())
+
+
 FEW = settings(max_examples=6, deadline=None)
 
 

@@ -54,6 +54,7 @@ def test_coordinates_that_cross_fit_is_given_are_those_of_neighbours_too():
     (lambda f: f.assign(obs=2.0), "the observations that neighbours may learn from are 2 in all 60 rows of 5 station"),
     (lambda f: f.assign(obs=0.1 + 0.2), "are 0.3 in all 60 rows"),
     (lambda f: f.assign(x=f["x"].where(f["site"] != "s1")), "1 of 5 sites have no x or y in any row: 's1'; neighbours need"),
+    (lambda f: f.assign(x=f["x"].where(f["site"] != "s1"), obs=f["obs"].where(f["site"] != "s1")), "1 of 5 sites have no x or y"),
     (lambda f: f.assign(x=f["x"].where(f.index > 4, 0.0)), "5 of 5 sites move.*neighbours need one place a site"),
 ])  # fmt: skip
 def test_tables_that_are_refused(change, words):

@@ -89,6 +89,16 @@ def test_a_row_at_a_station_s_place_is_told_of_it_unless_it_is_that_station(fitt
     np.testing.assert_allclose(own["neighbours"], said(frame)[frame["site"] == "s0", 0][2:4], rtol=1e-9)
     some = fitted.with_neighbours(new.assign(name=["s0", None], x=[new["x"].iloc[0], 1.0]), site="name")
     assert np.isfinite(some["neighbours"]).all()
+    none = new.assign(name=[None, ""], x=[1.0, 9.0])  # two places
+    pd.testing.assert_frame_equal(fitted.with_neighbours(none, site="name"), fitted.with_neighbours(none))
+
+
+def test_a_station_may_be_called_row_0():
+    frame = table()
+    named = members(frame.assign(site=frame["site"].replace("s0", "row 0"))).fit(progressbar=False)
+    new = pd.DataFrame({"time": DAYS, "x": [1.0, 1.0], "y": [2.0, 2.0]})
+    wanted = members(frame).fit(progressbar=False).with_neighbours(new)
+    pd.testing.assert_frame_equal(named.with_neighbours(new), wanted, rtol=1e-6)
 
 
 def test_other_units_and_places_far_off_are_told_of(fitted):
@@ -151,6 +161,14 @@ def test_maps_of_days_that_nobody_observed_say_why(fitted):
     with pytest.warns(UserWarning, match="at any of the times of the grid, 2020-01-03 12:00:00 to") as told:
         be.map(given.fit(progressbar=False), trees[0], grid, without=trees[1], progressbar=False)
     assert len(told) == 1
+
+
+def test_widths_without_coordinates_have_nothing_to_follow():
+    with pytest.warns(UserWarning, match="neighbours have no coordinates"):
+        given = members(table(stations=6, days=30), covariates=())
+    made = be.cross_fit(given, folds=3, random_seed=1, progressbar=False)
+    with pytest.raises(ValueError, match=r"Covariate 'neighbours_sd' is .* leave it out of scale"):
+        be.fit(be.BMA(site=False, group=False, scale=("neighbours_sd",)), made, method="em")
 
 
 def test_widths_that_follow_neighbours(fitted):
