@@ -3,8 +3,12 @@
 import os
 import sys
 
+import hypothesis
 import pytest
 
+# A machine that is busy is no fault of the code; time limits of tests are pytest's.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 # Two processes share two cores, and threads of BLAS wait for each other by spinning: tests of small matrices took twice the
 # processor time. It must stand here: processes of pytest-xdist, and those of tests, start with it and import numpy later.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

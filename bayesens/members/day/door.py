@@ -107,7 +107,7 @@ def _alone(model: Neighbours, rows: Any, places: RowPlaces | None, seen: Any) ->
     elif model.buffer:
         raise ValueError(
             f"Neighbours(buffer={model.buffer:g}) needs coordinates, and there are none; give lon=... and lat=..., or "
-            "places=frame[['x', 'y']], or no buffer"
+            "places=..., or no buffer"
         )
     return list(names[aside.all(axis=1)].tolist())
 
