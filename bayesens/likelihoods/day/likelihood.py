@@ -133,6 +133,12 @@ def _pick(full, station, out):  # type: ignore[no-untyped-def]
 
 
 @INNER
+def _pattern(stations, sums, n):  # type: ignore[no-untyped-def]
+    """Stations of a pattern, and sums over its days of observations and of their products."""
+    return numba.carray(stations, n), numba.carray(sums, n), numba.carray(beyond(sums, n), (n, n))
+
+
+@INNER
 def _of_pattern(inverse, expected, days, by_day, station, work, other):  # type: ignore[no-untyped-def]
     """Add a pattern's derivative by its covariance."""
     n = len(station)
@@ -168,10 +174,8 @@ def day_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     twice = 0.0
     for p in range(patterns):
         n = counts[p]
-        station = numba.carray(beyond(stations, place), n)
+        station, first, scatter = _pattern(beyond(stations, place), beyond(sums, place_sums), n)
         inverse = inverses[at : at + n * n].reshape((n, n))
-        first = numba.carray(beyond(sums, place_sums), n)
-        scatter = numba.carray(beyond(sums, place_sums + n), (n, n))
         _pick(day, station, inverse)
         twice += days[p] * (n * LOG_2PI + invert(inverse))
         for i in range(n):
@@ -194,10 +198,8 @@ def day_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     at, place, place_sums = 0, 0, 0
     for p in range(patterns):
         n = counts[p]
-        station = numba.carray(beyond(stations, place), n)
+        station, first, scatter = _pattern(beyond(stations, place), beyond(sums, place_sums), n)
         inverse = inverses[at : at + n * n].reshape((n, n))
-        first = numba.carray(beyond(sums, place_sums), n)
-        scatter = numba.carray(beyond(sums, place_sums + n), (n, n))
         some = expected[:n, :n]
         for i in range(n):
             for j in range(n):

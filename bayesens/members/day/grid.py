@@ -189,7 +189,8 @@ class _GridLaw:
             here, pull, twice, cross = self.of_day(d)
             some = r if len(here) == r.shape[1] else r[:, here]
             left = variance - self._products(some, twice, some) - self._products(some, cross, a)
-            out[t, :, 0], out[t, :, 1] = moments(model.transform, middle + some @ pull, np.maximum(left, 0.0))
+            left = np.maximum(left, v["own"])  # the observation's error: only rounding goes below
+            out[t, :, 0], out[t, :, 1] = moments(model.transform, middle + some @ pull, left)
             nearest = u[:, here].min(axis=1)
             out[t, :, 2] = np.where(np.isfinite(nearest), nearest, np.nan)
 
