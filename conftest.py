@@ -6,9 +6,11 @@ import sys
 import hypothesis
 import pytest
 
-# A machine that is busy is no fault of the code; time limits of tests are pytest's.
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
+# A machine that is busy is no fault of the code; time limits of tests are pytest's. Examples are the same in every run, so
+# that a run says something about the code alone; `make properties` looks for new ones.
+hypothesis.settings.register_profile("the same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("new", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("the same")
 # Two processes share two cores, and threads of BLAS wait for each other by spinning: tests of small matrices took twice the
 # processor time. It must stand here: processes of pytest-xdist, and those of tests, start with it and import numpy later.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

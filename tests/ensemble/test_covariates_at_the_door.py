@@ -100,7 +100,8 @@ def test_models_without_covariates_do_not_look_at_them(frame):
 @given(values=st.lists(st.tuples(*[st.floats(-1e9, 1e9) | st.none()] * 2, st.floats(-9, 9)), min_size=1, max_size=9))
 def test_tables_datasets_and_parts_keep_every_value(values):
     frame = pd.DataFrame(values, columns=["elevation", "sand", "rf"], dtype=np.float64)
-    made = be.Ensemble.from_frame(frame, members=["rf"], covariates=BESIDE)
+    # No value is a code for a missing one here: 9999 among smaller values would be refused.
+    made = be.Ensemble.from_frame(frame, members=["rf"], covariates=BESIDE, missing=dict.fromkeys(BESIDE, "none"))
     assert made.covariates == ("elevation", "sand")
     assert_array_equal(made.dataset["covariate"], frame[BESIDE])
     pd.testing.assert_frame_equal(made.to_frame(), frame[["rf", *BESIDE]])
