@@ -26,6 +26,9 @@ the domain, and as many days, evenly spaced, as the work allows (:mod:`bayesens.
 stations on). Predictions are of all stations and days. Of 150 simulated stations on 800 days with a fifth missing the fit to 100
 stations and 387 days took 23 s in place of 194 s; means left out moved by .06 of their standard deviation, their error grew from
 .4313 to .4319 and their CRPS from .2429 to .2435.
+
+Of more than 250 stations each place is told by those around it (:mod:`bayesens.likelihoods.day.tiles`): means move by .02 to .04
+of their standard deviation. 1,000 stations on 3,000 days with a fifth missing take 80 s on two cores, fit and all left out.
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ class Neighbours(ModelValue):
     """Observations of the same time at other stations, interpolated by a covariance of space and day.
 
     The covariance is fitted to all observations; of a large table with gaps to about a hundred stations spread over the domain
-    and days spread over time, always the same (from about 400 days of 80 stations on). All of them are interpolated.
+    and days spread over time, always the same (from about 400 days of 80 stations on). All of them are interpolated; of more than
+    250 stations, each place by about a hundred around it.
 
     Parameters
     ----------

@@ -8,24 +8,30 @@ R_p without them, the observations of a day move the prediction by w = Q_p r,
 
 with B, h, C and m as in :mod:`bayesens.likelihoods.day.likelihood`, of all rows of the other stations. A station that is left out
 is predicted as a new one is: nothing of its own series, of this day or another, is used.
+
+Matrices have a row for every station, zero where a pattern lacks it. Setting stations aside takes from an inverse what goes
+through them: Q - V V' with V = Q_D L^-T and L L' = Q_DD, so that each pattern is inverted once for all places.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesens.c_functions import INNER, kernel
-from bayesens.likelihoods.day.likelihood import informed
 from bayesens.likelihoods.day.table import DayTable
 from bayesens.threads import share_out
 
 __all__ = ["DayLaw", "Targets"]
 
 Array = NDArray[np.float64]
+Inverses = Callable[[], Iterator[tuple[slice, Array]]]
+AT_ONCE = 16  # places whose products with the inverses are kept
+MEMORY = 1_000_000_000  # bytes of inverses
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,43 @@ class Targets:
     static_variance: Array
     aside: NDArray[np.bool_]
 
+    def at(self, places: NDArray[np.int64], stations: NDArray[np.int64] | slice = slice(None)) -> Targets:
+        """Some of the places, with some of the stations."""
+        day, static, aside = (
+            self.day[places][:, stations],
+            self.static[places][:, stations],
+            self.aside[places][:, stations],
+        )
+        return Targets(day, static, self.day_variance[places], self.static_variance[places], aside)
+
+
+class _Elsewhere(NamedTuple):
+    """Mean of the static part at places (place), the part of its variance that is known, and x (place, station)."""
+
+    mean: Array
+    known: Array
+    rest: Array
+
+
+class _Static(NamedTuple):
+    """What all rows say of the static part at the stations: information B and h, covariance C and mean m."""
+
+    b: Array
+    h: Array
+    c: Array
+    m: Array
+
+    @property
+    def forms(self) -> tuple[Array, Array]:
+        """Linear form of the mean elsewhere, and quadratic form of what its variance loses."""
+        return self.h - self.b @ self.m, self.b - self.b @ self.c @ self.b
+
+    def elsewhere(self, a: Array) -> _Elsewhere:
+        """What it is at places with covariances (place, station)."""
+        ba = a @ self.b
+        bac = ba @ self.c
+        return _Elsewhere(a @ (self.h - self.b @ self.m), np.einsum("ts,ts->t", a - bac, ba), a - bac)
+
 
 @dataclass(frozen=True, eq=False)
 class DayLaw:
@@ -68,164 +111,129 @@ class DayLaw:
     static: Array
 
     @cached_property
-    def _packed(self) -> tuple[Array, ...]:
-        """Inverse covariances of the patterns, one after the other."""
+    def _root(self) -> Array:
+        return np.asarray(np.linalg.cholesky(self.static))
+
+    @cached_property
+    def _sums(self) -> tuple[Array, Array]:
+        """Days of each pattern, and sums of their observations (pattern, station)."""
         patterns = self.table.patterns
-        inverses = [np.linalg.inv(self.day[np.ix_(some, some)]) for some in
-                    (patterns.of_pattern(p)[0] for p in range(len(patterns)))]  # fmt: skip
-        flat = np.concatenate([one.ravel() for one in inverses]) if inverses else np.zeros(0)
-        sizes = np.diff(patterns.start)
-        return flat, np.append(0, np.cumsum(sizes * sizes)).astype(np.int64)
+        seen, sums = np.nan_to_num(self.z)[patterns.day], np.zeros((0, self.z.shape[1]))
+        if len(patterns):
+            sums = np.add.reduceat(seen, patterns.first[:-1], axis=0)
+        return np.diff(patterns.first).astype(float), sums
 
     @cached_property
-    def information(self) -> tuple[Array, Array]:
-        """What all rows say of the static part: matrix and vector over the stations."""
+    def _parts(self) -> list[slice]:
+        """Patterns whose inverses are in memory together."""
+        patterns, size = len(self.table.patterns), max(1, MEMORY // (8 * len(self.static) ** 2))
+        return [slice(start, min(start + size, patterns)) for start in range(0, patterns, size)]
+
+    def _inverses(self, part: slice) -> Array:
+        """Inverse covariances of some patterns, (pattern, station, station)."""
         patterns, s = self.table.patterns, len(self.static)
-        b, h = np.zeros((s, s)), np.zeros(s)
-        for p in range(len(patterns)):
-            here, days = patterns.of_pattern(p)
-            q = np.linalg.inv(self.day[np.ix_(here, here)])
-            b[np.ix_(here, here)] += len(days) * q
-            h[here] += q @ self.z[np.ix_(days, here)].sum(axis=0)
-        return b, h
+        out = np.zeros((part.stop - part.start, s, s))
 
-    @cached_property
-    def informed(self) -> tuple[Array, Array]:
-        """Covariance and mean of the static part at the stations, given all rows."""
-        b, h = self.information
-        root = np.linalg.cholesky(self.static)
+        def some(inner: slice) -> None:
+            for k in range(inner.start, inner.stop):
+                station = patterns.of_pattern(part.start + k)[0]
+                here = np.ix_(station, station)
+                out[k][here] = np.linalg.inv(self.day[here])
+
+        share_out(some, len(out))
+        return out
+
+    def _information(self, inverses: Inverses) -> tuple[Array, Array]:
+        days, sums = self._sums
+        found = [
+            (np.tensordot(days[part], inverse, 1), np.tensordot(sums[part], inverse, 2)) for part, inverse in inverses()
+        ]
+        return sum((b for b, _ in found), np.zeros_like(self.static)), sum(
+            (h for _, h in found), np.zeros(len(self.static))
+        )
+
+    def _static(self, b: Array, h: Array) -> _Static:
+        root = self._root
         c = root @ np.linalg.solve(np.eye(len(b)) + root.T @ b @ root, root.T)
         c = 0.5 * (c + c.T)
-        return c, c @ h
+        return _Static(b, h, c, c @ h)
 
     @cached_property
-    def static_forms(self) -> tuple[Array, Array]:
-        """Linear form of the static part's mean elsewhere, and quadratic form of what its variance loses."""
-        (b, h), (c, m) = self.information, self.informed
-        return h - b @ m, b - b @ c @ b
+    def informed(self) -> _Static:
+        """What all rows say of the static part at the stations."""
+        return self._static(*self._information(self._kept()))
+
+    def _kept(self) -> Inverses:
+        """Inverses of all patterns: made once if memory holds them, or each time that they are asked for."""
+        if len(self._parts) > 1:
+            return lambda: ((part, self._inverses(part)) for part in self._parts)
+        kept = [(part, self._inverses(part)) for part in self._parts]
+        return lambda: iter(kept)
 
     def at(self, targets: Targets) -> tuple[Array, Array]:
         """Mean and variance of an observation at places on every day of the table, (day, place)."""
-        days, places = self.z.shape[0], len(targets.day)
-        mean, variance = np.empty((days, places)), np.empty((days, places))
-        patterns = self.table.patterns
-        z = np.where(np.isfinite(self.z), self.z, 0.0)
-        ways, which = np.unique(targets.aside, axis=0, return_inverse=True)
-        order = np.argsort(which.ravel(), kind="stable")
-        starts = np.append(0, np.cumsum(np.bincount(which.ravel(), minlength=len(ways))))
-        given = (targets.day, targets.static, targets.day_variance, targets.static_variance)
+        mean, variance = np.empty((2, len(self.z), len(targets.day)))
+        inverses = self._kept()
+        whole = self._information(inverses)
+        # Places that leave out the same stations, one after the other.
+        order = np.argsort(np.unique(targets.aside, axis=0, return_inverse=True)[1].ravel(), kind="stable")
 
         def some(part: slice) -> None:
-            for k in range(part.start, part.stop):
-                index = order[starts[k] : starts[k + 1]]
-                own = tuple(np.ascontiguousarray(one[index]) for one in given)
-                out = np.empty((2, days, len(index)))
-                days_at(z, self.static, (patterns.start, patterns.station, patterns.first, patterns.day), self._packed,
-                        np.flatnonzero(ways[k]), own, out)  # fmt: skip
-                mean[:, index], variance[:, index] = out
+            for start in range(part.start, part.stop, AT_ONCE):
+                index = order[start : min(start + AT_ONCE, part.stop)]
+                mean[:, index], variance[:, index] = self._few(targets.at(index), inverses, whole)
 
-        share_out(some, len(ways))
+        share_out(some, len(order))
         return mean, variance
 
+    def _few(self, targets: Targets, inverses: Inverses, whole: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Mean and variance (day, place) of a few places."""
+        patterns, z = self.table.patterns, np.nan_to_num(self.z)
+        ways, which = np.unique(targets.aside, axis=0, return_inverse=True)
+        places = [np.flatnonzero(which.ravel() == k) for k in range(len(ways))]
+        static = [self._static(*some) for some in self._without(ways, inverses, whole)]
+        forms = [one.elsewhere(targets.static[some]) for one, some in zip(static, places, strict=True)]
+        middle, open_ = np.empty((2, len(targets.day)))
+        for form, some in zip(forms, places, strict=True):
+            middle[some] = form.mean
+            open_[some] = targets.static_variance[some] - form.known + targets.day_variance[some]
+        mean, variance = (np.tile(one, (len(z), 1)) for one in (middle, open_))
+        for part, inverse in inverses():
+            weight = targets.day @ inverse  # (pattern, place, station)
+            level, left = np.empty((2, len(inverse), len(targets.day)))
+            for aside, some, one, form in zip(ways, places, static, forms, strict=True):
+                r = targets.day[some]
+                if aside.any():
+                    through = _through(inverse, aside)
+                    weight[:, some] -= r @ through.transpose(0, 2, 1) @ through
+                w = weight[:, some]
+                level[:, some] = form.mean - w @ one.m
+                left[:, some] = np.einsum("pts,pts->pt", w @ one.c - r - 2.0 * form.rest, w)
+            for k in range(len(inverse)):
+                days = patterns.of_pattern(part.start + k)[1]
+                mean[days], variance[days] = level[k] + z[days] @ weight[k].T, open_ + left[k]
+        return mean, variance
 
-@INNER
-def _static(a, a0, b, c, rest, x):  # type: ignore[no-untyped-def]
-    """Mean and variance of the static part at a place; its covariance with the stations' into ``x``."""
-    s = len(a)
-    mean, variance = 0.0, a0
-    for i in range(s):
-        x[i] = a[i]
-        mean += a[i] * rest[i]
-    ba = np.zeros(s)
-    for i in range(s):
-        for j in range(s):
-            ba[i] += b[i, j] * a[j]
-    for i in range(s):
-        variance -= a[i] * ba[i]
-        value = 0.0
-        for j in range(s):
-            value += c[i, j] * ba[j]
-        x[i] -= value
-        variance += ba[i] * value
-    return mean, variance
+    def _without(
+        self, ways: NDArray[np.bool_], inverses: Inverses, whole: tuple[Array, Array]
+    ) -> list[tuple[Array, Array]]:
+        """Information of all rows but those of the stations that are set aside, for each set of these."""
+        days, sums = self._sums
+        out = [(whole[0].copy(), whole[1].copy()) for _ in ways]
+        for part, inverse in inverses():
+            for aside, (b, h) in zip(ways, out, strict=True):
+                if aside.any():
+                    through = _through(inverse, aside)
+                    rows = (np.sqrt(days[part])[:, None, None] * through).reshape(-1, len(b))
+                    b -= rows.T @ rows
+                    h -= np.einsum("pds,pd->s", through, np.einsum("pds,ps->pd", through, sums[part]))
+        return out
 
 
-@INNER
-def _set_aside(q, here, left_out):  # type: ignore[no-untyped-def]
-    """Turn the inverse of a covariance into that of the stations that are not left out; zero in the rows of these."""
-    n = len(here)
-    for k in range(n):
-        if not left_out[here[k]]:
-            continue
-        # One after the other: each step conditions on one row less.
-        pivot = 1.0 / q[k, k]
-        for i in range(n):
-            factor = q[i, k] * pivot
-            if i != k:
-                for j in range(n):
-                    q[i, j] -= factor * q[k, j]
-        for j in range(n):
-            q[k, j] = 0.0
-            q[j, k] = 0.0
-
-
-@kernel
-def days_at(z, static, patterns, inverses, aside, targets, out):  # type: ignore[no-untyped-def]
-    """Means and variances (2, day, place) of places that leave out the same stations."""
-    start, station, first, day = patterns
-    flat, at = inverses
-    r, a, r0, a0 = targets
-    s, places = len(static), len(r)
-    left_out = np.zeros(s, np.bool_)
-    for k in aside:
-        left_out[k] = True
-    b, h, weights = np.zeros((s, s)), np.zeros(s), np.empty((places, len(station)))
-    alone = np.empty((places, len(start) - 1))
-    for p in range(len(start) - 1):
-        here = station[start[p] : start[p + 1]]
-        n = len(here)
-        q = flat[at[p] : at[p + 1]].copy().reshape((n, n))
-        _set_aside(q, here, left_out)
-        for j in range(n):
-            for i in range(n):
-                b[here[i], here[j]] += (first[p + 1] - first[p]) * q[i, j]
-        for d in day[first[p] : first[p + 1]]:
-            for i in range(n):
-                value = 0.0
-                for j in range(n):
-                    value += q[i, j] * z[d, here[j]]
-                h[here[i]] += value
-        for t in range(places):
-            open_ = r0[t]
-            for i in range(n):
-                value = 0.0
-                for j in range(n):
-                    value += q[i, j] * r[t, here[j]]
-                weights[t, start[p] + i] = value
-                open_ -= value * r[t, here[i]]
-            alone[t, p] = open_
-    root, c, m, work = np.empty((s, s)), np.empty((s, s)), np.empty(s), np.empty((s, s))
-    informed(static, b, h, root, c, m, work)
-    x, rest = np.empty(s), np.empty(s)
-    for i in range(s):
-        rest[i] = h[i]
-        for k in range(s):
-            rest[i] -= b[i, k] * m[k]
-    for t in range(places):
-        middle, variance = _static(a[t], a0[t], b, c, rest, x)
-        for d in range(len(z)):
-            out[0, d, t], out[1, d, t] = middle, variance + r0[t]
-        for p in range(len(start) - 1):
-            here, w = station[start[p] : start[p + 1]], weights[t, start[p] : start[p + 1]]
-            level, whole = middle, variance + alone[t, p]
-            for i in range(len(here)):
-                level -= w[i] * m[here[i]]
-                value = -2.0 * x[here[i]]
-                for j in range(len(here)):
-                    value += c[here[i], here[j]] * w[j]
-                whole += w[i] * value
-            for d in day[first[p] : first[p + 1]]:
-                value = level
-                for i in range(len(here)):
-                    value += w[i] * z[d, here[i]]
-                out[0, d, t], out[1, d, t] = value, whole
+def _through(inverse: Array, aside: NDArray[np.bool_]) -> Array:
+    """What goes through the stations that are set aside, (pattern, one of these, station): V' of Q - V V'."""
+    columns = inverse[:, :, aside]
+    own = columns[:, aside]
+    missing = np.einsum("pdd->pd", own) == 0.0
+    np.einsum("pdd->pd", own)[missing] = 1.0  # nothing goes through a station that a pattern lacks
+    return np.asarray(np.linalg.solve(np.linalg.cholesky(own), columns.transpose(0, 2, 1)))

@@ -6,8 +6,6 @@ over the sets, is its work. A table of more than `WORK` is fitted by a part of i
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,14 +40,8 @@ def part_of(table: DayTable, work: float = WORK) -> DayTable:
     kept = max(1, int(work / np.mean(count[days] ** 3.0)))
     if len(days) > kept:
         days = days[np.round(np.linspace(0, len(days) - 1, kept)).astype(int)]
-    y = table.y[np.ix_(days, chosen)]
-    some = np.isfinite(y).any(axis=0)
-    chosen = chosen[some]
-    places = None if table.places is None else table.places.at(chosen)
-    return replace(
-        table, site=table.site[chosen], unit=table.unit[chosen], places=places, trend=table.trend[chosen],
-        time=table.time[days], y=y[:, some],
-    )  # fmt: skip
+    seen = np.isfinite(table.y[np.ix_(days, chosen)]).any(axis=0)
+    return table.some(chosen[seen], days)
 
 
 def _spread(table: DayTable, n: int) -> NDArray[np.int64]:

@@ -93,6 +93,12 @@ class DayTable:
         """Days that have the same stations."""
         return Patterns.of(np.isfinite(self.y))
 
+    def some(self, stations: NDArray[np.int64], days: NDArray[np.int64] | slice = slice(None)) -> DayTable:
+        """Some of the stations and days."""
+        places = None if self.places is None else self.places.at(stations)
+        y = self.y[days][:, stations]
+        return DayTable(self.site[stations], self.unit[stations], places, self.trend[stations], self.time[days], y)
+
     @cached_property
     def distance(self) -> Array:
         """Of stations from each other, (station, station); infinite where places are not known."""

@@ -16,6 +16,7 @@ from bayesens.inference.sampling.point import posterior_point
 from bayesens.likelihoods.day.elsewhere import DayLaw, Targets
 from bayesens.likelihoods.day.part import part_of
 from bayesens.likelihoods.day.table import DayTable, distances
+from bayesens.likelihoods.day.tiles import Tiles
 from bayesens.likelihoods.options import options_from_json, options_to_json
 from bayesens.members.day.times import day_of
 from bayesens.models.neighbours import FIELDS, PARTS, Neighbours
@@ -137,27 +138,37 @@ class FittedNeighbours:
             self.table, self.model.forward(self.table.y) - self.model.center, day + self.variance["own"] * one, static
         )
 
+    @cached_property
+    def tiles(self) -> Tiles:
+        """The same, of many stations in tiles."""
+        return Tiles.cut(self.law, self._aside)
+
+    @property
+    def _aside(self) -> NDArray[np.bool_]:
+        """Stations that are not asked for each of the stations."""
+        table = self.table
+        aside = np.equal.outer(table.unit, table.unit) | (table.distance < self.model.buffer)
+        np.fill_diagonal(aside, val=True)
+        return aside
+
     def left_out(self) -> Said:
         """What the other stations say of each station and day of the table, (day, station)."""
-        table, law = self.table, self.law
-        aside = np.equal.outer(table.unit, table.unit) | (table.distance < self.model.buffer)
-        own = np.diag_indices(len(aside))
-        aside[own] = True
+        law, aside, own = self.law, self._aside, np.diag_indices(len(self.table.site))
         targets = Targets(law.day, law.static, law.day[own], law.static[own], aside)
-        return self._said(*law.at(targets), aside, table.distance)
+        return self._said(*self.tiles.at(targets, own[0]), aside, self.table.distance)
 
     def elsewhere(self, places: Places | None, trend: Array, site: NDArray[np.str_], unit: NDArray[np.str_]) -> Said:
         """What the stations say of other places on each day of the table, (day, place)."""
-        table, law, v = self.table, self.law, self.variance
-        u = np.full((len(site), len(table.site)), np.inf)
+        table, v = self.table, self.variance
+        u, nearest = np.full((len(site), len(table.site)), np.inf), np.zeros(len(site), dtype=np.int64)
         if places is not None and table.places is not None:
-            u = distances(places, table.places)
+            u, nearest = distances(places, table.places), table.places.nearest_of(places)
         day, static = self.covariances(u)
         static = static + self.model.known_between(trend, table.trend)
         static_variance = v["place"] + v["nugget"] + np.array([self.model.known_between(x, x) for x in trend])
         aside = (site[:, None] == table.site) | (unit[:, None] == table.unit) | (u < self.model.buffer)
         targets = Targets(day, static, np.full(len(site), v["day"] + v["field"] + v["own"]), static_variance, aside)
-        return self._said(*law.at(targets), aside, u)
+        return self._said(*self.tiles.at(targets, nearest), aside, u)
 
     def of_rows(self, site: Any, time: Any, unit: Any, places: RowPlaces | None, trend: Array) -> Said:
         """What the stations say of rows, each without the row's own station; NaN at times without any observation."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bayesens.arithmetic import plain_arithmetic
 from bayesens.ensemble.places import LON_LAT, Places, check_degrees
 from bayesens.likelihoods.day.table import distances
+from bayesens.likelihoods.day.tiles import Tile
 from bayesens.members.day.chain import FEATURES, NAME
 from bayesens.members.day.fitted import FittedNeighbours, moments
 from bayesens.members.day.places import tell_far
@@ -127,11 +128,11 @@ def _array(grid: xr.Dataset, name: str, given: Any) -> xr.DataArray:
 
 @dataclass(frozen=True, eq=False)
 class _GridLaw:
-    """Coefficients of the days of a grid; see :mod:`bayesens.likelihoods.day.elsewhere` for the formulas."""
+    """What the stations say of cells."""
 
     fitted: FittedNeighbours
     names: tuple[str, ...]
-    days: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    tiles: dict[int, _TileCells] = field(default_factory=dict)
 
     @plain_arithmetic  # lazy grids are computed after the call has returned
     def of_cells(self, time: NDArray[Any], *arrays: NDArray[Any]) -> NDArray[np.float32]:
@@ -140,59 +141,94 @@ class _GridLaw:
         columns = [np.broadcast_to(one, space).astype(np.float64).ravel() for one in arrays]
         shape = np.broadcast_shapes(time.shape, space)
         day = day_of(self.fitted.table.time, time)
-        cells = int(np.prod(space))
-        out = np.full((len(day), cells, 3), np.nan, dtype=np.float32)
-        starts = range(0, cells, CELLS)
+        out = np.full((len(day), int(np.prod(space)), 3), np.nan, dtype=np.float32)
+        blocks = self._blocks(columns, out.shape[1])
+        for k in {k for k, _ in blocks}:
+            self._tile(k).prepare(day)
 
         def some(part: slice) -> None:
-            for start in starts[part]:
-                block = slice(start, start + CELLS)
-                self._block([one[block] for one in columns], day, out[:, block])
+            for k, cells in blocks[part]:
+                out[:, cells] = self._tile(k).say([one[cells] for one in columns], day)
 
-        for d in set(day[day >= 0].tolist()):
-            self.of_day(d)
-        share_out(some, len(starts))
+        share_out(some, len(blocks))
         return out.reshape(*shape, 3)
 
-    def of_day(self, d: int) -> tuple[Any, ...]:
-        """Stations of a day, and the forms of mean and variance."""
-        if d in self.days:
-            return self.days[d]
-        law = self.fitted.law
-        here = np.flatnonzero(np.isfinite(law.z[d]))
-        q = np.linalg.inv(law.day[np.ix_(here, here)])
-        (b, _), (c, m) = law.information, law.informed
-        pull = q @ (law.z[d, here] - m[here])
-        twice = q - q @ c[np.ix_(here, here)] @ q
-        cross = 2.0 * q @ (np.eye(len(m)) - c @ b)[here]
-        self.days[d] = here, pull, twice, cross
-        return self.days[d]
+    def _blocks(self, columns: list[Array], n: int) -> list[tuple[int, Any]]:
+        """Cells of one tile that are computed together."""
+        tiles, places = self.fitted.tiles, self.fitted.table.places
+        if len(tiles.tile) == 1 or places is None:
+            return [(0, slice(start, start + CELLS)) for start in range(0, n, CELLS)]
+        nearest = np.zeros(n, dtype=np.int64)
 
-    def _block(self, columns: list[Array], day: NDArray[np.int64], out: NDArray[np.float32]) -> None:
-        fitted, law = self.fitted, self.fitted.law
-        table, model, v = fitted.table, fitted.model, fitted.variance
-        trend = np.zeros((out.shape[1], 0))
+        def some(part: slice) -> None:
+            nearest[part] = places.nearest_of(
+                Places(places.names, np.stack([one[part] for one in columns[:2]], axis=1))
+            )
+
+        share_out(some, n)
+        tile = tiles.of[nearest]
+        order = np.argsort(tile, kind="stable")
+        ends = np.append(0, np.cumsum(np.bincount(tile, minlength=len(tiles.tile))))
+        return [
+            (k, order[start : min(start + CELLS, ends[k + 1])])
+            for k in range(len(tiles.tile)) for start in range(ends[k], ends[k + 1], CELLS)
+        ]  # fmt: skip
+
+    def _tile(self, k: int) -> _TileCells:
+        if k not in self.tiles:
+            self.tiles[k] = _TileCells(self.fitted, self.fitted.tiles.tile[k], len(self.names))
+        return self.tiles[k]
+
+
+@dataclass(frozen=True, eq=False)
+class _TileCells:
+    """Coefficients of the days of a grid; see :mod:`bayesens.likelihoods.day.elsewhere` for the formulas."""
+
+    fitted: FittedNeighbours
+    tile: Tile
+    coordinates: int
+    days: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+
+    def prepare(self, day: NDArray[np.int64]) -> None:
+        """Find the stations of each day, and the forms of mean and variance."""
+        law = self.tile.law
+        b, _, c, m = law.informed
+        for d in set(day[day >= 0].tolist()) - set(self.days):
+            here = np.flatnonzero(np.isfinite(law.z[d]))
+            q = np.linalg.inv(law.day[np.ix_(here, here)])
+            pull = q @ (law.z[d, here] - m[here])
+            twice = q - q @ c[np.ix_(here, here)] @ q
+            cross = 2.0 * q @ (np.eye(len(m)) - c @ b)[here]
+            self.days[d] = here, pull, twice, cross
+
+    def say(self, columns: list[Array], day: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Mean, standard deviation and distance (day, cell, 3) of cells with these coordinates and columns of the trend."""
+        fitted, law, table = self.fitted, self.tile.law, self.tile.law.table
+        model, v, n = fitted.model, fitted.variance, len(columns[0]) if columns else 1
+        out = np.full((len(day), n, 3), np.nan, dtype=np.float32)
+        trend = np.zeros((n, 0))
         if model.trend:
-            trend = fitted.standardised(np.stack(columns[len(self.names) :], axis=1))
-        u = np.full((out.shape[1], len(table.site)), np.inf, dtype=self.dtype)
+            trend = fitted.standardised(np.stack(columns[self.coordinates :], axis=1))
+        u = np.full((n, len(table.site)), np.inf, dtype=self.dtype)
         if table.places is not None:
             u = distances(Places(table.places.names, np.stack(columns[:2], axis=1)), table.places).astype(self.dtype)
         r, a = fitted.covariances(u)
         a = a + model.known_between(trend, table.trend).astype(self.dtype)
-        level, spread = law.static_forms
+        level, spread = law.informed.forms
         own = np.array([model.known_between(x, x) for x in trend]) if model.trend else model.unit**2
         middle = a @ level + model.center
         variance = sum(v.values()) + own - self._products(a, spread, a)
         for t, d in enumerate(day.tolist()):
             if d < 0:
                 continue
-            here, pull, twice, cross = self.of_day(d)
+            here, pull, twice, cross = self.days[d]
             some = r if len(here) == r.shape[1] else r[:, here]
             left = variance - self._products(some, twice, some) - self._products(some, cross, a)
             left = np.maximum(left, v["own"])  # the observation's error: only rounding goes below
             out[t, :, 0], out[t, :, 1] = moments(model.transform, middle + some @ pull, left)
-            nearest = u[:, here].min(axis=1)
+            nearest = u[:, here].min(axis=1, initial=np.inf)
             out[t, :, 2] = np.where(np.isfinite(nearest), nearest, np.nan)
+        return out
 
     @property
     def dtype(self) -> type[np.floating[Any]]:
