@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,9 @@ import xarray as xr
 
 from bayesens.comparison.bootstrap import why_none
 from bayesens.comparison.folds.news import ALL_CONVERGED, unmarked
+from bayesens.comparison.folds.runs import OnMembers
 from bayesens.comparison.tables import paired_differences
+from bayesens.members.day.chain import BESIDE, NAME
 from bayesens.messages import check_known
 from bayesens.models import BMA, HBM, EqualWeights, LinearPool
 
@@ -41,13 +44,23 @@ EFFECTS = (
     ("dependence", "HBM independent", "HBM", "errors of members correlated"),
     ("HBM or BMA", "BMA", "HBM", "the fair comparison: both with group and site effects"),
     ("whole series", "HBM", "HBM on whole series", "a new site predicted from the members of all its days at once"),
+    ("day", "BMA", "BMA of the day", "what other stations observed on the day, as one more member"),
+    (
+        "widths by the day",
+        "BMA of the day",
+        "BMA of the day with widths",
+        "kernel widths that follow the neighbours' sd, too",
+    ),
+    ("members", "Neighbours alone", "BMA of the day with widths", "the members, where the day is known"),
+    ("HBM of the day", "HBM", "HBM of the day", "what other stations observed on the day, as one more member"),
 )
 
 METHOD = ("method", "BMA", EM_RUNG, "the optimum in place of the posterior")  # where a study asks for it
+WIDTH = BESIDE[0]
 KEPT = ("difference", "low", "high", "unit", "clear", "p_better", "equivalent", "verdict", "interval", "not_converged")
 
 
-def ladder(*, group: bool = True, site: bool = True, **options: Any) -> dict[str, Any]:
+def ladder(*, group: bool = True, site: bool = True, members: Sequence[str] = (), **options: Any) -> dict[str, Any]:
     """Return the rungs, as `compare` takes them.
 
     Parameters
@@ -55,6 +68,8 @@ def ladder(*, group: bool = True, site: bool = True, **options: Any) -> dict[str
     group, site : bool
         Whether rungs with effects have those of groups and of sites; False where the table has no such labels. Without
         groups there is no rung with weights by group.
+    members : sequence of str
+        Names of all members. If ``neighbours`` is one of them there are rungs of the day, and no other is told of it.
     **options
         Of every rung, such as ``transform="sqrt"``.
 
@@ -90,7 +105,22 @@ def ladder(*, group: bool = True, site: bool = True, **options: Any) -> dict[str
         rungs["BMA with group weights"] = BMA(weights="group", **plain)
     rungs["HBM without levels"] = HBM(errors="independent", group=False, site=False, **options)
     rungs |= {"HBM independent": HBM(errors="independent", **effects), "HBM": HBM(**effects)}
-    return rungs | ({"HBM on whole series": HBM(series=True, **effects)} if site else {})
+    rungs |= {"HBM on whole series": HBM(series=True, **effects)} if site else {}
+    return _of_the_day(rungs, members, effects | {"sigma": "shared"}) if NAME in members else rungs
+
+
+def _of_the_day(rungs: dict[str, Any], members: Sequence[str], shared: dict[str, Any]) -> dict[str, Any]:
+    """The rungs without neighbours, and some of them with."""
+    others = tuple(one for one in members if one != NAME)
+    if not others:
+        raise ValueError(
+            f"the ladder has rungs with and without {NAME}, and there is no other member; wanted two members or more"
+        )
+    alone = BMA(**shared | {"scale": ("mean", WIDTH)})
+    return {name: OnMembers(model, others) for name, model in rungs.items()} | {
+        "Neighbours alone": OnMembers(alone, (NAME,)), "BMA of the day": rungs["BMA"],
+        "BMA of the day with widths": BMA(**shared | {"scale": ("mean", "spread", WIDTH)}), "HBM of the day": rungs["HBM"],
+    }  # fmt: skip
 
 
 def ladder_effects(

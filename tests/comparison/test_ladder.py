@@ -52,8 +52,40 @@ def test_rungs_without_labels_have_no_effects_of_them():
     rungs = ladder(group=False, site=False)
     assert not any(getattr(rungs[name], level) for name in ("BMA", "HBM") for level in ("group", "site"))
     assert {"BMA with group weights", "HBM on whole series"}.isdisjoint(rungs)
-    assert {name for _, one, other, _ in EFFECTS for name in (one, other)} == set(ladder())
+    assert {name for _, one, other, _ in EFFECTS for name in (one, other)} == set(ladder(members=["rf", "neighbours"]))
     assert {model.transform for model in ladder(transform="sqrt").values()} == {"sqrt"}
+
+
+def test_rungs_of_the_day_are_told_of_it_and_no_others_are():
+    rungs, plain = ladder(members=["rf", "mlr", "neighbours"]), ladder()
+    assert list(rungs)[: len(plain)] == list(plain)
+    assert all(rungs[name] == be.OnMembers(model, ("rf", "mlr")) for name, model in plain.items())
+    assert rungs["BMA of the day"] == plain["BMA"]
+    assert rungs["HBM of the day"] == plain["HBM"]
+    assert rungs["Neighbours alone"].members == ("neighbours",)
+    assert ladder(members=["rf", "mlr"]) == plain
+    with pytest.raises(ValueError, match="no other member"):
+        ladder(members=["neighbours"])
+
+
+def test_rungs_of_the_day_are_climbed_and_their_effects_found():
+    frame = be.simulate.region(9, 3, 12, random_seed=2).frame
+    columns = {
+        "members": ["rf", "mlr"],
+        "observation": "sm",
+        "site": "station",
+        "time": "date",
+        "lon": "lon",
+        "lat": "lat",
+    }
+    ensemble = be.neighbours(be.Ensemble.from_frame(frame, **columns))
+    rungs = ladder(group=False, site=False, members=ensemble.members)
+    some = ["BMA", "BMA of the day", "BMA of the day with widths", "Neighbours alone"]
+    found = be.compare({name: rungs[name] for name in some}, ensemble, estimand="site", folds=3, method="em", random_seed=1,
+                       progressbar=False)  # fmt: skip
+    assert found["crps"].notnull().all()
+    effects = ladder_effects(found, replicates=50, random_seed=1)
+    assert effects["effect"].tolist() == ["day", "widths by the day", "members"]
 
 
 def test_effects_are_paired_differences_of_their_rungs():
@@ -107,4 +139,5 @@ def test_the_whole_ladder_is_climbed():
     assert found["model"].values.tolist() == list(ladder())
     assert found["crps"].notnull().all()
     effects = ladder_effects(found, replicates=50, random_seed=1)
-    assert effects["effect"].tolist() == [effect for effect, *_ in EFFECTS]
+    there = set(ladder())
+    assert effects["effect"].tolist() == [effect for effect, one, other, _ in EFFECTS if {one, other} <= there]

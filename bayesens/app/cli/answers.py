@@ -117,7 +117,8 @@ def _rungs(ensemble: Ensemble, transform: str | None) -> dict[str, Any]:
     from bayesens.comparison.ladder import ladder
 
     options = shared.those_given(transform=transform)
-    return ladder(group=ensemble.labels("group") is not None, site=ensemble.labels("site") is not None, **options)
+    labels = {name: ensemble.labels(name) is not None for name in ("group", "site")}
+    return ladder(**labels, members=ensemble.members, **options)
 
 
 def _short(table: pd.DataFrame, heads: list[str]) -> pd.DataFrame:

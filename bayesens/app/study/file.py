@@ -97,15 +97,16 @@ class Study(Part):
         evaluation, members, data = self.evaluation, self.members, self.data
         if members.neighbours and (lacking := [name for name in ("site", "time") if getattr(data, name) is None]):
             raise ValueError(f"members.neighbours needs data.{' and data.'.join(lacking)}: name the columns")
-        if members.neighbours and (odd := [one for one in evaluation.estimands if "time" in one]):
-            raise ValueError(f"evaluation.estimands has {', '.join(odd)}, and neighbours know nothing of days that nobody has "
-                             "observed: take 'site' or 'group', or leave members.neighbours out")  # fmt: skip
+        rungs = self.ladder.estimands if self.ladder is not None else ()
+        for part, asked in (("evaluation", evaluation.estimands), ("ladder", rungs)):
+            if members.neighbours and (odd := [one for one in asked if "time" in one]):
+                raise ValueError(f"{part}.estimands has {', '.join(odd)}, and neighbours know nothing of days that nobody has "
+                                 "observed: take 'site' or 'group', or leave members.neighbours out")  # fmt: skip
         known = [*self.models, *self.products]
         if evaluation.reference is not None and evaluation.reference not in known:
             raise ValueError(f"evaluation.reference is {evaluation.reference!r}; wanted one of {', '.join(known)}")
         needs = {"time": data.time, "site": data.site, "group": data.group}
-        asked = self.ladder.estimands if self.ladder is not None else ()
-        for key, estimand in [("evaluation", e) for e in evaluation.estimands] + [("ladder", e) for e in asked]:
+        for key, estimand in [("evaluation", e) for e in evaluation.estimands] + [("ladder", e) for e in rungs]:
             if lacking := [part for part in estimand.split("-") if part != "row" and needs[part] is None]:
                 raise ValueError(f"{key}.estimands has {estimand!r}, which needs data.{lacking[0]}: name the column")
         self._check_sites()

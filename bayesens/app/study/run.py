@@ -194,7 +194,10 @@ class _Run:
         asked, data = self.study.ladder, self.study.data
         if asked is None:
             return {}
-        rungs = ladder(group=data.group is not None, site=data.site is not None, transform=asked.transform)
+        labels = {"group": data.group is not None, "site": data.site is not None}
+        source = self.table.source
+        names = source.names if isinstance(source, Members) else source.members
+        rungs = ladder(**labels, members=names, transform=asked.transform)
         methods = dict.fromkeys(rungs, self.study.evaluation.method)
         if asked.em:
             rungs[EM_RUNG], methods[EM_RUNG] = rungs["BMA"], "em"
@@ -202,7 +205,7 @@ class _Run:
         for estimand in asked.estimands or self.study.evaluation.estimands:
             self.say(f"Climbing the ladder of {len(rungs)} models on rows held out: {estimand} ...")
             way = self.way(estimand, rows)
-            out[estimand] = held_out(rungs, self.table.source, part="ladder", method=methods, **way).rows
+            out[estimand] = held_out(rungs, source, part="ladder", method=methods, **way).rows
         return out
 
     def final_members(self) -> Path | None:
