@@ -70,18 +70,11 @@ def test_rungs_of_the_day_are_told_of_it_and_no_others_are():
 
 def test_rungs_of_the_day_are_climbed_and_their_effects_found():
     frame = be.simulate.region(9, 3, 12, random_seed=2).frame
-    columns = {
-        "members": ["rf", "mlr"],
-        "observation": "sm",
-        "site": "station",
-        "time": "date",
-        "lon": "lon",
-        "lat": "lat",
-    }
-    ensemble = be.neighbours(be.Ensemble.from_frame(frame, **columns))
-    rungs = ladder(group=False, site=False, members=ensemble.members)
+    columns = {"site": "station", "time": "date", "lon": "lon", "lat": "lat"}
+    members = be.Members({}, frame, "sm", products=["rf", "mlr"], neighbours=True, **columns)
+    rungs = ladder(group=False, site=False, members=members.names)
     some = ["BMA", "BMA of the day", "BMA of the day with widths", "Neighbours alone"]
-    found = be.compare({name: rungs[name] for name in some}, ensemble, estimand="site", folds=3, method="em", random_seed=1,
+    found = be.compare({name: rungs[name] for name in some}, members, estimand="site", folds=3, method="em", random_seed=1,
                        progressbar=False)  # fmt: skip
     assert found["crps"].notnull().all()
     effects = ladder_effects(found, replicates=50, random_seed=1)
