@@ -17,6 +17,10 @@ costs nothing. Then, with m_ik what the other rows make of member k at row i and
     sigma_k    ~ LogNormal(log sigma_mean, .3)    sigma_mean ~ s0 LogNormal(0, .5)     s0: residual sd of the best member
     scale_slope ~ Normal(0, .3)
 
+A member that brings a standard deviation s_ik of its own has h_ik + q_ik in place of 1 + q_ik, h_ik = 1 - a_k + a_k s_ik^2 / m_k,
+with m_k the mean square and a_k the share of the variance that follows it, learnt from the member's own errors beside its
+correction (:mod:`bayesens.likelihoods.corrected.own_sds`).
+
 A site that the fit has not seen has a new effect of each member. All kernels are wider there by what these add to the error of
 the members' weighted mean: by all of the effects' variance where members have the same effects, and by little where independent
 ones average out (:mod:`bayesens.likelihoods.corrected.predictive`).
@@ -74,6 +78,10 @@ class BMA(presets.Presets, KernelMixture):
     scale : tuple of str, optional
         What widths follow: "mean", "spread", "season", or columns of the table; () is one width for all rows, which None
         takes in a joint fit, and mean and spread otherwise.
+    own_sd : tuple of (member, column), optional
+        Members whose kernels follow a standard deviation of their own, and the column that has it
+        (:mod:`bayesens.likelihoods.corrected.own_sds`); "own" only. None: those of the table (`Ensemble.from_frame`, ``spread``);
+        ``()`` for none.
     sigma : {"member", "shared"}, optional
         Kernel standard deviations: one a member, pooled by a hierarchical prior of their logarithms, or one for all. None
         takes the former for normal kernels and the latter for t kernels, whose tails stand for a wide kernel beside narrow ones.
@@ -130,6 +138,7 @@ class BMA(presets.Presets, KernelMixture):
     bias: str = "linear"
     bias_covariates: tuple[str, ...] = ()
     scale: tuple[str, ...] | None = None
+    own_sd: tuple[tuple[str, str], ...] | None = None
     sigma: str | None = None  # filled in as soon as the kernel is known
     kernel: str = "normal"
     sigma_spread: float | Prior = SPREAD
@@ -234,12 +243,13 @@ class BMA(presets.Presets, KernelMixture):
         """Return the model with all that the training rows set: effects, widths, ``center``, ``unit``, ``sigma_scale``."""
         if isinstance(data, CorrectedTable):
             return data.model if data.model.correction == self.correction else self
-        asked = (self.group, self.site, self.effects, self.scale, self.center, self.unit, self.sigma_scale)
+        asked = (self.group, self.site, self.effects, self.scale, self.own_sd, self.center, self.unit, self.sigma_scale)
         if None not in (*asked, self.sigma_floor):
             return self
         rows, members = self.rows(data), data.members
         found: dict[str, Callable[[], Any]] = {
             "scale": lambda: self.widths_of(members),
+            "own_sd": lambda: tuple(data.spread.items()) if self.correction == "own" else (),
             "effects": lambda: "common" if self.correction == "joint" else "source",
             "center": lambda: float(np.mean(rows.y)),
             "unit": lambda: float(np.std(rows.y)),

@@ -42,6 +42,7 @@ class CorrectedMembers(KnownPriors, ModelValue):
     bias: str
     bias_covariates: tuple[str, ...]
     scale: tuple[str, ...] | None
+    own_sd: tuple[tuple[str, str], ...] | None = ()
     group: bool | None
     site: bool | None
     effects: str | None = "source"
@@ -101,6 +102,7 @@ class CorrectedMembers(KnownPriors, ModelValue):
             gain=normal_numbers(self, "gain_prior"), covariate=normal_numbers(self, "covariate_prior"),
             site=log_density(self.site_ratio_prior) if self.site else None,
             group=log_density(self.group_ratio_prior) if self.group else None,
+            own=self.own_sd or (), transform=self.transform,
         )  # fmt: skip
 
     def levels_of(self, data: Ensemble, rows: Rows) -> dict[str, Any]:
@@ -126,7 +128,7 @@ class CorrectedMembers(KnownPriors, ModelValue):
         check_ties(y, rows.f[use][:, there], available, names)
         warn_memorised(y, table.corrected[use][:, there], available, names)
         if self.kernel == "normal":  # in units of each row's own width: large errors of large values are no outliers
-            alike = table.even[use][:, there]
+            alike = (table.even / np.sqrt(table.own_variance))[use][:, there]
             warn_outliers(np.zeros(len(alike)), alike, available, names)
         elif not use.all():
             raise ValueError(f"{type(self).__name__}(kernel='student_t', transform='sqrt') has no density of observations of "

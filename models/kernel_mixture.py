@@ -30,6 +30,7 @@ NOT_AT_ONCE = {
     "scale": ("one width for all rows", "scale"),
     "kernel": ("normal kernels", "kernel"),
     "bias_covariates": ("no covariates of the bias", "them"),
+    "own_sd": ("no standard deviations of members", "them"),
 }
 
 

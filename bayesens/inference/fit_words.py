@@ -46,6 +46,7 @@ def facts(fit: Contents) -> dict[str, str]:
         "options": _changed(attrs),
         "data": f"{attrs['n_obs']} observed rows" + (f", in {attrs['units']}" if attrs["units"] else ""),
         "members": ", ".join(json.loads(attrs["bayesens_members"])),
+        "own sd": _own_sds(attrs),
         "columns": ", ".join(f"{role} {name}" for role, name in json.loads(attrs["columns"]).items()),
         "method": _method(attrs),
         "converged": _converged(fit),
@@ -54,6 +55,16 @@ def facts(fit: Contents) -> dict[str, str]:
         "seconds": f"{attrs['seconds']:.1f}",
     }
     return {name: text for name, text in lines.items() if text}
+
+
+def _own_sds(attrs: Mapping[Any, Any]) -> str:
+    """How much of the variance of members' errors follows standard deviations of their own."""
+    options, members = json.loads(attrs["bayesens_options"]), json.loads(attrs["bayesens_members"])
+    share = dict(zip(members, attrs.get("own_share", ()), strict=False))
+    return ", ".join(
+        f"{100 * share[member]:.0f} % of the variance of {member} follows {column}"
+        for member, column in options.get("own_sd") or () if member in share
+    )  # fmt: skip
 
 
 def _left_out(attrs: Mapping[Any, Any]) -> str:

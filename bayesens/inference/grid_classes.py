@@ -93,6 +93,8 @@ def reads_of(model: Any, posterior: Any, history: Any, probes: Probes, raw: Sequ
     """
     if len(probes.origin) > 60 or not hasattr(model, "predictive"):
         return None
+    if getattr(model, "own_sd", None):  # kernels that follow a cell each by itself: no class of cells has coefficients
+        return None
     widths = widths_of(model, history)
     kind = [DEFAULT.index(name) if name in DEFAULT else 2 + list(raw).index(name) for name in widths.names]
     scale = np.column_stack([widths.start, widths.center, widths.size, widths.low, widths.high])

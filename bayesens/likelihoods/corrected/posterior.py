@@ -182,4 +182,4 @@ def history(table: CorrectedTable, recipe: Recipe) -> xr.Dataset:
         },
         {"member": np.array(table.members)},
     )  # fmt: skip
-    return out.merge(table.widths.to_dataset())
+    return out.merge(table.widths.to_dataset()).merge(table.own.to_dataset())

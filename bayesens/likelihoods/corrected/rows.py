@@ -15,6 +15,7 @@ import xarray as xr
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows, codes, flat
 from bayesens.likelihoods.corrected.own_correction import Recipe, covariate_columns, design_of, hidden_mean
+from bayesens.likelihoods.corrected.own_sds import OwnSds, own_squares
 from bayesens.likelihoods.corrected.pool import open_shares
 from bayesens.likelihoods.corrected.predictive import CorrectedDraws, CorrectedMixture
 from bayesens.likelihoods.corrected.widths import Widths
@@ -74,10 +75,11 @@ def predicted_rows(
     alike = history["effects_alike"].values[[("site", "group").index(level) for level in levels]]
     coefficient = _coefficients(recipe, draw, history)
     point = placed.offset + np.einsum("rkc,kc->rk", placed.design, history["point"].values)
-    left, spread, unsure = placed.left, None, None
+    spread, unsure = None, None
     available = rows.available & np.isfinite(placed.design).all(axis=2)
     widths = Widths.from_dataset(history)
     x = widths.at(point, available, ensemble, rows.index)
+    left = placed.left + _own_variance(recipe, history, ensemble, rows, x) - 1.0
     if len(coefficient) == 1:
         # A fit at one point has no draws: what is open of coefficients and widths widens the kernels.
         unsure, root = history["width_covariance"].values, history["root"].values
@@ -126,10 +128,11 @@ def training_rows_of(
     x = Widths.from_dataset(history).at(corrected, rows.available, ensemble, rows.index)
     draw = {name: flat(posterior[name]) for name in ("sigma", "scale_slope", "nu") if name in posterior}
     size, k = len(draw["sigma"]), rows.f.shape[1]
+    left = leverage / (1.0 - leverage) + _own_variance(recipe, history, ensemble, rows, x) - 1.0
     draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((size, 0))), np.zeros((size, k, 0)),
                            np.zeros((size, k, 0)), np.ones((0, k, k)), draw.get("nu"))  # fmt: skip
     n = len(rows.y)
-    return CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, leverage / (1.0 - leverage), np.zeros((n, 0), dtype=bool),
+    return CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, left, np.zeros((n, 0), dtype=bool),
                             x, rows.available, kind)  # fmt: skip
 
 
@@ -228,6 +231,12 @@ def _placed(
         design[:, j, block[j] * narrow.shape[1] : (block[j] + 1) * narrow.shape[1]] = narrow
         offset[:, j] = recipe.center if recipe.bias == "linear" else rows.f[:, j]
     return _Placed(design - smooth[:, :, :-1], offset + smooth[:, :, -1], left, new)
+
+
+def _own_variance(recipe: Recipe, history: xr.Dataset, ensemble: Ensemble, rows: Rows, x: np.ndarray) -> np.ndarray:
+    """Variance of members' errors by their own standard deviations, in units of that of a typical row, (row, member)."""
+    squares = own_squares(recipe.own, recipe.transform, ensemble, rows.index)
+    return OwnSds.from_dataset(history).at(squares, x)
 
 
 def _coefficients(recipe: Recipe, draw: dict[str, np.ndarray], history: xr.Dataset) -> np.ndarray:

@@ -40,7 +40,7 @@ def width_names(scale: Sequence[str]) -> tuple[str, ...]:
 
 
 def columns_asked(model: object) -> tuple[str, ...]:
-    """Columns of the table that a model's biases and widths follow, each once; lon and lat among them.
+    """Columns of the table that a model's biases and widths follow, members' own standard deviations too; lon and lat among them.
 
     Examples
     --------
@@ -52,7 +52,8 @@ def columns_asked(model: object) -> tuple[str, ...]:
     """
     widths = getattr(model, "scale", None)
     named = [name for name in widths if name not in (*DEFAULT, "season")] if isinstance(widths, tuple) else []
-    return tuple(dict.fromkeys([*getattr(model, "bias_covariates", ()), *named]))
+    own = [column for _, column in getattr(model, "own_sd", None) or ()]
+    return tuple(dict.fromkeys([*getattr(model, "bias_covariates", ()), *named, *own]))
 
 
 def column_of(ensemble: Ensemble, name: str) -> np.ndarray:
