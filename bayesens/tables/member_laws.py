@@ -103,7 +103,7 @@ def quantile_table(
         levels = numbers(column)
         if (odd := ~((levels > 0.0) & (levels < 1.0))).any():
             raise ValueError(
-                f"column {level!r} has {listed(sorted({*levels[odd].tolist()}))} in {_rows(odd)}; wanted levels between 0 and 1, "
+                f"column {level!r} has {listed(np.unique(levels[odd]).tolist())} in {_rows(odd)}; wanted levels between 0 and 1, "
                 "ends left out, such as 0.05: divide percent by 100, and drop rows that are no quantiles"
             )
         return levels, lambda row: f"level {levels[row]:.10g}"
@@ -137,7 +137,7 @@ def sample_table(
     --------
     >>> table = pd.DataFrame({"day": 1, "model": "a", "sample": [1, 2, 3], "x": [1.0, 2.0, 3.0]})
     >>> sample_table(table, model="model", sample="sample", value="x", by=["day"])[0].values.tolist()
-    [[1, 2.0, 1.0]]
+    [[1.0, 2.0, 1.0]]
     """
 
     def named(column: pd.Series) -> tuple[Array, Callable[[int], str]]:

@@ -29,13 +29,13 @@ import xarray as xr
 
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.transforms import transform as transform_of
-from bayesens.likelihoods.corrected.widths import SAME, START, column_of
+from bayesens.likelihoods.corrected.widths import SAME, column_of
 from bayesens.likelihoods.row_checks import evened
 
 __all__ = ["OwnSds", "learnt", "own_squares", "share_of"]
 
-GRID = (np.arange(200) + 0.5) / 200
-ALPHA = 0.5  # of the share's prior, Beta(ALPHA, 1)
+GRID = np.square((np.arange(200) + 0.5) / 200)  # even under the share's prior
+LEAST = 0.05  # of their median, which standard deviations have at least where their logarithms are taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +165,7 @@ def _slope(squares: np.ndarray, x: np.ndarray) -> np.ndarray:
     """How the logarithm of standard deviations follows covariates, (covariate), by least squares."""
     sd = np.sqrt(squares)
     design = np.column_stack([np.ones(len(sd)), x])
-    return np.linalg.lstsq(design, np.log(sd + START * np.median(sd[sd > 0.0])), rcond=None)[0][1:]
+    return np.linalg.lstsq(design, np.log(np.maximum(sd, LEAST * np.median(sd[sd > 0.0]))), rcond=None)[0][1:]
 
 
 def share_of(residual: np.ndarray, ratio: np.ndarray, excess: np.ndarray) -> float:
@@ -185,6 +185,5 @@ def share_of(residual: np.ndarray, ratio: np.ndarray, excess: np.ndarray) -> flo
         return 0.0
     variance = 1.0 + GRID[:, None] * (ratio - 1.0) + excess  # (grid, row)
     value = -0.5 * np.log(variance).sum(axis=1) - 0.5 * len(residual) * np.log((residual**2 / variance).sum(axis=1))
-    value += (ALPHA - 1.0) * np.log(GRID)
     weight = np.exp(value - value.max())
     return float(weight @ GRID / weight.sum())
