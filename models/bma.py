@@ -19,7 +19,7 @@ costs nothing. Then, with m_ik what the other rows make of member k at row i and
 
 A member that brings a standard deviation s_ik of its own has h_ik + q_ik in place of 1 + q_ik, h_ik = 1 - a_k + a_k s_ik^2 / m_k,
 with m_k the mean square and a_k the share of the variance that follows it, learnt from the member's own errors beside its
-correction (:mod:`bayesens.likelihoods.corrected.own_sds`).
+correction (:mod:`bayesens.likelihoods.spread.own_sds`).
 
 A site that the fit has not seen has a new effect of each member. All kernels are wider there by what these add to the error of
 the members' weighted mean: by all of the effects' variance where members have the same effects, and by little where independent
@@ -80,7 +80,7 @@ class BMA(presets.Presets, KernelMixture):
         takes in a joint fit, and mean and spread otherwise.
     own_sd : tuple of (member, column), optional
         Members whose kernels follow a standard deviation of their own, and the column that has it
-        (:mod:`bayesens.likelihoods.corrected.own_sds`); "own" only. None: those of the table (`Ensemble.from_frame`, ``spread``);
+        (:mod:`bayesens.likelihoods.spread.own_sds`); "own" only. None: those of the table (`Ensemble.from_frame`, ``spread``);
         ``()`` for none.
     sigma : {"member", "shared"}, optional
         Kernel standard deviations: one a member, pooled by a hierarchical prior of their logarithms, or one for all. None

@@ -7,8 +7,8 @@ from numpy.testing import assert_allclose
 from scipy import integrate, stats
 
 import bayesens as be
-from bayesens.likelihoods.corrected import own_sds
-from bayesens.likelihoods.corrected.own_sds import OwnSds, learnt, own_squares, share_of
+from bayesens.likelihoods.spread import own_sds
+from bayesens.likelihoods.spread.own_sds import OwnSds, learnt, own_squares, share_of
 
 
 def errors(n, seed, *, share):

@@ -14,8 +14,8 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 import bayesens as be
-from bayesens.likelihoods.corrected.own_sds import OwnSds
 from bayesens.likelihoods.corrected.widths import Widths, columns_asked
+from bayesens.likelihoods.spread.own_sds import OwnSds
 
 MEMBERS, SPREAD = ["krig", "net", "rf"], {"krig": "krig_sd", "net": "net_sd"}
 

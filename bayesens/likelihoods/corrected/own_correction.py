@@ -24,9 +24,9 @@ from bayesens.likelihoods.corrected.correction import (
     given_ratios,
     places,
 )
-from bayesens.likelihoods.corrected.own_sds import OwnSds, learnt, own_squares
 from bayesens.likelihoods.corrected.widths import Widths, check_varies, column_of, width_names
 from bayesens.likelihoods.row_checks import evened
+from bayesens.likelihoods.spread.own_sds import OwnSds, learnt, own_squares
 
 if TYPE_CHECKING:
     from bayesens.likelihoods.corrected.mixture import CorrectedRows

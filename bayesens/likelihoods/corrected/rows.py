@@ -15,10 +15,10 @@ import xarray as xr
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows, codes, flat
 from bayesens.likelihoods.corrected.own_correction import Recipe, covariate_columns, design_of, hidden_mean
-from bayesens.likelihoods.corrected.own_sds import OwnSds, own_squares
 from bayesens.likelihoods.corrected.pool import open_shares
 from bayesens.likelihoods.corrected.predictive import CorrectedDraws, CorrectedMixture
 from bayesens.likelihoods.corrected.widths import Widths
+from bayesens.likelihoods.spread.own_sds import OwnSds, own_squares
 
 TINY = 1e-300
 __all__ = ["pooled", "predicted_rows", "training_rows_of"]
