@@ -20,9 +20,9 @@ from bayesens.likelihoods.priors import Prior
 from bayesens.likelihoods.row_checks import check_ties, tied
 from bayesens.messages import warn
 from bayesens.models.corrected import CorrectedMembers, Data
-from bayesens.models.weights import Groups, new_weights, spare
+from bayesens.models.weights import Groups, check_weights, new_weights, spare
 
-__all__ = ["SPREAD", "KernelMixture", "observe_fused"]
+__all__ = ["SPREAD", "KernelMixture"]
 
 SPREAD = 0.3  # of log sigmas about their mean
 # Options that a joint fit lacks: what it has instead, and what to leave out.
@@ -46,15 +46,18 @@ class KernelMixture(CorrectedMembers):
     weight_logit_prior: Prior
     weight_spread_prior: Prior
 
-    def check_joint(self) -> None:
-        """Refuse options that a joint fit does not have."""
+    def check_together(self) -> None:
+        """Refuse options that a joint fit does not have, and weights without what they follow."""
+        check_weights(self)
         for option, (has, leave) in NOT_AT_ONCE.items():
             value = getattr(self, option)
             if self.correction == "joint" and value and value != "normal":
                 raise ValueError(f"{type(self).__name__}(correction='joint') has {has}; got {option}={value!r}. Leave {leave} "
                                  "out, or use correction='own'.")  # fmt: skip
 
-    def coords(self, ensemble: Ensemble, groups: Groups | None, widths: tuple[str, ...]) -> dict[str, Any]:
+    def coords(
+        self, ensemble: Ensemble, groups: Groups | None, widths: tuple[str, ...], tilts: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
         """Labels of the variables' dimensions."""
         cluster = self.cluster(ensemble.members)
         coords: dict[str, Any] = {"member": list(ensemble.members)}
@@ -62,7 +65,8 @@ class KernelMixture(CorrectedMembers):
             coords["exchangeable"] = [ensemble.members[int(np.argmax(cluster == c))] for c in range(cluster.max() + 1)]
         if groups is not None:
             coords["group"] = groups[0]
-        return coords | ({"scale_covariate": list(widths)} if widths else {})
+        named = {"scale_covariate": list(widths), "weight_covariate": list(tilts)}
+        return coords | {dim: names for dim, names in named.items() if names}
 
     def cluster(self, members: tuple[str, ...]) -> np.ndarray:
         """Index of each member's exchangeable set, numbered by first appearance."""
@@ -179,10 +183,11 @@ class KernelMixture(CorrectedMembers):
         Raises
         ------
         ValueError
-            If the model has weights by group, or effects in a joint fit, which this fit does not know.
+            If the model has weights of groups or covariates, or effects in a joint fit, which this fit does not know.
         """
-        if self.weights == "group":
-            raise ValueError("method='em' has no weights by group; use method='auto' or 'nuts', or weights='global'.")
+        if self.weights in (lacking := {"group": "by group", "covariates": "that follow covariates"}):
+            raise ValueError(f"method='em' has no weights {lacking[self.weights]}; use method='auto' or 'nuts', or "
+                             "weights='global'.")  # fmt: skip
         if self.correction == "joint":
             return self.at_once.em(self, self.prepare(data), starts=starts, seed=seed, tolerance=tolerance)
         table = self.prepare(data)
@@ -240,21 +245,3 @@ def _shifted(pair: np.ndarray, *, exactly: bool) -> bool:
     difference = second - first
     size = float(np.abs(difference if exactly else difference - difference.mean()).max())
     return size <= 1e-10 * float(np.std(first))
-
-
-def observe_fused(
-    table: CorrectedTable, log_weight: Any, sigma: Any, slope: Any, nu: Any, groups: Groups | None
-) -> None:
-    """Add the density of the rows in one pass, group by group where these have weights of their own."""
-    import pymc as pm
-    import pytensor.tensor as pt
-
-    from bayesens.likelihoods.ops import corrected_loglik
-
-    tail = pt.zeros(0) if nu is None else nu[None]
-    if groups is None:
-        parts = [corrected_loglik(log_weight, pt.log(sigma), slope, tail, rows=table.mixture)]
-    else:
-        some = [table.mixture.select(np.flatnonzero(groups[1] == g)) for g in range(len(groups[0]))]
-        parts = [corrected_loglik(log_weight[g], pt.log(sigma), slope, tail, rows=rows) for g, rows in enumerate(some)]
-    pm.Potential("loglik", sum(parts[1:], parts[0]))

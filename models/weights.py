@@ -1,7 +1,7 @@
 """Weights of members: as variables of a model, of groups that a fit has not seen, and by classes of rows.
 
-Weights of a group are drawn towards those of a typical one, as Yao, Pirs, Vehtari and Gelman (2022), Bayesian Analysis 17,
-1043-1071, pool weights in stacking.
+Weights of a group are drawn towards those of a typical one, and weights that follow covariates towards those of all rows, as Yao,
+Pirs, Vehtari and Gelman (2022), Bayesian Analysis 17, 1043-1071, pool weights in stacking.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from bayesens.ensemble.rows import Rows, codes, flat, level_rows
 from bayesens.likelihoods.priors import Prior
 
 if TYPE_CHECKING:
+    from bayesens.likelihoods.corrected.own_correction import CorrectedTable
     from bayesens.models.kernel_mixture import KernelMixture
 
-__all__ = ["Groups", "groups_of", "new_weights", "shares", "spare", "weight_classes", "weight_variables"]
+__all__ = [
+    "Groups", "check_weights", "groups_of", "new_weights", "observe_fused", "of_rows", "shares", "slope_variables", "spare",
+    "weight_classes", "weight_variables",
+]  # fmt: skip
 
+KNOWN_LABELS = 10.0  # by how much less a row tells of weights than it would if it said which member it came from, about
 FEW = 8  # members up to which each has the concentration of the weights' prior; more share that of so many
 Groups = tuple[np.ndarray, np.ndarray]  # labels of groups with weights of their own, and each row's code
 
@@ -79,6 +84,54 @@ def _group_weights(model: KernelMixture, cluster: np.ndarray, groups: int) -> tu
     return pm.Deterministic("weight_group", pt.exp(log_weight), dims=("group", "member")), log_weight
 
 
+def slope_variables(model: KernelMixture, table: CorrectedTable) -> Any:
+    """Slopes of the log weights, (weight covariate, member); None where all rows have the same weights."""
+    import pymc as pm
+    import pytensor.tensor as pt
+    from pymc.distributions.transforms import Chain, ZeroSumTransform
+    from pymc.logprob.transforms import ScaleTransform
+
+    if table.mixture.z is None:
+        return None
+    cluster = model.cluster(table.members)
+    sets = int(cluster.max()) + 1
+    spread = model.weight_spread_prior.create("weight_spread", dims="weight_covariate")[:, None]
+    # In units of what prior and rows together leave open: of the spread where rows say little, and constant where they say much.
+    known = KNOWN_LABELS * sets / len(table.rows.y)
+    unit = Chain([ZeroSumTransform([-1]), ScaleTransform(lambda *inputs: pt.sqrt(1.0 / inputs[2] ** 2 + 1.0 / known))])
+    whole = sets == len(cluster)
+    name, dim = ("weight_slope", "member") if whole else ("weight_slope_exchangeable", "exchangeable")
+    slope = pm.ZeroSumNormal(name, sigma=spread, dims=("weight_covariate", dim), default_transform=unit)
+    return slope if whole else pm.Deterministic("weight_slope", slope[:, cluster], dims=("weight_covariate", "member"))
+
+
+def of_rows(weight: Any, groups: Groups | None, covariates: np.ndarray | None, slope: Any) -> Any:
+    """Weights of rows up to a factor: those of all, of each row's group, or as its covariates (row, covariate) have them."""
+    import pytensor.tensor as pt
+
+    if slope is not None:
+        return weight * pt.exp(pt.dot(covariates, slope))  # (row, member)
+    return weight if groups is None else weight[groups[1]]
+
+
+def observe_fused(
+    table: CorrectedTable, log_weight: Any, sigma: Any, width: Any, nu: Any, groups: Groups | None, slope: Any
+) -> None:
+    """Add the density of the rows in one pass, group by group where these have weights of their own."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    from bayesens.likelihoods.ops import corrected_loglik
+
+    tail = pt.zeros(0) if nu is None else nu[None]
+    if groups is None:
+        parts = [corrected_loglik(log_weight, pt.log(sigma), width, tail, rows=table.mixture, slope=slope)]
+    else:
+        some = [table.mixture.select(np.flatnonzero(groups[1] == g)) for g in range(len(groups[0]))]
+        parts = [corrected_loglik(log_weight[g], pt.log(sigma), width, tail, rows=rows) for g, rows in enumerate(some)]
+    pm.Potential("loglik", sum(parts[1:], parts[0]))
+
+
 def shares(weight: Any, available: np.ndarray) -> Any:
     """Weights of the members that each row has, (row, member), as a tensor that sums to one."""
     import pytensor.tensor as pt
@@ -86,6 +139,21 @@ def shares(weight: Any, available: np.ndarray) -> Any:
     present = pt.switch(available, weight, 0.0)
     # A weight of exactly zero has a gradient of nan * 0; the smallest weight that a double holds has none.
     return pt.switch(available, weight / present.sum(axis=1, keepdims=True), 1e-300)
+
+
+def check_weights(model: KernelMixture) -> None:
+    """Refuse covariates of weights that follow none, weights that follow nothing, and a joint fit of either."""
+    name, asked = type(model).__name__, model.weight_covariates
+    if asked and model.weights != "covariates":
+        raise ValueError(
+            f"{name}(weight_covariates={asked!r}) needs weights='covariates'; got weights={model.weights!r}."
+        )
+    if model.weights == "covariates" and not asked:
+        raise ValueError(f"{name}(weights='covariates') got no weight_covariates; name what the weights follow, such as "
+                         "weight_covariates=('elevation',), or use weights='global'.")  # fmt: skip
+    if asked and model.correction == "joint":
+        raise ValueError(f"{name}(correction='joint') has weights of all rows or of groups; got weights='covariates'. Use "
+                         "correction='own', or weights='global'.")  # fmt: skip
 
 
 def groups_of(model: KernelMixture, ensemble: Ensemble, rows: Rows) -> Groups | None:

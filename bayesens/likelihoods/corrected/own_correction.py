@@ -56,6 +56,8 @@ class Recipe:
         Mean and standard deviation of the priors of level, slope and covariates' coefficients, in standard units.
     site, group : callable or None
         Log prior densities of the ratios; None where there are no such effects.
+    weights : tuple of str
+        What the weights follow.
     """
 
     bias: str
@@ -71,6 +73,7 @@ class Recipe:
     covariate: tuple[float, float]
     site: LogPrior | None
     group: LogPrior | None
+    weights: tuple[str, ...] = ()
 
     @property
     def columns(self) -> int:
@@ -114,6 +117,8 @@ class CorrectedTable:
     site_group : int array (site)
     mixture : CorrectedRows
     widths : Widths
+    tilts : Widths
+        What the weights follow.
     """
 
     model: Any
@@ -128,6 +133,7 @@ class CorrectedTable:
     site_group: np.ndarray
     mixture: CorrectedRows
     widths: Widths
+    tilts: Widths
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -217,14 +223,14 @@ def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, 
         families.append(Family(members, lines.block_of, correction))
     from bayesens.likelihoods.corrected.mixture import CorrectedRows
 
-    names = width_names(recipe.scale)
-    positive = bool(np.all(rows.y >= 0.0))
-    widths = Widths.of(names, corrected, rows.available, ensemble, rows.index, positive=positive)
+    at, positive = (corrected, rows.available, ensemble, rows.index), bool(np.all(rows.y >= 0.0))
+    widths = Widths.of(width_names(recipe.scale), *at, positive=positive)
+    tilts = Widths.of(width_names(recipe.weights), *at, positive=positive, option="weight_covariates")
     residual = np.where(rows.available, rows.y[:, None] - corrected, 0.0)
-    mixture = CorrectedRows(residual, np.where(rows.available, excess, 0.0),
-                            widths.at(corrected, rows.available, ensemble, rows.index), rows.available, censored)  # fmt: skip
+    mixture = CorrectedRows(residual, np.where(rows.available, excess, 0.0), widths.at(*at), rows.available, censored,
+                            tilts.at(*at) if tilts.names and np.ptp(recipe.cluster) else None)  # fmt: skip
     return CorrectedTable(model, ensemble, rows, families, member_center, member_size, covariate_center, covariate_size,
-                          levels, site_group, mixture, widths)  # fmt: skip
+                          levels, site_group, mixture, widths, tilts)  # fmt: skip
 
 
 def places_of(recipe: Recipe, ensemble: Ensemble, rows: Rows) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from bayesens.ensemble.rows import Rows, codes, flat
 from bayesens.likelihoods.corrected.own_correction import Recipe, covariate_columns, design_of, hidden_mean
 from bayesens.likelihoods.corrected.pool import open_shares
 from bayesens.likelihoods.corrected.predictive import CorrectedDraws, CorrectedMixture
+from bayesens.likelihoods.corrected.row_weighted import weighted_by_row
 from bayesens.likelihoods.corrected.widths import Widths
 
 TINY = 1e-300
@@ -90,8 +91,9 @@ def predicted_rows(
         left = (1.0 + left + np.square(spread(slice(None))).sum(axis=2)) * wide[:, None] - 1.0
     width = draw.get("scale_slope", np.zeros((len(weight), 0)))
     draws = CorrectedDraws(weight, draw["sigma"], width, coefficient, new, alike, draw.get("nu"))
-    return CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind,
-                            np.where(available, point, np.nan), widths, spread, unsure)  # fmt: skip
+    found = CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind,
+                             np.where(available, point, np.nan), widths, spread, unsure)  # fmt: skip
+    return _with_weights(found, posterior, history, (point, available, ensemble, rows.index))
 
 
 def training_rows_of(
@@ -129,8 +131,18 @@ def training_rows_of(
     draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((size, 0))), np.zeros((size, k, 0)),
                            np.zeros((size, k, 0)), np.ones((0, k, k)), draw.get("nu"))  # fmt: skip
     n = len(rows.y)
-    return CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, leverage / (1.0 - leverage), np.zeros((n, 0), dtype=bool),
-                            x, rows.available, kind)  # fmt: skip
+    found = CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, leverage / (1.0 - leverage), np.zeros((n, 0), dtype=bool),
+                             x, rows.available, kind)  # fmt: skip
+    return _with_weights(found, posterior, history, (corrected, rows.available, ensemble, rows.index))
+
+
+def _with_weights(
+    mixture: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset, seen: tuple[Any, ...]
+) -> CorrectedMixture:
+    """The mixture with the weights that rows have by their covariates, where they follow any."""
+    if "weight_slope" not in posterior:
+        return mixture
+    return weighted_by_row(mixture, posterior, Widths.from_dataset(history, "weight").at(*seen))
 
 
 def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray, center: float) -> CorrectedMixture:
