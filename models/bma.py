@@ -132,8 +132,8 @@ class BMA(presets.Presets, KernelMixture):
 
     Examples
     --------
-    >>> BMA(sigma="shared", bias="additive").sigma
-    'shared'
+    >>> BMA(weights="covariates", weight_covariates=["elevation", "season"]).weight_covariates
+    ('elevation', 'season')
     """
 
     correction: str = "own"
