@@ -245,7 +245,7 @@ def test_a_grid_is_predicted_as_its_table(fit):
     for name in ("mean", "sd"):
         laid = found[name].to_dataframe().reset_index().merge(table, on=["time", "y", "x"], how="right")[name]
         np.testing.assert_allclose(laid, of_rows[name], rtol=1e-9)
-    field = be.ResidualField(range=2.0)
+    field = be.ResidualField(range=2.0, places=("x", "y"))
     placed = grid.assign_coords(x=np.arange(4.0), y=np.arange(3.0), time=pd.date_range("2020-01-01", periods=2))
     assert np.isfinite(quiet(be.draw, fit, placed, field=field, size=3, random_seed=1)).all()
 
