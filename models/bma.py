@@ -39,13 +39,13 @@ With ``weights="covariates"`` the weights of row i follow its covariates z, stan
 
     w_ik ~ w_k exp(z_i' weight_slope_k)    weight_slope ~ ZeroSumNormal(weight_spread)     over members, by covariate
 
-with one weight_spread ~ HalfNormal(.5) a covariate: where it is zero, all rows have the weights w of before.
+with one weight_spread ~ HalfNormal(.5) a covariate: at zero, all rows have the weights w of before. With ``weights="space"`` they
+follow a smooth field over lon and lat of one weight_spread and weight_length (:mod:`bayesens.likelihoods.corrected.fields`).
 Weights are parameters of this mixture, estimated by its likelihood; they are no probabilities that a member is true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -57,7 +57,7 @@ from bayesens.likelihoods.priors import Prior
 from bayesens.models import joint_mixture, presets
 from bayesens.models.corrected import RATIO, Data
 from bayesens.models.kernel_mixture import SPREAD, KernelMixture
-from bayesens.models.weights import groups_of, observe_fused, of_rows, shares, slope_variables, weight_variables
+from bayesens.models.weights import groups_of, observe_fused, of_rows, shares, slope_names, slopes_of, weight_variables
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -89,12 +89,12 @@ class BMA(presets.Presets, KernelMixture):
     sigma_spread : float or Prior
         Standard deviation of the logarithms of the members' sigmas about their mean. A number fixes it, because a few members
         hardly tell it; a Prior, such as ``Prior("HalfNormal", sigma=0.25)``, has it learned.
-    weights : {"global", "equal", "group", "covariates"}
-        Estimated, all equal, estimated by group with partial pooling, or by row as its covariates have them: ``weight`` is then
-        that of a typical group, or at the covariates' means; "covariates" is for "own" only.
+    weights : {"global", "equal", "group", "covariates", "space"}
+        Estimated, all equal, estimated by group with partial pooling, or by row as its covariates or place have them: ``weight``
+        is then that of a typical group, at the covariates' means, or where the field is zero. The last two are for "own" only.
     weight_covariates : tuple of str
-        What weights follow: columns of the table, lon or lat, "season", "mean" or "spread". Beyond the range of the training
-        rows they stay as at its end, and a row that lacks one has that of a mean one.
+        What weights follow: columns, lon or lat, "season", "mean" or "spread"; of a field two coordinates, lon and lat unless
+        named. Beyond the range of the training rows they stay as at its end, and a row that lacks one has a mean one.
     group, site : bool, optional
         Random effects of group and site; None takes those that the ensemble has with at least two labels.
     effects : {"source", "common"}, optional
@@ -121,9 +121,10 @@ class BMA(presets.Presets, KernelMixture):
         eight members; more members share what eight have.
     bias_prior, slope_prior, group_sd_prior, site_sd_prior : Prior
         Of a joint fit, in its place; those of bias and of standard deviations are in units of ``unit``.
-    weight_logit_prior, weight_spread_prior : Prior
+    weight_logit_prior, weight_spread_prior, weight_length_prior : Prior
         Of ``weights="group"``: of the logits of a typical group's weights, and of the standard deviation of groups' logits
-        about them; with "covariates", of the slopes of logits. A spread of 1 is an odds ratio of 2.7.
+        about them; with "covariates", of the slopes of logits, and of a field. A spread of 1 is an odds ratio of 2.7.
+        A field's length is in halves of the wider side of the rows' area.
 
     References
     ----------
@@ -169,6 +170,7 @@ class BMA(presets.Presets, KernelMixture):
     site_sd_prior: Prior = Prior("HalfNormal", sigma=0.5)
     weight_logit_prior: Prior = Prior("ZeroSumNormal", sigma=1)
     weight_spread_prior: Prior = Prior("HalfNormal", sigma=0.5)
+    weight_length_prior: Prior = Prior("InverseGamma", alpha=8, beta=6)  # 90 % in .45 to 1.5: regions, no single sites
 
     at_once: ClassVar[Any] = joint_mixture
     sets: ClassVar[presets.Sets] = presets.BMA
@@ -182,7 +184,7 @@ class BMA(presets.Presets, KernelMixture):
     )
     choices: ClassVar[dict[str, tuple[Any, ...]]] = {
         "correction": ("own", "joint"), "bias": ("linear", "additive", "none"), "sigma": ("member", "shared"),
-        "kernel": ("normal", "student_t"), "weights": ("global", "equal", "group", "covariates"),
+        "kernel": ("normal", "student_t"), "weights": ("global", "equal", "group", "covariates", "space"),
         "effects": ("source", "common", None), "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip
 
@@ -216,9 +218,9 @@ class BMA(presets.Presets, KernelMixture):
         table = self.prepare(data)  # every member corrected, and every row left out of its own correction
         model, rows, names = table.model, table.mixture, table.widths.names
         groups = groups_of(model, table.ensemble, table.rows)
-        with pm.Model(coords=model.coords(table.ensemble, groups, names, table.tilts.names)) as pymc_model:
+        with pm.Model(coords=model.coords(table.ensemble, groups, slope_names(model, table))) as pymc_model:
             weight, log_weight = weight_variables(model, table.members, groups)  # (member) or (group, member)
-            tilt = slope_variables(model, table)  # (weight covariate, member), where weights follow covariates
+            tilt = slopes_of(model, table)  # (weight covariate, member), where weights follow covariates
             sigma = model.sigma_variables(table.members)
             slope: Any = model.scale_slope_prior.create("scale_slope", dims="scale_covariate") if names else pt.zeros(0)
             nu = model.tail_variable()
@@ -247,14 +249,4 @@ class BMA(presets.Presets, KernelMixture):
         asked = (self.group, self.site, self.effects, self.scale, self.center, self.unit, self.sigma_scale)
         if None not in (*asked, self.sigma_floor):
             return self
-        rows, members = self.rows(data), data.members
-        found: dict[str, Callable[[], Any]] = {
-            "scale": lambda: self.widths_of(members),
-            "effects": lambda: "common" if self.correction == "joint" else "source",
-            "center": lambda: float(np.mean(rows.y)),
-            "unit": lambda: float(np.std(rows.y)),
-            "sigma_scale": lambda: self.best_residual(rows, members),
-            "sigma_floor": lambda: self.rounding(rows, members),
-        }
-        unset = {name: value() for name, value in found.items() if getattr(self, name) is None}
-        return replace(self, **self.levels_of(data, rows), **unset)
+        return replace(self, **self.unset(data))

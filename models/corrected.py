@@ -100,7 +100,7 @@ class CorrectedMembers(KnownPriors, ModelValue):
             self.bias, self.bias_covariates, self.scale, self.effects == "common", self.cluster(members),
             self.center, self.unit, self.sigma_scale, level=normal_numbers(self, "level_prior"),
             gain=normal_numbers(self, "gain_prior"), covariate=normal_numbers(self, "covariate_prior"),
-            site=log_density(self.site_ratio_prior) if self.site else None,
+            site=log_density(self.site_ratio_prior) if self.site else None, field=getattr(self, "weights", "") == "space",
             group=log_density(self.group_ratio_prior) if self.group else None, weights=self.weight_covariates,
         )  # fmt: skip
 

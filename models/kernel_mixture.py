@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from bayesens.likelihoods.priors import Prior
 from bayesens.likelihoods.row_checks import check_ties, tied
 from bayesens.messages import warn
 from bayesens.models.corrected import CorrectedMembers, Data
-from bayesens.models.weights import Groups, check_weights, new_weights, spare
+from bayesens.models.weights import Groups, check_weights, new_weights, spare, warn_few_values
 
 __all__ = ["SPREAD", "KernelMixture"]
 
@@ -31,6 +32,7 @@ NOT_AT_ONCE = {
     "kernel": ("normal kernels", "kernel"),
     "bias_covariates": ("no covariates of the bias", "them"),
 }
+NOT_BY_EM = {"group": "by group", "covariates": "that follow covariates", "space": "by place"}
 
 
 class KernelMixture(CorrectedMembers):
@@ -55,9 +57,7 @@ class KernelMixture(CorrectedMembers):
                 raise ValueError(f"{type(self).__name__}(correction='joint') has {has}; got {option}={value!r}. Leave {leave} "
                                  "out, or use correction='own'.")  # fmt: skip
 
-    def coords(
-        self, ensemble: Ensemble, groups: Groups | None, widths: tuple[str, ...], tilts: tuple[str, ...] = ()
-    ) -> dict[str, Any]:
+    def coords(self, ensemble: Ensemble, groups: Groups | None, named: dict[str, tuple[str, ...]]) -> dict[str, Any]:
         """Labels of the variables' dimensions."""
         cluster = self.cluster(ensemble.members)
         coords: dict[str, Any] = {"member": list(ensemble.members)}
@@ -65,8 +65,7 @@ class KernelMixture(CorrectedMembers):
             coords["exchangeable"] = [ensemble.members[int(np.argmax(cluster == c))] for c in range(cluster.max() + 1)]
         if groups is not None:
             coords["group"] = groups[0]
-        named = {"scale_covariate": list(widths), "weight_covariate": list(tilts)}
-        return coords | {dim: names for dim, names in named.items() if names}
+        return coords | {dim: list(names) for dim, names in named.items() if names}
 
     def cluster(self, members: tuple[str, ...]) -> np.ndarray:
         """Index of each member's exchangeable set, numbered by first appearance."""
@@ -111,6 +110,21 @@ class KernelMixture(CorrectedMembers):
         )  # fmt: skip
         return pm.Deterministic("sigma", floored(free), dims="member") if self.sigma_floor else free
 
+    def unset(self, data: Ensemble) -> dict[str, Any]:
+        """What the training rows say of options that are None."""
+        rows, members = self.rows(data), data.members
+        found: dict[str, Callable[[], Any]] = {
+            "scale": lambda: self.widths_of(members),
+            "effects": lambda: "common" if self.correction == "joint" else "source",
+            "center": lambda: float(np.mean(rows.y)),
+            "unit": lambda: float(np.std(rows.y)),
+            "sigma_scale": lambda: self.best_residual(rows, members),
+            "sigma_floor": lambda: self.rounding(rows, members),
+        }
+        return self.levels_of(data, rows) | {
+            name: value() for name, value in found.items() if getattr(self, name) is None
+        }
+
     def best_residual(self, rows: Rows, members: tuple[str, ...]) -> float:
         """Residual standard deviation of the best member, corrected by least squares."""
         residual = residual_sds(rows.y, rows.f, rows.available, bias=self.bias, cluster=self.cluster(members))
@@ -134,6 +148,7 @@ class KernelMixture(CorrectedMembers):
         ensemble = data.ensemble if isinstance(data, CorrectedTable) else data
         if isinstance(data, CorrectedTable):
             self.check_corrected(data)
+            warn_few_values(self, data)
         if self.weights == "equal":
             return
         rows = self.rows(ensemble)
@@ -147,9 +162,7 @@ class KernelMixture(CorrectedMembers):
 
     def n_parameters(self, data: Data) -> int:
         """Number of parameters, effects and the groups' own departures from the typical weights aside."""
-        if (
-            self.correction == "own"
-        ):  # each correction has its own rows, and the mixture's priors keep its parameters apart
+        if self.correction == "own":  # each has its own rows, and the mixture's priors keep its parameters apart
             return self.n_own
         clusters = int(self.cluster(data.members).max()) + 1
         per_cluster = {"linear": 2, "additive": 1, "none": 0}[self.bias] + (self.weights != "equal")
@@ -185,8 +198,8 @@ class KernelMixture(CorrectedMembers):
         ValueError
             If the model has weights of groups or covariates, or effects in a joint fit, which this fit does not know.
         """
-        if self.weights in (lacking := {"group": "by group", "covariates": "that follow covariates"}):
-            raise ValueError(f"method='em' has no weights {lacking[self.weights]}; use method='auto' or 'nuts', or "
+        if self.weights in NOT_BY_EM:
+            raise ValueError(f"method='em' has no weights {NOT_BY_EM[self.weights]}; use method='auto' or 'nuts', or "
                              "weights='global'.")  # fmt: skip
         if self.correction == "joint":
             return self.at_once.em(self, self.prepare(data), starts=starts, seed=seed, tolerance=tolerance)

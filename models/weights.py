@@ -13,18 +13,24 @@ import xarray as xr
 
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows, codes, flat, level_rows
+from bayesens.likelihoods.corrected.fields import names_of, wave_numbers
 from bayesens.likelihoods.priors import Prior
+from bayesens.messages import warn
 
 if TYPE_CHECKING:
     from bayesens.likelihoods.corrected.own_correction import CorrectedTable
     from bayesens.models.kernel_mixture import KernelMixture
 
 __all__ = [
-    "Groups", "check_weights", "groups_of", "new_weights", "observe_fused", "of_rows", "shares", "slope_variables", "spare",
-    "weight_classes", "weight_variables",
+    "Groups", "check_weights", "groups_of", "new_weights", "observe_fused", "of_rows", "shares", "slope_names", "slopes_of",
+    "spare", "warn_few_values", "weight_classes", "weight_variables",
 ]  # fmt: skip
 
 KNOWN_LABELS = 10.0  # by how much less a row tells of weights than it would if it said which member it came from, about
+FEW_VALUES, ROWS_A_VALUE = (
+    50,
+    20,
+)  # of a covariate, and rows of each on average: where a fit knows less than its rows say
 FEW = 8  # members up to which each has the concentration of the weights' prior; more share that of so many
 Groups = tuple[np.ndarray, np.ndarray]  # labels of groups with weights of their own, and each row's code
 
@@ -84,7 +90,7 @@ def _group_weights(model: KernelMixture, cluster: np.ndarray, groups: int) -> tu
     return pm.Deterministic("weight_group", pt.exp(log_weight), dims=("group", "member")), log_weight
 
 
-def slope_variables(model: KernelMixture, table: CorrectedTable) -> Any:
+def slopes_of(model: Any, table: CorrectedTable) -> Any:
     """Slopes of the log weights, (weight covariate, member); None where all rows have the same weights."""
     import pymc as pm
     import pytensor.tensor as pt
@@ -95,14 +101,39 @@ def slope_variables(model: KernelMixture, table: CorrectedTable) -> Any:
         return None
     cluster = model.cluster(table.members)
     sets = int(cluster.max()) + 1
-    spread = model.weight_spread_prior.create("weight_spread", dims="weight_covariate")[:, None]
+    if model.weights == "space":  # the spectral density of a squared exponential correlation at the waves' frequencies
+        length = model.weight_length_prior.create("weight_length")
+        density = 2.0 * np.pi * length**2 * pt.exp(-0.5 * length**2 * wave_numbers(table.tilts))
+        spread = (model.weight_spread_prior.create("weight_spread") * pt.sqrt(density))[:, None]
+    else:
+        spread = model.weight_spread_prior.create("weight_spread", dims="weight_covariate")[:, None]
     # In units of what prior and rows together leave open: of the spread where rows say little, and constant where they say much.
-    known = KNOWN_LABELS * sets / len(table.rows.y)
+    known = KNOWN_LABELS * sets / np.square(table.mixture.z).sum(axis=0)[:, None]
     unit = Chain([ZeroSumTransform([-1]), ScaleTransform(lambda *inputs: pt.sqrt(1.0 / inputs[2] ** 2 + 1.0 / known))])
     whole = sets == len(cluster)
     name, dim = ("weight_slope", "member") if whole else ("weight_slope_exchangeable", "exchangeable")
     slope = pm.ZeroSumNormal(name, sigma=spread, dims=("weight_covariate", dim), default_transform=unit)
     return slope if whole else pm.Deterministic("weight_slope", slope[:, cluster], dims=("weight_covariate", "member"))
+
+
+def slope_names(model: KernelMixture, table: CorrectedTable) -> dict[str, tuple[str, ...]]:
+    """Names of what the log widths and the log weights have slopes by."""
+    followed = names_of(table.tilts) if model.weights == "space" else table.tilts.names
+    return {"scale_covariate": table.widths.names, "weight_covariate": followed}
+
+
+def warn_few_values(model: KernelMixture, table: CorrectedTable) -> None:
+    """Warn of weights that follow what many rows have alike, such as an elevation of few stations."""
+    z = table.mixture.z
+    if z is None:
+        return
+    parts = [("their places", z)] if model.weights == "space" else [
+        (repr(name), z[:, [j]]) for j, name in enumerate(table.tilts.names)]  # fmt: skip
+    for name, values in parts:
+        distinct = len(np.unique(values, axis=0))
+        if distinct < FEW_VALUES and len(z) >= ROWS_A_VALUE * distinct:
+            warn(f"Weights follow {name}, of which {len(z)} training rows have {distinct} only: rows that share one share errors "
+                 "too, and the fit takes them as independent. Score it beside weights='global' at held-out sites.")  # fmt: skip
 
 
 def of_rows(weight: Any, groups: Groups | None, covariates: np.ndarray | None, slope: Any) -> Any:
@@ -143,8 +174,13 @@ def shares(weight: Any, available: np.ndarray) -> Any:
 
 def check_weights(model: KernelMixture) -> None:
     """Refuse covariates of weights that follow none, weights that follow nothing, and a joint fit of either."""
+    if model.weights == "space" and not model.weight_covariates:
+        object.__setattr__(model, "weight_covariates", ("lon", "lat"))
     name, asked = type(model).__name__, model.weight_covariates
-    if asked and model.weights != "covariates":
+    if model.weights == "space" and len(asked) != 2:
+        raise ValueError(f"{name}(weights='space') is a field over two coordinates; got weight_covariates={asked!r}. Leave them "
+                         "out for lon and lat, or name two columns, such as ('x', 'y').")  # fmt: skip
+    if asked and model.weights not in ("covariates", "space"):
         raise ValueError(
             f"{name}(weight_covariates={asked!r}) needs weights='covariates'; got weights={model.weights!r}."
         )
@@ -152,7 +188,7 @@ def check_weights(model: KernelMixture) -> None:
         raise ValueError(f"{name}(weights='covariates') got no weight_covariates; name what the weights follow, such as "
                          "weight_covariates=('elevation',), or use weights='global'.")  # fmt: skip
     if asked and model.correction == "joint":
-        raise ValueError(f"{name}(correction='joint') has weights of all rows or of groups; got weights='covariates'. Use "
+        raise ValueError(f"{name}(correction='joint') has weights of all rows or of groups; got weights={model.weights!r}. Use "
                          "correction='own', or weights='global'.")  # fmt: skip
 
 

@@ -166,7 +166,7 @@ def _members(fit: Contents, found: dict[str, NDArray[Any]], names: list[str]) ->
 
 def _tilted(fit: Contents) -> Columns:
     """Weights that follow covariates: how far they move; at all means they are ``weight``."""
-    if "weight_slope" not in fit.values:
+    if "weight_slope" not in fit.values or "weight_length" in fit.values:  # a single wave of a field says nothing
         return {}
     dims, slope = fit.values["weight_slope"]
     slope = slope if dims[-1] == "member" else slope.swapaxes(1, 2)

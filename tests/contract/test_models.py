@@ -31,6 +31,7 @@ from bayesens import (
 )
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.log_density import compile_target
+from bayesens.likelihoods.corrected.fields import columns
 from bayesens.likelihoods.multilevel.effects import effect_draws
 from bayesens.likelihoods.options import options_from_json, options_to_json
 
@@ -58,6 +59,7 @@ CASES = {
         BMA(weights="group", exchangeable=(("a", "c"),)),
         BMA(kernel="student_t", weights="group", transform="log"),
         BMA(weights="covariates", weight_covariates=("lon", "spread")),
+        BMA(weights="space", group=False),
         BMA(weights="covariates", weight_covariates=("lat",), transform="sqrt", exchangeable=(("a", "c"),), scale=()),
         BMA(weights="covariates", weight_covariates=("mean",), kernel="student_t", group=False,
             weight_spread_prior=Prior("Exponential", lam=2)),
@@ -431,6 +433,9 @@ def own_density(case, posterior, y, f, group, site, rows_at):
     weight = draw["weight"] if "weight" in draw else np.ones((POINTS, len(members)))
     if model.weights == "covariates":
         weight = weight * np.exp(np.einsum("c,sck->sk", standardised(table.tilts, raw), draw["weight_slope"]))
+    if model.weights == "space":
+        waves = columns(table.tilts, standardised(table.tilts, raw)[None])[0]
+        weight = weight * np.exp(np.einsum("c,sck->sk", waves, draw["weight_slope"]))
     if model.weights == "group":
         at = place(posterior, "group", group)
         weight = draw["weight_group"][:, at] if at is not None else posterior["weight_new"].values[0]

@@ -24,6 +24,7 @@ from bayesens.likelihoods.corrected.correction import (
     given_ratios,
     places,
 )
+from bayesens.likelihoods.corrected.fields import weight_columns
 from bayesens.likelihoods.corrected.widths import Widths, check_varies, column_of, width_names
 from bayesens.likelihoods.row_checks import evened
 
@@ -58,6 +59,8 @@ class Recipe:
         Log prior densities of the ratios; None where there are no such effects.
     weights : tuple of str
         What the weights follow.
+    field : bool
+        Whether that are two coordinates of a smooth field.
     """
 
     bias: str
@@ -74,6 +77,7 @@ class Recipe:
     site: LogPrior | None
     group: LogPrior | None
     weights: tuple[str, ...] = ()
+    field: bool = False
 
     @property
     def columns(self) -> int:
@@ -227,8 +231,10 @@ def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, 
     widths = Widths.of(width_names(recipe.scale), *at, positive=positive)
     tilts = Widths.of(width_names(recipe.weights), *at, positive=positive, option="weight_covariates")
     residual = np.where(rows.available, rows.y[:, None] - corrected, 0.0)
-    mixture = CorrectedRows(residual, np.where(rows.available, excess, 0.0), widths.at(*at), rows.available, censored,
-                            tilts.at(*at) if tilts.names and np.ptp(recipe.cluster) else None)  # fmt: skip
+    followed = weight_columns(tilts, recipe.field, at) if tilts.names and np.ptp(recipe.cluster) else None
+    mixture = CorrectedRows(
+        residual, np.where(rows.available, excess, 0.0), widths.at(*at), rows.available, censored, followed
+    )
     return CorrectedTable(model, ensemble, rows, families, member_center, member_size, covariate_center, covariate_size,
                           levels, site_group, mixture, widths, tilts)  # fmt: skip
 

@@ -14,6 +14,7 @@ import xarray as xr
 
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows, codes, flat
+from bayesens.likelihoods.corrected.fields import weight_columns
 from bayesens.likelihoods.corrected.own_correction import Recipe, covariate_columns, design_of, hidden_mean
 from bayesens.likelihoods.corrected.pool import open_shares
 from bayesens.likelihoods.corrected.predictive import CorrectedDraws, CorrectedMixture
@@ -93,7 +94,7 @@ def predicted_rows(
     draws = CorrectedDraws(weight, draw["sigma"], width, coefficient, new, alike, draw.get("nu"))
     found = CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind,
                              np.where(available, point, np.nan), widths, spread, unsure)  # fmt: skip
-    return _with_weights(found, posterior, history, (point, available, ensemble, rows.index))
+    return _with_weights(found, posterior, history, recipe, (point, available, ensemble, rows.index))
 
 
 def training_rows_of(
@@ -133,16 +134,17 @@ def training_rows_of(
     n = len(rows.y)
     found = CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, leverage / (1.0 - leverage), np.zeros((n, 0), dtype=bool),
                              x, rows.available, kind)  # fmt: skip
-    return _with_weights(found, posterior, history, (corrected, rows.available, ensemble, rows.index))
+    return _with_weights(found, posterior, history, recipe, (corrected, rows.available, ensemble, rows.index))
 
 
 def _with_weights(
-    mixture: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset, seen: tuple[Any, ...]
+    mixture: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset, recipe: Recipe, seen: tuple[Any, ...]
 ) -> CorrectedMixture:
     """The mixture with the weights that rows have by their covariates, where they follow any."""
     if "weight_slope" not in posterior:
         return mixture
-    return weighted_by_row(mixture, posterior, Widths.from_dataset(history, "weight").at(*seen))
+    z = weight_columns(Widths.from_dataset(history, "weight"), recipe.field, seen)
+    return weighted_by_row(mixture, posterior, z)
 
 
 def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray, center: float) -> CorrectedMixture:
