@@ -137,5 +137,5 @@ def test_what_does_not_go_together_is_refused():
 
 @pytest.mark.parametrize("model", [SPACE, BMA(weights="covariates", weight_covariates=("lat",))])
 def test_few_places_of_many_rows_are_told(model):
-    with pytest.warns(UserWarning, match="200 training rows have 8 only: rows that share one share errors"):
+    with pytest.warns(UserWarning, match="200 training rows have only 8: rows that share one often err alike"):
         be.fit(model, ensemble(region(0.0, seed=2, sites=8, times=25)), random_seed=1, progressbar=False, draws=50)
