@@ -132,8 +132,8 @@ def warn_few_values(model: KernelMixture, table: CorrectedTable) -> None:
     for name, values in parts:
         distinct = len(np.unique(values, axis=0))
         if distinct < FEW_VALUES and len(z) >= ROWS_A_VALUE * distinct:
-            warn(f"Weights follow {name}, of which {len(z)} training rows have only {distinct}: rows that share one often err alike, "
-                 "and the fit takes them as independent. Score it beside weights='global' at held-out sites.")  # fmt: skip
+            warn(f"Weights follow {name}, of which {len(z)} training rows have only {distinct}: rows that share one often err "
+                 "alike, and the fit takes them as independent. Score it beside weights='global' at held-out sites.")  # fmt: skip
 
 
 def of_rows(weight: Any, groups: Groups | None, covariates: np.ndarray | None, slope: Any) -> Any:
