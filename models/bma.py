@@ -38,9 +38,8 @@ A ZeroSumNormal of the logits prefers no member and no order of them. A group th
 With ``weights="covariates"`` the weights of row i follow its covariates z, standardised, such as an elevation or the season,
 
     w_ik ~ w_k exp(z_i' weight_slope_k)    weight_slope ~ ZeroSumNormal(weight_spread)     over members, by covariate
-
 with one weight_spread ~ HalfNormal(.5) a covariate: at zero, all rows have the weights w of before. With ``weights="space"`` they
-follow a smooth field over lon and lat of one weight_spread and weight_length (:mod:`bayesens.likelihoods.corrected.fields`).
+follow a smooth field of one weight_spread and weight_length (:mod:`bayesens.likelihoods.corrected.row_weights.fields`).
 Weights are parameters of this mixture, estimated by its likelihood; they are no probabilities that a member is true.
 """
 

@@ -45,7 +45,6 @@ class CorrectedMembers(KnownPriors, ModelValue):
     group: bool | None
     site: bool | None
     effects: str | None = "source"
-    weight_covariates: tuple[str, ...] = ()
     transform: str
     center: float | None
     unit: float | None
@@ -101,7 +100,7 @@ class CorrectedMembers(KnownPriors, ModelValue):
             self.center, self.unit, self.sigma_scale, level=normal_numbers(self, "level_prior"),
             gain=normal_numbers(self, "gain_prior"), covariate=normal_numbers(self, "covariate_prior"),
             site=log_density(self.site_ratio_prior) if self.site else None, field=getattr(self, "weights", "") == "space",
-            group=log_density(self.group_ratio_prior) if self.group else None, weights=self.weight_covariates,
+            group=log_density(self.group_ratio_prior) if self.group else None, weights=getattr(self, "weight_covariates", ()),
         )  # fmt: skip
 
     def levels_of(self, data: Ensemble, rows: Rows) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from bayesens.likelihoods.priors import Prior
 from bayesens.likelihoods.row_checks import check_ties, tied
 from bayesens.messages import warn
 from bayesens.models.corrected import CorrectedMembers, Data
-from bayesens.models.weights import Groups, check_weights, new_weights, spare, warn_few_values
+from bayesens.models.weights import NOT_BY_EM, Groups, check_weights, new_weights, spare, warn_few_values
 
 __all__ = ["SPREAD", "KernelMixture"]
 
@@ -32,7 +32,6 @@ NOT_AT_ONCE = {
     "kernel": ("normal kernels", "kernel"),
     "bias_covariates": ("no covariates of the bias", "them"),
 }
-NOT_BY_EM = {"group": "by group", "covariates": "that follow covariates", "space": "by place"}
 
 
 class KernelMixture(CorrectedMembers):
@@ -63,8 +62,7 @@ class KernelMixture(CorrectedMembers):
         coords: dict[str, Any] = {"member": list(ensemble.members)}
         if cluster.max() + 1 < len(cluster):
             coords["exchangeable"] = [ensemble.members[int(np.argmax(cluster == c))] for c in range(cluster.max() + 1)]
-        if groups is not None:
-            coords["group"] = groups[0]
+        named = named if groups is None else named | {"group": tuple(groups[0])}
         return coords | {dim: list(names) for dim, names in named.items() if names}
 
     def cluster(self, members: tuple[str, ...]) -> np.ndarray:

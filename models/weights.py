@@ -13,7 +13,7 @@ import xarray as xr
 
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows, codes, flat, level_rows
-from bayesens.likelihoods.corrected.fields import names_of, wave_numbers
+from bayesens.likelihoods.corrected.row_weights.fields import names_of, wave_numbers
 from bayesens.likelihoods.priors import Prior
 from bayesens.messages import warn
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bayesens.models.kernel_mixture import KernelMixture
 
 __all__ = [
-    "Groups", "check_weights", "groups_of", "new_weights", "observe_fused", "of_rows", "shares", "slope_names", "slopes_of",
-    "spare", "warn_few_values", "weight_classes", "weight_variables",
+    "NOT_BY_EM", "Groups", "check_weights", "groups_of", "new_weights", "observe_fused", "of_rows", "shares", "slope_names",
+    "slopes_of", "spare", "warn_few_values", "weight_classes", "weight_variables",
 ]  # fmt: skip
 
 KNOWN_LABELS = 10.0  # by how much less a row tells of weights than it would if it said which member it came from, about
@@ -32,6 +32,7 @@ FEW_VALUES, ROWS_A_VALUE = (
     20,
 )  # of a covariate, and rows of each on average: where a fit knows less than its rows say
 FEW = 8  # members up to which each has the concentration of the weights' prior; more share that of so many
+NOT_BY_EM = {"group": "by group", "covariates": "that follow covariates", "space": "by place"}
 Groups = tuple[np.ndarray, np.ndarray]  # labels of groups with weights of their own, and each row's code
 
 
@@ -172,7 +173,7 @@ def shares(weight: Any, available: np.ndarray) -> Any:
     return pt.switch(available, weight / present.sum(axis=1, keepdims=True), 1e-300)
 
 
-def check_weights(model: KernelMixture) -> None:
+def check_weights(model: Any) -> None:
     """Refuse covariates of weights that follow none, weights that follow nothing, and a joint fit of either."""
     if model.weights == "space" and not model.weight_covariates:
         object.__setattr__(model, "weight_covariates", ("lon", "lat"))

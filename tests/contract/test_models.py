@@ -31,7 +31,7 @@ from bayesens import (
 )
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.log_density import compile_target
-from bayesens.likelihoods.corrected.fields import columns
+from bayesens.likelihoods.corrected.row_weights.fields import columns
 from bayesens.likelihoods.multilevel.effects import effect_draws
 from bayesens.likelihoods.options import options_from_json, options_to_json
 

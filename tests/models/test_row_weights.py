@@ -15,7 +15,7 @@ from bayesens import BMA, Prior
 from bayesens.distributions.mixtures import NormalMixture
 from bayesens.inference.fit_tree import model_of, read_fit, write_fit
 from bayesens.inference.log_density import compile_target
-from bayesens.likelihoods.corrected.row_weighted import RowWeighted
+from bayesens.likelihoods.corrected.row_weights.mixture import RowWeighted
 
 FOLLOWS = BMA(weights="covariates", weight_covariates=("elevation",))
 

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 import bayesens as be
 from bayesens import BMA
-from bayesens.likelihoods.corrected.fields import columns, names_of, wave_numbers
+from bayesens.likelihoods.corrected.row_weights.fields import columns, names_of, wave_numbers
 from bayesens.likelihoods.corrected.widths import Widths
 
 SPACE = BMA(weights="space")

@@ -8,7 +8,7 @@ has the probability of that in place of the density.
 
 Kernels are normal, or Student's t with ``nu`` degrees of freedom, whose scale is then the product that is a normal's standard
 deviation. Parameters stand end to end: 1 for t kernels or else 0, slopes of the weights where these follow the rows
-(:mod:`bayesens.likelihoods.corrected.tilted`), log weights, log sigmas, coefficients of the widths, and nu.
+(:mod:`bayesens.likelihoods.corrected.row_weights.tilted`), log weights, log sigmas, coefficients of the widths, and nu.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from bayesens.c_functions import BARE, INNER, kernel
 from bayesens.distributions.special import digamma, log_ndtr, log_t_constant
-from bayesens.likelihoods.corrected.tilted import log_total, tilt, tilt_gradient
+from bayesens.likelihoods.corrected.row_weights.tilted import log_total, tilt, tilt_gradient
 from bayesens.likelihoods.mixture import BLOCK, FAST, LOG_2PI, _exp, _mixed, _renormalisation
 from bayesens.threads import share_out
 

@@ -24,7 +24,7 @@ from bayesens.likelihoods.corrected.correction import (
     given_ratios,
     places,
 )
-from bayesens.likelihoods.corrected.fields import weight_columns
+from bayesens.likelihoods.corrected.row_weights.fields import weight_columns
 from bayesens.likelihoods.corrected.widths import Widths, check_varies, column_of, width_names
 from bayesens.likelihoods.row_checks import evened
 

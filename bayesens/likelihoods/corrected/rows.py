@@ -14,11 +14,11 @@ import xarray as xr
 
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows, codes, flat
-from bayesens.likelihoods.corrected.fields import weight_columns
 from bayesens.likelihoods.corrected.own_correction import Recipe, covariate_columns, design_of, hidden_mean
 from bayesens.likelihoods.corrected.pool import open_shares
 from bayesens.likelihoods.corrected.predictive import CorrectedDraws, CorrectedMixture
-from bayesens.likelihoods.corrected.row_weighted import weighted_by_row
+from bayesens.likelihoods.corrected.row_weights.fields import weight_columns
+from bayesens.likelihoods.corrected.row_weights.mixture import weighted_by_row
 from bayesens.likelihoods.corrected.widths import Widths
 
 TINY = 1e-300

@@ -1,4 +1,4 @@
-"""The predictive distribution of rows whose weights follow their covariates; otherwise that of :mod:`.predictive`.
+"""The predictive distribution of rows whose weights follow their covariates; all else is as in `CorrectedMixture`.
 
 Log densities, moments and draws have every row's weights under every draw. The matched mixture has the normals of the weights at
 typical covariates, each with the mean that its member's weight has over the draws in the row.
@@ -69,7 +69,7 @@ class RowWeighted(CorrectedMixture):
 
     def moments(self) -> Moments:
         """Exact mean and variance parts over all draws, (row); NaN for rows without a prediction."""
-        from bayesens.likelihoods.corrected.row_loops import row_moments
+        from bayesens.likelihoods.corrected.row_weights.loops import row_moments
 
         out = np.full((4, len(self)), np.nan)
         for rows, present, kind, new in self._classes:
@@ -91,7 +91,7 @@ class RowWeighted(CorrectedMixture):
         return Moments(*out)
 
     def _match(self, rows: np.ndarray, piece: Piece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        from bayesens.likelihoods.corrected.row_loops import mean_weights
+        from bayesens.likelihoods.corrected.row_weights.loops import mean_weights
 
         present, kind, new = piece
         z, by_draw = np.ascontiguousarray(self.z[rows]), self._by_draw(present, kind, new)
@@ -111,7 +111,7 @@ class RowWeighted(CorrectedMixture):
         memory: float = MEMORY,
     ) -> None:
         """Show the log densities of rows under all draws to a function; see `PosteriorMixture.by_row`."""
-        from bayesens.likelihoods.corrected.row_loops import row_densities
+        from bayesens.likelihoods.corrected.row_weights.loops import row_densities
 
         low = np.zeros(len(z), dtype=bool) if below is None else below
         nu = np.zeros(0) if self.draws.nu is None else np.ascontiguousarray(self.draws.nu)

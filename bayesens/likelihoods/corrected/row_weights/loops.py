@@ -1,4 +1,4 @@
-"""Loops over rows and draws of :mod:`bayesens.likelihoods.corrected.row_weighted`: every row has weights of its own."""
+"""Loops over rows and draws of :mod:`bayesens.likelihoods.corrected.row_weights.mixture`: every row has weights of its own."""
 
 from __future__ import annotations
 
