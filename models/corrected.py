@@ -100,8 +100,8 @@ class CorrectedMembers(KnownPriors, ModelValue):
             self.bias, self.bias_covariates, self.scale, self.effects == "common", self.cluster(members),
             self.center, self.unit, self.sigma_scale, level=normal_numbers(self, "level_prior"),
             gain=normal_numbers(self, "gain_prior"), covariate=normal_numbers(self, "covariate_prior"),
-            site=log_density(self.site_ratio_prior) if self.site else None,
-            group=log_density(self.group_ratio_prior) if self.group else None,
+            site=log_density(self.site_ratio_prior) if self.site else None, field=getattr(self, "weights", "") == "space",
+            group=log_density(self.group_ratio_prior) if self.group else None, weights=getattr(self, "weight_covariates", ()),
             own=self.own_sd or (), transform=self.transform,
         )  # fmt: skip
 
@@ -201,8 +201,7 @@ class CorrectedMembers(KnownPriors, ModelValue):
 
     def with_corrections(self, posterior: xr.Dataset, data: Data, rng: np.random.Generator) -> xr.Dataset:
         """Add draws of the corrections, which are independent of the others."""
-        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
-        table = self.prepare(data)
+        chains, draws, table = posterior.sizes["chain"], posterior.sizes["draw"], self.prepare(data)
         effects = chains * draws * len(table.site_group) * table.n_members <= MAX_EFFECTS
         drawn = drawn_correction(table, self.recipe(table.members), chains, draws, rng, effects=effects)
         return posterior.assign(drawn).assign_coords(self.coordinates(table))

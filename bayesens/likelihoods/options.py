@@ -77,7 +77,7 @@ def check_options(model: Any) -> None:
             _check_number(f"{name}(sigma_floor=...)", value, positive=True)
         if item.name == "member" and not isinstance(value, str | None):
             raise TypeError(f"{name}(member=...) is the name of a member or None; got {value!r}.")
-        if item.name == "bias_covariates" or _named(item):
+        if item.name.endswith("_covariates") or _named(item):
             object.__setattr__(model, item.name, _names(name, item.name, value))
         if item.name == "exchangeable":
             # Lists are taken as well, and kept as tuples so that the model stays a value.

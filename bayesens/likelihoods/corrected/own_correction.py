@@ -24,6 +24,7 @@ from bayesens.likelihoods.corrected.correction import (
     given_ratios,
     places,
 )
+from bayesens.likelihoods.corrected.row_weights.fields import weight_columns
 from bayesens.likelihoods.corrected.widths import Widths, check_varies, column_of, width_names
 from bayesens.likelihoods.row_checks import evened
 from bayesens.likelihoods.spread.own_sds import OwnSds, learnt, own_squares
@@ -61,6 +62,10 @@ class Recipe:
         Members that bring a standard deviation of their own, and its column.
     transform : str
         To the model's scale.
+    weights : tuple of str
+        What the weights follow.
+    field : bool
+        Whether that are two coordinates of a smooth field.
     """
 
     bias: str
@@ -78,6 +83,8 @@ class Recipe:
     group: LogPrior | None
     own: tuple[tuple[str, str], ...] = ()
     transform: str = "identity"
+    weights: tuple[str, ...] = ()
+    field: bool = False
 
     @property
     def columns(self) -> int:
@@ -123,6 +130,8 @@ class CorrectedTable:
     widths : Widths
     own : OwnSds
         How far members' own standard deviations are believed.
+    tilts : Widths
+        What the weights follow.
     """
 
     model: Any
@@ -138,6 +147,7 @@ class CorrectedTable:
     mixture: CorrectedRows
     widths: Widths
     own: OwnSds
+    tilts: Widths
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -233,18 +243,20 @@ def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, 
         families.append(Family(members, lines.block_of, correction))
     from bayesens.likelihoods.corrected.mixture import CorrectedRows
 
-    names = width_names(recipe.scale)
-    positive = bool(np.all(rows.y >= 0.0))
-    widths = Widths.of(names, corrected, rows.available, ensemble, rows.index, positive=positive)
+    at, positive = (corrected, rows.available, ensemble, rows.index), bool(np.all(rows.y >= 0.0))
+    widths = Widths.of(width_names(recipe.scale), *at, positive=positive)
+    tilts = Widths.of(width_names(recipe.weights), *at, positive=positive, option="weight_covariates")
     residual = np.where(rows.available, rows.y[:, None] - corrected, 0.0)
-    along, there = widths.at(corrected, rows.available, ensemble, rows.index), rows.available
+    followed = weight_columns(tilts, recipe.field, at) if tilts.names and np.ptp(recipe.cluster) else None
+    along, there = widths.at(*at), rows.available
     squares = own_squares(recipe.own, recipe.transform, ensemble, rows.index)
-    own = learnt(squares, residual, excess, there & ~censored[:, None], recipe.cluster, ensemble.members, names, along)
-    mixture = CorrectedRows(
-        residual, np.where(there, excess + own.at(squares, along) - 1.0, 0.0), along, there, censored
+    own = learnt(
+        squares, residual, excess, there & ~censored[:, None], recipe.cluster, ensemble.members, widths.names, along
     )
+    excess = np.where(there, excess + (own.at(squares, along) - 1.0), 0.0)
+    mixture = CorrectedRows(residual, excess, along, there, censored, followed)
     return CorrectedTable(model, ensemble, rows, families, member_center, member_size, covariate_center, covariate_size,
-                          levels, site_group, mixture, widths, own)  # fmt: skip
+                          levels, site_group, mixture, widths, own, tilts)  # fmt: skip
 
 
 def places_of(recipe: Recipe, ensemble: Ensemble, rows: Rows) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
