@@ -241,7 +241,7 @@ def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, 
     squares = own_squares(recipe.own, recipe.transform, ensemble, rows.index)
     own = learnt(squares, residual, excess, there & ~censored[:, None], recipe.cluster, ensemble.members, names, along)
     mixture = CorrectedRows(
-        residual, np.where(there, excess + own.at(squares, along) - 1.0, 0.0), along, there, censored
+        residual, np.where(there, excess + (own.at(squares, along) - 1.0), 0.0), along, there, censored
     )
     return CorrectedTable(model, ensemble, rows, families, member_center, member_size, covariate_center, covariate_size,
                           levels, site_group, mixture, widths, own)  # fmt: skip

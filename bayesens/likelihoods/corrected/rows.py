@@ -79,7 +79,7 @@ def predicted_rows(
     available = rows.available & np.isfinite(placed.design).all(axis=2)
     widths = Widths.from_dataset(history)
     x = widths.at(point, available, ensemble, rows.index)
-    left = placed.left + _own_variance(recipe, history, ensemble, rows, x) - 1.0
+    left = placed.left + _own_widening(recipe, history, ensemble, rows, x)
     if len(coefficient) == 1:
         # A fit at one point has no draws: what is open of coefficients and widths widens the kernels.
         unsure, root = history["width_covariance"].values, history["root"].values
@@ -128,7 +128,7 @@ def training_rows_of(
     x = Widths.from_dataset(history).at(corrected, rows.available, ensemble, rows.index)
     draw = {name: flat(posterior[name]) for name in ("sigma", "scale_slope", "nu") if name in posterior}
     size, k = len(draw["sigma"]), rows.f.shape[1]
-    left = leverage / (1.0 - leverage) + _own_variance(recipe, history, ensemble, rows, x) - 1.0
+    left = leverage / (1.0 - leverage) + _own_widening(recipe, history, ensemble, rows, x)
     draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((size, 0))), np.zeros((size, k, 0)),
                            np.zeros((size, k, 0)), np.ones((0, k, k)), draw.get("nu"))  # fmt: skip
     n = len(rows.y)
@@ -233,10 +233,10 @@ def _placed(
     return _Placed(design - smooth[:, :, :-1], offset + smooth[:, :, -1], left, new)
 
 
-def _own_variance(recipe: Recipe, history: xr.Dataset, ensemble: Ensemble, rows: Rows, x: np.ndarray) -> np.ndarray:
-    """Variance of members' errors by their own standard deviations, in units of that of a typical row, (row, member)."""
+def _own_widening(recipe: Recipe, history: xr.Dataset, ensemble: Ensemble, rows: Rows, x: np.ndarray) -> np.ndarray:
+    """What own standard deviations add to members' variances, in units of that of a typical row, (row, member)."""
     squares = own_squares(recipe.own, recipe.transform, ensemble, rows.index)
-    return OwnSds.from_dataset(history).at(squares, x)
+    return OwnSds.from_dataset(history).at(squares, x) - 1.0
 
 
 def _coefficients(recipe: Recipe, draw: dict[str, np.ndarray], history: xr.Dataset) -> np.ndarray:
