@@ -17,6 +17,10 @@ costs nothing. Then, with m_ik what the other rows make of member k at row i and
     sigma_k    ~ LogNormal(log sigma_mean, .3)    sigma_mean ~ s0 LogNormal(0, .5)     s0: residual sd of the best member
     scale_slope ~ Normal(0, .3)
 
+A member that brings a standard deviation s_ik of its own has h_ik + q_ik in place of 1 + q_ik, h_ik = 1 - a_k + a_k s_ik^2 / m_k,
+with m_k the mean square and a_k the share of the variance that follows it, learnt from the member's own errors beside its
+correction (:mod:`bayesens.likelihoods.spread.own_sds`).
+
 A site that the fit has not seen has a new effect of each member. All kernels are wider there by what these add to the error of
 the members' weighted mean: by all of the effects' variance where members have the same effects, and by little where independent
 ones average out (:mod:`bayesens.likelihoods.corrected.predictive`).
@@ -34,12 +38,17 @@ With ``weights="group"`` row i has the weights w_g of its group g, drawn towards
     w_g          = softmax(mu + delta_g)        delta_g ~ ZeroSumNormal(weight_spread)   weight_spread ~ HalfNormal(.5)
 
 A ZeroSumNormal of the logits prefers no member and no order of them. A group that the fit has not seen has new draws of delta.
+
+With ``weights="covariates"`` the weights of row i follow its covariates z, standardised, such as an elevation or the season,
+
+    w_ik ~ w_k exp(z_i' weight_slope_k)    weight_slope ~ ZeroSumNormal(weight_spread)     over members, by covariate
+with one weight_spread ~ HalfNormal(.5) a covariate: at zero, all rows have the weights w of before. With ``weights="space"`` they
+follow a smooth field of one weight_spread and weight_length (:mod:`bayesens.likelihoods.corrected.row_weights.fields`).
 Weights are parameters of this mixture, estimated by its likelihood; they are no probabilities that a member is true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,8 +59,8 @@ from bayesens.likelihoods.options import check_options
 from bayesens.likelihoods.priors import Prior
 from bayesens.models import joint_mixture, presets
 from bayesens.models.corrected import RATIO, Data
-from bayesens.models.kernel_mixture import SPREAD, KernelMixture, observe_fused
-from bayesens.models.weights import groups_of, shares, weight_variables
+from bayesens.models.kernel_mixture import SPREAD, KernelMixture
+from bayesens.models.weights import groups_of, observe_fused, of_rows, shares, slope_names, slopes_of, weight_variables
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -74,6 +83,10 @@ class BMA(presets.Presets, KernelMixture):
     scale : tuple of str, optional
         What widths follow: "mean", "spread", "season", or columns of the table; () is one width for all rows, which None
         takes in a joint fit, and mean and spread otherwise.
+    own_sd : tuple of (member, column), optional
+        Members whose kernels follow a standard deviation of their own, and the column that has it
+        (:mod:`bayesens.likelihoods.spread.own_sds`); "own" only. None: those of the table (`Ensemble.from_frame`, ``spread``);
+        ``()`` for none.
     sigma : {"member", "shared"}, optional
         Kernel standard deviations: one a member, pooled by a hierarchical prior of their logarithms, or one for all. None
         takes the former for normal kernels and the latter for t kernels, whose tails stand for a wide kernel beside narrow ones.
@@ -83,8 +96,12 @@ class BMA(presets.Presets, KernelMixture):
     sigma_spread : float or Prior
         Standard deviation of the logarithms of the members' sigmas about their mean. A number fixes it, because a few members
         hardly tell it; a Prior, such as ``Prior("HalfNormal", sigma=0.25)``, has it learned.
-    weights : {"global", "equal", "group"}
-        Estimated, all equal, or estimated by group with partial pooling: ``weight`` is then that of a typical group.
+    weights : {"global", "equal", "group", "covariates", "space"}
+        Estimated, all equal, estimated by group with partial pooling, or by row as its covariates or place have them: ``weight``
+        is then that of a typical group, at the covariates' means, or where the field is zero. The last two are for "own" only.
+    weight_covariates : tuple of str
+        What weights follow: columns, lon or lat, "season", "mean" or "spread"; of a field two coordinates, lon and lat unless
+        named. Beyond the range of the training rows they stay as at its end, and a row that lacks one has a mean one.
     group, site : bool, optional
         Random effects of group and site; None takes those that the ensemble has with at least two labels.
     effects : {"source", "common"}, optional
@@ -111,9 +128,10 @@ class BMA(presets.Presets, KernelMixture):
         eight members; more members share what eight have.
     bias_prior, slope_prior, group_sd_prior, site_sd_prior : Prior
         Of a joint fit, in its place; those of bias and of standard deviations are in units of ``unit``.
-    weight_logit_prior, weight_spread_prior : Prior
+    weight_logit_prior, weight_spread_prior, weight_length_prior : Prior
         Of ``weights="group"``: of the logits of a typical group's weights, and of the standard deviation of groups' logits
-        about them. A spread of 1 is an odds ratio of 2.7.
+        about them; with "covariates", of the slopes of logits, and of a field. A spread of 1 is an odds ratio of 2.7.
+        A field's length is in halves of the wider side of the rows' area.
 
     References
     ----------
@@ -122,18 +140,20 @@ class BMA(presets.Presets, KernelMixture):
 
     Examples
     --------
-    >>> BMA(sigma="shared", bias="additive").sigma
-    'shared'
+    >>> BMA(weights="covariates", weight_covariates=["elevation", "season"]).weight_covariates
+    ('elevation', 'season')
     """
 
     correction: str = "own"
     bias: str = "linear"
     bias_covariates: tuple[str, ...] = ()
     scale: tuple[str, ...] | None = None
+    own_sd: tuple[tuple[str, str], ...] | None = None
     sigma: str | None = None  # filled in as soon as the kernel is known
     kernel: str = "normal"
     sigma_spread: float | Prior = SPREAD
     weights: str = "global"
+    weight_covariates: tuple[str, ...] = ()
     group: bool | None = None
     site: bool | None = None
     effects: str | None = None
@@ -151,15 +171,14 @@ class BMA(presets.Presets, KernelMixture):
     scale_slope_prior: Prior = Prior("Normal", mu=0, sigma=0.3)  # widths that double between rows two sd apart
     nu_prior: Prior = Prior("Gamma", alpha=2, beta=0.1)  # 10 to 40 for most: light tails unless the rows say so
     weight_prior: Prior = Prior("Dirichlet", a=1)  # all weights that sum to one are alike
-    sigma_prior: Prior = Prior(
-        "LogNormal", mu=0, sigma=0.5
-    )  # kernels may be narrower than the best member by half, or wider
+    sigma_prior: Prior = Prior("LogNormal", mu=0, sigma=0.5)  # half to twice the best member's residual
     bias_prior: Prior = Prior("Normal", mu=0, sigma=0.3)
     slope_prior: Prior = Prior("Normal", mu=1, sigma=0.25)
     group_sd_prior: Prior = Prior("HalfNormal", sigma=0.5)
     site_sd_prior: Prior = Prior("HalfNormal", sigma=0.5)
     weight_logit_prior: Prior = Prior("ZeroSumNormal", sigma=1)
     weight_spread_prior: Prior = Prior("HalfNormal", sigma=0.5)
+    weight_length_prior: Prior = Prior("InverseGamma", alpha=8, beta=6)  # 90 % in .45 to 1.5: regions, no single sites
 
     at_once: ClassVar[Any] = joint_mixture
     sets: ClassVar[presets.Sets] = presets.BMA
@@ -173,7 +192,7 @@ class BMA(presets.Presets, KernelMixture):
     )
     choices: ClassVar[dict[str, tuple[Any, ...]]] = {
         "correction": ("own", "joint"), "bias": ("linear", "additive", "none"), "sigma": ("member", "shared"),
-        "kernel": ("normal", "student_t"), "weights": ("global", "equal", "group"),
+        "kernel": ("normal", "student_t"), "weights": ("global", "equal", "group", "covariates", "space"),
         "effects": ("source", "common", None), "transform": ("identity", "sqrt", "log"),
     }  # fmt: skip
 
@@ -181,7 +200,7 @@ class BMA(presets.Presets, KernelMixture):
         if self.sigma is None:
             object.__setattr__(self, "sigma", "member" if self.kernel == "normal" else "shared")
         check_options(self)
-        self.check_joint()
+        self.check_together()
 
     def build(self, data: Data, likelihood: str = "fused") -> pm.Model:
         """Return the PyMC model of the mixture; that of a member's correction is :meth:`build_correction`.
@@ -207,16 +226,17 @@ class BMA(presets.Presets, KernelMixture):
         table = self.prepare(data)  # every member corrected, and every row left out of its own correction
         model, rows, names = table.model, table.mixture, table.widths.names
         groups = groups_of(model, table.ensemble, table.rows)
-        with pm.Model(coords=model.coords(table.ensemble, groups, names)) as pymc_model:
+        with pm.Model(coords=model.coords(table.ensemble, groups, slope_names(model, table))) as pymc_model:
             weight, log_weight = weight_variables(model, table.members, groups)  # (member) or (group, member)
+            tilt = slopes_of(model, table)  # (weight covariate, member), where weights follow covariates
             sigma = model.sigma_variables(table.members)
             slope: Any = model.scale_slope_prior.create("scale_slope", dims="scale_covariate") if names else pt.zeros(0)
             nu = model.tail_variable()
             if likelihood == "fused":
-                observe_fused(table, log_weight, sigma, slope, nu, groups)
+                observe_fused(table, log_weight, sigma, slope, nu, groups, tilt)
                 return pymc_model
             seen, below, y = ~rows.censored, rows.censored, table.rows.y
-            share = shares(weight if groups is None else weight[groups[1]], rows.available)  # (row, member)
+            share = shares(of_rows(weight, groups, rows.z, tilt), rows.available)  # (row, member)
             mean = np.where(rows.available, table.corrected, y[:, None])
             width = pt.exp(pt.dot(rows.x, slope)) if names else pt.ones(len(y))
             sd = sigma * width[:, None] * np.sqrt(1.0 + rows.excess)
@@ -234,17 +254,7 @@ class BMA(presets.Presets, KernelMixture):
         """Return the model with all that the training rows set: effects, widths, ``center``, ``unit``, ``sigma_scale``."""
         if isinstance(data, CorrectedTable):
             return data.model if data.model.correction == self.correction else self
-        asked = (self.group, self.site, self.effects, self.scale, self.center, self.unit, self.sigma_scale)
+        asked = (self.group, self.site, self.effects, self.scale, self.own_sd, self.center, self.unit, self.sigma_scale)
         if None not in (*asked, self.sigma_floor):
             return self
-        rows, members = self.rows(data), data.members
-        found: dict[str, Callable[[], Any]] = {
-            "scale": lambda: self.widths_of(members),
-            "effects": lambda: "common" if self.correction == "joint" else "source",
-            "center": lambda: float(np.mean(rows.y)),
-            "unit": lambda: float(np.std(rows.y)),
-            "sigma_scale": lambda: self.best_residual(rows, members),
-            "sigma_floor": lambda: self.rounding(rows, members),
-        }
-        unset = {name: value() for name, value in found.items() if getattr(self, name) is None}
-        return replace(self, **self.levels_of(data, rows), **unset)
+        return replace(self, **self.unset(data))

@@ -42,6 +42,7 @@ class CorrectedMembers(KnownPriors, ModelValue):
     bias: str
     bias_covariates: tuple[str, ...]
     scale: tuple[str, ...] | None
+    own_sd: tuple[tuple[str, str], ...] | None = ()
     group: bool | None
     site: bool | None
     effects: str | None = "source"
@@ -99,8 +100,9 @@ class CorrectedMembers(KnownPriors, ModelValue):
             self.bias, self.bias_covariates, self.scale, self.effects == "common", self.cluster(members),
             self.center, self.unit, self.sigma_scale, level=normal_numbers(self, "level_prior"),
             gain=normal_numbers(self, "gain_prior"), covariate=normal_numbers(self, "covariate_prior"),
-            site=log_density(self.site_ratio_prior) if self.site else None,
-            group=log_density(self.group_ratio_prior) if self.group else None,
+            site=log_density(self.site_ratio_prior) if self.site else None, field=getattr(self, "weights", "") == "space",
+            group=log_density(self.group_ratio_prior) if self.group else None, weights=getattr(self, "weight_covariates", ()),
+            own=self.own_sd or (), transform=self.transform,
         )  # fmt: skip
 
     def levels_of(self, data: Ensemble, rows: Rows) -> dict[str, Any]:
@@ -126,7 +128,7 @@ class CorrectedMembers(KnownPriors, ModelValue):
         check_ties(y, rows.f[use][:, there], available, names)
         warn_memorised(y, table.corrected[use][:, there], available, names)
         if self.kernel == "normal":  # in units of each row's own width: large errors of large values are no outliers
-            alike = table.even[use][:, there]
+            alike = (table.even / np.sqrt(table.own_variance))[use][:, there]
             warn_outliers(np.zeros(len(alike)), alike, available, names)
         elif not use.all():
             raise ValueError(f"{type(self).__name__}(kernel='student_t', transform='sqrt') has no density of observations of "
@@ -199,8 +201,7 @@ class CorrectedMembers(KnownPriors, ModelValue):
 
     def with_corrections(self, posterior: xr.Dataset, data: Data, rng: np.random.Generator) -> xr.Dataset:
         """Add draws of the corrections, which are independent of the others."""
-        chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
-        table = self.prepare(data)
+        chains, draws, table = posterior.sizes["chain"], posterior.sizes["draw"], self.prepare(data)
         effects = chains * draws * len(table.site_group) * table.n_members <= MAX_EFFECTS
         drawn = drawn_correction(table, self.recipe(table.members), chains, draws, rng, effects=effects)
         return posterior.assign(drawn).assign_coords(self.coordinates(table))

@@ -56,6 +56,9 @@ __all__ = ["EMOS"]
 class EMOS(presets.Presets, KnownPriors, ModelValue):
     """Normal distribution with a regression mean and a variance that is linear in the variance of the members.
 
+    Standard deviations that members bring of their own (`Ensemble.from_frame`, ``spread``) are covariates here, which ``scale``
+    may name; by default they are not used.
+
     Training rows must have all members; rows to predict that lack some have no prediction.
 
     Parameters

@@ -56,6 +56,9 @@ FEW = 50  # units of a level, below which the prior tells as much of its correla
 class HBM(presets.Presets, JointNormal):
     """Hierarchical Bayesian model with source-bias random effects and dependent errors.
 
+    Standard deviations that members bring of their own (`Ensemble.from_frame`, ``spread``) are not used: rows have one error
+    covariance, whose sums are all that the likelihood needs.
+
     Parameters
     ----------
     errors : {"factor", "lkj", "independent"}

@@ -43,7 +43,7 @@ def build(asked: Any, ensemble: Ensemble, likelihood: str) -> pm.Model:
 
     model, rows = asked.resolve(ensemble), asked.rows(ensemble)
     groups = groups_of(model, ensemble, rows)
-    coords = model.coords(ensemble, groups, ())
+    coords = model.coords(ensemble, groups, {})
     codes_of: dict[str, np.ndarray] = {}
     for level in model.effect_levels:
         coords[level], codes_of[level] = level_rows(ensemble, level, rows.index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from bayesens.likelihoods.priors import Prior
 from bayesens.likelihoods.row_checks import check_ties, tied
 from bayesens.messages import warn
 from bayesens.models.corrected import CorrectedMembers, Data
-from bayesens.models.weights import Groups, new_weights, spare
+from bayesens.models.weights import NOT_BY_EM, Groups, check_weights, new_weights, spare, warn_few_values
 
-__all__ = ["SPREAD", "KernelMixture", "observe_fused"]
+__all__ = ["SPREAD", "KernelMixture"]
 
 SPREAD = 0.3  # of log sigmas about their mean
 # Options that a joint fit lacks: what it has instead, and what to leave out.
@@ -30,6 +31,7 @@ NOT_AT_ONCE = {
     "scale": ("one width for all rows", "scale"),
     "kernel": ("normal kernels", "kernel"),
     "bias_covariates": ("no covariates of the bias", "them"),
+    "own_sd": ("no standard deviations of members", "them"),
 }
 
 
@@ -46,23 +48,23 @@ class KernelMixture(CorrectedMembers):
     weight_logit_prior: Prior
     weight_spread_prior: Prior
 
-    def check_joint(self) -> None:
-        """Refuse options that a joint fit does not have."""
+    def check_together(self) -> None:
+        """Refuse options that a joint fit does not have, and weights without what they follow."""
+        check_weights(self)
         for option, (has, leave) in NOT_AT_ONCE.items():
             value = getattr(self, option)
             if self.correction == "joint" and value and value != "normal":
                 raise ValueError(f"{type(self).__name__}(correction='joint') has {has}; got {option}={value!r}. Leave {leave} "
                                  "out, or use correction='own'.")  # fmt: skip
 
-    def coords(self, ensemble: Ensemble, groups: Groups | None, widths: tuple[str, ...]) -> dict[str, Any]:
+    def coords(self, ensemble: Ensemble, groups: Groups | None, named: dict[str, tuple[str, ...]]) -> dict[str, Any]:
         """Labels of the variables' dimensions."""
         cluster = self.cluster(ensemble.members)
         coords: dict[str, Any] = {"member": list(ensemble.members)}
         if cluster.max() + 1 < len(cluster):
             coords["exchangeable"] = [ensemble.members[int(np.argmax(cluster == c))] for c in range(cluster.max() + 1)]
-        if groups is not None:
-            coords["group"] = groups[0]
-        return coords | ({"scale_covariate": list(widths)} if widths else {})
+        named = named if groups is None else named | {"group": tuple(groups[0])}
+        return coords | {dim: list(names) for dim, names in named.items() if names}
 
     def cluster(self, members: tuple[str, ...]) -> np.ndarray:
         """Index of each member's exchangeable set, numbered by first appearance."""
@@ -107,6 +109,22 @@ class KernelMixture(CorrectedMembers):
         )  # fmt: skip
         return pm.Deterministic("sigma", floored(free), dims="member") if self.sigma_floor else free
 
+    def unset(self, data: Ensemble) -> dict[str, Any]:
+        """What the training rows say of options that are None."""
+        rows, members = self.rows(data), data.members
+        found: dict[str, Callable[[], Any]] = {
+            "scale": lambda: self.widths_of(members),
+            "own_sd": lambda: tuple(data.spread.items()) if self.correction == "own" else (),
+            "effects": lambda: "common" if self.correction == "joint" else "source",
+            "center": lambda: float(np.mean(rows.y)),
+            "unit": lambda: float(np.std(rows.y)),
+            "sigma_scale": lambda: self.best_residual(rows, members),
+            "sigma_floor": lambda: self.rounding(rows, members),
+        }
+        return self.levels_of(data, rows) | {
+            name: value() for name, value in found.items() if getattr(self, name) is None
+        }
+
     def best_residual(self, rows: Rows, members: tuple[str, ...]) -> float:
         """Residual standard deviation of the best member, corrected by least squares."""
         residual = residual_sds(rows.y, rows.f, rows.available, bias=self.bias, cluster=self.cluster(members))
@@ -130,6 +148,7 @@ class KernelMixture(CorrectedMembers):
         ensemble = data.ensemble if isinstance(data, CorrectedTable) else data
         if isinstance(data, CorrectedTable):
             self.check_corrected(data)
+            warn_few_values(self, data)
         if self.weights == "equal":
             return
         rows = self.rows(ensemble)
@@ -143,9 +162,7 @@ class KernelMixture(CorrectedMembers):
 
     def n_parameters(self, data: Data) -> int:
         """Number of parameters, effects and the groups' own departures from the typical weights aside."""
-        if (
-            self.correction == "own"
-        ):  # each correction has its own rows, and the mixture's priors keep its parameters apart
+        if self.correction == "own":  # each has its own rows, and the mixture's priors keep its parameters apart
             return self.n_own
         clusters = int(self.cluster(data.members).max()) + 1
         per_cluster = {"linear": 2, "additive": 1, "none": 0}[self.bias] + (self.weights != "equal")
@@ -179,10 +196,11 @@ class KernelMixture(CorrectedMembers):
         Raises
         ------
         ValueError
-            If the model has weights by group, or effects in a joint fit, which this fit does not know.
+            If the model has weights of groups or covariates, or effects in a joint fit, which this fit does not know.
         """
-        if self.weights == "group":
-            raise ValueError("method='em' has no weights by group; use method='auto' or 'nuts', or weights='global'.")
+        if self.weights in NOT_BY_EM:
+            raise ValueError(f"method='em' has no weights {NOT_BY_EM[self.weights]}; use method='auto' or 'nuts', or "
+                             "weights='global'.")  # fmt: skip
         if self.correction == "joint":
             return self.at_once.em(self, self.prepare(data), starts=starts, seed=seed, tolerance=tolerance)
         table = self.prepare(data)
@@ -240,21 +258,3 @@ def _shifted(pair: np.ndarray, *, exactly: bool) -> bool:
     difference = second - first
     size = float(np.abs(difference if exactly else difference - difference.mean()).max())
     return size <= 1e-10 * float(np.std(first))
-
-
-def observe_fused(
-    table: CorrectedTable, log_weight: Any, sigma: Any, slope: Any, nu: Any, groups: Groups | None
-) -> None:
-    """Add the density of the rows in one pass, group by group where these have weights of their own."""
-    import pymc as pm
-    import pytensor.tensor as pt
-
-    from bayesens.likelihoods.ops import corrected_loglik
-
-    tail = pt.zeros(0) if nu is None else nu[None]
-    if groups is None:
-        parts = [corrected_loglik(log_weight, pt.log(sigma), slope, tail, rows=table.mixture)]
-    else:
-        some = [table.mixture.select(np.flatnonzero(groups[1] == g)) for g in range(len(groups[0]))]
-        parts = [corrected_loglik(log_weight[g], pt.log(sigma), slope, tail, rows=rows) for g, rows in enumerate(some)]
-    pm.Potential("loglik", sum(parts[1:], parts[0]))

@@ -51,6 +51,9 @@ __all__ = ["LinearPool"]
 class LinearPool(presets.Presets, PooledMembers):
     """One kernel around a weighted mean of the members.
 
+    Standard deviations that members bring of their own (`Ensemble.from_frame`, ``spread``) are covariates here, which ``scale``
+    may name; by default they are not used.
+
     Parameters
     ----------
     weights : {"simplex", "free"}

@@ -1,7 +1,7 @@
 """Weights of members: as variables of a model, of groups that a fit has not seen, and by classes of rows.
 
-Weights of a group are drawn towards those of a typical one, as Yao, Pirs, Vehtari and Gelman (2022), Bayesian Analysis 17,
-1043-1071, pool weights in stacking.
+Weights of a group are drawn towards those of a typical one, and weights that follow covariates towards those of all rows, as Yao,
+Pirs, Vehtari and Gelman (2022), Bayesian Analysis 17, 1043-1071, pool weights in stacking.
 """
 
 from __future__ import annotations
@@ -13,14 +13,26 @@ import xarray as xr
 
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows, codes, flat, level_rows
+from bayesens.likelihoods.corrected.row_weights.fields import names_of, wave_numbers
 from bayesens.likelihoods.priors import Prior
+from bayesens.messages import warn
 
 if TYPE_CHECKING:
+    from bayesens.likelihoods.corrected.own_correction import CorrectedTable
     from bayesens.models.kernel_mixture import KernelMixture
 
-__all__ = ["Groups", "groups_of", "new_weights", "shares", "spare", "weight_classes", "weight_variables"]
+__all__ = [
+    "NOT_BY_EM", "Groups", "check_weights", "groups_of", "new_weights", "observe_fused", "of_rows", "shares", "slope_names",
+    "slopes_of", "spare", "warn_few_values", "weight_classes", "weight_variables",
+]  # fmt: skip
 
+KNOWN_LABELS = 10.0  # by how much less a row tells of weights than it would if it said which member it came from, about
+FEW_VALUES, ROWS_A_VALUE = (
+    50,
+    20,
+)  # of a covariate, and rows of each on average: where a fit knows less than its rows say
 FEW = 8  # members up to which each has the concentration of the weights' prior; more share that of so many
+NOT_BY_EM = {"group": "by group", "covariates": "that follow covariates", "space": "by place"}
 Groups = tuple[np.ndarray, np.ndarray]  # labels of groups with weights of their own, and each row's code
 
 
@@ -79,6 +91,79 @@ def _group_weights(model: KernelMixture, cluster: np.ndarray, groups: int) -> tu
     return pm.Deterministic("weight_group", pt.exp(log_weight), dims=("group", "member")), log_weight
 
 
+def slopes_of(model: Any, table: CorrectedTable) -> Any:
+    """Slopes of the log weights, (weight covariate, member); None where all rows have the same weights."""
+    import pymc as pm
+    import pytensor.tensor as pt
+    from pymc.distributions.transforms import Chain, ZeroSumTransform
+    from pymc.logprob.transforms import ScaleTransform
+
+    if table.mixture.z is None:
+        return None
+    cluster = model.cluster(table.members)
+    sets = int(cluster.max()) + 1
+    if model.weights == "space":  # the spectral density of a squared exponential correlation at the waves' frequencies
+        length = model.weight_length_prior.create("weight_length")
+        density = 2.0 * np.pi * length**2 * pt.exp(-0.5 * length**2 * wave_numbers(table.tilts))
+        spread = (model.weight_spread_prior.create("weight_spread") * pt.sqrt(density))[:, None]
+    else:
+        spread = model.weight_spread_prior.create("weight_spread", dims="weight_covariate")[:, None]
+    # In units of what prior and rows together leave open: of the spread where rows say little, and constant where they say much.
+    known = KNOWN_LABELS * sets / np.square(table.mixture.z).sum(axis=0)[:, None]
+    unit = Chain([ZeroSumTransform([-1]), ScaleTransform(lambda *inputs: pt.sqrt(1.0 / inputs[2] ** 2 + 1.0 / known))])
+    whole = sets == len(cluster)
+    name, dim = ("weight_slope", "member") if whole else ("weight_slope_exchangeable", "exchangeable")
+    slope = pm.ZeroSumNormal(name, sigma=spread, dims=("weight_covariate", dim), default_transform=unit)
+    return slope if whole else pm.Deterministic("weight_slope", slope[:, cluster], dims=("weight_covariate", "member"))
+
+
+def slope_names(model: KernelMixture, table: CorrectedTable) -> dict[str, tuple[str, ...]]:
+    """Names of what the log widths and the log weights have slopes by."""
+    followed = names_of(table.tilts) if model.weights == "space" else table.tilts.names
+    return {"scale_covariate": table.widths.names, "weight_covariate": followed}
+
+
+def warn_few_values(model: KernelMixture, table: CorrectedTable) -> None:
+    """Warn of weights that follow what many rows have alike, such as an elevation of few stations."""
+    z = table.mixture.z
+    if z is None:
+        return
+    parts = [("their places", z)] if model.weights == "space" else [
+        (repr(name), z[:, [j]]) for j, name in enumerate(table.tilts.names)]  # fmt: skip
+    for name, values in parts:
+        distinct = len(np.unique(values, axis=0))
+        if distinct < FEW_VALUES and len(z) >= ROWS_A_VALUE * distinct:
+            warn(f"Weights follow {name}, of which {len(z)} training rows have only {distinct}: rows that share one often err "
+                 "alike, and the fit takes them as independent. Score it beside weights='global' at held-out sites.")  # fmt: skip
+
+
+def of_rows(weight: Any, groups: Groups | None, covariates: np.ndarray | None, slope: Any) -> Any:
+    """Weights of rows up to a factor: those of all, of each row's group, or as its covariates (row, covariate) have them."""
+    import pytensor.tensor as pt
+
+    if slope is not None:
+        return weight * pt.exp(pt.dot(covariates, slope))  # (row, member)
+    return weight if groups is None else weight[groups[1]]
+
+
+def observe_fused(
+    table: CorrectedTable, log_weight: Any, sigma: Any, width: Any, nu: Any, groups: Groups | None, slope: Any
+) -> None:
+    """Add the density of the rows in one pass, group by group where these have weights of their own."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    from bayesens.likelihoods.ops import corrected_loglik
+
+    tail = pt.zeros(0) if nu is None else nu[None]
+    if groups is None:
+        parts = [corrected_loglik(log_weight, pt.log(sigma), width, tail, rows=table.mixture, slope=slope)]
+    else:
+        some = [table.mixture.select(np.flatnonzero(groups[1] == g)) for g in range(len(groups[0]))]
+        parts = [corrected_loglik(log_weight[g], pt.log(sigma), width, tail, rows=rows) for g, rows in enumerate(some)]
+    pm.Potential("loglik", sum(parts[1:], parts[0]))
+
+
 def shares(weight: Any, available: np.ndarray) -> Any:
     """Weights of the members that each row has, (row, member), as a tensor that sums to one."""
     import pytensor.tensor as pt
@@ -86,6 +171,26 @@ def shares(weight: Any, available: np.ndarray) -> Any:
     present = pt.switch(available, weight, 0.0)
     # A weight of exactly zero has a gradient of nan * 0; the smallest weight that a double holds has none.
     return pt.switch(available, weight / present.sum(axis=1, keepdims=True), 1e-300)
+
+
+def check_weights(model: Any) -> None:
+    """Refuse covariates of weights that follow none, weights that follow nothing, and a joint fit of either."""
+    if model.weights == "space" and not model.weight_covariates:
+        object.__setattr__(model, "weight_covariates", ("lon", "lat"))
+    name, asked = type(model).__name__, model.weight_covariates
+    if model.weights == "space" and len(asked) != 2:
+        raise ValueError(f"{name}(weights='space') is a field over two coordinates; got weight_covariates={asked!r}. Leave them "
+                         "out for lon and lat, or name two columns, such as ('x', 'y').")  # fmt: skip
+    if asked and model.weights not in ("covariates", "space"):
+        raise ValueError(
+            f"{name}(weight_covariates={asked!r}) needs weights='covariates'; got weights={model.weights!r}."
+        )
+    if model.weights == "covariates" and not asked:
+        raise ValueError(f"{name}(weights='covariates') got no weight_covariates; name what the weights follow, such as "
+                         "weight_covariates=('elevation',), or use weights='global'.")  # fmt: skip
+    if asked and model.correction == "joint":
+        raise ValueError(f"{name}(correction='joint') has weights of all rows or of groups; got weights={model.weights!r}. Use "
+                         "correction='own', or weights='global'.")  # fmt: skip
 
 
 def groups_of(model: KernelMixture, ensemble: Ensemble, rows: Rows) -> Groups | None:

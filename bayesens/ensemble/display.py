@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesens.ensemble.from_table import COVARIATE, LABELS
+from bayesens.ensemble.from_table import COVARIATE, LABELS, MADE_OF
 from bayesens.tables.conversion import conversion_words
 from bayesens.tables.missing_codes import missing_words
 
@@ -57,6 +58,12 @@ def _lines(ensemble: Ensemble) -> list[tuple[str, str]]:
         lines.append(("time", f"{first} to {last} ({ensemble.columns['time']})"))
     if ensemble.covariates:
         lines.append(("covariates", _with_gaps(ensemble.covariates, ensemble.dataset[COVARIATE].values)))
+    if ensemble.spread:
+        lines.append(("own sd", ", ".join(f"{name} ({column})" for name, column in ensemble.spread.items())))
+    if made := json.loads(ensemble.dataset.attrs.get(MADE_OF, "{}")):
+        lines.append(
+            ("made of", ", ".join(f"{name}: {text}" for name, text in made.items() if name in ensemble.members))
+        )
     if ensemble.codes:
         lines.append(("missing", missing_words(ensemble.codes)))
     if ensemble.converted:

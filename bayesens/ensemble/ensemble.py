@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from bayesens.ensemble import checks, from_table
 from bayesens.ensemble.digest import dataset_digest
 from bayesens.ensemble.display import as_html, as_text
+from bayesens.ensemble.doors.long import LongDoors
+from bayesens.ensemble.doors.own_sd import own_columns_of
 from bayesens.ensemble.from_grid import cells_table, keep_marks
 from bayesens.ensemble.from_table import CODES, CONVERTED, COVARIATE, COVARIATE_NAME, LABELS, ROLES, TableOptions
 from bayesens.ensemble.training_checks import Facts, check_training
@@ -26,7 +28,7 @@ __all__ = ["Ensemble"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Ensemble:
+class Ensemble(LongDoors):
     """Predictions of several members for the same rows, with observations where there are any.
 
     Made by `from_frame` or `from_dataset`, which check everything once; the constructor itself takes a dataset that is
@@ -39,7 +41,8 @@ class Ensemble:
         NaN in rows without truth; ``member`` names; on ``obs``, where given, ``site`` and ``group`` (numpy unicode,
         ``""`` where missing: a row without a site or group, which models treat as a level never seen),
         ``time`` (datetime64[ns] in UTC, or numeric), ``lon`` and ``lat``; ``covariate (obs, covariate_name)``, where given,
-        NaN where missing. ``units`` stands in the attributes of ``prediction`` and ``observation``. Of `cross_fit` also
+        NaN where missing; the attribute ``bayesens_spread`` says which are standard deviations of members.
+        ``units`` stands in the attributes of ``prediction`` and ``observation``. Of `cross_fit` also
         ``fold (obs)``, the fold that held the row out, and the attribute
         ``trained`` of ``prediction``.
 
@@ -77,6 +80,7 @@ class Ensemble:
         lon: str | None = None,
         lat: str | None = None,
         covariates: Iterable[str] = (),
+        spread: Mapping[str, str] | None = None,
         units: str | Mapping[str, str] | None = None,
         time_format: str | None = None,
         missing: Missing = None,
@@ -98,6 +102,9 @@ class Ensemble:
             ``BMA(bias_covariates=("elevation",), scale=("mean", "elevation"))``. They may be missing in some rows: `fit` wants
             those that biases follow in all of its rows, and a row without them has no prediction; to widths that follow
             one it is typical where it is missing. ``lon`` and ``lat`` need not be named again.
+        spread : mapping of member to column, optional
+            Of members that bring a standard deviation of their own, such as kriging: ``{"krig": "krig_sd"}``, in the unit of the
+            member. `BMA` learns how far to believe it. The columns are covariates too, and converted with their members.
         units : str or mapping of column to unit, optional
             Of members and observation. None: ``frame.attrs["units"]``, a string or such a mapping.
         time_format : str, optional
@@ -123,7 +130,7 @@ class Ensemble:
         ValueError
             No members or rows, a column named twice or in two roles, infinite values, mixed units or time zones, sites
             that belong to two groups, a covariate called as something that models know, such as "spread", values that look like
-            codes for missing ones.
+            codes for missing ones, a standard deviation that is below zero, or missing where its member is not.
 
         Examples
         --------
@@ -142,54 +149,8 @@ class Ensemble:
         """
         given = {"observation": observation, "site": site, "group": group, "time": time, "lon": lon, "lat": lat}
         columns = {role: name for role, name in given.items() if name is not None}
-        options = units, time_format, missing, scale, offset
+        options = spread, units, time_format, missing, scale, offset
         return cls(from_table.table_dataset(frame, members, columns, covariates, *options))
-
-    @classmethod
-    def from_long(
-        cls,
-        frame: pd.DataFrame,
-        *,
-        model: str,
-        value: str,
-        by: Iterable[str] | None = None,
-        members: Iterable[str] | None = None,
-        **columns: Unpack[TableOptions],
-    ) -> Self:
-        """Make an ensemble from a long table, with one row a model and case.
-
-        Parameters
-        ----------
-        frame : pandas.DataFrame
-        model, value : str
-            Columns of the models' names and of their predictions.
-        by : iterable of str, optional
-            Columns that tell cases apart. None: those of `site` and `time`.
-        members : iterable of str, optional
-            Which models, and their order. None: all, as they come.
-        observation, site, group, time, lon, lat, covariates, units, time_format, missing, scale, offset
-            As in `from_frame`; columns have one value a case.
-
-        Returns
-        -------
-        Ensemble
-            A model is missing in the cases of which it has no row; a warning counts them.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            As in `from_frame`, and for two rows of one model and case, for an observation that differs between rows of one
-            case, and where nothing tells cases apart.
-
-        Examples
-        --------
-        >>> frame = pd.DataFrame({"day": [1, 1, 2, 2], "model": ["rf", "svr"] * 2, "value": [0.1, 0.2, 0.3, 0.4]})
-        >>> frame["sm"] = [0.1, 0.1, 0.4, 0.4]
-        >>> Ensemble.from_long(frame, model="model", value="value", time="day", observation="sm").prediction.tolist()
-        [[0.1, 0.2], [0.3, 0.4]]
-        """
-        wide, options = from_table.wide_table(frame, model, value, by, members, columns)
-        return cls.from_frame(wide, **options)
 
     @classmethod
     def from_dataset(
@@ -217,6 +178,8 @@ class Ensemble:
         covariates : iterable of str, optional
             Variables, as in `from_frame`; they may lack some of the dimensions, as ``elevation (y, x)`` does. None: those of
             the dataset of another `Ensemble`, otherwise none.
+        spread : mapping of member to variable, optional
+            As in `from_frame`. None: that of the dataset of another `Ensemble`, otherwise none.
         units, time_format, missing, scale, offset : optional
             As in `from_frame`. No units: those in the attributes of members and observation. No format: numbers with units such
             as "days since 2000-01-01" are decoded, in any calendar of climate models. What the attributes ``_FillValue`` and
@@ -315,6 +278,11 @@ class Ensemble:
         return tuple(self.dataset[COVARIATE_NAME].values.tolist()) if COVARIATE in self.dataset else ()
 
     @property
+    def spread(self) -> dict[str, str]:
+        """Members that bring a standard deviation of their own, and the covariate that has it."""
+        return own_columns_of(self.dataset)
+
+    @property
     def codes(self) -> Counts:
         """Codes that were read as missing, with their counts, by column."""
         kept: dict[str, list[list[float]]] = json.loads(self.dataset.attrs.get(CODES, "{}"))
@@ -359,7 +327,8 @@ class Ensemble:
     def digest(self) -> str:
         """SHA-256 (hex) of the contents: the same in every process, whatever the memory layout or column names."""
         names = ("member", "prediction", *ROLES, COVARIATE_NAME, COVARIATE)
-        return dataset_digest(f"{self.units}|{self.n_obs}|{self.n_members}", self.dataset, names)
+        own = f"|{json.dumps(self.spread)}" if self.spread else ""
+        return dataset_digest(f"{self.units}|{self.n_obs}|{self.n_members}{own}", self.dataset, names)
 
     # Parts and tables ------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesens.ensemble.checks import covariate_names, member_names
+from bayesens.ensemble.doors.own_sd import own_columns_of, own_sds
 from bayesens.ensemble.from_table import (
     CODES,
     COLUMNS,
@@ -17,6 +18,7 @@ from bayesens.ensemble.from_table import (
     COVARIATE,
     COVARIATE_NAME,
     DECLARED,
+    MADE_OF,
     own_columns,
     split_roles,
 )
@@ -47,10 +49,14 @@ def cells_table(
             if COLUMNS in getattr(dataset, "attrs", {}) and COVARIATE in dataset
             else []
         )
+    members = None if members is None else member_names(members)
+    if (spread := options.get("spread")) is None:
+        spread = {k: v for k, v in own_columns_of(dataset).items() if members is None or k in members}
     beside = covariate_names(covariates)
+    beside += [column for column in own_sds(spread, members or list(spread)).values() if column not in beside]
     seen = columns.get("observation")
     frame, names, units = dataset_table(dataset, members, prediction, variables, seen, beside)
-    found = {**options, **columns, "members": names, "covariates": beside}
+    found = {**options, **columns, "members": names, "covariates": beside, "spread": spread}
     if options.get("units") is None:
         found["units"] = units
     if options.get("missing") is None and COLUMNS in dataset.attrs:
@@ -65,7 +71,7 @@ def keep_marks(made: xr.Dataset, given: xr.Dataset, prediction: str) -> None:
         made["prediction"].attrs["trained"] = str(trained)
     if FOLD in given and given[FOLD].dims == ("obs",):
         made[FOLD] = ("obs", given[FOLD].values.astype(np.int64), given[FOLD].attrs)
-    for key in (CODES, CONVERTED):
+    for key in (CODES, CONVERTED, MADE_OF):
         if COLUMNS in given.attrs and key in given.attrs:
             made.attrs.setdefault(key, given.attrs[key])
 

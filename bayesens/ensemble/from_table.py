@@ -12,13 +12,13 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.ensemble import checks
-from bayesens.messages import check_keywords, check_known
+from bayesens.ensemble.doors.own_sd import SPREAD, check_own_sds, own_sds, scaled_with_members
+from bayesens.messages import check_keywords
 from bayesens.tables.columns import labels, numbers, times
 from bayesens.tables.conversion import Conversion, convert, factors
-from bayesens.tables.long_tables import widened
 from bayesens.tables.missing_codes import Counts, Missing, check_codes, clear_codes
 
-__all__ = ["TableOptions", "own_columns", "row_positions", "split_roles", "table_dataset", "table_frame", "wide_table"]
+__all__ = ["TableOptions", "own_columns", "row_positions", "split_roles", "table_dataset", "table_frame"]
 
 LABELS = ("site", "group")
 COORDINATES = ("site", "group", "time", "lon", "lat")
@@ -27,6 +27,7 @@ ROLES = ("observation", *COORDINATES)
 COLUMNS = "bayesens_columns"
 # The same for codes that were read as missing, with their counts, and for columns that were converted.
 CODES, CONVERTED = "bayesens_missing", "bayesens_converted"
+MADE_OF = "bayesens_made_of"  # and for members that were made of quantiles or samples
 # The array of an ensemble's dataset that holds its covariates, and the dimension of their names.
 COVARIATE, COVARIATE_NAME = "covariate", "covariate_name"
 DECLARED = "declared_missing"  # in the attributes of a table: what those of a dataset's arrays say of missing values
@@ -42,6 +43,7 @@ class TableOptions(TypedDict, total=False):
     lon: str | None
     lat: str | None
     covariates: Iterable[str] | None
+    spread: Mapping[str, str] | str | None  # the one column of a long table, else a column of each member
     units: str | Mapping[str, str] | None
     time_format: str | None
     missing: Missing
@@ -62,30 +64,12 @@ def split_roles(function: str, options: Mapping[str, Any], *own: str) -> tuple[d
     return named, {name: value for name, value in options.items() if name not in ROLES}
 
 
-def wide_table(
-    frame: pd.DataFrame,
-    model: str,
-    value: str,
-    by: Iterable[str] | None,
-    members: Iterable[str] | None,
-    options: Mapping[str, Any],
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return a long table with one row a case, and the keywords with which `Ensemble.from_frame` takes it."""
-    columns, others = split_roles("from_long", options, "model", "value", "by", "members")
-    beside = checks.covariate_names(others.get("covariates", ()))
-    keys = [columns[role] for role in ("site", "time") if role in columns] if by is None else list(by)
-    wide, found = widened(frame, model=model, value=value, by=keys, keep=[*columns.values(), *beside])
-    wide.attrs.update(frame.attrs)
-    names = found if members is None else checks.member_names(members)
-    check_known(names, found, kind="model", where=f"column {model!r} ({len(frame)} rows)")
-    return wide, {**others, **columns, "members": names, "covariates": beside}
-
-
 def table_dataset(
     frame: pd.DataFrame,
     members: Iterable[str],
     columns: Mapping[str, str],
     covariates: Iterable[str],
+    spread: Mapping[str, str] | None,
     units: str | Mapping[str, str] | None,
     time_format: str | None,
     missing: Missing,
@@ -94,6 +78,8 @@ def table_dataset(
 ) -> xr.Dataset:
     """Check a table and return the dataset of its ensemble; the arguments are those of `Ensemble.from_frame`."""
     names, beside = checks.member_names(members), checks.covariate_names(covariates)
+    own = own_sds(spread, names)
+    beside += checks.covariate_names([column for column in own.values() if column not in beside], "spread")
     checks.check_columns(frame, names, columns, beside)
     observation = columns.get("observation")
     measured = [*names, *([observation] if observation else [])]
@@ -104,6 +90,8 @@ def table_dataset(
     measured_arrays = predicted | ({observation: arrays["observation"]} if observation else {})
     codes = _without_codes(frame, measured_arrays, looked_at, arrays, columns, missing)
     convert(measured_arrays, scale, offset)
+    scaled_with_members(own, looked_at, scale)
+    check_own_sds(own, predicted, looked_at)
     prediction = np.column_stack(list(predicted.values()))
     if "site" in arrays and "group" in arrays:
         checks.check_groups(arrays["site"], arrays["group"], columns)
@@ -112,7 +100,9 @@ def table_dataset(
     if looked_at:
         values = ("obs", COVARIATE_NAME), np.column_stack(list(looked_at.values()))
         made = made.assign({COVARIATE: values}).assign_coords({COVARIATE_NAME: np.array(beside, dtype=np.str_)})
-    # What was done to the values, as JSON.
+    # What was done to the values and what they are, as JSON.
+    if own:
+        made.attrs[SPREAD] = json.dumps(own)
     if codes:
         made.attrs[CODES] = json.dumps({name: list(each.items()) for name, each in codes.items()})
     if converted := factors(scale, offset, measured_arrays):

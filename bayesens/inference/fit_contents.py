@@ -60,7 +60,9 @@ def contents_of(tree: xr.DataTree) -> Contents:
     """
     posterior = tree["posterior"]
     variables = {str(name): (tuple(map(str, v.dims)), v.values) for name, v in posterior.variables.items()}
-    return _contents({str(key): value for key, value in tree.attrs.items()}, variables)
+    rest = tree["history"].variables if "history" in tree.children else {}
+    own = {"own_share": rest["own_share"].values.tolist()} if "own_share" in rest else {}
+    return _contents({str(key): value for key, value in tree.attrs.items()} | own, variables)
 
 
 def read_contents(path: Path) -> Contents | None:
@@ -80,7 +82,8 @@ def read_contents(path: Path) -> Contents | None:
     try:
         with h5netcdf.File(path, "r") as file:
             attrs = {name: _plain(value) for name, value in file.attrs.items()}
-            group = file["posterior"]
+            group, rest = file["posterior"], file.get("history", {})
+            attrs |= {"own_share": rest["own_share"][...].tolist()} if "own_share" in rest else {}
             variables = {name: (tuple(v.dimensions), _text(v[...])) for name, v in group.variables.items()}
     except (OSError, KeyError, ValueError, TypeError):
         return None

@@ -16,6 +16,7 @@ __all__ = ["Columns", "facts", "parameter_tables"]
 
 Columns = dict[str, list[str]]
 
+TILTED = "Weights where a covariate is one standard deviation below and above its mean, the others at theirs"
 FIRST = ("weight", "linear_weight", "bias", "slope", "sigma", "error_sd")
 
 
@@ -46,6 +47,7 @@ def facts(fit: Contents) -> dict[str, str]:
         "options": _changed(attrs),
         "data": f"{attrs['n_obs']} observed rows" + (f", in {attrs['units']}" if attrs["units"] else ""),
         "members": ", ".join(json.loads(attrs["bayesens_members"])),
+        "own sd": _own_sds(attrs),
         "columns": ", ".join(f"{role} {name}" for role, name in json.loads(attrs["columns"]).items()),
         "method": _method(attrs),
         "converged": _converged(fit),
@@ -54,6 +56,16 @@ def facts(fit: Contents) -> dict[str, str]:
         "seconds": f"{attrs['seconds']:.1f}",
     }
     return {name: text for name, text in lines.items() if text}
+
+
+def _own_sds(attrs: Mapping[Any, Any]) -> str:
+    """How much of the variance of members' errors follows standard deviations of their own."""
+    options, members = json.loads(attrs["bayesens_options"]), json.loads(attrs["bayesens_members"])
+    share = dict(zip(members, attrs.get("own_share", ()), strict=False))
+    return ", ".join(
+        f"{100 * share[member]:.0f} % of the variance of {member} follows {column}"
+        for member, column in options.get("own_sd") or () if member in share
+    )  # fmt: skip
 
 
 def _left_out(attrs: Mapping[Any, Any]) -> str:
@@ -138,7 +150,8 @@ def parameter_tables(fit: Contents) -> dict[str, Columns]:
     attrs = fit.attrs
     kind = "point estimate" if int(attrs["point_estimate"]) else "posterior median [90 % interval]"
     first, rest = _by_member(fit)
-    tables = {f"By member: {kind}": first, "By member, of groups and sites": rest, "In common": _in_common(fit)}
+    tables = {f"By member: {kind}": first, "By member, of groups and sites": rest, f"{TILTED}: {kind}": _tilted(fit),
+              "In common": _in_common(fit)}  # fmt: skip
     if "error_corr" in fit.values:
         tables["Correlation of the members' errors f - y: posterior median"] = _matrix(fit)
     if len(optima := json.loads(attrs.get("optima", "[]"))) > 1:
@@ -162,13 +175,29 @@ def _members(fit: Contents, found: dict[str, NDArray[Any]], names: list[str]) ->
     return {"member": [str(name) for name in fit.labels["member"]]} | cells
 
 
+def _tilted(fit: Contents) -> Columns:
+    """Weights that follow covariates: how far they move; at all means they are ``weight``."""
+    if "weight_slope" not in fit.values or "weight_length" in fit.values:  # a single wave of a field says nothing
+        return {}
+    dims, slope = fit.values["weight_slope"]
+    slope = slope if dims[-1] == "member" else slope.swapaxes(1, 2)
+    columns = {"member": [str(name) for name in fit.labels["member"]]}
+    for c, name in enumerate(fit.labels["weight_covariate"]):
+        for sign, word in ((-1.0, "low"), (1.0, "high")):
+            odds = fit.values["weight"][1] * np.exp(sign * slope[:, c])
+            columns[f"{name} {word}"] = [_interval(draws) for draws in (odds / odds.sum(axis=1, keepdims=True)).T]
+    return columns
+
+
 def _in_common(fit: Contents) -> Columns:
     own = {name: values for name, (dims, values) in fit.values.items() if dims == ()}
     found = {name: _interval(draws) for name, draws in own.items() if name != "nu_above_two"}  # nu says it
-    if "scale_slope" in fit.values:
-        labels = fit.labels["scale_covariate"]
-        slopes = fit.values["scale_slope"][1].T
-        found |= {f"scale_slope of {name}": _interval(draws) for name, draws in zip(labels, slopes, strict=True)}
+    for name, (dims, values) in fit.values.items():
+        if dims in (("scale_covariate",), ("weight_covariate",)):
+            found |= {
+                f"{name} of {label}": _interval(draws)
+                for label, draws in zip(fit.labels[dims[0]], values.T, strict=True)
+            }
     return {"parameter": list(found), "value": list(found.values())}
 
 

@@ -91,7 +91,9 @@ def reads_of(model: Any, posterior: Any, history: Any, probes: Probes, raw: Sequ
     raw : sequence of str
         Columns that widths follow, in the order in which cells have them.
     """
-    if len(probes.origin) > 60 or not hasattr(model, "predictive"):
+    if len(probes.origin) > 60 or not hasattr(model, "predictive") or getattr(model, "weight_covariates", ()) != ():
+        return None
+    if getattr(model, "own_sd", None):  # kernels that follow a cell each by itself: no class of cells has coefficients
         return None
     widths = widths_of(model, history)
     kind = [DEFAULT.index(name) if name in DEFAULT else 2 + list(raw).index(name) for name in widths.names]

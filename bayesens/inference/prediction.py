@@ -249,6 +249,11 @@ def _warn_rows(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> None:
         if missing := int(np.isnan(column_of(ensemble, name)).sum()):
             warn(f"{missing} of {ensemble.n_obs} rows have no value of {name!r}, which the members' corrections regress on: "
                  "their predictions are NaN.")  # fmt: skip
+    for member, name in getattr(model, "own_sd", None) or ():
+        there = ensemble.available[:, ensemble.members.index(member)]
+        if missing := int((there & np.isnan(column_of(ensemble, name))).sum()):
+            warn(f"{missing} of {ensemble.n_obs} rows have {member!r} and no value of {name!r}, its standard deviation: they are "
+                 "predicted as typical of it.")  # fmt: skip
     for level in ("group", "site"):
         if not getattr(model, level, False):
             continue

@@ -141,12 +141,14 @@ def mixture_loglik(log_weight: Any, intercept: Any, slope: Any, log_sigma: Any, 
 
 
 class CorrectedLogLik(Likelihood):
-    n_parameters = 4
+    n_parameters = 5
 
     packed, values = staticmethod(corrected_packed), staticmethod(corrected_values)
 
 
-def corrected_loglik(log_weight: Any, log_sigma: Any, width: Any, nu: Any, *, rows: CorrectedRows) -> Any:
+def corrected_loglik(
+    log_weight: Any, log_sigma: Any, width: Any, nu: Any, *, rows: CorrectedRows, slope: Any = None
+) -> Any:
     """Log likelihood of a mixture of kernels around corrected members.
 
     Parameters
@@ -158,13 +160,16 @@ def corrected_loglik(log_weight: Any, log_sigma: Any, width: Any, nu: Any, *, ro
     nu : tensor (1) or (0)
         Degrees of freedom of t kernels; an empty one for normal kernels.
     rows : CorrectedRows
+    slope : tensor (covariate, member), optional
+        Of the log weights, by the rows' covariates ``z``.
 
     Returns
     -------
     tensor ()
     """
     data, index = rows.packed
-    return CorrectedLogLik().at(log_weight, log_sigma, width, nu, data=data, index=index)
+    slope = pt.zeros((0, rows.residual.shape[1])) if slope is None else slope
+    return CorrectedLogLik().at(slope, log_weight, log_sigma, width, nu, data=data, index=index)
 
 
 class PooledLogLik(Likelihood):

@@ -77,11 +77,13 @@ def check_options(model: Any) -> None:
             _check_number(f"{name}(sigma_floor=...)", value, positive=True)
         if item.name == "member" and not isinstance(value, str | None):
             raise TypeError(f"{name}(member=...) is the name of a member or None; got {value!r}.")
-        if item.name == "bias_covariates" or _named(item):
+        if item.name.endswith("_covariates") or _named(item):
             object.__setattr__(model, item.name, _names(name, item.name, value))
         if item.name == "exchangeable":
             # Lists are taken as well, and kept as tuples so that the model stays a value.
             object.__setattr__(model, item.name, _sets(f"{name}(exchangeable=...)", value))
+        if item.name == "own_sd" and value is not None:
+            object.__setattr__(model, item.name, _pairs(f"{name}(own_sd=...)", value))
 
 
 def _named(item: dataclasses.Field[Any]) -> bool:
@@ -113,6 +115,17 @@ def _sets(what: str, value: Any) -> tuple[tuple[str, ...], ...]:
     if isinstance(value, str) or any(isinstance(v, str) or not all(isinstance(m, str) for m in v) for v in value):
         raise TypeError(f"{what} is a sequence of sequences of member names, such as (('a', 'b'),); got {value!r}.")
     return tuple(tuple(v) for v in value)
+
+
+def _pairs(what: str, value: Any) -> tuple[tuple[str, str], ...]:
+    """Members and columns; a mapping is taken as well."""
+    pairs = list(value.items()) if isinstance(value, dict) else value
+    if isinstance(pairs, str | bool) or any(
+        isinstance(pair, str) or len(pair) != 2 or not all(isinstance(one, str) for one in pair) for pair in pairs
+    ):
+        raise TypeError(f"{what} has members with the column of their standard deviation, such as (('krig', 'krig_sd'),), or is "
+                        f"() for none; got {value!r}.")  # fmt: skip
+    return tuple((str(member), str(column)) for member, column in pairs)
 
 
 def filled[M](model: M, **found: Callable[[], Any]) -> M:

@@ -86,7 +86,8 @@ class EnsembleRegressor(RegressorMixin, _BaseComposition):
     fit_ : xarray.DataTree or None
         The fit of the model to the held-out predictions.
     weights_ : dict of str to float
-        Posterior mean weight of each member, 0 where left out; only if the model has weights.
+        Posterior mean weight of each member, 0 where left out; only if the model has weights. Of weights that follow covariates
+        those at the covariates' means.
     covariates_ : tuple of str
         Columns of `X` that the model looks at.
     n_features_in_, feature_names_in_

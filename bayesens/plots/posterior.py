@@ -25,7 +25,9 @@ def weights(posterior: Posterior | Mapping[str, Posterior], *, ax: Axes | None =
     ----------
     posterior : DataTree or Dataset, or mapping of str to these
         A fit, a fitted `EnsembleRegressor`, or a posterior with ``weight (chain, draw, member)``; where there is none,
-        ``linear_weight``, which may be negative. A mapping draws several models side by side under its names.
+        ``linear_weight``, which may be negative. Of weights by group they are those of a typical one, and of weights that follow
+        covariates those at the covariates' means: `summary` says how far they move. A mapping draws several models side by side
+        under its names.
     ax : Axes, optional
         Where to draw.
 

@@ -206,7 +206,7 @@ def members_held_out(rows: xr.Dataset, labels: Sequence[str], table: Ensemble | 
     )
     more: dict[str, Any] = {name: name for name in ("observation", *names)}
     if table is not None:
-        more |= {"covariates": table.covariates, "units": table.units or None}
+        more |= {"covariates": table.covariates, "spread": table.spread or None, "units": table.units or None}
         if table.covariates:
             made["covariate"] = table.dataset["covariate"][rows["obs"].values].drop_vars(names)
     return Ensemble.from_dataset(made, missing=NONE, **more)

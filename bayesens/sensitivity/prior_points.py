@@ -84,7 +84,8 @@ def _in_use(model: Any, name: str) -> bool:
         "sigma_spread": getattr(model, "sigma", "member") == "member",
         "nu_prior": getattr(model, "kernel", "normal") == "student_t",
         "weight_logit_prior": getattr(model, "weights", "") == "group",
-        "weight_spread_prior": getattr(model, "weights", "") == "group",
+        "weight_spread_prior": getattr(model, "weights", "") in ("group", "covariates", "space"),
+        "weight_length_prior": getattr(model, "weights", "") == "space",
         "common_prior": getattr(model, "errors", "factor") == "factor",
         "correlation_prior": getattr(model, "errors", "factor") != "independent",
     }  # fmt: skip

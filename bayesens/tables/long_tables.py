@@ -12,7 +12,7 @@ from pandas.api import types
 from bayesens.messages import check_known, listed, warn
 from bayesens.tables.columns import coded_labels, numbers
 
-__all__ = ["long_columns", "model_and_value", "widened"]
+__all__ = ["long_columns", "model_and_value", "tell_lacking", "widened"]
 
 # Names that a column of models, and one of their predictions, usually has.
 MODELS = ("model", "member", "source", "product", "method", "algorithm", "estimator", "learner", "forecaster", "system")
@@ -55,7 +55,13 @@ def long_columns(frame: pd.DataFrame) -> tuple[str, str] | None:
 
 
 def widened(
-    frame: pd.DataFrame, *, model: str, value: str, by: Sequence[str], keep: Iterable[str] | None = None
+    frame: pd.DataFrame,
+    *,
+    model: str,
+    value: str,
+    by: Sequence[str],
+    keep: Iterable[str] | None = None,
+    tell: bool = True,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Make a long table wide, and refuse what has no one answer.
 
@@ -69,6 +75,8 @@ def widened(
         Columns that tell cases apart, such as station and time.
     keep : iterable of str, optional
         Further columns; they have one value a case (missing in some of its rows is no other value). None: all that do.
+    tell : bool
+        Whether a warning counts the cases in which a model has no row.
 
     Returns
     -------
@@ -99,7 +107,7 @@ def widened(
         raise ValueError(f"column {listed(sorted(both))} is one of model and value; name another for the cases")
     names, kind = _models(frame, model)
     case, first = _cases(frame, keys)
-    prediction = _prediction(frame, value, names, kind, case, len(first), keys)
+    prediction = _prediction(frame, value, names, kind, case, len(first), keys, tell=tell)
     rest = [str(name) for name in frame.columns if name not in {model, value, *keys}] if named is None else named
     wide = frame.iloc[first][keys].reset_index(drop=True)
     left_out = []
@@ -140,7 +148,7 @@ def _cases(frame: pd.DataFrame, keys: Sequence[str]) -> tuple[NDArray[np.intp], 
 
 def _prediction(
     frame: pd.DataFrame, value: str, names: Sequence[str], kind: NDArray[np.int64], case: NDArray[np.intp], n: int,
-    keys: Sequence[str],
+    keys: Sequence[str], *, tell: bool,
 ) -> NDArray[np.float64]:  # fmt: skip
     pair = case * len(names) + kind
     twice = pd.Series(pair).duplicated().to_numpy()
@@ -153,12 +161,17 @@ def _prediction(
         )
     out = np.full(n * len(names), np.nan)
     out[pair] = numbers(frame[value])
-    lacks = n - np.bincount(kind, minlength=len(names))
+    if tell:
+        tell_lacking(names, n - np.bincount(kind, minlength=len(names)), n)
+    return out.reshape(n, len(names))
+
+
+def tell_lacking(names: Sequence[str], lacks: NDArray[np.int64], n: int) -> None:
+    """Warn of models that have no row in some of n cases."""
     if lacks.any():
         counted = [f"{name!r} {count}" for name, count in zip(names, lacks, strict=True) if count]
         shown = ", ".join(counted[:5]) + (f" and {len(counted) - 5} more" if len(counted) > 5 else "")
         warn(f"of {n} cases, models have no row in some, and are missing there: {shown}")
-    return out.reshape(n, len(names))
 
 
 def _one_value(column: pd.Series, case: NDArray[np.intp], n: int) -> tuple[pd.Series, int | None]:

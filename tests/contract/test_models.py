@@ -31,6 +31,7 @@ from bayesens import (
 )
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.log_density import compile_target
+from bayesens.likelihoods.corrected.row_weights.fields import columns
 from bayesens.likelihoods.multilevel.effects import effect_draws
 from bayesens.likelihoods.options import options_from_json, options_to_json
 
@@ -57,6 +58,11 @@ CASES = {
             weight_spread_prior=Prior("Exponential", lam=2)),
         BMA(weights="group", exchangeable=(("a", "c"),)),
         BMA(kernel="student_t", weights="group", transform="log"),
+        BMA(weights="covariates", weight_covariates=("lon", "spread")),
+        BMA(weights="space", group=False),
+        BMA(weights="covariates", weight_covariates=("lat",), transform="sqrt", exchangeable=(("a", "c"),), scale=()),
+        BMA(weights="covariates", weight_covariates=("mean",), kernel="student_t", group=False,
+            weight_spread_prior=Prior("Exponential", lam=2)),
         BMA(kernel="student_t", sigma="member"),
         BMA(correction="joint"),
         BMA(correction="joint", bias="additive", sigma="shared", transform="sqrt", bias_prior=WIDE, group=False, site=False,
@@ -422,17 +428,14 @@ def own_density(case, posterior, y, f, group, site, rows_at):
         means.append(mean)
         opened.append(left)
         points.append(point)
-    width = np.zeros(POINTS)
-    for j, name in enumerate(table.widths.names):
-        raw = {"mean": np.mean(points), "spread": np.std(points, ddof=1) if len(points) > 1 else np.nan}
-        value = raw[name] if name in raw else rows_at[name]
-        start = table.widths.start[j]
-        value = np.log(max(value, 0.0) + start) if np.isfinite(start) else value
-        value = np.clip(
-            (value - table.widths.center[j]) / table.widths.size[j], table.widths.low[j], table.widths.high[j]
-        )
-        width += draw["scale_slope"][:, j] * (value if np.isfinite(value) else 0.0)
+    raw = {"mean": np.mean(points), "spread": np.std(points, ddof=1) if len(points) > 1 else np.nan} | rows_at
+    width = draw["scale_slope"] @ standardised(table.widths, raw) if table.widths.names else np.zeros(POINTS)
     weight = draw["weight"] if "weight" in draw else np.ones((POINTS, len(members)))
+    if model.weights == "covariates":
+        weight = weight * np.exp(np.einsum("c,sck->sk", standardised(table.tilts, raw), draw["weight_slope"]))
+    if model.weights == "space":
+        waves = columns(table.tilts, standardised(table.tilts, raw)[None])[0]
+        weight = weight * np.exp(np.einsum("c,sck->sk", waves, draw["weight_slope"]))
     if model.weights == "group":
         at = place(posterior, "group", group)
         weight = draw["weight_group"][:, at] if at is not None else posterior["weight_new"].values[0]
@@ -453,6 +456,17 @@ def own_density(case, posterior, y, f, group, site, rows_at):
     sd = draw["sigma"][:, there] * np.sqrt(extra + np.array(opened)) * np.exp(width)[:, None]
     kernel = norm if model.kernel == "normal" else t(draw["nu"][:, None])
     return logsumexp(np.log(share) + kernel.logpdf((y - mean) / sd) - np.log(sd), axis=1)
+
+
+def standardised(widths, raw):
+    """A row's covariates in standard units, within the range of the training rows, and zero where one is missing."""
+    out = []
+    for j, name in enumerate(widths.names):
+        start = widths.start[j]
+        value = np.log(max(raw[name], 0.0) + start) if np.isfinite(start) else raw[name]
+        value = np.clip((value - widths.center[j]) / widths.size[j], widths.low[j], widths.high[j])
+        out.append(value if np.isfinite(value) else 0.0)
+    return np.array(out)
 
 
 def error_of_mean(alike, even_sd, draw, share, there, levels):

@@ -1,5 +1,7 @@
 """The mixture around corrected members against sums written out, finite differences and a general optimiser."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -30,9 +32,9 @@ def problem(n, k, p, missing, censored, widened, seed=0):
     return rows, theta
 
 
-def loglik(rows, theta):
+def loglik(rows, theta, slope=None):
     k, p = rows.residual.shape[1], rows.x.shape[1]
-    log_weight = np.where(rows.available, theta[:k], -np.inf)
+    log_weight = np.where(rows.available, theta[:k] + (0.0 if slope is None else rows.z @ slope), -np.inf)
     sd = np.exp(theta[k : 2 * k] + (rows.x @ theta[2 * k : 2 * k + p])[:, None]) * np.sqrt(1.0 + rows.excess)
     z = rows.residual / sd
     kernel = t(theta[-1]) if len(theta) > 2 * k + p else norm
@@ -54,18 +56,45 @@ def test_value_and_gradient_of_t_kernels(case, nu):
     check_value_and_gradient(rows, np.r_[theta, nu])
 
 
-def check_value_and_gradient(rows, theta):
+def check_value_and_gradient(rows, theta, slope=None):
     data, index = rows.packed
     student = len(theta) > 2 * rows.residual.shape[1] + rows.x.shape[1]
-    head = np.r_[float(student), theta][None]
-    value, *gradient = over_draws(CorrectedLogLik.address(), head, data, index, 1 + len(theta))[0]
-    assert value == pytest.approx(loglik(rows, theta), abs=1e-9)
-    step = 1e-6 * np.maximum(1.0, np.abs(theta) ** 1.5)
-    numeric = [(loglik(rows, theta + h) - loglik(rows, theta - h)) / (2.0 * h.sum()) for h in np.diag(step)]
+    slopes = np.zeros(0) if slope is None else slope.ravel()
+    whole = np.r_[slopes, theta]
+    head = np.r_[float(student), whole][None]
+    value, *gradient = over_draws(CorrectedLogLik.address(), head, data, index, 1 + len(whole))[0]
+
+    def by_hand(u):
+        return loglik(rows, u[len(slopes) :], None if slope is None else u[: len(slopes)].reshape(slope.shape))
+
+    assert value == pytest.approx(by_hand(whole), abs=1e-9)
+    step = 1e-6 * np.maximum(1.0, np.abs(whole) ** 1.5)
+    numeric = [(by_hand(whole + h) - by_hand(whole - h)) / (2.0 * h.sum()) for h in np.diag(step)]
     np.testing.assert_allclose(gradient, numeric, atol=2e-5)
     alone = np.empty((1, 1))
     corrected_values(head, data, index, alone)
     assert alone[0, 0] == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize("nu", [None, 5.0])
+@pytest.mark.parametrize("q", [1, 3])
+@pytest.mark.parametrize("case", ["plain", "everything", "no widths", "one member, censored"])
+def test_value_and_gradient_of_weights_that_follow_the_rows(case, q, nu):
+    if nu is not None and CASES[case][4]:
+        pytest.skip("t kernels have no censored rows")
+    rows, theta = problem(*CASES[case])
+    rng = np.random.default_rng(1)
+    rows = replace(rows, z=rng.normal(size=(len(rows.x), q)))
+    slope = rng.normal(size=(q, rows.residual.shape[1]))
+    check_value_and_gradient(rows, theta if nu is None else np.r_[theta, nu], slope)
+    some = rows.select(np.arange(0, len(rows.x), 3))
+    check_value_and_gradient(some, theta if nu is None else np.r_[theta, nu], 0.0 * slope)
+
+
+def test_slopes_of_zero_are_weights_of_all_rows():
+    rows, theta = problem(*CASES["everything"])
+    tilted = replace(rows, z=np.random.default_rng(1).normal(size=(len(rows.x), 2)))
+    assert loglik(tilted, theta, np.zeros((2, 4))) == pytest.approx(loglik(rows, theta), rel=1e-12)
 
 
 def test_parts_add_up_to_the_whole():

@@ -499,5 +499,5 @@ def test_columns_that_say_nothing_are_refused(scale, change, message):
 
 
 def test_the_season_needs_dates():
-    with pytest.raises(ValueError, match="scale='season' needs the dates of the rows"):
+    with pytest.raises(ValueError, match="'season' needs the dates of the rows"):
         quiet(EMOS(scale=("season",)), ensemble(skewed(40, 77).drop(columns="date")), method="em")

@@ -345,7 +345,7 @@ def test_options_that_do_not_go_together_are_refused(options, text):
 def test_columns_that_the_table_lacks_are_named():
     with pytest.raises(ValueError, match="asks for the column 'elevation', and the table has no covariates"):
         be.fit(be.BMA(bias_covariates=("elevation",)), ensemble_of(biased(50, 0)), method="em")
-    with pytest.raises(ValueError, match="scale='season' needs the dates of the rows"):
+    with pytest.raises(ValueError, match="'season' needs the dates of the rows"):
         be.fit(be.BMA(scale=("season",)), ensemble_of(biased(50, 0)), method="em")
 
 

@@ -125,7 +125,7 @@ def _short(table: pd.DataFrame, heads: list[str]) -> pd.DataFrame:
     return table[[*heads, "difference", "low", "high", "unit", "p_better", "verdict"]]
 
 
-@partial(with_options, without=("lon", "lat", "covariates"))
+@partial(with_options, without=("lon", "lat", "covariates", "spread"))
 def dependence(
     table: shared.TablePath,
     observation: Observation,

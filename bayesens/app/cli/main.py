@@ -193,7 +193,7 @@ def fit(
 
 
 @app.command()
-@partial(with_options, without=("members", "covariates"))
+@partial(with_options, without=("members", "covariates", "spread"))
 def predict(
     fit: FitPath,
     table: TablePath,
@@ -227,7 +227,7 @@ def predict(
 
 
 @app.command()
-@partial(with_options, without=("members", "lon", "lat", "covariates"))
+@partial(with_options, without=("members", "lon", "lat", "covariates", "spread"))
 def score(
     fit: FitPath,
     table: TablePath,
@@ -309,7 +309,7 @@ def demo(
 
 
 @app.command()
-@partial(with_options, without=("covariates", "units", "scale", "offset"))
+@partial(with_options, without=("covariates", "spread", "units", "scale", "offset"))
 def init(
     table: TablePath,
     out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.toml"),

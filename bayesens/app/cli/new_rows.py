@@ -55,10 +55,12 @@ def new_rows(
         raise ValueError(
             f"{path} has none of the members of the fit, {listed(members)}; it has {listed(sorted(known))}"
         )
-    if beside := [name for name in columns_asked(model_of(tree)) if name not in ("lon", "lat")]:
+    model = model_of(tree)
+    if beside := [name for name in columns_asked(model) if name not in ("lon", "lat")]:
         own = {str(name) for name in data["covariate_name"].values} if "covariate_name" in data else set()
         check_known(beside, there | own, kind="covariate of the fit", where=str(path))
         given["covariates"] = beside
+        given["spread"] = {member: column for member, column in getattr(model, "own_sd", None) or () if member in found}
     if not by_role and "scale" not in given and "offset" not in given:
         given |= _conversion_of(tree, [*found, given.get("observation")])
     make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame

@@ -30,6 +30,14 @@ Covariates = Annotated[
         help="Columns that the model looks at beside the members (bias_covariates, scale), separated by commas."
     ),
 ]
+Spread = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MEMBER=COLUMN",
+        help="A member's own standard deviation of every row, such as krig=krig_sd, for BMA; repeat as needed. Of a long table "
+        "its one column of them: COLUMN.",
+    ),
+]
 Units = Annotated[str | None, typer.Option(help="Units of members and observations.")]
 TimeFormat = Annotated[
     str | None,
@@ -123,6 +131,7 @@ class Reading:
     lon: Lon = None
     lat: Lat = None
     covariates: Covariates = None
+    spread: Spread = None
     units: Units = None
     time_format: TimeFormat = None
     decimal: Decimal = None
@@ -238,6 +247,8 @@ def ensemble_from(table: Path, reading: Reading, observation: str) -> Ensemble:
         raise ValueError("--members is missing; name the columns of predictions, such as --members rf,svr,xgb")
     if reading.covariates is not None:
         named["covariates"] = names_in(reading.covariates)
+    if reading.spread:
+        named["spread"] = _spread_in(reading.spread, long=reading.long is not None)
     try:
         ensemble = read_ensemble(table, long=reading.long, **reading.of_file, **named)
     except KeyError as error:
@@ -284,6 +295,17 @@ def _missing_in(words: list[str] | None) -> dict[str, Any]:
         if values.strip().lower() != "none":
             codes += numbers_in(values, "--missing")
     return {} if not out else {"missing": out}
+
+
+def _spread_in(words: list[str], *, long: bool) -> dict[str, str] | str:
+    """What --spread says, as the argument of an ensemble: a column of each member, or the one of a long table."""
+    pairs = [text.partition("=") for text in words]
+    if long and len(pairs) == 1 and not pairs[0][1]:
+        return words[0]
+    if long or not all(member and column for member, _, column in pairs):
+        wanted = "one COLUMN of the long table" if long else "MEMBER=COLUMN, such as --spread krig=krig_sd"
+        raise ValueError(f"--spread got {' '.join(words)!r}; wanted {wanted}")
+    return {member: column for member, _, column in pairs}
 
 
 def _conversion_in(scale: list[str] | None, offset: list[str] | None) -> dict[str, dict[str, float]]:

@@ -25,8 +25,8 @@ ASKED = {  # arguments of functions: the option of commands, and the key of the 
     "replicates": ("", "evaluation.replicates"), "block": ("", "evaluation.block"),
 }  # fmt: skip
 OF_MODELS = (
-    "sigma|correction|weights|kernel|scale|bias|bias_covariates|series|exchangeable|errors|stretch|unit|center|sigma_scale|"
-    r"sigma_floor|member|slope|nu|widths|effects|\w+_prior"
+    "sigma|correction|weights|weight_covariates|kernel|scale|own_sd|bias|bias_covariates|series|exchangeable|errors|stretch|unit|"
+    r"center|sigma_scale|sigma_floor|member|slope|nu|widths|effects|\w+_prior"
 )
 VALUE = r"""(\.\.\.|'[^']*'|"[^"]*"|\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\]|[\w.+-]*\w)"""
 MODEL = r"\b(BMA|HBM|EMOS|LinearPool|EqualWeights|SingleMember|Climatology)"

@@ -16,6 +16,7 @@ from bayesens import models as families
 from bayesens.app.option_text import option_value
 from bayesens.app.study.file import Study
 from bayesens.comparison.common_rows import season
+from bayesens.ensemble.doors.own_sd import scaled_with_members
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.likelihoods.corrected.widths import columns_asked
 from bayesens.members.day.chain import BESIDE
@@ -93,7 +94,13 @@ def study_data(study: Study) -> StudyData:
     source: Any = members
     if not wanted.train and not wanted.neighbours:
         source = Ensemble.from_frame(
-            frame, members=wanted.columns, covariates=data.covariates, units=data.units or None, missing=NONE, **columns
+            frame,
+            members=wanted.columns,
+            covariates=data.covariates,
+            spread=data.spread or None,
+            units=data.units or None,
+            missing=NONE,
+            **columns,
         )
     products = {
         name: frame[column].to_numpy(dtype=np.float64, na_value=np.nan) for name, column in study.products.items()
@@ -111,6 +118,7 @@ def study_models(study: Study) -> dict[str, Any]:
     """
     known = {
         *study.data.covariates,
+        *study.data.spread.values(),
         *(BESIDE if study.members.neighbours else ()),
         *(role for role in ("lon", "lat") if getattr(study.data, role) is not None),
     }
@@ -181,6 +189,7 @@ def _named(study: Study) -> Iterator[tuple[str, str]]:
         if (name := getattr(study.data, role)) is not None:
             yield f"data.{role}", name
     yield from (("data.drop", name) for name in study.data.drop)
+    yield from (("data.spread", name) for name in study.data.spread.values())
     named = study.data.missing if isinstance(study.data.missing, dict) else {}
     yield from (("data.missing", name) for name in named if name != OTHERS)
     yield from ((f"data.{key}", name) for key in ("scale", "offset") for name in getattr(study.data, key))
@@ -200,7 +209,8 @@ def _named(study: Study) -> Iterator[tuple[str, str]]:
 def _plain(study: Study, frame: pd.DataFrame) -> tuple[pd.DataFrame, Counts]:
     """The table without codes for missing values, and in one unit."""
     data, wanted = study.data, study.members
-    read = [name for name in (*wanted.covariates, *wanted.sums, *data.covariates) if name not in wanted.summed]
+    asked = (*wanted.covariates, *wanted.sums, *data.covariates, *data.spread.values())
+    read = [name for name in asked if name not in wanted.summed]
     kinds = dict.fromkeys(read, "covariate")
     kinds |= {name: role for role in ("lon", "lat") if (name := getattr(data, role)) is not None}
     kinds |= dict.fromkeys(study.evaluation.places or (), "covariate")
@@ -235,6 +245,7 @@ def plain_values(study: Study, columns: dict[str, NDArray[np.float64]], kinds: d
     measured = {name: values for name, values in columns.items() if kinds[name] == "measured"}
     scale, offset = ({k: v for k, v in each.items() if k in measured} for each in (data.scale, data.offset))
     convert(measured, scale, offset)
+    scaled_with_members({k: v for k, v in data.spread.items() if v in columns}, columns, scale)
     return codes
 
 

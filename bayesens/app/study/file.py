@@ -121,6 +121,11 @@ class Study(Part):
                 f"data.covariates has {', '.join(lacking)}, which members.covariates lacks; members that are trained here learn "
                 "from what the models look at: name it there, too"
             )
+        if data.spread and (members.train or members.neighbours):
+            raise ValueError("data.spread is about members that are columns of the table, all of them; leave it out, or "
+                             "members.train and members.neighbours")  # fmt: skip
+        if lacking := [name for name in data.spread if name not in members.columns]:
+            raise ValueError(f"data.spread has {', '.join(lacking)}, which members.columns lacks: name it there, too")
         if self.importance is not None and not members.train:
             raise ValueError("[importance] needs members.train: only members that are trained here have covariates")
         for part, there in (("drought", self.drought), ("members.sums", members.sums)):

@@ -79,6 +79,10 @@ class Data(Part):
         (),
         description='Columns that models look at beside the members: bias_covariates = ["dem"], scale = ["mean", "dem"].',
     )
+    spread: dict[str, str] = Field(
+        default_factory=dict,
+        description='Members with a standard deviation of their own, and its column, for BMA: {krig = "krig_sd"}.',
+    )
     time_format: str | None = Field(
         None,
         description='How times are written, where it is asked for: "%d/%m/%Y", "YYYYMMDD", "epoch", "excel", "number".',

@@ -42,9 +42,11 @@ _RULES: dict[str, Callable[[Any, set[str], int], bool]] = {
     "slope": _at_once("slope"),
     "site_sd": _at_once("offset_site_sd"),
     "group_sd": _at_once("offset_group_sd"),
-    "weight": lambda model, posterior, members: model.weights in ("global", "simplex") and members > 1,
+    "weight": lambda model, posterior, members: (
+        model.weights in ("global", "covariates", "space", "simplex") and members > 1
+    ),
     "weight_logit": lambda model, *_: model.weights == "group",
-    "weight_spread": lambda model, *_: model.weights == "group",
+    "weight_spread": lambda model, *_: model.weights in ("group", "covariates", "space"),
     "intercept": lambda model, *_: getattr(model, "weights", "free") == "free",
     "coefficient": lambda model, *_: getattr(model, "weights", "free") == "free",
     "slope_rest": lambda model, posterior, members: members > 1,

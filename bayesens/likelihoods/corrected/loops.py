@@ -69,6 +69,45 @@ def _below(target, x, left, log_weight, coefficient, precision, widening, invers
         out[d] = top + math.log(mass) if top > -np.inf else top
 
 
+@INNER
+def _mixture(  # type: ignore[no-untyped-def]
+    target, x, left, log_weight, coefficient, precision, widening, inverse, nu, height, variance, exponent, bits, top
+):
+    """Log densities of one row under all draws, into ``top``."""
+    members, draws = log_weight.shape
+    for d in range(draws):
+        top[d] = -np.inf
+    for k in range(members):
+        _exponents(
+            target, x[k], coefficient[k], precision[k], widening[k], left[k], inverse, nu, variance[k], exponent[k]
+        )
+        for d in range(draws):
+            exponent[k, d] += log_weight[k, d]
+            top[d] = max(top[d], exponent[k, d])
+    if members == 1:
+        for d in range(draws):
+            top[d] += 0.5 * math.log(variance[0, d]) + height[d]
+        return
+    for k in range(members):
+        for d in range(draws):
+            exponent[k, d] = exponent[k, d] - top[d] if top[d] > -np.inf else 0.0
+        _exp(exponent[k], bits, bits.view(np.float64))
+    for d in range(draws):
+        mass = 0.0
+        for k in range(members):
+            mass += exponent[k, d] * math.sqrt(variance[k, d]) if log_weight[k, d] > -np.inf else 0.0
+        top[d] += math.log(mass) + height[d]
+
+
+@INNER
+def _height(nu, draws):  # type: ignore[no-untyped-def]
+    """Logarithms of a kernel's height at its middle, for a scale of one."""
+    height = np.full(draws, -HALF_LOG_2PI)
+    for d in range(len(nu)):
+        height[d] += log_t_constant(nu[d])
+    return height
+
+
 @numba.njit(cache=True, nogil=True)
 def log_densities(target, below, x, left, covariate, log_weight, coefficient, precision, widening, width, nu, out):  # type: ignore[no-untyped-def]
     """Log densities of rows under all draws, or their log probability below the target.
@@ -91,36 +130,14 @@ def log_densities(target, below, x, left, covariate, log_weight, coefficient, pr
     members, draws = log_weight.shape
     inverse, bits = np.empty(draws), np.empty(draws, dtype=np.int64)
     variance, exponent = np.empty((members, draws)), np.empty((members, draws))
-    height = np.full(draws, -HALF_LOG_2PI)
-    for d in range(len(nu)):
-        height[d] += log_t_constant(nu[d])
+    height = _height(nu, draws)
     for i in range(len(target)):
         _width(covariate[i], width, inverse, bits)
         if below[i]:
             _below(target[i], x[i], left[i], log_weight, coefficient, precision, widening, inverse, out[i])
             continue
-        top = out[i]
-        for d in range(draws):
-            top[d] = -np.inf
-        for k in range(members):
-            _exponents(target[i], x[i, k], coefficient[k], precision[k], widening[k], left[i, k], inverse, nu, variance[k],
-                       exponent[k])  # fmt: skip
-            for d in range(draws):
-                exponent[k, d] += log_weight[k, d]
-                top[d] = max(top[d], exponent[k, d])
-        if members == 1:
-            for d in range(draws):
-                top[d] += 0.5 * math.log(variance[0, d]) + height[d]
-            continue
-        for k in range(members):
-            for d in range(draws):
-                exponent[k, d] = exponent[k, d] - top[d] if top[d] > -np.inf else 0.0
-            _exp(exponent[k], bits, bits.view(np.float64))
-        for d in range(draws):
-            mass = 0.0
-            for k in range(members):
-                mass += exponent[k, d] * math.sqrt(variance[k, d]) if log_weight[k, d] > -np.inf else 0.0
-            top[d] += math.log(mass) + height[d]
+        _mixture(target[i], x[i], left[i], log_weight, coefficient, precision, widening, inverse, nu, height, variance, exponent,
+                 bits, out[i])  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True)

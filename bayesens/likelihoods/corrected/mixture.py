@@ -7,7 +7,8 @@ by its squares (y_i - c_ik)^2 / (1 + q_ik). An observation that is only known to
 has the probability of that in place of the density.
 
 Kernels are normal, or Student's t with ``nu`` degrees of freedom, whose scale is then the product that is a normal's standard
-deviation. Parameters stand end to end: 1 for t kernels or else 0, log weights, log sigmas, coefficients of the widths, and nu.
+deviation. Parameters stand end to end: 1 for t kernels or else 0, slopes of the weights where these follow the rows
+(:mod:`bayesens.likelihoods.corrected.row_weights.tilted`), log weights, log sigmas, coefficients of the widths, and nu.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 
 from bayesens.c_functions import BARE, INNER, kernel
 from bayesens.distributions.special import digamma, log_ndtr, log_t_constant
+from bayesens.likelihoods.corrected.row_weights.tilted import log_total, tilt, tilt_gradient
 from bayesens.likelihoods.mixture import BLOCK, FAST, LOG_2PI, _exp, _mixed, _renormalisation
 from bayesens.threads import share_out
 
@@ -43,6 +45,8 @@ class CorrectedRows:
     available : bool array (row, member)
     censored : bool array (row)
         Observations that stand for all values below them.
+    z : array (row, covariate), optional
+        Of the weights, standardised.
     """
 
     residual: np.ndarray
@@ -50,11 +54,12 @@ class CorrectedRows:
     x: np.ndarray
     available: np.ndarray
     censored: np.ndarray
+    z: np.ndarray | None = None
 
     def select(self, rows: np.ndarray) -> CorrectedRows:
         """Some of the rows."""
         return CorrectedRows(self.residual[rows], self.excess[rows], self.x[rows], self.available[rows],
-                             self.censored[rows])  # fmt: skip
+                             self.censored[rows], None if self.z is None else self.z[rows])  # fmt: skip
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -63,7 +68,7 @@ class CorrectedRows:
 
     @cached_property
     def packed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers and counts for the kernel: squares, covariates, log widenings and presence, each column by itself.
+        """Numbers and counts for the kernel: squares, covariates, log widenings, presence and the weights' covariates by column.
 
         Rows that are censored come first, and have a signed distance in the place of their square.
         """
@@ -78,9 +83,11 @@ class CorrectedRows:
         if not self.available.all():
             patterns, count = np.unique(self.available, axis=0, return_counts=True)
             parts.append(self.available[rows])
+        parts += [] if self.z is None else [self.z[rows]]
         n, k = self.residual.shape
         data = np.concatenate([np.ravel(part.T) for part in parts]).astype(float)
-        index = np.concatenate([[n, k, len(patterns)], np.ravel(patterns), count, [self.x.shape[1], widened, censored]])
+        tail = [self.x.shape[1], widened, censored, 0 if self.z is None else self.z.shape[1]]
+        index = np.concatenate([[n, k, len(patterns)], np.ravel(patterns), count, tail])
         return data, index.astype(np.int64)
 
 
@@ -145,18 +152,21 @@ def _product(x, pull):  # type: ignore[no-untyped-def]
 
 
 @INNER
-def _below(theta, data, n, k, p, missing, at, start, stop, out):  # type: ignore[no-untyped-def]
+def _below(theta, data, n, k, p, q, missing, at, start, stop, out):  # type: ignore[no-untyped-def]
     """Log probability of censored rows around normal kernels, and its gradient."""
-    theta = theta[1:]
-    value, t, term = 0.0, np.empty(k), np.empty(k)
+    slopes, theta, d_slope, out = theta[1 : 1 + q * k], theta[1 + q * k :], out[: q * k], out[q * k :]
+    value, t, term, gain, weight = 0.0, np.empty(k), np.empty(k), np.zeros(k), np.zeros(k)
+    z = at + k * n if missing else at
     for i in range(start, stop):
         eta, top = 0.0, -np.inf
         for c in range(p):
             eta += theta[2 * k + c] * data[k * n + c * n + i]
+        if q:
+            value -= log_total(slopes, theta, data, at, z, n, k, missing, i, gain, weight)
         for j in range(k):
             # y - c is minus the kernel's mean at y = 0, and its distribution function there is that of t.
             t[j] = data[j * n + i] * np.exp(-theta[k + j] - eta)
-            term[j] = theta[j] + log_ndtr(t[j])
+            term[j] = theta[j] + gain[j] + log_ndtr(t[j])
             if missing and data[at + j * n + i] == 0.0:
                 term[j] = -np.inf
             top = max(top, term[j])
@@ -167,6 +177,9 @@ def _below(theta, data, n, k, p, missing, at, start, stop, out):  # type: ignore
         if len(out):
             for j in range(k):
                 share = np.exp(term[j] - top) / mass
+                out[j] -= weight[j]
+                for c in range(q):
+                    d_slope[c * k + j] += (share - weight[j]) * data[z + c * n + i]
                 if share > 0.0:
                     slope = share * t[j] * np.exp(-0.5 * t[j] * t[j] - 0.5 * LOG_2PI - log_ndtr(t[j]))
                     out[j] += share
@@ -177,12 +190,13 @@ def _below(theta, data, n, k, p, missing, at, start, stop, out):  # type: ignore
 
 
 @INNER
-def _block(theta, data, n, k, p, widened, missing, start, m, scratch, bits, out):  # type: ignore[no-untyped-def]
+def _block(theta, data, n, k, p, q, widened, missing, start, m, scratch, bits, out):  # type: ignore[no-untyped-def]
     """Log likelihood of ``m`` rows before weights are renormalised; adds its gradient to ``out`` unless that is empty.
 
     Arrays are cut from one dimension only, which tells the compiler that their elements lie side by side.
     """
-    student, theta = theta[0] > 0.0, theta[1:]
+    student, slopes, theta = theta[0] > 0.0, theta[1 : 1 + q * k], theta[1 + q * k :]
+    d_slope, out = out[: q * k], out[q * k :]
     nu = theta[2 * k + p] if student else np.inf
     height = log_t_constant(nu) if student else 0.0
     top, mass = scratch[2 * k][:m], scratch[2 * k + 1][:m]
@@ -207,6 +221,9 @@ def _block(theta, data, n, k, p, widened, missing, start, m, scratch, bits, out)
             extra = data[at + j * n + start : at + j * n + start + m]
             for i in range(m):
                 term[i] += extra[i]
+    z, own = there + k * n if missing else there, scratch[3 * k + 4 :]
+    if q:
+        value -= tilt(slopes, theta, data, there, z, n, k, missing, start, m, scratch, own, bits)
     value += _mixed(data, there, n, k, missing, start, m, scratch, bits, top, mass)
     if len(out):
         for i in range(m):
@@ -216,6 +233,8 @@ def _block(theta, data, n, k, p, widened, missing, start, m, scratch, bits, out)
             share, scaled = _shares(scratch[k + j][:m], mass, scratch[j][:m], top)
             out[j] += share
             out[k + j] += scaled - share
+        if q:
+            tilt_gradient(data, z, n, k, start, m, scratch, mass, own, d_slope, out)
         if student:
             out[2 * k + p] += m * 0.5 * (digamma(0.5 * (nu + 1.0)) - digamma(0.5 * nu) - 1.0 / nu)
             for j in range(k):
@@ -230,32 +249,41 @@ def _rows(theta, data, index, begin, end, scratch, bits, out):  # type: ignore[n
     """Log likelihood of rows from ``begin`` to ``end`` before weights are renormalised; adds its gradient to ``out``."""
     n, k, patterns = index[0], index[1], index[2]
     tail = 3 + patterns * (k + 1)
-    p, widened, censored = index[tail], index[tail + 1] > 0, index[tail + 2]
+    p, widened, censored, q = index[tail], index[tail + 1] > 0, index[tail + 2], index[tail + 3]
     at = (2 * k + p) * n if widened else (k + p) * n
     value = 0.0
     if begin < censored:
-        value += _below(theta, data, n, k, p, patterns > 0, at, begin, min(end, censored), out)
+        value += _below(theta, data, n, k, p, q, patterns > 0, at, begin, min(end, censored), out)
     first = max(begin, censored)
     for start in range(first, end, BLOCK):
         m = min(BLOCK, end - start)
-        value += _block(theta, data, n, k, p, widened, patterns > 0, start, m, scratch, bits, out) - 0.5 * m * LOG_2PI
+        value += (
+            _block(theta, data, n, k, p, q, widened, patterns > 0, start, m, scratch, bits, out) - 0.5 * m * LOG_2PI
+        )
     return value
 
 
 @INNER
-def _scratch(theta, k):  # type: ignore[no-untyped-def]
-    """Room for a block's rows."""
-    return np.empty((3 * k + 4 if theta[0] > 0.0 else 2 * k + 4, BLOCK)), np.empty(BLOCK, dtype=np.int64)
+def _scratch(theta, index):  # type: ignore[no-untyped-def]
+    """Room for a block's rows, and how many slopes of weights there are."""
+    k, q = index[1], index[6 + index[2] * (index[1] + 1)]
+    size = 5 * k + 6 if q else 3 * k + 4 if theta[0] > 0.0 else 2 * k + 4
+    return np.empty((size, BLOCK)), np.empty(BLOCK, dtype=np.int64), q * k
+
+
+@INNER
+def _totals(theta, index, slopes, out):  # type: ignore[no-untyped-def]
+    """Minus the rows' log total weights where these are alike, and their gradient; elsewhere blocks have it."""
+    return 0.0 if slopes else _renormalisation(theta[1:], index, out)
 
 
 @INNER
 def _one(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Log likelihood of all rows; its gradient goes into ``out`` unless that is empty."""
-    n, k = index[0], index[1]
-    scratch, bits = _scratch(theta, k)
+    scratch, bits, slopes = _scratch(theta, index)
     for i in range(len(out)):
         out[i] = 0.0
-    value = _renormalisation(theta[1:], index, out) + _rows(theta, data, index, 0, n, scratch, bits, out)
+    value = _totals(theta, index, slopes, out) + _rows(theta, data, index, 0, index[0], scratch, bits, out)
     if np.isfinite(value):
         return value
     for i in range(len(out)):
@@ -267,9 +295,10 @@ def corrected_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Value and gradient for a C function, from and into flat arrays."""
     n, k, patterns = index[0], index[1], index[2]
     tail = 3 + patterns * (k + 1)
-    index = numba.carray(index, tail + 3)
-    size = 2 * k + index[tail] + (1 if numba.carray(theta, 1)[0] > 0.0 else 0)
-    columns = k + index[tail] + (k if index[tail + 1] else 0) + (k if patterns else 0)
+    index = numba.carray(index, tail + 4)
+    q = index[tail + 3]
+    size = q * k + 2 * k + index[tail] + (1 if numba.carray(theta, 1)[0] > 0.0 else 0)
+    columns = k + index[tail] + (k if index[tail + 1] else 0) + (k if patterns else 0) + q
     out = numba.carray(out, 1 + size)
     out[0] = _one(numba.carray(theta, 1 + size), numba.carray(data, n * columns), index, out[1:])
 
@@ -277,10 +306,10 @@ def corrected_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
 @kernel
 def corrected_values(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Values alone, for many sets of parameters ``theta (draw, 1 + parameter)``; each block is read once. Into ``out``."""
-    n, k, none = index[0], index[1], np.empty(0)
-    scratch, bits = _scratch(theta[0], k)
+    n, none = index[0], np.empty(0)
+    scratch, bits, slopes = _scratch(theta[0], index)
     for d in range(len(theta)):
-        out[d, 0] = _renormalisation(theta[d, 1:], index, none)
+        out[d, 0] = _totals(theta[d], index, slopes, none)
     for start in range(0, n, BLOCK):
         for d in range(len(theta)):
             out[d, 0] += _rows(theta[d], data, index, start, min(start + BLOCK, n), scratch, bits, none)
@@ -292,8 +321,7 @@ def corrected_values(theta, data, index, out):  # type: ignore[no-untyped-def]
 @kernel
 def corrected_part(theta, data, index, begin, end, out):  # type: ignore[no-untyped-def]
     """Log likelihood of some rows before weights are renormalised, then its gradient."""
-    k = index[1]
-    scratch, bits = _scratch(theta, k)
+    scratch, bits, _ = _scratch(theta, index)
     out[:] = 0.0
     out[0] = _rows(theta, data, index, begin, end, scratch, bits, out[1:])
 

@@ -24,8 +24,10 @@ from bayesens.likelihoods.corrected.correction import (
     given_ratios,
     places,
 )
+from bayesens.likelihoods.corrected.row_weights.fields import weight_columns
 from bayesens.likelihoods.corrected.widths import Widths, check_varies, column_of, width_names
 from bayesens.likelihoods.row_checks import evened
+from bayesens.likelihoods.spread.own_sds import OwnSds, learnt, own_squares
 
 if TYPE_CHECKING:
     from bayesens.likelihoods.corrected.mixture import CorrectedRows
@@ -56,6 +58,14 @@ class Recipe:
         Mean and standard deviation of the priors of level, slope and covariates' coefficients, in standard units.
     site, group : callable or None
         Log prior densities of the ratios; None where there are no such effects.
+    own : tuple of (str, str)
+        Members that bring a standard deviation of their own, and its column.
+    transform : str
+        To the model's scale.
+    weights : tuple of str
+        What the weights follow.
+    field : bool
+        Whether that are two coordinates of a smooth field.
     """
 
     bias: str
@@ -71,6 +81,10 @@ class Recipe:
     covariate: tuple[float, float]
     site: LogPrior | None
     group: LogPrior | None
+    own: tuple[tuple[str, str], ...] = ()
+    transform: str = "identity"
+    weights: tuple[str, ...] = ()
+    field: bool = False
 
     @property
     def columns(self) -> int:
@@ -114,6 +128,10 @@ class CorrectedTable:
     site_group : int array (site)
     mixture : CorrectedRows
     widths : Widths
+    own : OwnSds
+        How far members' own standard deviations are believed.
+    tilts : Widths
+        What the weights follow.
     """
 
     model: Any
@@ -128,6 +146,8 @@ class CorrectedTable:
     site_group: np.ndarray
     mixture: CorrectedRows
     widths: Widths
+    own: OwnSds
+    tilts: Widths
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -148,6 +168,12 @@ class CorrectedTable:
     def even(self) -> np.ndarray:
         """Residuals divided by what a regression of their logarithms makes of the widths' covariates, (row, member)."""
         return evened(self.mixture.residual, self.mixture.available, self.mixture.x)
+
+    @property
+    def own_variance(self) -> np.ndarray:
+        """Variance of the members' errors by their own standard deviations, in units of a typical row's, (row, member)."""
+        return self.own.at(own_squares(self.model.own_sd or (), self.model.transform, self.ensemble, self.rows.index),
+                           self.mixture.x)  # fmt: skip
 
     @property
     def even_sd(self) -> np.ndarray:
@@ -217,14 +243,20 @@ def corrected_table(model: Any, recipe: Recipe, ensemble: Ensemble, rows: Rows, 
         families.append(Family(members, lines.block_of, correction))
     from bayesens.likelihoods.corrected.mixture import CorrectedRows
 
-    names = width_names(recipe.scale)
-    positive = bool(np.all(rows.y >= 0.0))
-    widths = Widths.of(names, corrected, rows.available, ensemble, rows.index, positive=positive)
+    at, positive = (corrected, rows.available, ensemble, rows.index), bool(np.all(rows.y >= 0.0))
+    widths = Widths.of(width_names(recipe.scale), *at, positive=positive)
+    tilts = Widths.of(width_names(recipe.weights), *at, positive=positive, option="weight_covariates")
     residual = np.where(rows.available, rows.y[:, None] - corrected, 0.0)
-    mixture = CorrectedRows(residual, np.where(rows.available, excess, 0.0),
-                            widths.at(corrected, rows.available, ensemble, rows.index), rows.available, censored)  # fmt: skip
+    followed = weight_columns(tilts, recipe.field, at) if tilts.names and np.ptp(recipe.cluster) else None
+    along, there = widths.at(*at), rows.available
+    squares = own_squares(recipe.own, recipe.transform, ensemble, rows.index)
+    own = learnt(
+        squares, residual, excess, there & ~censored[:, None], recipe.cluster, ensemble.members, widths.names, along
+    )
+    excess = np.where(there, excess + (own.at(squares, along) - 1.0), 0.0)
+    mixture = CorrectedRows(residual, excess, along, there, censored, followed)
     return CorrectedTable(model, ensemble, rows, families, member_center, member_size, covariate_center, covariate_size,
-                          levels, site_group, mixture, widths)  # fmt: skip
+                          levels, site_group, mixture, widths, own, tilts)  # fmt: skip
 
 
 def places_of(recipe: Recipe, ensemble: Ensemble, rows: Rows) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:

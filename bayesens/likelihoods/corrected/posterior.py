@@ -182,4 +182,5 @@ def history(table: CorrectedTable, recipe: Recipe) -> xr.Dataset:
         },
         {"member": np.array(table.members)},
     )  # fmt: skip
-    return out.merge(table.widths.to_dataset())
+    tilts = table.tilts.to_dataset("weight") if table.tilts.names else xr.Dataset()
+    return out.merge(table.widths.to_dataset()).merge(table.own.to_dataset()).merge(tilts)

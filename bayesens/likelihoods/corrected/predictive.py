@@ -157,15 +157,22 @@ class CorrectedMixture(OverDraws):
 
     def widening(self, present: np.ndarray, kind: int, new: np.ndarray) -> np.ndarray:
         """One and what effects of new levels add to the kernels' variances, (draw, present)."""
-        share, sd = self.share(present, kind), self.draws.new[:, present][:, :, new]
+        added = self.added(self.share(present, kind)[:, None], present, new)
+        return np.repeat(added, len(present), axis=1)
+
+    def added(
+        self, share: np.ndarray, present: np.ndarray, new: np.ndarray, draw: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
+        """The same under weights (draw, row, present), (draw, row)."""
+        sd = self.draws.new[draw][:, present][:, :, new]
         alike = self.draws.alike[new][:, present][:, :, present]
-        weighted = share[:, :, None] * sd
-        together = np.einsum("skl,lkj,sjl->s", weighted, alike, weighted, optimize=True)
-        more = together - GIVING_WAY * (np.einsum("skl,skl->s", weighted, sd) - together)
-        size = np.einsum("sk,sk->s", share, self.draws.sigma[:, present] ** 2)
+        products = np.einsum("skl,lkj,sjl->skj", sd, alike, sd, optimize=True)
+        together = np.einsum("srk,skj,srj->sr", share, products, share, optimize=True)
+        more = together - GIVING_WAY * (np.einsum("srk,skl->sr", share, sd**2, optimize=True) - together)
+        size = np.einsum("srk,sk->sr", share, self.draws.sigma[draw][:, present] ** 2, optimize=True)
         if self.draws.nu is not None:
-            size = size / scale_gain(self.draws.nu)
-        return np.repeat(np.maximum(1.0 + more / size, NARROWEST)[:, None], len(present), axis=1)
+            size = size / scale_gain(self.draws.nu[draw])[:, None]
+        return np.maximum(1.0 + more / size, NARROWEST)
 
     def _lines(self, rows: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A value near each row's mean; the design with the offset about it as a last column; and the coefficients."""
@@ -217,14 +224,21 @@ class CorrectedMixture(OverDraws):
         self, rows: np.ndarray, piece: tuple[np.ndarray, int, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         present, kind, new = piece
-        share, widening = self.share(present, kind), self.widening(present, kind, new)
+        return self.matched_by(rows, present, self.share(present, kind), self.widening(present, kind, new))
+
+    def matched_by(
+        self, rows: np.ndarray, present: np.ndarray, share: np.ndarray, widening: np.ndarray,
+        odds: np.ndarray | None = None, more: np.ndarray | float = 1.0,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+        """Normals of rows: each member's, whose weight ``odds`` (row, present) multiply, and their widening ``more`` (row)."""
         near, x, coefficient = self._lines(rows, present)
         parts, covariate, width, normals = [], self.x[rows], self.draws.width, self.draws.normals
         for c, k in enumerate(present):
             shares, node = nodes(share[:, c], width, normals)
             factor = factors(covariate, shares, node, width, normals=normals is not None)
             found = component_match(share[:, c], coefficient[:, c], self.draws.sigma[:, k] ** 2, widening[:, c], width)
-            parts.append(found.at(x[:, c], covariate, (1.0, self.left[rows, k]), factor, shares))
+            part, *rest = found.at(x[:, c], covariate, (more, self.left[rows, k]), factor, shares)
+            parts.append((part if odds is None else part * odds[:, c : c + 1], *rest))
         weight, mean, sd = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
         return weight / weight.sum(axis=1, keepdims=True), near[:, None] + mean, sd
 
@@ -295,9 +309,14 @@ class CorrectedMixture(OverDraws):
         near, x, coefficient = self._lines(rows, present)
         mean = near[:, None] + np.einsum("skc,rkc->srk", coefficient[draw], x, optimize=True)
         width = np.exp(2.0 * self.draws.width[draw] @ self.x[rows].T)[:, :, None]
-        widening = self.widening(present, kind, new)[draw][:, None] + self.left[rows][:, present]
+        weight = self.weights(rows, draw, present, kind)
+        widening = self.added(weight, present, new, draw)[:, :, None] + self.left[rows][:, present]
         sd = np.sqrt(self.draws.sigma[draw][:, None, present] ** 2 * width * widening)
-        return np.broadcast_to(self.share(present, kind)[draw][:, None], mean.shape), mean, sd
+        return np.broadcast_to(weight, mean.shape), mean, sd
+
+    def weights(self, rows: np.ndarray, draw: np.ndarray, present: np.ndarray, kind: int) -> np.ndarray:
+        """Weights of rows under some draws, (draw, row, present); one row stands for rows of the same weights."""
+        return self.share(present, kind)[draw][:, None]
 
     def parts(self, size: int) -> Iterator[np.ndarray]:
         """Rows of one class, some at a time."""

@@ -17,7 +17,10 @@ from bayesens.ensemble.rows import Rows, codes, flat
 from bayesens.likelihoods.corrected.own_correction import Recipe, covariate_columns, design_of, hidden_mean
 from bayesens.likelihoods.corrected.pool import open_shares
 from bayesens.likelihoods.corrected.predictive import CorrectedDraws, CorrectedMixture
+from bayesens.likelihoods.corrected.row_weights.fields import weight_columns
+from bayesens.likelihoods.corrected.row_weights.mixture import weighted_by_row
 from bayesens.likelihoods.corrected.widths import Widths
+from bayesens.likelihoods.spread.own_sds import OwnSds, own_squares
 
 TINY = 1e-300
 __all__ = ["pooled", "predicted_rows", "training_rows_of"]
@@ -74,10 +77,11 @@ def predicted_rows(
     alike = history["effects_alike"].values[[("site", "group").index(level) for level in levels]]
     coefficient = _coefficients(recipe, draw, history)
     point = placed.offset + np.einsum("rkc,kc->rk", placed.design, history["point"].values)
-    left, spread, unsure = placed.left, None, None
+    spread, unsure = None, None
     available = rows.available & np.isfinite(placed.design).all(axis=2)
     widths = Widths.from_dataset(history)
     x = widths.at(point, available, ensemble, rows.index)
+    left = placed.left + _own_widening(recipe, history, ensemble, rows, x)
     if len(coefficient) == 1:
         # A fit at one point has no draws: what is open of coefficients and widths widens the kernels.
         unsure, root = history["width_covariance"].values, history["root"].values
@@ -90,8 +94,9 @@ def predicted_rows(
         left = (1.0 + left + np.square(spread(slice(None))).sum(axis=2)) * wide[:, None] - 1.0
     width = draw.get("scale_slope", np.zeros((len(weight), 0)))
     draws = CorrectedDraws(weight, draw["sigma"], width, coefficient, new, alike, draw.get("nu"))
-    return CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind,
-                            np.where(available, point, np.nan), widths, spread, unsure)  # fmt: skip
+    found = CorrectedMixture(draws, placed.design, placed.offset, left, placed.new, x, available, kind,
+                             np.where(available, point, np.nan), widths, spread, unsure)  # fmt: skip
+    return _with_weights(found, posterior, history, recipe, (point, available, ensemble, rows.index))
 
 
 def training_rows_of(
@@ -126,11 +131,23 @@ def training_rows_of(
     x = Widths.from_dataset(history).at(corrected, rows.available, ensemble, rows.index)
     draw = {name: flat(posterior[name]) for name in ("sigma", "scale_slope", "nu") if name in posterior}
     size, k = len(draw["sigma"]), rows.f.shape[1]
+    left = leverage / (1.0 - leverage) + _own_widening(recipe, history, ensemble, rows, x)
     draws = CorrectedDraws(weight, draw["sigma"], draw.get("scale_slope", np.zeros((size, 0))), np.zeros((size, k, 0)),
                            np.zeros((size, k, 0)), np.ones((0, k, k)), draw.get("nu"))  # fmt: skip
     n = len(rows.y)
-    return CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, leverage / (1.0 - leverage), np.zeros((n, 0), dtype=bool),
-                            x, rows.available, kind)  # fmt: skip
+    found = CorrectedMixture(draws, np.zeros((n, k, 0)), corrected, left, np.zeros((n, 0), dtype=bool),
+                             x, rows.available, kind)  # fmt: skip
+    return _with_weights(found, posterior, history, recipe, (corrected, rows.available, ensemble, rows.index))
+
+
+def _with_weights(
+    mixture: CorrectedMixture, posterior: xr.Dataset, history: xr.Dataset, recipe: Recipe, seen: tuple[Any, ...]
+) -> CorrectedMixture:
+    """The mixture with the weights that rows have by their covariates, where they follow any."""
+    if "weight_slope" not in posterior:
+        return mixture
+    z = weight_columns(Widths.from_dataset(history, "weight"), recipe.field, seen)
+    return weighted_by_row(mixture, posterior, z)
 
 
 def pooled(mixture: CorrectedMixture, standing: np.ndarray, stretch: np.ndarray, center: float) -> CorrectedMixture:
@@ -228,6 +245,12 @@ def _placed(
         design[:, j, block[j] * narrow.shape[1] : (block[j] + 1) * narrow.shape[1]] = narrow
         offset[:, j] = recipe.center if recipe.bias == "linear" else rows.f[:, j]
     return _Placed(design - smooth[:, :, :-1], offset + smooth[:, :, -1], left, new)
+
+
+def _own_widening(recipe: Recipe, history: xr.Dataset, ensemble: Ensemble, rows: Rows, x: np.ndarray) -> np.ndarray:
+    """What own standard deviations add to members' variances, in units of that of a typical row, (row, member)."""
+    squares = own_squares(recipe.own, recipe.transform, ensemble, rows.index)
+    return OwnSds.from_dataset(history).at(squares, x) - 1.0
 
 
 def _coefficients(recipe: Recipe, draw: dict[str, np.ndarray], history: xr.Dataset) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the width of a kernel may follow: the predicted mean, the members' spread, the season, a column of the table.
+"""What the width of a kernel, or a weight, may follow: the predicted mean, the members' spread, the season, a column.
 
 Every covariate is standardised over the training rows and kept within the range that it has there, so that a width is never
 carried on beyond what was seen. Mean and spread are taken of the corrected members that a row has, on a logarithmic scale that
@@ -23,6 +23,8 @@ DEFAULT = ("mean", "spread")
 START = 0.25  # of the median, at which the logarithm starts
 SAME = 1e-10  # of its size: what rounding leaves of a computed column, as the sd of neighbours without coordinates
 SEASON = ("season_sin", "season_cos")
+NUMBERS = ("start", "center", "size", "low", "high")
+DIMENSION = {"width": "scale_covariate", "weight": "weight_covariate"}
 
 
 def width_names(scale: Sequence[str]) -> tuple[str, ...]:
@@ -40,7 +42,7 @@ def width_names(scale: Sequence[str]) -> tuple[str, ...]:
 
 
 def columns_asked(model: object) -> tuple[str, ...]:
-    """Columns of the table that a model's biases and widths follow, each once; lon and lat among them.
+    """Columns of the table that a model's biases, widths, weights and own standard deviations follow; lon and lat among them.
 
     Examples
     --------
@@ -50,9 +52,11 @@ def columns_asked(model: object) -> tuple[str, ...]:
     >>> columns_asked(HBM())
     ()
     """
-    widths = getattr(model, "scale", None)
-    named = [name for name in widths if name not in (*DEFAULT, "season")] if isinstance(widths, tuple) else []
-    return tuple(dict.fromkeys([*getattr(model, "bias_covariates", ()), *named]))
+    widths, weights = getattr(model, "scale", None), getattr(model, "weight_covariates", ())
+    both = (*(widths if isinstance(widths, tuple) else ()), *weights)
+    named = [name for name in both if name not in (*DEFAULT, "season")]
+    own = [column for _, column in getattr(model, "own_sd", None) or ()]
+    return tuple(dict.fromkeys([*getattr(model, "bias_covariates", ()), *named, *own]))
 
 
 def column_of(ensemble: Ensemble, name: str) -> np.ndarray:
@@ -84,7 +88,7 @@ def check_varies(values: np.ndarray, name: str, option: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Widths:
-    """How the covariates of widths are made of corrected members and columns.
+    """How the covariates of widths, or of weights, are made of corrected members and columns.
 
     Attributes
     ----------
@@ -104,7 +108,7 @@ class Widths:
 
     @classmethod
     def of(cls, names: tuple[str, ...], corrected: np.ndarray, available: np.ndarray, ensemble: Ensemble,
-           index: np.ndarray, *, positive: bool) -> Widths:  # fmt: skip
+           index: np.ndarray, *, positive: bool, option: str = "scale") -> Widths:  # fmt: skip
         """Take the scales from the training rows.
 
         Parameters
@@ -117,11 +121,13 @@ class Widths:
             Its rows that are used.
         positive : bool
             Whether the quantity has no values below zero, so that widths may be proportional to it.
+        option : str
+            Of the model, that names them.
         """
         raw = _raw(names, corrected, available, ensemble, index)
         for j, name in enumerate(names):
             if name not in (*DEFAULT, *SEASON):
-                check_varies(raw[:, j], name, "scale")
+                check_varies(raw[:, j], name, option)
         start = np.full(len(names), np.nan)
         for j, name in enumerate(names):
             if name == "spread" or (name == "mean" and positive):
@@ -142,22 +148,21 @@ class Widths:
         values = (_logarithms(raw, self.start) - self.center) / self.size
         return np.where(np.isfinite(values), np.clip(values, self.low, self.high), 0.0)
 
-    def to_dataset(self) -> xr.Dataset:
-        """As part of a fit's history."""
-        parts = {name: ("scale_covariate", getattr(self, name)) for name in ("start", "center", "size", "low", "high")}
-        named = {f"width_{name}": value for name, value in parts.items()}
-        return xr.Dataset(named, {"scale_covariate": np.array(self.names, dtype=np.str_)})
+    def to_dataset(self, of: str = "width") -> xr.Dataset:
+        """As part of a fit's history: what widths follow, or weights."""
+        named = {f"{of}_{name}": (DIMENSION[of], getattr(self, name)) for name in NUMBERS}
+        return xr.Dataset(named, {DIMENSION[of]: np.array(self.names, dtype=np.str_)})
 
     @classmethod
-    def from_dataset(cls, dataset: xr.Dataset) -> Widths:
+    def from_dataset(cls, dataset: xr.Dataset, of: str = "width") -> Widths:
         """Take it from a fit's history."""
-        names = tuple(str(n) for n in dataset["scale_covariate"].values)
-        return cls(names, *(dataset[f"width_{name}"].values for name in ("start", "center", "size", "low", "high")))
+        names = tuple(str(n) for n in dataset[DIMENSION[of]].values)
+        return cls(names, *(dataset[f"{of}_{name}"].values for name in NUMBERS))
 
     def to_tuples(self) -> tuple[tuple[str, float | None, float, float, float, float], ...]:
         """As an option of a model: name, start, center, size, low and high of each covariate; None for no logarithm."""
         start = [None if np.isnan(value) else float(value) for value in self.start]
-        numbers = [getattr(self, name).astype(float).tolist() for name in ("center", "size", "low", "high")]
+        numbers = [getattr(self, name).astype(float).tolist() for name in NUMBERS[1:]]
         return tuple(zip(self.names, start, *numbers, strict=True))
 
     @classmethod
@@ -204,8 +209,8 @@ def _raw(
 def _season(ensemble: Ensemble, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     time = ensemble.dataset.coords.get("time")
     if time is None or time.dtype.kind != "M":
-        raise ValueError("scale='season' needs the dates of the rows; name their column with Ensemble.from_frame(..., time=...), "
-                         "or leave 'season' out.")  # fmt: skip
+        raise ValueError("'season' needs the dates of the rows; name their column with Ensemble.from_frame(..., time=...), or "
+                         "leave 'season' out.")  # fmt: skip
     return season(time.to_series().iloc[index])
 
 

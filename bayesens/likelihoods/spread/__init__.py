@@ -1,1 +1,1 @@
-"""Regression of a mean and a spread on the members (EMOS): its density, and its optimum."""
+"""Spreads: a regression of mean and spread on the members (EMOS), and how far standard deviations of members are believed."""

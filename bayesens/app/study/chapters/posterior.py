@@ -119,7 +119,11 @@ def _of_weights(weighted: Mapping[str, xr.Dataset]) -> str:
     linear = [name for name, one in weighted.items() if "weight" not in one]
     meaning = "weights of the linear combination that the model implies, which may be negative"
     said = ((shares, "shares that sum to one"), (linear, meaning))
-    return "; ".join(f"{' and '.join(names)}: {text}" for names, text in said if names) + "."
+    text = "; ".join(f"{' and '.join(names)}: {text}" for names, text in said if names) + "."
+    moved = [name for name, one in weighted.items() if "weight_slope" in one]
+    return text + (
+        f" Those of {' and '.join(moved)} are at the means of the covariates that they follow." if moved else ""
+    )
 
 
 def _source_biases(sampled: Mapping[str, xr.Dataset], units: str) -> Iterator[Figure]:

@@ -122,7 +122,11 @@ def _lazy_grid(study: Study, table: StudyData, also: Sequence[str]) -> StudyGrid
     assert asked is not None
     source = _read(study)
     needed = [*_of_members(study, table), *also]
-    needed += [name for name in (asked.group, *asked.products, *study.data.covariates) if name is not None]
+    needed += [
+        name
+        for name in (asked.group, *asked.products, *study.data.covariates, *study.data.spread.values())
+        if name is not None
+    ]
     check_known(needed, source.variables, kind="variable", where=f"the grid {asked.named}")
     times = _times(study, source)
     beside = [name for name in (*(place_names(study) or ()), times) if name is not None and name in source.variables]
@@ -219,7 +223,7 @@ def _plain(study: Study, table: StudyData, grid: xr.Dataset) -> xr.Dataset:
     source = table.source
     measured = source.rows.products if isinstance(source, Members) else source.members
     beside = source.rows.X.columns if isinstance(source, Members) else ()
-    kinds = dict.fromkeys([*beside, *study.data.covariates], "covariate")
+    kinds = dict.fromkeys([*beside, *study.data.covariates, *study.data.spread.values()], "covariate")
     kinds |= dict.fromkeys([*measured, *study.map.products], "measured")  # type: ignore[union-attr]
     kinds = {str(name): kind for name, kind in kinds.items() if name in grid.data_vars}
     columns = {name: np.array(grid[name].values, dtype=np.float64).reshape(-1) for name in kinds}
