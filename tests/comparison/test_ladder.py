@@ -71,6 +71,7 @@ def test_rungs_of_the_day_are_told_of_it_and_no_others_are():
 def test_rungs_of_the_day_are_climbed_and_their_effects_found():
     frame = be.simulate.region(9, 3, 12, random_seed=2).frame
     columns = {"site": "station", "time": "date", "lon": "lon", "lat": "lat"}
+    frame = frame.drop(columns=["network", "truth", "svr", "xgb"])
     members = be.Members({}, frame, "sm", products=["rf", "mlr"], neighbours=True, **columns)
     rungs = ladder(group=False, site=False, members=members.names)
     some = ["BMA", "BMA of the day", "BMA of the day with widths", "Neighbours alone"]
