@@ -33,7 +33,8 @@ if os.environ.get("DOCS_ONLINE"):
 
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
-source_suffix = {".md": "myst-nb", ".rst": "restructuredtext", ".ipynb": "myst-nb"}
+# The first one is that of the pages that autosummary writes.
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 nb_execution_mode = "off"  # code of pages is run by the tests, notebooks by theirs
 myst_enable_extensions = [
     "amsmath",

@@ -13,7 +13,7 @@ import pytest
 import bayesens as be
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "build" not in path.parts)
+PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_names" not in path.parts)
 BLOCK = re.compile(r"^```(python|pycon)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 IDS = [path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in PAGES]
@@ -71,3 +71,11 @@ def test_every_public_name_is_documented_once():
     assert len(found) == len(set(found))
     assert set(found) - set(public()) <= {"thresholds.probability_below", "worlds.WORLDS"}  # from elsewhere; a value
     assert not set(public()) - set(found)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=IDS)
+def test_tests_and_files_that_a_page_names_exist(path):
+    text = path.read_text(encoding="utf-8")
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
+        assert (ROOT / file).is_file(), file
+        assert not name or f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{name}"
