@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 
 import bayesens as be
@@ -17,7 +18,12 @@ PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_names" not in
 BLOCK = re.compile(r"^```(python|pycon)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 IDS = [path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in PAGES]
-RUN = [pytest.param(path, id=name) for path, name in zip(PAGES, IDS) if BLOCK.search(path.read_text(encoding="utf-8"))]
+SLOW = {"gallery", "howto/maps", "start"}  # some seconds each
+RUN = [
+    pytest.param(path, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+    for path, name in zip(PAGES, IDS)
+    if BLOCK.search(path.read_text(encoding="utf-8"))
+]
 
 
 def run_page(path, folder):
@@ -29,6 +35,7 @@ def run_page(path, folder):
         if block[1] == "python":
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile("\n" * line + block[2], str(path), "exec"), names)
+            plt.close("all")
         else:
             test = doctest.DocTestParser().get_doctest(block[2], names, path.name, str(path), line)
             said = io.StringIO()
@@ -79,3 +86,25 @@ def test_tests_and_files_that_a_page_names_exist(path):
     for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
         assert (ROOT / file).is_file(), file
         assert not name or f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{name}"
+
+
+COMMANDS = [
+    pytest.param(line.strip().removeprefix("$ "), id=f"{name}: {line.strip()[2:40]}")
+    for path, name in zip(PAGES, IDS)
+    for block in re.findall(r"^```console\n(.*?)^```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ bayesens ")
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command_has_the_options_that_a_page_gives_it(line):
+    from typer.main import get_command
+
+    from bayesens.app.cli.main import app
+
+    command, words = get_command(app), line.split()[1:]
+    if not words[0].startswith("-"):
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
