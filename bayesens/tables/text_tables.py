@@ -74,7 +74,7 @@ def read_text_table(
     labels = [name for name in text if name in names]
     frame = pd.read_csv(
         io.BytesIO(raw), sep=apart, names=[*names, *surplus], header=0, index_col=False, skipinitialspace=apart != BLANKS,
-        dtype=dict.fromkeys(labels, str), decimal=decimal or ".", float_precision="round_trip", keep_default_na=False,
+        dtype=dict.fromkeys(labels, str), decimal=decimal or ".", keep_default_na=False,
         na_values={name: [""] if name in labels else list(MISSING) for name in [*names, *surplus]},
     )  # fmt: skip
     frame = frame.drop(columns=surplus)
