@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow properties lint types floors format check calibration bench notebooks demo clean
+.PHONY: help setup test test-slow properties lint types floors format check calibration bench docs notebooks demo clean
 
 RUN := uv run
 
@@ -41,6 +41,9 @@ calibration:  ## coverage and ranks of known truths over many simulated data set
 
 bench:  ## timings, one case after the other, and a table of them (half an hour)
 	$(RUN) pytest tests/benchmarks -m benchmark --timeout=0 -n 0 --dist=no --benchmark-quiet -s
+
+docs:  ## the documentation site, in build/docs (DOCS_ONLINE=1 links to other projects)
+	$(RUN) --group docs sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs build/docs
 
 notebooks:  ## execute the notebooks in place
 	$(RUN) jupyter execute --inplace notebooks/*.ipynb

@@ -28,7 +28,7 @@ def correlations(
 
     Parameters
     ----------
-    matrix : DataFrame (name, name), DataArray (name, name_), or DataTree
+    matrix : DataFrame (name, name), DataArray ``(name, name_)``, or DataTree
         Of a fit of HBM, the posterior median of ``error_corr`` with its 90 % interval. A table is symmetric, within -1
         and 1. NaN is left blank; a name that has no correlation at all is left out, and named below.
     low, high : DataFrame or DataArray, optional

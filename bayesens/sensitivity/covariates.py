@@ -89,7 +89,7 @@ def permutation_importance(
         ``rise_sd_repeat``                   its sd over repeats: the noise of shuffling, which more repeats average out
         ``rise_sd_fold``                     sd over folds of the fold's own rise
         ``rise_low``, ``rise_high``          interval by bootstrap of stations: what other stations might have shown
-        ``percent``, ``..._low``, ``..._high``     the rise in percent of the loss
+        ``percent``, ``_low``, ``_high``      the rise in percent of the loss
         ``r2``                               1 minus the sum of squared errors over that about the mean observation
         ``r2_fall``, and so on               its fall, with the same sds and interval
         ==================================== ===================================================================

@@ -113,9 +113,24 @@ def test_models_are_a_relative_symlink():
 
 def test_no_file_names_a_place_on_a_machine():
     place = re.compile(r"(?<![\w.])/(?:work|root|home|Users)/\w|[A-Z]:\\+Users\\")
-    suffixes = {"", ".py", ".pyi", ".md", ".toml", ".cff", ".yaml", ".yml", ".ipynb", ".json", ".cfg", ".txt", ".lock"}
+    suffixes = {
+        "",
+        ".py",
+        ".pyi",
+        ".md",
+        ".bib",
+        ".toml",
+        ".cff",
+        ".yaml",
+        ".yml",
+        ".ipynb",
+        ".json",
+        ".cfg",
+        ".txt",
+        ".lock",
+    }
     top = [path for path in ROOT.iterdir() if path.is_file()]
-    folders = ("bayesens", "models", "tests", "notebooks", ".ci")
+    folders = ("bayesens", "models", "tests", "notebooks", "docs", "paper", "conda", ".ci", ".github")
     below = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     found = [
         f"{path.relative_to(ROOT)}: {match.group()}"

@@ -71,10 +71,10 @@ def dependence(
     Dataset
         Over ``group`` ("all", then the labels of `by`) and ``part`` ("total", and with stations "within", "between"), each
         with ``_low`` and ``_high``: ``error_correlation``, ``output_correlation``, ``partial_correlation`` (of two members'
-        errors given the others') (member, member_); ``mean_correlation``; ``eigenvalue`` (rank), as shares of their sum;
+        errors given the others') ``(member, member_)``; ``mean_correlation``; ``eigenvalue`` (rank), as shares of their sum;
         ``k_eff`` (kind); ``vif`` (member), of errors; ``information`` (member) [nats], what a member says of the
         observation beyond the others if all are jointly normal, -log(1 - partial correlation²) / 2. With
-        ``error_sd``, ``count`` (member, member_), ``stations``, ``how`` (what the intervals rest on). For all rows:
+        ``error_sd``, ``count`` ``(member, member_)``, ``stations``, ``how`` (what the intervals rest on). For all rows:
         ``assumed_correlation`` and ``assumed_k_eff`` (observation_error), ``observation_error_bound``, ``cluster``
         (member), and ``posterior_correlation`` where a fit is given. ``attrs["notes"]`` is a JSON list of what is missing.
 
