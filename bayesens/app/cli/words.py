@@ -26,7 +26,7 @@ ASKED = {  # arguments of functions: the option of commands, and the key of the 
 }  # fmt: skip
 OF_MODELS = (
     "sigma|correction|weights|kernel|scale|bias|bias_covariates|series|exchangeable|errors|stretch|unit|center|sigma_scale|"
-    r"sigma_floor|member|slope|nu|widths|effects|\w+_prior"
+    r"sigma_floor|member|slope|nu|widths|member_moments|effects|\w+_prior"
 )
 VALUE = r"""(\.\.\.|'[^']*'|"[^"]*"|\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\]|[\w.+-]*\w)"""
 MODEL = r"\b(BMA|HBM|EMOS|LinearPool|EqualWeights|SingleMember|Climatology)"
