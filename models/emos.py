@@ -1,6 +1,6 @@
 """Ensemble model output statistics: a normal around a regression on the members, wider where they disagree.
 
-For row i with members k = 1..K, all of them present, a common centre c, and s_i^2 the members' sample variance (divisor K - 1),
+For row i with members k = 1..K, a common centre c, and s_i^2 the members' sample variance (divisor K - 1),
 
     y_i ~ Normal(m_i, (sigma^2 + spread^2 s_i^2) exp(2 scale_slope' x_i))
     m_i = c + intercept + sum_k linear_weight_k (f_ik - c)
@@ -22,6 +22,12 @@ mean spread v of the training rows, and the part of it that spread^2 v makes up 
 with r, the sd of the observations' rounding and at least a thousandth of s0: sigma is r, not zero, at a share of one, because
 rows whose members agree exactly need some variance. With a share of zero and ``scale=()`` this is the linear pool with free
 weights. Under ``transform="sqrt"`` the normal is censored at zero: an observed zero has the probability of all that lies below.
+
+Where a row lacks members they are taken as jointly normal with those that it has, with the moments of the training rows (see
+:mod:`bayesens.likelihoods.missing_members`): f_i is then what is expected of them, s_i^2 the expected sample variance, and with
+C_i the covariance that is left open, zero but for missing members,
+
+    y_i ~ Normal(m_i, (sigma^2 + linear_weight' C_i linear_weight + spread^2 s_i^2) exp(2 scale_slope' x_i))
 """
 
 from __future__ import annotations
@@ -37,6 +43,7 @@ from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import prediction_rows
 from bayesens.likelihoods.corrected.widths import width_names
 from bayesens.likelihoods.em import Optimum
+from bayesens.likelihoods.missing_members import fill_in
 from bayesens.likelihoods.options import ModelValue
 from bayesens.likelihoods.priors import Prior
 from bayesens.likelihoods.spread import training
@@ -59,7 +66,7 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
     Standard deviations that members bring of their own (`Ensemble.from_frame`, ``spread``) are covariates here, which ``scale``
     may name; by default they are not used.
 
-    Training rows must have all members; rows to predict that lack some have no prediction.
+    A row that lacks some members counts with what those that it has say of them, and with the variance that this leaves open.
 
     Parameters
     ----------
@@ -76,6 +83,10 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
     widths : tuple of tuples, optional
         How what ``scale`` names is standardised: (name, start of the logarithm or None, mean, standard deviation, least and
         greatest value) of each column; None takes them from the training rows.
+    member_moments : tuple of tuples, optional
+        By which missing members are filled in: of each member its mean, and its covariances with all, on the transformed
+        scale. None takes them from the training rows; () fills in nothing, refuses training rows that lack a member, and
+        predicts none.
     intercept_prior, coefficient_prior, sd_prior, spread_share_prior, scale_slope_prior : Prior
         Priors. That of the intercept is in units of ``unit``, that of ``sd`` of ``sigma_scale``; that of the coefficients
         is about one over the number of members; that of the widths' coefficients, a standard deviation of their covariates.
@@ -98,6 +109,7 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
     spread_scale: float | None = None
     sigma_floor: float | None = None
     widths: tuple[tuple[Any, ...], ...] | None = None
+    member_moments: tuple[tuple[float, ...], ...] | None = None
     intercept_prior: Prior = Prior("Normal", mu=0, sigma=0.3)  # members are about right on average
     coefficient_prior: Prior = Prior("Normal", mu=0, sigma=0.5)  # members may count for nothing, or against the others
     sd_prior: Prior = Prior("LogNormal", mu=0, sigma=0.5)  # a third to three times the errors of the best member
@@ -117,11 +129,16 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
     joint: ClassVar[bool] = False
     choices: ClassVar[dict[str, tuple[str, ...]]] = {"transform": ("identity", "sqrt", "log")}
     needs_member: ClassVar[bool] = True
-    needs_all_members: ClassVar[bool] = True
-    before: ClassVar[dict[str, Any]] = {"scale": (), "widths": ()}  # of fits that were saved without these options
+    # Of fits that were saved without these options.
+    before: ClassVar[dict[str, Any]] = {"scale": (), "widths": (), "member_moments": ()}
 
     def __post_init__(self) -> None:
         training.check_spread_options(self)
+
+    @property
+    def needs_all_members(self) -> bool:
+        """Whether a row counts only with all of its members."""
+        return self.member_moments == ()
 
     # --------------------------------------------------------------------------------------------------------- the model
     def build(self, ensemble: Ensemble, likelihood: str = "fused") -> pm.Model:
@@ -136,9 +153,10 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
         if likelihood not in ("fused", "rows"):
             raise ValueError(f"likelihood is 'fused' or 'rows'; got {likelihood!r}.")
         model: Any = self.resolve(ensemble)
-        rows, k = training.spread_rows(ensemble, self.transform), ensemble.n_members
-        y, f, s2 = rows.y, rows.f, training.member_variance(rows)
-        x, low = training.width_covariates(model, rows, ensemble), at_zero(rows, self.transform)
+        rows, k = training.spread_rows(model, ensemble), ensemble.n_members
+        filled = fill_in(model, rows)
+        y, f, s2 = rows.y, filled.f, filled.spread
+        x, low = training.width_covariates(model, rows, filled, ensemble), at_zero(rows, self.transform)
         # Shared variables: a constant would be compiled anew for every table.
         c, scale, floor = (
             pytensor.shared(np.float64(v)) for v in (model.center, model.spread_scale, model.sigma_floor)
@@ -153,29 +171,40 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
             sigma = pm.Deterministic("sigma", sd * pt.sqrt(1.0 - share))
             spread = pm.Deterministic("spread", sd * pt.sqrt(share) / scale)
 
-            def law(f: Any, s2: Any, x: Any) -> tuple[Any, Any]:
-                """Mean and standard deviation of rows."""
-                width = pt.sqrt(sigma**2 + spread**2 * s2)
-                mean = c + intercept + (linear * (f - c)).sum(axis=1)
+            def law(f: Any, s2: Any, x: Any, some: np.ndarray) -> tuple[Any, Any]:
+                """Mean and standard deviation of some rows."""
+                variance = sigma**2 + spread**2 * s2
+                if not filled.complete[some].all():
+                    square = linear[:, None] * linear[None, :]
+                    variance = variance + (filled.open * square).sum(axis=(1, 2))[filled.pattern[some]]
+                width, mean = pt.sqrt(variance), c + intercept + (linear * (f - c)).sum(axis=1)
                 return mean, width * pt.exp((x * slope).sum(axis=1)) if self.scale else width
 
             if likelihood == "rows":
-                mean, width = law(f, s2, x)
+                mean, width = law(f, s2, x, np.ones(len(y), dtype=bool))
                 if low.any():
                     pm.Censored("y", pm.Normal.dist(mean, width), lower=0.0, upper=None, observed=y)
                 else:
                     pm.Normal("y", mean, width, observed=y)
                 return pymc_model
 
-            from bayesens.likelihoods.ops import log_below_zero
+            from bayesens.likelihoods.ops import log_below_zero, log_normal
             from bayesens.likelihoods.spread.regression import spread_loglik
 
             parameters = [intercept, *(linear[j] for j in range(k)), pt.log(sd), share]
             parameters += [slope[j] for j in range(x.shape[1])]
-            apart, excess = f[~low] - model.center, s2[~low] / model.spread_scale**2 - 1.0
-            loglik = spread_loglik(pt.stack(parameters), y=y[~low] - model.center, f=apart, excess=excess, x=x[~low])
+            plain, gaps = filled.complete & ~low, ~filled.complete & ~low
+            apart, excess = f[plain] - model.center, s2[plain] / model.spread_scale**2 - 1.0
+            loglik = spread_loglik(pt.stack(parameters), y=y[plain] - model.center, f=apart, excess=excess, x=x[plain])
+
+            def shared(some: np.ndarray) -> tuple[Any, Any]:
+                values = [pytensor.shared(v[some]) for v in (f, s2, x)]
+                return law(values[0], values[1], values[2], some)
+
+            if gaps.any():
+                loglik = loglik + log_normal(pytensor.shared(y[gaps]), *shared(gaps)).sum()
             if low.any():
-                loglik = loglik + log_below_zero(*law(*(pytensor.shared(v[low]) for v in (f, s2, x)))).sum()
+                loglik = loglik + log_below_zero(*shared(low)).sum()
             pm.Potential("loglik", loglik)
         return pymc_model
 
@@ -186,10 +215,10 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
 
     def check(self, ensemble: Ensemble) -> None:
         """Refuse or warn of members that tie with the observations, have seen them, are far off, or copy each other."""
-        rows = training.spread_rows(ensemble, self.transform)
+        rows, model = training.spread_rows(self, ensemble), self.resolve(ensemble)
         refuse_exact(rows, ensemble.members)
         warn_copies(ensemble, rows)
-        x = training.width_covariates(self.resolve(ensemble), rows, ensemble)
+        x = training.width_covariates(model, rows, fill_in(model, rows), ensemble)
         check_residuals(rows, ensemble.members, "linear", self.transform, x)
 
     def n_parameters(self, ensemble: Ensemble) -> int:
@@ -202,28 +231,33 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
     ) -> tuple[xr.Dataset, list[Optimum]]:
         """Maximum likelihood: weighted least squares at each share of the spread, and a search for the best share.
 
-        With zeros under the square root the regression at each share is that of the censored normal. The widths' coefficients
+        With zeros under the square root the regression at each share is that of the censored normal. Where rows lack members
+        a search over all parameters follows, because what these leave open follows the coefficients. The widths' coefficients
         have their prior, without which a row that the regression can meet alone leaves the likelihood without bound: its
         family is that of the default, and another is left out with a warning.
 
         Returns all parameters that the posterior has, and the one optimum. ``tolerance`` is that of the share; ``starts`` and
         ``seed`` are not used, because the likelihood is tried at 21 shares first.
         """
-        model, rows = self.resolve(ensemble), training.spread_rows(ensemble, self.transform)
-        x, low = training.width_covariates(model, rows, ensemble), at_zero(rows, self.transform)
-        data, optimum = spread_optimum(model, rows, training.member_variance(rows), x, low, tolerance=tolerance)
+        model, rows = self.resolve(ensemble), training.spread_rows(self, ensemble)
+        filled, low = fill_in(model, rows), at_zero(rows, self.transform)
+        x = training.width_covariates(model, rows, filled, ensemble)
+        data, optimum = spread_optimum(model, rows.y, filled, x, low, tolerance=tolerance)
         return xr.Dataset(data, coords=_labels(model, ensemble)), [optimum]
 
     def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
-        """Return p(y | f) for every row, on the transformed scale; rows that lack a member have none, with a warning.
+        """Return p(y | f) for every row that has a member, on the transformed scale.
 
         The model is resolved, and the ensemble has the members of the fit, in its order.
         """
         assert self.center is not None
         rows = prediction_rows(ensemble, self.transform)
-        warn_incomplete(rows, ensemble)
-        x, spread = training.width_covariates(self, rows, ensemble), training.member_variance(rows)
-        return spread_mixture(posterior, rows, spread, x, self.center, self.unit or 1.0)
+        if self.needs_all_members:
+            warn_incomplete(rows, ensemble)
+        filled = fill_in(self, rows)
+        known = filled.complete if self.needs_all_members else rows.available.any(axis=1)
+        x = training.width_covariates(self, rows, filled, ensemble)
+        return spread_mixture(posterior, filled, known, x, self.center, self.unit or 1.0)
 
 
 def _labels(model: EMOS, ensemble: Ensemble) -> dict[str, list[str]]:

@@ -21,6 +21,9 @@ With ``weights="free"`` the mean is a regression on all members, with coefficien
 
     intercept       ~ Normal(0, .3 h)
     linear_weight_k ~ Normal(1 / K, .5)
+
+in which f_i is filled in where members are missing, as :mod:`bayesens.likelihoods.missing_members` has it, and sigma^2 has
+linear_weight' C_i linear_weight beside it, C_i being the covariance that this leaves open.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ from bayesens.distributions.posterior_mixture import Block, PosteriorMixture, ro
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import Rows, flat, prediction_rows
 from bayesens.likelihoods.em import Optimum
+from bayesens.likelihoods.missing_members import Filled, fill_in
 from bayesens.likelihoods.simplex_regression import regression, row_means, search_pool, triangles
+from bayesens.likelihoods.spread.open_regression import Found, OpenRegression
 from bayesens.likelihoods.training_checks import at_zero, warn_incomplete
 from bayesens.models.weights import weight_variables
 
@@ -58,6 +63,9 @@ def refuse_options(model: Any) -> None:
     if free and model.bias != "linear":
         raise ValueError(f"LinearPool(weights='free') has an intercept and coefficients, which leave no bias to correct; "
                          f"got bias={model.bias!r}. Leave bias out, or use weights='simplex'.")  # fmt: skip
+    if model.member_moments and not free:
+        raise ValueError(f"LinearPool(weights='simplex') renormalises its weights over the members that a row has, and fills in "
+                         f"none; got member_moments={model.member_moments!r}. Leave it out, or use weights='free'.")  # fmt: skip
     if model.correction == "own":
         return
     for name in OF_CORRECTIONS:
@@ -85,9 +93,16 @@ def build(asked: Any, ensemble: Ensemble, likelihood: str) -> pm.Model:
     code = code.ravel()
     with pm.Model(coords={"member": list(ensemble.members)}) as pymc_model:
         sigma = asked.sigma_prior.create("sigma", scale=model.sigma_scale)
+        width: Any = sigma
         if asked.weights == "free":
             level = asked.intercept_prior.create("intercept", scale=model.unit)[None]
             share = asked.coefficient_prior.create("linear_weight", shift=1.0 / ensemble.n_members, dims="member")[None]
+            if not patterns.all():
+                whole = fill_in(model, rows)
+                square = share[0][:, None] * share[0][None, :]
+                width = pt.sqrt(sigma**2 + (whole.open * square).sum(axis=(1, 2)))  # (pattern)
+                level = level + (share * _about(whole, model.center)).sum(axis=1)
+                share = (share[0][None, :, None] * whole.gain).sum(axis=1)
         else:
             weight, _ = weight_variables(asked, ensemble.members, None)
             bias, slope = _correction(asked, weight, rows, model.center, model.unit)
@@ -101,10 +116,11 @@ def build(asked: Any, ensemble: Ensemble, likelihood: str) -> pm.Model:
 
         if likelihood == "rows":
             mean = mean_of(rows.f, code)
+            sd = width[code] if width.ndim else width
             if low.any():
-                pm.Censored("y", pm.Normal.dist(mean, sigma), lower=0.0, upper=None, observed=rows.y)
+                pm.Censored("y", pm.Normal.dist(mean, sd), lower=0.0, upper=None, observed=rows.y)
             else:
-                pm.Normal("y", mean, sigma, observed=rows.y)
+                pm.Normal("y", mean, sd, observed=rows.y)
             return pymc_model
 
         from bayesens.likelihoods.ops import log_below_zero
@@ -114,13 +130,22 @@ def build(asked: Any, ensemble: Ensemble, likelihood: str) -> pm.Model:
         triangle = pytensor.shared(factors, shape=factors.shape)  # the number of members belongs to the graph
         contrast = pt.concatenate([pt.ones((len(patterns), 1)), -level[:, None], -share], axis=1)
         residual = (triangle * contrast[:, None, :]).sum(axis=2)
-        n = pytensor.shared(np.float64(len(known.y)))
-        loglik = -n * (pt.log(sigma) + 0.5 * np.log(2.0 * np.pi)) - 0.5 * (residual**2).sum() / sigma**2
+        if width.ndim:
+            n, squares = np.bincount(code[~low], minlength=len(patterns)).astype(float), (residual**2).sum(axis=1)
+        else:
+            n, squares = pytensor.shared(np.float64(len(known.y))), (residual**2).sum()
+        loglik = (-n * (pt.log(width) + 0.5 * np.log(2.0 * np.pi)) - 0.5 * squares / width**2).sum()
         if low.any():
-            below = mean_of(pytensor.shared(rows.f[low]), pytensor.shared(code[low]))
-            loglik = loglik + log_below_zero(below, sigma).sum()
+            at = pytensor.shared(code[low])
+            below = mean_of(pytensor.shared(rows.f[low]), at)
+            loglik = loglik + log_below_zero(below, width[at] if width.ndim else width).sum()
         pm.Potential("loglik", loglik)
     return pymc_model
+
+
+def _about(whole: Filled, center: float) -> np.ndarray:
+    """What members that are filled in are from the centre where those that are there are at it, (pattern, member)."""
+    return whole.level + (whole.gain.sum(axis=2) - 1.0) * center
 
 
 def _correction(model: Any, weight: Any, rows: Rows, center: float, unit: float) -> tuple[Any, Any]:
@@ -150,8 +175,17 @@ def em(asked: Any, ensemble: Ensemble, *, starts: int, seed: int, tolerance: flo
     assert model.center is not None
     low = at_zero(rows, asked.transform)
     if asked.weights == "free":
-        design = np.column_stack([np.ones(len(rows.y)), rows.f - model.center])
-        found, square, loglik, iterations, converged = regression(design, rows.y - model.center, low)
+        whole = fill_in(model, rows)
+        design, y = np.column_stack([np.ones(len(rows.y)), whole.f - model.center]), rows.y - model.center
+        found, square, loglik, iterations, converged = regression(design, y, low)
+        if not whole.complete.all():
+            none, start = np.zeros((len(y), 0)), Found(found, square, 0.0, np.zeros(0))
+            best = OpenRegression(design, y, np.zeros(len(y)), none, low, 0.0, whole.pattern, whole.open).search(
+                start, spread=False
+            )
+            found, square, loglik, iterations, converged = (
+                best.coefficient, best.square, best.loglik, best.passes, best.converged
+            )  # fmt: skip
         data = {"intercept": ((), found[0]), "linear_weight": ("member", found[1:])}
     else:
         pool, weight, square, loglik, iterations, converged = search_pool(
@@ -177,26 +211,31 @@ def predictive(model: Any, posterior: xr.Dataset, ensemble: Ensemble) -> Posteri
     draws = len(variance)
     one = np.ones((draws, 1))
     patterns, pattern = np.unique(rows.available, axis=0, return_inverse=True)
+    whole = fill_in(model, rows)
     if model.needs_all_members:
         warn_incomplete(rows, ensemble)
 
-    def linear(present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean where all members are at the centre, less the centre, and coefficients (draw, member)."""
+    def linear(q: int, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
+        """Mean where all members are at the centre, less the centre, coefficients (draw, member), and what is left open."""
         if model.weights == "free":
-            return draw["intercept"], draw["linear_weight"]
+            w = draw["linear_weight"]
+            if present.all():
+                return draw["intercept"], w, 0.0
+            open_ = np.einsum("di,ij,dj->d", w, whole.open[q], w, optimize=True)[:, None]
+            return draw["intercept"] + w @ _about(whole, c)[q], w @ whole.gain[q], open_
         share = np.maximum(draw["weight"], TINY) * present
         share = share / share.sum(axis=1, keepdims=True)
         level = -np.sum(share * draw["bias"], axis=1) if "bias" in draw else np.zeros(draws)
-        return level, share * draw.get("slope", one.ravel())[:, None]
+        return level, share * draw.get("slope", one.ravel())[:, None], 0.0
 
     def blocks() -> Iterator[Block]:
         for index, (q,) in row_classes(pattern.ravel()):
             if not (patterns[q].all() if model.needs_all_members else patterns[q].any()):
                 continue
-            level, coefficient = linear(patterns[q])
-            whole = np.empty((draws, 1, 1 + k))
-            whole[:, 0, 0] = c + level - c * coefficient.sum(axis=1)
-            whole[:, 0, 1:] = coefficient
-            yield Block(index, one, whole, variance)
+            level, coefficient, open_ = linear(q, patterns[q])
+            line = np.empty((draws, 1, 1 + k))
+            line[:, 0, 0] = c + level - c * coefficient.sum(axis=1)
+            line[:, 0, 1:] = coefficient
+            yield Block(index, one, line, variance + open_)
 
     return PosteriorMixture(rows.f, blocks, c, model.unit or 1.0)

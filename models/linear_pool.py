@@ -28,11 +28,12 @@ With ``correction="joint"`` biases, a common slope, weights and sigma are fitted
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from bayesens.likelihoods.corrected.own_correction import CorrectedTable
+from bayesens.likelihoods.missing_members import JointMembers, check_moments
 from bayesens.likelihoods.options import check_options, filled
 from bayesens.likelihoods.priors import Prior
 from bayesens.likelihoods.training_checks import best_residual
@@ -58,8 +59,8 @@ class LinearPool(presets.Presets, PooledMembers):
     ----------
     weights : {"simplex", "free"}
         Weights that are positive and sum to one, renormalised over the members that a row has; or a regression on all
-        members, whose coefficients may be negative. The latter refuses training rows that lack a member, and predicts
-        none; it corrects nothing itself and has one width.
+        members, whose coefficients may be negative. The latter fills in members that a row lacks from those that it has,
+        and widens the kernel by what this leaves open; it corrects nothing itself and has one width otherwise.
     correction : {"own", "joint"}, optional
         Each member corrected by its own mixed model and then averaged, or everything at once. None takes the former, and the
         latter for free weights, which have no other.
@@ -82,6 +83,10 @@ class LinearPool(presets.Presets, PooledMembers):
     center, unit, sigma_scale : float, optional
         Origin of the biases, unit of the priors, and prior median of sigma, on the transformed scale; None takes the mean
         and the standard deviation of the observations and the residual standard deviation of the best member.
+    member_moments : tuple of tuples, optional
+        By which free weights fill in missing members: of each member its mean, and its covariances with all, on the
+        transformed scale. None takes them from the training rows; () fills in nothing, refuses training rows that lack a
+        member, and predicts none.
     level_prior, gain_prior, covariate_prior : Prior
         Normal priors of a correction's level, slope and covariates' coefficients, all in standard units.
     site_ratio_prior, group_ratio_prior : Prior
@@ -121,6 +126,7 @@ class LinearPool(presets.Presets, PooledMembers):
     center: float | None = None
     unit: float | None = None
     sigma_scale: float | None = None
+    member_moments: tuple[tuple[float, ...], ...] | None = None
     # Of the corrections, in standard units.
     level_prior: Prior = Prior("Normal", mu=0, sigma=3)  # an offset of a member costs nothing
     gain_prior: Prior = Prior("Normal", mu=0.7, sigma=0.5)  # what a correlation of .7 gives; another unit costs nothing
@@ -145,6 +151,7 @@ class LinearPool(presets.Presets, PooledMembers):
         "puts one normal error around a weighted mean of the members. Given the parameters, rows are independent."
     )
     meaning: ClassVar[str] = ""
+    before: ClassVar[dict[str, Any]] = {"member_moments": ()}  # of fits that were saved without it
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
         "weights": ("simplex", "free"), "correction": ("own", "joint"), "bias": ("linear", "additive", "none"),
         "kernel": ("normal", "student_t"), "transform": ("identity", "sqrt", "log"),
@@ -154,6 +161,7 @@ class LinearPool(presets.Presets, PooledMembers):
         if self.correction is None:
             object.__setattr__(self, "correction", "joint" if self.weights == "free" else "own")
         check_options(self)
+        check_moments(self)
         joint_pool.refuse_options(self)
 
     # --------------------------------------------------------------------------------------------------------- the model
@@ -202,7 +210,8 @@ class LinearPool(presets.Presets, PooledMembers):
         """Return the model with levels, widths, ``center``, ``unit`` and ``sigma_scale`` filled in from the training rows."""
         if isinstance(data, CorrectedTable):
             return data.model if data.model.correction == self.correction else self
-        if None not in (self.group, self.site, self.scale, self.center, self.unit, self.sigma_scale):
+        given = self.group, self.site, self.scale, self.center, self.unit, self.sigma_scale, self.member_moments
+        if None not in given:
             return self
         rows, own = self.rows(data), joint_pool.OF_CORRECTIONS
         if self.correction == "own":
@@ -212,4 +221,5 @@ class LinearPool(presets.Presets, PooledMembers):
             center=lambda: float(np.mean(rows.y)),
             unit=lambda: float(np.std(rows.y)),
             sigma_scale=lambda: best_residual(rows, data.members, self.bias),
+            member_moments=lambda: JointMembers.of(rows).to_tuples() if self.weights == "free" else (),
         )

@@ -25,6 +25,7 @@ class PooledMembers(CorrectedMembers):
     """Methods of a linear pool; a joint fit of it stands in `joint_pool`."""
 
     weights: str
+    member_moments: tuple[tuple[float, ...], ...] | None
 
     second_step: ClassVar[str] = "pool"
     at_once: ClassVar[Any] = joint_pool
@@ -32,7 +33,7 @@ class PooledMembers(CorrectedMembers):
     @property
     def needs_all_members(self) -> bool:
         """Whether a row counts only with all of its members."""
-        return self.weights == "free"
+        return self.weights == "free" and self.member_moments == ()
 
     def check(self, data: Data) -> None:
         """Refuse or warn of members that tie with the observations, have seen them, are far off, or copy each other."""
@@ -52,7 +53,7 @@ class PooledMembers(CorrectedMembers):
         return len(data.members) + {"linear": 2, "additive": 1, "none": 0}[self.bias]
 
     def rows(self, ensemble: Ensemble) -> Rows:
-        """Rows with an observation and a member, on the scale of the transform; for free weights, with all members."""
+        """Rows with an observation and a member, on the scale of the transform; with all of them if those count alone."""
         rows = super().rows(ensemble)
         return complete_rows(rows, ensemble, "LinearPool(weights='free')") if self.needs_all_members else rows
 

@@ -139,7 +139,7 @@ class Probed:
         if type(mixture) is PosteriorMixture:
             return _of_block(mixture, list(mixture.blocks()), probes, self.rows, self.moved)
         if type(mixture) is SpreadMixture:
-            return _of_spread(mixture, probes, self.rows, self.widths)
+            return _of_spread(mixture, probes, self.rows, self.moved, self.widths)
         return None
 
 
@@ -210,19 +210,29 @@ def _members(probes: Probes, here: np.ndarray) -> np.ndarray:
     return design
 
 
-def _of_spread(mixture: SpreadMixture, probes: Probes, rows: np.ndarray, widths: Widths) -> CellClass | None:
+def _of_spread(
+    mixture: SpreadMixture, probes: Probes, rows: np.ndarray, moved: np.ndarray, widths: Widths
+) -> CellClass | None:
     """EMOS: its variance is linear in a quadratic form of the members; under one draw all of its law follows from that."""
     blocks = list(mixture.blocks())
-    if not any(rows[0] in block.rows for block in blocks):  # a row that lacks a member is in none
+    if not any(rows[0] in block.rows for block in blocks):
         return None
-    design, p = _members(probes, np.arange(len(probes.origin))), mixture.slope.shape[1]
+    design, least, p = _members(probes, moved), mixture.least(rows[0]), mixture.slope.shape[1]
+    lacking = np.setdiff1d(np.arange(len(probes.origin)), moved)
+    if len(lacking):  # filled in from the others
+        filled = _linear(mixture.f[rows][:, lacking], probes.step, moved)
+        if filled is None:
+            return None
+        design[1 + lacking] = filled
     apart = design[1:] - design[1:].mean(axis=0)
     form = apart.T @ apart / (len(apart) - 1)
+    if len(lacking):  # what is left open is the same in all cells
+        form[0, 0] = mixture.spread[rows[0]]
     in_numbers, spread, opening = blocks[0].coefficient @ design, None, None
     if len(mixture.sigma) == 1:
         opening = (mixture.factor[0] * form)[None]
-        opening[0, 0, 0] += mixture.sigma[0]
-    elif probes.transform != "identity" or (spread := _spread(mixture, form, widths)) is None:
+        opening[0, 0, 0] += least[0]
+    elif probes.transform != "identity" or (spread := _spread(mixture, least, form, widths)) is None:
         return None
     tilt, size, none = np.zeros((2, 1, p)), np.array([[0.0], [1.0]]), np.zeros((1, *form.shape))
     tilt[1] = mixture.slope.mean(axis=0)
@@ -232,7 +242,7 @@ def _of_spread(mixture: SpreadMixture, probes: Probes, rows: np.ndarray, widths:
                   by_draw=ByDraw.none(), opening=opening, spread=spread)  # fmt: skip
 
 
-def _spread(mixture: SpreadMixture, form: np.ndarray, widths: Widths) -> Spread | None:
+def _spread(mixture: SpreadMixture, least: np.ndarray, form: np.ndarray, widths: Widths) -> Spread | None:
     """The mean variance over draws."""
 
     def through(size: np.ndarray) -> Polynomial | None:
@@ -241,7 +251,7 @@ def _spread(mixture: SpreadMixture, form: np.ndarray, widths: Widths) -> Spread 
         low, high = np.minimum(widths.low, 0.0), np.maximum(widths.high, 0.0)
         return Polynomial.through(lambda x: np.log(np.exp(2.0 * x @ mixture.slope.T) @ size / len(size)), low, high)
 
-    base, factor = through(mixture.sigma), through(mixture.factor)
+    base, factor = through(least), through(mixture.factor)
     return None if base is None or factor is None else Spread(form, base, factor)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "collapsed_loglik",
     "corrected_loglik",
     "log_below_zero",
+    "log_normal",
     "mixture_loglik",
     "pooled_loglik",
 ]
@@ -204,6 +205,11 @@ def log_below_zero(mean: Any, sigma: Any) -> Any:
     u = -mean / sigma
     t = -u * np.sqrt(0.5)
     return pt.switch(pt.lt(u, -1.0), pt.log(0.5 * pt.erfcx(t)) - t**2, pt.log1p(-0.5 * pt.erfc(-t)))
+
+
+def log_normal(y: Any, mean: Any, sigma: Any) -> Any:
+    """Log density of a normal."""
+    return -0.5 * ((y - mean) / sigma) ** 2 - pt.log(sigma) - 0.5 * np.log(2.0 * np.pi)
 
 
 # -------------------------------------------------------------------------------------------------- collapsed levels

@@ -200,5 +200,6 @@ def changed_words(cls: type | None, options: dict[str, Any]) -> str:
         return f"{json.dumps(options)} (a model of your own)"
     fitted, default = options_from_json(cls, options), cls()
     changed = {key: getattr(fitted, key) for key in options if getattr(fitted, key) != getattr(default, key)}
-    changed.pop("widths", None)  # how scale's columns are standardised: six numbers each
+    for name in ("widths", "member_moments"):  # many numbers each
+        changed.pop(name, None)
     return ", ".join(f"{key}={v:.4g}" if isinstance(v, float) else f"{key}={v!r}" for key, v in changed.items())

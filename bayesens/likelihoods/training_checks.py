@@ -31,8 +31,8 @@ def complete_rows(rows: Rows, ensemble: Ensemble, model: str) -> Rows:
     named = [f"{name!r} in {count}" for name, count in zip(ensemble.members, counts, strict=True) if count]
     raise ValueError(
         f"{model} regresses on all members, and {int((~rows.available).any(axis=1).sum())} of {len(rows.y)} training rows "
-        f"lack some: {', '.join(named)}. Leave out these rows or members with ensemble.select(...), or use "
-        "LinearPool(weights='simplex'), BMA or HBM, which take the members that are there."
+        f"lack some: {', '.join(named)}. Leave out member_moments=(), and missing members are filled in; or leave out these "
+        "rows or members with ensemble.select(...)."
     )
 
 
@@ -42,7 +42,7 @@ def warn_incomplete(rows: Rows, ensemble: Ensemble) -> None:
     if some.any():
         names = [name for name, missing in zip(ensemble.members, ~rows.available[some].all(axis=0)) if missing]
         warn(f"{int(some.sum())} of {len(some)} rows lack some member ({listed(names)}), and the model regresses on all of "
-             "them: their predictions are NaN.")  # fmt: skip
+             "them: their predictions are NaN. Fit again without member_moments=(), and they are filled in.")  # fmt: skip
 
 
 def warn_copies(ensemble: Ensemble, rows: Rows, bias: str = "linear") -> None:
@@ -74,13 +74,15 @@ def _nothing(rows: Rows) -> float:
 def refuse_exact(rows: Rows, members: tuple[str, ...]) -> None:
     """Refuse members of which one, or all together, reproduce the observation: sigma would have no lower bound."""
     best_residual(rows, members, "linear")
-    if rows.available.all() and len(rows.y) > len(members) + 1:
-        design = np.column_stack([np.ones(len(rows.y)), rows.f - rows.f.mean(axis=0)])
-        y = rows.y - rows.y.mean()
+    whole = rows.available.all(axis=1)
+    if whole.sum() > len(members) + 1:
+        y, f = rows.y[whole] - rows.y[whole].mean(), rows.f[whole] - rows.f[whole].mean(axis=0)
+        design = np.column_stack([np.ones(len(y)), f])
         residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
         if np.std(residual) <= _nothing(rows):
+            rest = "" if whole.all() else " that have all members"
             raise ValueError(f"A linear combination of the members reproduces the observation exactly in all {len(y)} training "
-                             "rows: the truth has leaked into them; predict each row by a model that has not seen it "
+                             f"rows{rest}: the truth has leaked into them; predict each row by a model that has not seen it "
                              "(scikit-learn's cross_val_predict).")  # fmt: skip
 
 

@@ -114,10 +114,12 @@ CASES = {
                    bias_prior=WIDE),
         LinearPool(correction="joint", bias="none", transform="log", center=0.9, unit=0.5, sigma_scale=0.2,
                    sigma_prior=POSITIVE),
+        LinearPool(weights="free", member_moments=()),
         LinearPool(weights="free", intercept_prior=WIDE, coefficient_prior=Prior("Laplace", mu=0, b=0.3)),
     ],
     "EMOS": [
         EMOS(),
+        EMOS(member_moments=()),
         EMOS(scale=()),
         EMOS(transform="sqrt", center=1.0, coefficient_prior=WIDE, sd_prior=POSITIVE,
              spread_share_prior=Prior("Beta", alpha=2, beta=3)),
@@ -165,7 +167,7 @@ def held_out():
 
 
 def suited(model, ensemble):
-    """The rows that a model can be trained on: some need all members."""
+    """The rows that a model can be trained on: one that fills in nothing needs all members."""
     if not getattr(model, "needs_all_members", False):
         return ensemble
     return ensemble.select(rows=ensemble.available.all(axis=1) | ~ensemble.available.any(axis=1))
@@ -597,11 +599,15 @@ def hbm_density(model, posterior, draw, y, f, group, site):
 
 def pool_density(model, posterior, draw, y, f, group, site):
     there = np.nonzero(np.isfinite(f))[0]
-    if model.weights == "free":
-        mean = model.center + draw["intercept"] + draw["linear_weight"] @ (f - model.center)
-        return norm.logpdf(y, mean, draw["sigma"]) if len(there) == len(f) else np.nan
     if len(there) == 0:
         return np.nan
+    if model.weights == "free":
+        if (given := members_given(model, f)) is None:
+            return np.nan
+        f, left = given
+        w = draw["linear_weight"]
+        mean = model.center + draw["intercept"] + w @ (f - model.center)
+        return norm.logpdf(y, mean, np.sqrt(draw["sigma"] ** 2 + np.sum(w @ left * w, axis=1)))
     slope = draw["slope"][:, None] if model.bias == "linear" else 1.0
     bias = draw["bias"][:, there] if model.bias != "none" else 0.0
     corrected = model.center - bias + slope * (f[there] - model.center)
@@ -609,14 +615,32 @@ def pool_density(model, posterior, draw, y, f, group, site):
     return norm.logpdf(y, (weight * corrected).sum(axis=1) / weight.sum(axis=1), draw["sigma"])
 
 
+def members_given(model, f):
+    """Mean and covariance of all members given those that a row has, or None."""
+    there, moments = np.isfinite(f), np.array(model.member_moments)
+    if there.all():
+        return f, np.zeros((len(f), len(f)))
+    if not there.any() or not len(moments):
+        return None
+    mean, covariance = moments[:, 0], moments[:, 1:]
+    slope = np.linalg.solve(covariance[np.ix_(there, there)], covariance[there])
+    left = covariance - covariance[:, there] @ slope
+    return np.where(there, f, mean + (f[there] - mean[there]) @ slope), left
+
+
 def emos_density(model, posterior, draw, y, f, rows_at):
-    mean = model.center + draw["intercept"] + draw["linear_weight"] @ (f - model.center)
-    sd = np.sqrt(draw["sigma"] ** 2 + draw["spread"] ** 2 * np.var(f, ddof=1))
+    if (given := members_given(model, f)) is None:
+        return np.nan
+    f, left = given
+    w, contrast = draw["linear_weight"], np.eye(len(f)) - 1.0 / len(f)
+    mean = model.center + draw["intercept"] + w @ (f - model.center)
+    spread = (f @ contrast @ f + np.trace(contrast @ left)) / (len(f) - 1)
+    sd = np.sqrt(draw["sigma"] ** 2 + np.sum(w @ left * w, axis=1) + draw["spread"] ** 2 * spread)
     for j, (name, start, center, size, low, high) in enumerate(model.widths):
         value = np.mean(f) if name == "mean" else rows_at[name]
         value = value if start is None else np.log(max(value, 0.0) + start)
         sd = sd * np.exp(draw["scale_slope"][:, j] * np.clip((value - center) / size, low, high))
-    return norm.logpdf(y, mean, sd) if np.isfinite(f).all() else np.nan
+    return norm.logpdf(y, mean, sd)
 
 
 FORMULAS = {

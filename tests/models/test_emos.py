@@ -325,20 +325,20 @@ def test_an_observation_of_zero_under_the_square_root_scores_its_probability():
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
-def test_training_rows_that_lack_a_member_are_refused():
+def test_training_rows_that_lack_a_member_are_refused_where_nothing_is_filled_in():
     f, y = world(30, 19)
     f[:4, 1], f[2:5, 2] = np.nan, np.nan
-    wanted = (r"EMOS regresses on all members, and 5 of 30 training rows lack some: 'b' in 4, 'c' in 3\. Leave out these rows "
-              r"or members with ensemble.select\(...\), or use LinearPool\(weights='simplex'\), BMA or HBM")  # fmt: skip
+    wanted = (r"EMOS regresses on all members, and 5 of 30 training rows lack some: 'b' in 4, 'c' in 3\. Leave out "
+              r"member_moments=\(\), and missing members are filled in; or leave out these rows or members")  # fmt: skip
     for method in ("em", "auto"):
         with pytest.raises(ValueError, match=wanted):
-            be.fit(EMOS(scale=()), ensemble(f, y), method=method)
+            be.fit(EMOS(scale=(), member_moments=()), ensemble(f, y), method=method)
 
 
 @pytest.mark.filterwarnings("ignore:The table lacks 'd'")
-def test_rows_that_lack_a_member_have_no_prediction_and_say_so():
+def test_rows_that_lack_a_member_have_no_prediction_where_nothing_is_filled_in_and_say_so():
     f, y = world(30, 20)
-    tree = quiet(EMOS(scale=()), ensemble(f, y), method="em")
+    tree = quiet(EMOS(scale=(), member_moments=()), ensemble(f, y), method="em")
     f[:4, 1] = np.nan
     with pytest.warns(UserWarning, match=r"4 of 30 rows lack some member \('b'\), .* their predictions are NaN"):
         got = be.predict(tree, ensemble(f, y))

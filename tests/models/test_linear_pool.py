@@ -311,20 +311,19 @@ def test_a_row_whose_only_members_have_no_weight_averages_them():
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
-def test_free_weights_refuse_training_rows_that_lack_a_member():
+def test_free_weights_that_fill_in_nothing_refuse_training_rows_that_lack_a_member():
     f, y = members(30, 21, 0.0)
     f[:4, 1], f[2:5, 2] = np.nan, np.nan
     wanted = (r"LinearPool\(weights='free'\) regresses on all members, and 5 of 30 training rows lack some: "
-              r"'b' in 4, 'c' in 3\. Leave out these rows or members with ensemble.select\(...\), or use "
-              r"LinearPool\(weights='simplex'\), BMA or HBM")  # fmt: skip
+              r"'b' in 4, 'c' in 3\. Leave out member_moments=\(\), and missing members are filled in; or leave out")  # fmt: skip
     for method in ("em", "auto"):
         with pytest.raises(ValueError, match=wanted):
-            be.fit(LinearPool(weights="free"), ensemble(f, y), method=method)
+            be.fit(LinearPool(weights="free", member_moments=()), ensemble(f, y), method=method)
 
 
-def test_free_weights_have_no_prediction_where_a_member_is_missing_and_say_so():
+def test_free_weights_that_fill_in_nothing_have_no_prediction_where_a_member_is_missing_and_say_so():
     f, y = members(30, 22)
-    tree = quiet(LinearPool(weights="free"), ensemble(f, y), method="em")
+    tree = quiet(LinearPool(weights="free", member_moments=()), ensemble(f, y), method="em")
     f[:4, 1] = np.nan
     with pytest.warns(UserWarning, match=r"4 of 30 rows lack some member \('b'\), .* their predictions are NaN"):
         got = be.predict(tree, ensemble(f, y))

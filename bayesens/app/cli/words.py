@@ -26,7 +26,7 @@ ASKED = {  # arguments of functions: the option of commands, and the key of the 
 }  # fmt: skip
 OF_MODELS = (
     "sigma|correction|weights|weight_covariates|kernel|scale|own_sd|bias|bias_covariates|series|exchangeable|errors|stretch|unit|"
-    r"center|sigma_scale|sigma_floor|member|slope|nu|widths|effects|\w+_prior"
+    r"center|sigma_scale|sigma_floor|member|slope|nu|widths|member_moments|effects|\w+_prior"
 )
 VALUE = r"""(\.\.\.|'[^']*'|"[^"]*"|\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\]|[\w.+-]*\w)"""
 MODEL = r"\b(BMA|HBM|EMOS|LinearPool|EqualWeights|SingleMember|Climatology)"

@@ -6,16 +6,17 @@ least squares. So the search is one over share and widths alone, whose gradient 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import scipy
 
-from bayesens.ensemble.rows import Rows
 from bayesens.likelihoods.em import Optimum
+from bayesens.likelihoods.missing_members import Filled
 from bayesens.likelihoods.priors import location_scale
 from bayesens.likelihoods.simplex_regression import normal_loglik, regression
+from bayesens.likelihoods.spread.open_regression import LONGEST, Found, OpenRegression
 from bayesens.messages import warn
 
 __all__ = ["Profile", "spread_optimum"]
@@ -23,24 +24,25 @@ __all__ = ["Profile", "spread_optimum"]
 LARGEST_SHARE = 1.0 - 1e-6  # a row whose members agree needs some variance
 SHARES = np.linspace(0.0, 1.0, 21) ** 2 * LARGEST_SHARE  # where the likelihood is tried before the search
 ROUNDS = 5  # of trying shares and of searching
-LONGEST = 3.0  # of a width's coefficient; widths then differ by a factor of 400 between two typical rows
 GRADIENT = 1e-6  # of the log density a row, below which the search has converged
 GAIN = 1e-9  # of the log likelihood a row, below which another share is no better
 LOG_2PI = float(np.log(2.0 * np.pi))
 
 
 def spread_optimum(
-    model: Any, rows: Rows, spread: np.ndarray, x: np.ndarray, low: np.ndarray, *, tolerance: float
+    model: Any, y: np.ndarray, filled: Filled, x: np.ndarray, low: np.ndarray, *, tolerance: float
 ) -> tuple[dict[str, Any], Optimum]:
     """Parameters of EMOS where its likelihood, with the prior of the widths' coefficients, is highest.
 
-    ``spread`` (row) is the members' sample variance, ``x`` (row, covariate) what the widths follow, and ``low`` are rows that
-    only say that the observation is below zero. The share is found to ``tolerance``.
+    ``y`` (row) are the observations, ``x`` (row, covariate) is what the widths follow, and ``low`` are rows that only say that
+    the observation is below zero. The share is found to ``tolerance``.
     """
     floor = model.sigma_floor**2
-    design = np.column_stack([np.ones(len(rows.y)), rows.f - model.center])
-    profile = Profile(design, rows.y - model.center, spread / model.spread_scale**2 - 1.0, x, low, floor)
-    found = profile.best(*_prior_of_widths(model), tolerance=tolerance)
+    design, prior = np.column_stack([np.ones(len(y)), filled.f - model.center]), _prior_of_widths(model)
+    profile = Profile(design, y - model.center, filled.spread / model.spread_scale**2 - 1.0, x, low, floor)
+    found = profile.best(*prior, tolerance=tolerance)
+    if not filled.complete.all():
+        found = _with_open(profile, filled, found, *prior)
     square, share = found.square, found.share
     data: dict[str, Any] = {
         "intercept": ((), found.coefficient[0]), "linear_weight": ("member", found.coefficient[1:]),
@@ -51,6 +53,17 @@ def spread_optimum(
         data["scale_slope"] = ("scale_covariate", found.slope)
     none = np.ones(0)  # everything stands in the parameters
     return data, Optimum(none, none, found.loglik, found.passes, found.converged, "least squares")
+
+
+def _with_open(profile: Profile, filled: Filled, known: Best, mean: float, sd: float) -> Best:
+    """Search on, with the variance that missing members leave open."""
+    parts = {item.name: getattr(profile, item.name) for item in fields(profile)}
+    most = known.square / (known.square + profile.floor)
+    start = Found(known.coefficient, known.square, min(known.share / most, 1.0), known.slope)
+    found = OpenRegression(**parts, pattern=filled.pattern, open=filled.open).search(start, mean, sd)
+    share = found.share * found.square / (found.square + profile.floor)
+    return Best(found.coefficient, found.square, share, found.slope, found.loglik, known.passes + found.passes,
+                found.converged)  # fmt: skip
 
 
 def _prior_of_widths(model: Any) -> tuple[float, float]:

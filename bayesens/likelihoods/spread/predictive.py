@@ -12,7 +12,8 @@ import xarray as xr
 
 from bayesens.distributions.matching import SD_BINS, SPREAD_FOR_BINS
 from bayesens.distributions.posterior_mixture import MEMORY, Block, Moments, PosteriorMixture, row_classes
-from bayesens.ensemble.rows import Rows, flat
+from bayesens.ensemble.rows import flat
+from bayesens.likelihoods.missing_members import Filled
 from bayesens.threads import share_out
 
 __all__ = ["SpreadMixture", "spread_mixture"]
@@ -24,29 +25,32 @@ CACHE = 4e6  # bytes of arrays at a time, which come and go faster if they stay 
 
 
 def spread_mixture(
-    posterior: xr.Dataset, rows: Rows, spread: np.ndarray, x: np.ndarray, center: float, unit: float
+    posterior: xr.Dataset, filled: Filled, known: np.ndarray, x: np.ndarray, center: float, unit: float
 ) -> SpreadMixture:
-    """Return the law of rows from draws of EMOS's parameters; rows that lack a member have none.
+    """Return the law of rows from draws of EMOS's parameters.
 
-    ``spread`` (row) is the members' sample variance, and ``x`` (row, covariate) what the widths follow.
+    ``known`` (row) tells which have one, and ``x`` (row, covariate) is what the widths follow.
     """
     draw = {str(n): flat(v) for n, v in posterior.data_vars.items()}
     linear, sigma, factor = np.ascontiguousarray(draw["linear_weight"]), draw["sigma"] ** 2, draw["spread"] ** 2
     level = center + draw["intercept"] - center * linear.sum(axis=1)
     coefficient = np.column_stack([level, linear])[:, None, :]
     slope = np.ascontiguousarray(draw.get("scale_slope", np.zeros((len(sigma), 0))))
-    complete = np.flatnonzero(rows.available.all(axis=1))
-    width = np.exp(2.0 * x[complete] @ slope.mean(axis=0))
-    number = np.round(np.log((sigma.mean() + factor.mean() * spread[complete]) * width) / STEP).astype(int)
+    some, spread = np.flatnonzero(known), filled.spread
+    pattern, open_ = filled.pattern[some], np.einsum("di,qij,dj->qd", linear, filled.open, linear, optimize=True)
+    width = np.exp(2.0 * x[some] @ slope.mean(axis=0))
+    least = sigma.mean() + open_.mean(axis=1)
+    number = np.round(np.log((least[pattern] + factor.mean() * spread[some]) * width) / STEP).astype(int)
 
     def blocks() -> Iterator[Block]:
-        """Rows of about the same variance."""
-        for index, (place,) in row_classes(number) if len(complete) else ():
-            typical = np.maximum(np.exp(STEP * place) - sigma.mean(), 0.0) / max(factor.mean(), TINY)
-            variance = sigma + factor * typical
-            yield Block(complete[index], np.ones((len(sigma), 1)), coefficient, variance[:, None])
+        """Rows of about the same variance that lack the same members."""
+        for index, (q, place) in row_classes(pattern, number) if len(some) else ():
+            typical = np.maximum(np.exp(STEP * place) - least[q], 0.0) / max(factor.mean(), TINY)
+            variance = sigma + open_[q] + factor * typical
+            yield Block(some[index], np.ones((len(sigma), 1)), coefficient, variance[:, None])
 
-    return SpreadMixture(rows.f, blocks, center, unit, spread=spread, sigma=sigma, factor=factor, x=x, slope=slope)
+    return SpreadMixture(filled.f, blocks, center, unit, spread=spread, sigma=sigma, factor=factor, x=x, slope=slope,
+                         pattern=filled.pattern, open=open_)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,11 @@ class SpreadMixture(PosteriorMixture):
     sigma, factor : array (draw)
     x : array (row, covariate)
     slope : array (draw, covariate)
-        The variance is ``(sigma + factor * spread) * exp(2 * x @ slope)``.
+        The variance is ``(sigma + open[pattern] + factor * spread) * exp(2 * x @ slope)``.
+    pattern : int array (row)
+        Of missing members, which are filled in; all rows of a block have the same.
+    open : array (pattern, draw)
+        Variance that what is filled in leaves open.
     """
 
     spread: np.ndarray
@@ -69,30 +77,41 @@ class SpreadMixture(PosteriorMixture):
     factor: np.ndarray
     x: np.ndarray
     slope: np.ndarray
+    pattern: np.ndarray
+    open: np.ndarray
 
     def select(self, rows: np.ndarray) -> Self:
         """The same predictions, of some rows."""
-        return replace(super().select(rows), spread=self.spread[rows], x=self.x[rows])
+        return replace(super().select(rows), spread=self.spread[rows], x=self.x[rows],
+                       pattern=self.pattern[rows])  # fmt: skip
 
     def of_draws(self, draw: np.ndarray) -> SpreadMixture:
         """The same under some draws, but for its blocks."""
-        return replace(self, sigma=self.sigma[draw], factor=self.factor[draw], slope=self.slope[draw])
+        return replace(self, sigma=self.sigma[draw], factor=self.factor[draw], slope=self.slope[draw],
+                       open=self.open[:, draw])  # fmt: skip
+
+    def least(self, row: int) -> np.ndarray:
+        """Variance of a row but for its spread and covariates, (draw); the same in all of its block."""
+        return np.asarray(self.sigma + self.open[self.pattern[row]])
 
     def moments(self) -> Moments:
         """Exact mean and variance parts over all draws."""
         moments = super().moments()
-        own = self._mean_variance(np.arange(len(self.spread)))
-        return replace(moments, within=np.where(np.isnan(moments.mean), np.nan, own))
+        own = np.full(len(self.spread), np.nan)
+        for block in self.blocks():
+            own[block.rows] = self._mean_variance(block.rows)
+        return replace(moments, within=own)
 
     def _mean_variance(self, rows: np.ndarray) -> np.ndarray:
-        """Mean over draws of rows' variances, (row)."""
+        """Mean over draws of the variances of a block's rows, (row)."""
+        least = self.least(rows[0])
         if not self.slope.shape[1]:
-            return np.asarray(self.sigma.mean() + self.factor.mean() * self.spread[rows])
+            return np.asarray(least.mean() + self.factor.mean() * self.spread[rows])
         from bayesens.likelihoods.corrected.loops import mean_width
 
         x, spread, out = np.ascontiguousarray(self.x[rows]), self.spread[rows, None], np.empty(len(rows))
         width, factor = np.ascontiguousarray(self.slope.T), np.ascontiguousarray(self.factor[None])
-        share_out(lambda part: mean_width(x[part], spread[part], width, self.sigma, factor, out[part]), len(out))
+        share_out(lambda part: mean_width(x[part], spread[part], width, least, factor, out[part]), len(out))
         return out
 
     def by_row(
@@ -126,7 +145,7 @@ class SpreadMixture(PosteriorMixture):
 
     def _mean_and_variance(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         """Of every row under every draw, (row, draw)."""
-        variance = self.sigma + self.factor * self.spread[block.rows, None]
+        variance = self.least(block.rows[0]) + self.factor * self.spread[block.rows, None]
         if self.slope.shape[1]:
             variance *= np.exp(2.0 * (self.x[block.rows] @ self.slope.T))
         return self._design(block) @ block.coefficient[:, 0].T, variance
@@ -166,7 +185,7 @@ class SpreadMixture(PosteriorMixture):
 
         coefficient = block.coefficient[:, 0]
         centre = coefficient.mean(axis=0)
-        by_draw = (np.ascontiguousarray((coefficient - centre).T), self.sigma, self.factor,
+        by_draw = (np.ascontiguousarray((coefficient - centre).T), self.least(block.rows[0]), self.factor,
                    np.ascontiguousarray(self.slope.T), BINS)  # fmt: skip
         x, spread = np.ascontiguousarray(self.x[block.rows]), self.spread[block.rows]
         weight, mean, sd = (np.empty((len(design), len(BINS) - 1)) for _ in range(3))
