@@ -1,7 +1,4 @@
-"""What models around corrected members have in common: the options of the corrections, and what the training rows make of them.
-
-Fitted at once (``correction="joint"``) they use none of the corrections.
-"""
+"""What models around corrected members have in common; fitted at once (``correction="joint"``) they use none of the corrections."""
 
 from __future__ import annotations
 

@@ -63,10 +63,8 @@ __all__ = ["EMOS"]
 class EMOS(presets.Presets, KnownPriors, ModelValue):
     """Normal distribution with a regression mean and a variance that is linear in the variance of the members.
 
-    Standard deviations that members bring of their own (`Ensemble.from_frame`, ``spread``) are covariates here, which ``scale``
-    may name; by default they are not used.
-
     A row that lacks some members counts with what those that it has say of them, and with the variance that this leaves open.
+    Standard deviations that members bring of their own count where ``scale`` names their columns.
 
     Parameters
     ----------
@@ -129,8 +127,7 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
     joint: ClassVar[bool] = False
     choices: ClassVar[dict[str, tuple[str, ...]]] = {"transform": ("identity", "sqrt", "log")}
     needs_member: ClassVar[bool] = True
-    # Of fits that were saved without these options.
-    before: ClassVar[dict[str, Any]] = {"scale": (), "widths": (), "member_moments": ()}
+    before: ClassVar[dict[str, Any]] = {"scale": (), "widths": (), "member_moments": ()}  # of older fits
 
     def __post_init__(self) -> None:
         training.check_spread_options(self)
@@ -158,9 +155,8 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
         y, f, s2 = rows.y, filled.f, filled.spread
         x, low = training.width_covariates(model, rows, filled, ensemble), at_zero(rows, self.transform)
         # Shared variables: a constant would be compiled anew for every table.
-        c, scale, floor = (
-            pytensor.shared(np.float64(v)) for v in (model.center, model.spread_scale, model.sigma_floor)
-        )
+        known = (model.center, model.spread_scale, model.sigma_floor)
+        c, scale, floor = (pytensor.shared(np.float64(value)) for value in known)
         with pm.Model(coords=_labels(model, ensemble)) as pymc_model:
             intercept = self.intercept_prior.create("intercept", scale=model.unit)
             linear = self.coefficient_prior.create("linear_weight", shift=1.0 / k, dims="member")
@@ -198,8 +194,7 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
             loglik = spread_loglik(pt.stack(parameters), y=y[plain] - model.center, f=apart, excess=excess, x=x[plain])
 
             def shared(some: np.ndarray) -> tuple[Any, Any]:
-                values = [pytensor.shared(v[some]) for v in (f, s2, x)]
-                return law(values[0], values[1], values[2], some)
+                return law(*(pytensor.shared(v[some]) for v in (f, s2, x)), some)
 
             if gaps.any():
                 loglik = loglik + log_normal(pytensor.shared(y[gaps]), *shared(gaps)).sum()
