@@ -1,4 +1,4 @@
-"""What models around corrected members have in common; fitted at once (``correction="joint"``) they use none of the corrections."""
+"""What models around corrected members have in common; fitted at once (``correction="joint"``) they use no corrections."""
 
 from __future__ import annotations
 

@@ -231,8 +231,7 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
         have their prior, without which a row that the regression can meet alone leaves the likelihood without bound: its
         family is that of the default, and another is left out with a warning.
 
-        Returns all parameters that the posterior has, and the one optimum. ``tolerance`` is that of the share; ``starts`` and
-        ``seed`` are not used, because the likelihood is tried at 21 shares first.
+        ``tolerance`` is that of the share; ``starts`` and ``seed`` are not used: the likelihood is tried at 21 shares first.
         """
         model, rows = self.resolve(ensemble), training.spread_rows(self, ensemble)
         filled, low = fill_in(model, rows), at_zero(rows, self.transform)
