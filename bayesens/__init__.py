@@ -13,6 +13,7 @@ _HOME = {
     "EnsembleRegressor": "members.regressor",
     "BMA": "models",
     "HBM": "models",
+    "IDR": "models",
     "Climatology": "models",
     "EqualWeights": "models",
     "SingleMember": "models",
@@ -84,6 +85,7 @@ __all__ = [
     "BMA",
     "EMOS",
     "HBM",
+    "IDR",
     "Climatology",
     "Ensemble",
     "EnsembleRegressor",
@@ -163,7 +165,7 @@ if TYPE_CHECKING:
     from bayesens.members.grids.mapping import map  # noqa: A004
     from bayesens.members.members import Members
     from bayesens.members.regressor import EnsembleRegressor
-    from bayesens.models import BMA, EMOS, HBM, Climatology, EqualWeights, LinearPool, SingleMember
+    from bayesens.models import BMA, EMOS, HBM, IDR, Climatology, EqualWeights, LinearPool, SingleMember
     from bayesens.models.neighbours import Neighbours
 
 

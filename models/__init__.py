@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bayesens.models.climatology import Climatology
     from bayesens.models.emos import EMOS
     from bayesens.models.hbm import HBM
+    from bayesens.models.idr import IDR
     from bayesens.models.linear_pool import LinearPool
 
 # Class: its file, and what commands and study files call it. A class is loaded when it is asked for.
@@ -30,10 +31,11 @@ _HOME = {
     "EqualWeights": ("baselines", "equal"),
     "SingleMember": ("baselines", "single"),
     "Climatology": ("climatology", "climatology"),
+    "IDR": ("idr", "idr"),
 }
 KINDS = {kind: name for name, (_, kind) in _HOME.items()}
 
-__all__ = ["BMA", "EMOS", "HBM", "Climatology", "EqualWeights", "LinearPool", "SingleMember"]
+__all__ = ["BMA", "EMOS", "HBM", "IDR", "Climatology", "EqualWeights", "LinearPool", "SingleMember"]
 
 
 class Model(Protocol):
@@ -66,7 +68,10 @@ class Model(Protocol):
         """Return the model with options that the data set."""
 
     def build(self, data: Any, likelihood: str = ...) -> Any:
-        """Return the PyMC model; with ``likelihood="rows"`` the plain one that a statistician would write."""
+        """Return the PyMC model; with ``likelihood="rows"`` the plain one that a statistician would write.
+
+        A class that has no parameters to sample says so, ``sampled = False``, and has ``em`` alone.
+        """
 
     def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> Any:
         """Return the law of new rows, a mixture over the draws of a posterior."""

@@ -14,10 +14,10 @@ from bayesens.ensemble.transforms import transform
 from bayesens.likelihoods.corrected.own_correction import CorrectedTable, Recipe, corrected_table
 from bayesens.likelihoods.corrected.posterior import drawn_correction, history
 from bayesens.likelihoods.corrected.widths import DEFAULT
+from bayesens.likelihoods.known_priors import KnownPriors, normal_numbers
 from bayesens.likelihoods.options import ModelValue
 from bayesens.likelihoods.priors import Prior, log_density
 from bayesens.likelihoods.row_checks import check_ties, warn_memorised, warn_outliers
-from bayesens.models.known_priors import KnownPriors, normal_numbers
 from bayesens.models.weights import spare, weight_classes
 
 if TYPE_CHECKING:

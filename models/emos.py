@@ -43,6 +43,7 @@ from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.rows import prediction_rows
 from bayesens.likelihoods.corrected.widths import width_names
 from bayesens.likelihoods.em import Optimum
+from bayesens.likelihoods.known_priors import KnownPriors
 from bayesens.likelihoods.missing_members import fill_in
 from bayesens.likelihoods.options import ModelValue
 from bayesens.likelihoods.priors import Prior
@@ -51,7 +52,6 @@ from bayesens.likelihoods.spread.optimum import spread_optimum
 from bayesens.likelihoods.spread.predictive import spread_mixture
 from bayesens.likelihoods.training_checks import at_zero, check_residuals, refuse_exact, warn_copies, warn_incomplete
 from bayesens.models import presets
-from bayesens.models.known_priors import KnownPriors
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -171,10 +171,10 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
                 """Mean and standard deviation of some rows."""
                 variance = sigma**2 + spread**2 * s2
                 if not filled.complete[some].all():
-                    square = linear[:, None] * linear[None, :]
-                    variance = variance + (filled.open * square).sum(axis=(1, 2))[filled.pattern[some]]
-                width, mean = pt.sqrt(variance), c + intercept + (linear * (f - c)).sum(axis=1)
-                return mean, width * pt.exp((x * slope).sum(axis=1)) if self.scale else width
+                    opened = (filled.open * linear[:, None] * linear[None, :]).sum(axis=(1, 2))
+                    variance = variance + opened[filled.pattern[some]]
+                wider = pt.exp((x * slope).sum(axis=1)) if self.scale else 1.0
+                return c + intercept + (linear * (f - c)).sum(axis=1), pt.sqrt(variance) * wider
 
             if likelihood == "rows":
                 mean, width = law(f, s2, x, np.ones(len(y), dtype=bool))
@@ -194,7 +194,8 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
             loglik = spread_loglik(pt.stack(parameters), y=y[plain] - model.center, f=apart, excess=excess, x=x[plain])
 
             def shared(some: np.ndarray) -> tuple[Any, Any]:
-                return law(*(pytensor.shared(v[some]) for v in (f, s2, x)), some)
+                values = [pytensor.shared(v[some]) for v in (f, s2, x)]
+                return law(values[0], values[1], values[2], some)
 
             if gaps.any():
                 loglik = loglik + log_normal(pytensor.shared(y[gaps]), *shared(gaps)).sum()
@@ -240,10 +241,7 @@ class EMOS(presets.Presets, KnownPriors, ModelValue):
         return xr.Dataset(data, coords=_labels(model, ensemble)), [optimum]
 
     def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> PosteriorMixture:
-        """Return p(y | f) for every row that has a member, on the transformed scale.
-
-        The model is resolved, and the ensemble has the members of the fit, in its order.
-        """
+        """Return p(y | f) for every row that has a member, on the transformed scale; the model is resolved."""
         assert self.center is not None
         rows = prediction_rows(ensemble, self.transform)
         if self.needs_all_members:

@@ -25,6 +25,7 @@ from scipy.special import ndtr, owens_t
 
 from bayesens.distributions.law import Distribution
 from bayesens.distributions.scores import crps_sample
+from bayesens.distributions.steps import Steps
 from bayesens.messages import UnknownName, check_known, listed, warn
 from bayesens.threads import CORES, share_out
 
@@ -162,7 +163,7 @@ def warn_dilemma() -> None:
 
 # --------------------------------------------------------------------------------------------- threshold-weighted CRPS
 def threshold_crps(
-    predictive: Distribution | ArrayLike, y: ArrayLike, *, lower: ArrayLike = -np.inf, upper: ArrayLike = np.inf
+    predictive: Distribution | Steps | ArrayLike, y: ArrayLike, *, lower: ArrayLike = -np.inf, upper: ArrayLike = np.inf
 ) -> Array:
     """CRPS that looks only at values between two thresholds: ``int_lower^upper (F(x) - 1{y <= x})^2 dx``.
 
@@ -200,6 +201,8 @@ def threshold_crps(
     y, lower, upper = (np.asarray(x, dtype=np.float64) for x in (y, lower, upper))
     if not np.all(lower <= upper):
         raise ValueError("a lower threshold is above its upper one, or missing; give lower <= upper")
+    if isinstance(predictive, Steps):
+        return predictive.threshold_crps(y, lower, upper)
     if not isinstance(predictive, Distribution):
         return crps_sample(np.clip(np.asarray(predictive, dtype=np.float64), lower, upper), np.clip(y, lower, upper))
     bottom = predictive.transform.lower

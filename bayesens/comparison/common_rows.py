@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.bands import band_limits, threshold_crps
 from bayesens.distributions.law import Distribution
+from bayesens.distributions.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.messages import listed, warn
 from bayesens.tables.columns import labels as as_labels
@@ -19,7 +20,7 @@ from bayesens.tables.columns import labels as as_labels
 __all__ = ["SCORES", "Predictive", "add_threshold_crps", "common_rows", "in_season_order", "season"]
 
 Array = NDArray[np.float64]
-Predictive = Mapping[str, Distribution | ArrayLike]
+Predictive = Mapping[str, Distribution | Steps | ArrayLike]
 LEVEL = 0.9  # of the predictive intervals whose coverage and width are kept
 SCORES = ("crps", "log_score", "coverage90", "width90")
 SEASONS = {"DJF": (12, 1, 2), "MAM": (3, 4, 5), "JJA": (6, 7, 8), "SON": (9, 10, 11)}
@@ -295,7 +296,7 @@ def add_threshold_crps(
             values.append(threshold_crps(rows["prediction"].sel(model=name).values[None], y, lower=low, upper=high))
             continue
         law = predictive[name]
-        law = law if isinstance(law, Distribution) else np.asarray(law, dtype=np.float64)
+        law = law if isinstance(law, Distribution | Steps) else np.asarray(law, dtype=np.float64)
         if law.shape[-1:] != (rows.attrs["ensemble_rows"],):
             raise ValueError(f"the predictive distribution of {name!r} has the shape {law.shape}; wanted one for each of the "
                              f"{rows.attrs['ensemble_rows']} rows of the ensemble (last axis)")  # fmt: skip

