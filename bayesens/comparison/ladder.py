@@ -14,7 +14,7 @@ from bayesens.comparison.folds.runs import OnMembers
 from bayesens.comparison.tables import paired_differences
 from bayesens.members.day.chain import BESIDE, NAME
 from bayesens.messages import check_known
-from bayesens.models import BMA, HBM, EqualWeights, LinearPool
+from bayesens.models import BMA, HBM, IDR, EqualWeights, LinearPool
 
 __all__ = ["EFFECTS", "EM_RUNG", "ladder", "ladder_effects", "ladder_words"]
 
@@ -22,6 +22,12 @@ EM_RUNG = "BMA by EM"  # no rung of `ladder`: a study asks for it, for the metho
 
 # What changes from one rung to another, and nothing else does.
 EFFECTS = (
+    (
+        "kernel",
+        "Isotonic regression",
+        "Equal weights",
+        "corrections and kernels, in place of a law of which nothing is assumed but that it rises with the members' mean",
+    ),
     ("weights", "Equal weights", "BMA", "weights learnt from the data"),
     ("sigmas", "BMA", "BMA with own sigmas", "a kernel width for each member in place of one for all"),
     ("widths", "BMA", "BMA with widths", "kernel widths that follow predicted mean and spread"),
@@ -71,7 +77,7 @@ def ladder(*, group: bool = True, site: bool = True, members: Sequence[str] = ()
     members : sequence of str
         Names of all members. If ``neighbours`` is one of them there are rungs of the day, and no other is told of it.
     **options
-        Of every rung, such as ``transform="sqrt"``.
+        Of every rung but isotonic regression, which has none, such as ``transform="sqrt"``.
 
     Returns
     -------
@@ -90,13 +96,13 @@ def ladder(*, group: bool = True, site: bool = True, members: Sequence[str] = ()
     Examples
     --------
     >>> list(ladder())[:5]
-    ['Equal weights', 'BMA', 'BMA with own sigmas', 'BMA with widths', 'BMA without effects']
+    ['Isotonic regression', 'Equal weights', 'BMA', 'BMA with own sigmas', 'BMA with widths']
     """
     effects: dict[str, Any] = {"group": group, "site": site} | options
     flat: dict[str, Any] = {"group": False, "site": False, "sigma": "shared"} | options
     plain: dict[str, Any] = {"sigma": "shared", "scale": ()} | effects
     rungs: dict[str, Any] = {
-        "Equal weights": EqualWeights(**plain), "BMA": BMA(**plain),
+        "Isotonic regression": IDR(), "Equal weights": EqualWeights(**plain), "BMA": BMA(**plain),
         "BMA with own sigmas": BMA(scale=(), **effects), "BMA with widths": BMA(sigma="shared", **effects),
         "BMA without effects": BMA(scale=(), **flat), "BMA fitted at once": BMA(correction="joint", **flat),
         "Linear pool": LinearPool(scale=(), **effects),
