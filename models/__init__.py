@@ -70,7 +70,7 @@ class Model(Protocol):
     def build(self, data: Any, likelihood: str = ...) -> Any:
         """Return the PyMC model; with ``likelihood="rows"`` the plain one that a statistician would write.
 
-        A class that has no parameters to sample says so, ``sampled = False``, and has ``em`` alone.
+        A class that has no parameters to sample says so, ``sampled = False``, refuses, and is fitted by ``em`` alone.
         """
 
     def predictive(self, posterior: xr.Dataset, ensemble: Ensemble) -> Any:

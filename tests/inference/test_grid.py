@@ -28,7 +28,8 @@ OPTIONS = {
     "Climatology": [{"group": True}],
 }
 CASES = [(name, options) for name in models.__all__ for options in OPTIONS.get(name, [{}])]
-TRANSFORMED = [(name, {"transform": transform}) for name in models.__all__ for transform in ("sqrt", "log")] + [
+TRANSFORMED = [(name, {"transform": transform}) for name in models.__all__ if name != "IDR"
+               for transform in ("sqrt", "log")] + [
     ("BMA", {"transform": "log", "bias_covariates": ("wet",), "scale": ("mean", "wet", "season"), "kernel": "student_t"}),
     ("BMA", {"transform": "log", "correction": "joint", "site": False}),
     ("HBM", {"transform": "sqrt", "group": False, "site": False}),

@@ -188,7 +188,11 @@ def everything(model, method):
     found = [be.predict(tree, new)["quantile_value"].values.sum(), be.score(tree, new)["log_score"].values.sum()]
     found += [be.draw(tree, new, size=10, random_seed=1).values.sum()]
     found += [be.add(tree, rows(), "posterior_predictive", random_seed=1)["posterior_predictive"]["y"].values.sum()]
-    return found if method == "em" else [*found, be.loo(tree, rows(), progressbar=False).elpd]
+    return (
+        found
+        if method == "em" or not getattr(model, "sampled", True)
+        else [*found, be.loo(tree, rows(), progressbar=False).elpd]
+    )
 
 
 MODELS = [getattr(be.models, name)() for name in be.models.__all__]
@@ -202,7 +206,7 @@ def test_settings_of_floating_point_errors_change_nothing(model, method):
         pytest.skip("this model has no fit by EM")
     plain = everything(model, method)
     with np.errstate(all="raise"):
-        assert everything(model, method) == plain
+        np.testing.assert_array_equal(everything(model, method), plain)  # NaN where there is no density
         assert set(np.geterr().values()) == {"raise"}
 
 

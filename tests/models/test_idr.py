@@ -245,11 +245,13 @@ def test_comparisons_have_it_beside_others_and_no_log_score_of_it():
     assert set(be.paired_differences(rows, "BMA", replicates=50)["metric"]) >= {"crps"}
 
 
-def test_leave_one_out_and_recalibration_of_it():
+def test_what_needs_a_posterior_says_that_there_is_none():
     f, y = world(150, 18, ties=False)
     tree = fitted(f, y)
     with pytest.raises(ValueError, match="point"):
         be.loo(tree, ensemble(f, y))
+    with pytest.raises(ValueError, match="IDR has neither parameters nor a density, and so no PyMC model"):
+        be.sensitivity.prior_predictive(IDR(), ensemble(f, y), random_seed=1)
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
