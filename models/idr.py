@@ -85,6 +85,31 @@ class IDR(ModelValue):
             "which is exact; or use EMOS or BMA where a posterior is wanted."
         )
 
+    def n_parameters(self, ensemble: Ensemble) -> int:
+        """None."""
+        return 0
+
+    def em(
+        self, ensemble: Ensemble, *, starts: int = 0, seed: int = 0, tolerance: float = 0.0
+    ) -> tuple[xr.Dataset, list[Optimum]]:
+        """The mean CRPS of the training rows, than which no other law that rises with the mean has a lower one."""
+        rows = training_rows(ensemble, "identity", need_member=True)
+        crps = self._law(self.history(ensemble), rows).crps(rows.y).mean()
+        none = np.ones(0)
+        return xr.Dataset({"training_crps": ((), crps)}), [Optimum(none, none, np.nan, 0, True, "closed form")]
+
+    def history(self, ensemble: Ensemble) -> xr.Dataset:
+        """The distribution functions at the values of the members' mean."""
+        rows = training_rows(ensemble, "identity", need_member=True)
+        knot, threshold, cdf = isotonic_cdf(_mean(rows), rows.y, self.knots)
+        return xr.Dataset(
+            {"cdf": (("knot", "threshold"), cdf), "members_mean": ("knot", knot), "value": ("threshold", threshold)}
+        )
+
+    def predictive(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset) -> Steps:
+        """Return the law of every row that has a member."""
+        return self._law(history, prediction_rows(ensemble, "identity"))
+
     def training(self, posterior: xr.Dataset, ensemble: Ensemble, history: xr.Dataset) -> Steps:
         """Return the law of training rows, which is that of any."""
         return self.predictive(posterior, ensemble, history)
