@@ -81,8 +81,8 @@ class IDR(ModelValue):
     def build(self, ensemble: Ensemble, likelihood: str = "fused") -> NoReturn:
         """Refuse: there is nothing to sample."""
         raise ValueError(
-            "IDR has neither parameters nor a density, and so no PyMC model, no priors and no posterior. Fit it with be.fit, "
-            "which is exact; or use EMOS or BMA where a posterior is wanted."
+            "IDR has neither parameters nor a density, and so no PyMC model, no priors and no posterior: it is fitted exactly; "
+            "use EMOS or BMA where a posterior is wanted."
         )
 
     def n_parameters(self, ensemble: Ensemble) -> int:
