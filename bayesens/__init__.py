@@ -48,6 +48,7 @@ _HOME = {
     "ladder_words": "comparison.ladder",
     "loo": "inference.loo",
     "loo_table": "comparison.loo_table",
+    "loo_words": "comparison.loo_table",
     "map": "members.grids.mapping",
     "add": "inference.predict",
     "draw": "inference.predict",
@@ -117,6 +118,7 @@ __all__ = [
     "ladder_words",
     "loo",
     "loo_table",
+    "loo_words",
     "map",
     "neighbours",
     "paired_differences",
@@ -143,7 +145,7 @@ if TYPE_CHECKING:
     from bayesens.comparison.folds.distances import fold_distances
     from bayesens.comparison.folds.runs import OnMembers
     from bayesens.comparison.ladder import ladder, ladder_effects, ladder_words
-    from bayesens.comparison.loo_table import loo_table
+    from bayesens.comparison.loo_table import loo_table, loo_words
     from bayesens.comparison.recalibration import recalibrate, recalibrated_rows, recalibration_table
     from bayesens.comparison.tables import paired_differences, product_table, score_table
     from bayesens.distributions.levels.recalibration import Recalibration

@@ -41,6 +41,7 @@ import numpy as np
 
 from bayesens.ensemble.collinear import constant
 from bayesens.ensemble.transforms import TRANSFORMS, transform
+from bayesens.likelihoods.day.scales import NORMAL_SCORES, NormalScores, moments, score_quantiles
 from bayesens.likelihoods.day.table import DayTable
 from bayesens.likelihoods.options import ModelValue, check_options, filled
 from bayesens.likelihoods.priors import Prior
@@ -64,8 +65,9 @@ class Neighbours(ModelValue):
 
     Parameters
     ----------
-    transform : {"identity", "sqrt", "log"}, optional
-        To the scale on which observations are normal; None takes the one under which they are most likely.
+    transform : {"identity", "sqrt", "log", "normal_scores"}, optional
+        To the scale on which observations are normal; None takes the one of the first three under which they are most likely.
+        "normal_scores" is a line through their quantiles (:mod:`bayesens.likelihoods.day.scales`).
     trend : tuple of str
         Columns of the table that the mean of a place is linear in, such as an elevation; where one is missing, its mean
         stands in.
@@ -76,6 +78,8 @@ class Neighbours(ModelValue):
     center, unit, distance : float, optional
         Origin and unit of the priors on the transformed scale, and the stations' median distance; None takes them from
         the data.
+    quantiles : tuple of float, optional
+        Of the observations, for normal scores; None takes them from the data.
     share_prior : Prior
         Of the shares of the variance, with one concentration for all.
     sd_prior : Prior
@@ -100,6 +104,7 @@ class Neighbours(ModelValue):
     center: float | None = None
     unit: float | None = None
     distance: float | None = None
+    quantiles: tuple[float, ...] | None = None
     share_prior: Prior = Prior("Dirichlet", a=1)  # any share of the variance may be any part's
     sd_prior: Prior = Prior("LogNormal", mu=0, sigma=0.5)  # about what the observations show
     range_prior: Prior = Prior("LogNormal", mu=-1.1, sigma=0.7)  # a tenth of the network to all of it
@@ -110,7 +115,7 @@ class Neighbours(ModelValue):
     baseline: ClassVar[bool] = False
     joint: ClassVar[bool] = False
     choices: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "transform": (None, "identity", "sqrt", "log"),
+        "transform": (None, "identity", "sqrt", "log", NORMAL_SCORES),
         "leave_out": ("site", "group"),
     }
 
@@ -130,6 +135,8 @@ class Neighbours(ModelValue):
                 "station(s); wanted values that vary: leave neighbours out, or give more rows"
             )
         model = self if self.transform else replace(self, transform=_most_likely(table.y))
+        if model.transform == NORMAL_SCORES:
+            model = filled(model, quantiles=lambda: score_quantiles(y))
         z = model.forward(table.y)
         z = z[np.isfinite(z)]
         return filled(
@@ -138,9 +145,17 @@ class Neighbours(ModelValue):
 
     def forward(self, y: np.ndarray) -> np.ndarray:
         """Observations on the model's scale."""
+        if self.quantiles is not None:
+            return NormalScores(self.quantiles).forward(y)
         g = transform(self.transform or "identity")
         g.check(y, column="observation")
         return np.asarray(g.forward(y))
+
+    def moments(self, mean: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of observations that are normal on the model's scale."""
+        if self.quantiles is not None:
+            return NormalScores(self.quantiles).moments(mean, variance)
+        return moments(self.transform or "identity", mean, variance)
 
     def parts(self, table: DayTable) -> tuple[str, ...]:
         """Parts of the variance; without places there are no fields."""

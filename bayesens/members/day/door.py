@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayesens.ensemble.collinear import constant
 from bayesens.ensemble.places import RowPlaces, row_places, site_places
-from bayesens.ensemble.transforms import transform
+from bayesens.ensemble.transforms import TRANSFORMS, transform
 from bayesens.likelihoods.day.table import distances
 from bayesens.members.day.chain import FEATURES, NAME
 from bayesens.members.day.times import written
@@ -59,7 +59,7 @@ def check_neighbours(
     check_known(list(model.trend), rows.X.columns, kind="column", where="the covariates, where the trend looks")
     if both := sorted({NAME, *FEATURES} & ({*rows.X.columns} | {*keep})):
         raise ValueError(f"column(s) {listed(both)} have a name that neighbours give to columns of theirs; rename them")
-    if model.transform:
+    if model.transform in TRANSFORMS:
         transform(model.transform).check(rows.y, column=rows.columns.get("observation", "observation"))
     _check_company(model, rows, places)
     _check_trend(model, rows)

@@ -21,7 +21,7 @@ from bayesens.likelihoods.options import options_from_json, options_to_json
 from bayesens.members.day.times import day_of
 from bayesens.models.neighbours import FIELDS, PARTS, Neighbours
 
-__all__ = ["FittedNeighbours", "Said", "moments"]
+__all__ = ["FittedNeighbours", "Said"]
 Array = NDArray[np.float64]
 
 
@@ -194,7 +194,7 @@ class FittedNeighbours:
         return out
 
     def _said(self, mean: Array, variance: Array, aside: Any, u: Array) -> Said:
-        mean, sd = moments(self.model.transform or "identity", mean + self.model.center, variance)
+        mean, sd = self.model.moments(mean + self.model.center, variance)
         seen = np.isfinite(self.table.y)
         near = np.where(aside, np.inf, u)
         distance = np.full(mean.shape, np.inf)
@@ -218,13 +218,3 @@ def _in_units(trend: Array, standard: Array) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
         out = (trend - standard[0]) / standard[1]
     return np.where(np.isfinite(out), out, 0.0)
-
-
-def moments(transform: str, mean: Array, variance: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of observations whose transform is normal."""
-    if transform == "log":
-        middle = np.exp(mean + 0.5 * variance)
-        return middle, middle * np.sqrt(np.expm1(variance))
-    if transform == "sqrt":
-        return mean**2 + variance, np.sqrt(4.0 * mean**2 * variance + 2.0 * variance**2)
-    return mean, np.sqrt(variance)

@@ -16,7 +16,7 @@ from bayesens.ensemble.places import LON_LAT, Places, check_degrees
 from bayesens.likelihoods.day.table import distances
 from bayesens.likelihoods.day.tiles import Tile
 from bayesens.members.day.chain import FEATURES, NAME
-from bayesens.members.day.fitted import FittedNeighbours, moments
+from bayesens.members.day.fitted import FittedNeighbours
 from bayesens.members.day.places import tell_far
 from bayesens.members.day.times import day_of, tell_strange_times
 from bayesens.messages import listed
@@ -225,7 +225,7 @@ class _TileCells:
             some = r if len(here) == r.shape[1] else r[:, here]
             left = variance - self._products(some, twice, some) - self._products(some, cross, a)
             left = np.maximum(left, v["own"])  # the observation's error: only rounding goes below
-            out[t, :, 0], out[t, :, 1] = moments(model.transform, middle + some @ pull, left)
+            out[t, :, 0], out[t, :, 1] = model.moments(middle + some @ pull, left)
             nearest = u[:, here].min(axis=1, initial=np.inf)
             out[t, :, 2] = np.where(np.isfinite(nearest), nearest, np.nan)
         return out

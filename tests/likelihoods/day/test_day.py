@@ -11,8 +11,9 @@ import xarray as xr
 from pytensor.compile.mode import Mode
 
 from bayesens.ensemble.places import Places, RowPlaces
+from bayesens.likelihoods.day.scales import moments
 from bayesens.likelihoods.day.table import DayTable, day_table
-from bayesens.members.day.fitted import FittedNeighbours, moments
+from bayesens.members.day.fitted import FittedNeighbours
 from bayesens.members.day.grid import neighbours_on_grid
 from bayesens.models.neighbours import PARTS, Neighbours
 

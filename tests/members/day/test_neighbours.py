@@ -128,9 +128,13 @@ def test_the_day_gains_and_tables_say_who_was_told_it():
     assert by_distance["group"].str.contains("up to|beyond").all()
 
 
-def test_rows_of_new_places_and_cells_of_a_grid_are_told_the_same():
+SCORES = Neighbours(transform="normal_scores")
+
+
+@pytest.mark.parametrize("model", [FIXED, SCORES], ids=["identity", "normal scores"])
+def test_rows_of_new_places_and_cells_of_a_grid_are_told_the_same(model):
     frame = world()
-    fitted = members_of(frame).fit()
+    fitted = members_of(frame, model).fit()
     grid = xr.Dataset(coords={"time": frame["day"].unique()[[3, 7]], "y": [10.0, 50.0], "x": [0.0, 40.0, 90.0]})
     cells = fitted.with_neighbours(grid)
     table = grid.to_dataframe().reset_index()
@@ -165,9 +169,10 @@ def test_days_that_nobody_observed_are_those_of_the_fit_without(recwarn):
     xr.testing.assert_allclose(lazy.compute(), found)
 
 
-def test_members_are_written_and_read_with_their_neighbours(tmp_path):
+@pytest.mark.parametrize("model", [FIXED, SCORES], ids=["identity", "normal scores"])
+def test_members_are_written_and_read_with_their_neighbours(tmp_path, model):
     frame = world()
-    fitted = members_of(frame).fit()
+    fitted = members_of(frame, model).fit()
     fitted.save(tmp_path / "members")
     again = be.FittedMembers.load(tmp_path / "members")
     grid = xr.Dataset(coords={"time": frame["day"].unique()[[3]], "y": [10.0], "x": [0.0, 40.0]})
