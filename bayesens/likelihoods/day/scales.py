@@ -1,8 +1,8 @@
 """From the scale on which observations are normal back to their mean and standard deviation; normal scores are one such scale.
 
-Normal scores make observations of any distribution normal: the line through their quantiles at 25 levels, those of the scores -3,
--2.75, ..., 3, and straight on beyond them. Observations that many rows share, such as no rain, have the mean score of their range.
-Where no observation is below zero, none is predicted there.
+Normal scores make observations of any distribution normal: the line through their quantiles at 25 levels, those of the scores
+-3, -2.75, ..., 3, and straight on beyond them. Observations that many rows share, such as no rain, have the mean score of their
+range. Where no observation is below zero, none is predicted there.
 
 References
 ----------
