@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from sphinx.util.docutils import SphinxDirective
+
+sys.path.append(str(Path(__file__).parent))  # at the end: what lies beside this file hides nothing of others
+from messages import messages
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -91,6 +97,24 @@ def display(writer: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+class Messages(SphinxDirective):
+    """Lists the messages of packages, one an entry."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return one list, whose quotation marks stay as they are printed."""
+        every = nodes.bullet_list(classes=["messages"])
+        every["support_smartquotes"] = False
+        for door in self.arguments[0].split():
+            for text, kind in messages()[door]:
+                line = nodes.paragraph("", "", nodes.Text(text + " "), nodes.inline("", kind, classes=["kind"]))
+                every += nodes.list_item("", line)
+        return [every]
+
+
 def setup(app: Sphinx) -> None:
-    """Tell Sphinx how formulas are written."""
+    """Tell Sphinx how formulas are written, and what lists messages."""
+    app.add_directive("messages", Messages)
     app.add_html_math_renderer("mathml", (inline, None), (display, None))

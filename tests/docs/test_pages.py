@@ -14,11 +14,12 @@ import pytest
 import bayesens as be
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_names" not in path.parts)
+DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md") if "_names" not in path.parts)
+PAGES = [ROOT / "README.md", *DOCS]
 BLOCK = re.compile(r"^```(python|pycon)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-IDS = [path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in PAGES]
-SLOW = {"gallery", "howto/maps", "start"}  # some seconds each
+IDS = [path.relative_to(ROOT).with_suffix("").as_posix().removeprefix("docs/") for path in PAGES]
+SLOW = {"README", "gallery", "howto/maps", "start"}  # some seconds each
 RUN = [
     pytest.param(path, id=name, marks=[pytest.mark.slow] * (name in SLOW))
     for path, name in zip(PAGES, IDS)
@@ -36,6 +37,10 @@ def run_page(path, folder):
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile("\n" * line + block[2], str(path), "exec"), names)
             plt.close("all")
+            if said := re.search(r"# CRPS ([\d.]+), 90 % intervals cover (\d+) %", block[2]):  # README says what comes
+                scores = names["scores"]
+                assert float(scores["crps"]) == pytest.approx(float(said[1]), abs=0.15)
+                assert float(100 * scores["covered"].item()) == pytest.approx(float(said[2]), abs=1)
         else:
             test = doctest.DocTestParser().get_doctest(block[2], names, path.name, str(path), line)
             said = io.StringIO()
@@ -86,6 +91,22 @@ def test_tests_and_files_that_a_page_names_exist(path):
     for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
         assert (ROOT / file).is_file(), file
         assert not name or f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{name}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=IDS)
+def test_names_in_the_text_of_a_page_exist(path):
+    for words in re.findall(r"`be\.(?!NAME)([\w.]+)", BLOCK.sub("", path.read_text(encoding="utf-8"))):
+        found = be
+        for word in words.rstrip(".").split("."):
+            assert hasattr(found, word), f"be.{words}"
+            found = getattr(found, word)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=IDS)
+def test_pages_to_which_a_page_links_exist(path):
+    text = re.sub(r"`[^`\n]+`", "", BLOCK.sub("", path.read_text(encoding="utf-8")))
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (path.parent / target).is_file(), target
 
 
 COMMANDS = [

@@ -1,6 +1,6 @@
 """The ladder on real data, two estimands each: soil moisture of OzNet with members trained here, streamflow of the Narmada.
 
-``python tests/reference/ladders.py [DATA] [CACHE]`` writes ``ladders.json``, from which the README has its table; finished folds
+``python tests/reference/ladders.py [DATA] [CACHE]`` writes ``ladders.json``, from which the site has its table; finished folds
 are kept in the cache.
 """
 

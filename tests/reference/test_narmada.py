@@ -1,4 +1,4 @@
-"""The Narmada table of the README, run again in part."""
+"""The Narmada table of the site, run again in part."""
 
 import importlib.util
 from pathlib import Path
@@ -19,7 +19,7 @@ def narmada():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The fit has not converged")
 def test_table_with_the_square_root(narmada):
-    """Every model that the README shows keeps its CRPS within 3 %, which Monte Carlo error and versions may move it."""
+    """Every model that the site shows keeps its CRPS within 3 %, which Monte Carlo error and versions may move it."""
     table = narmada.table(shared_data("narmada").parent, "sqrt")
     print(table.to_string())
     shown = {"Climatology": 0.798, "Climatology by gauge": 0.785, "SingleMember": 0.582, "EqualWeights": 0.603,

@@ -1,7 +1,7 @@
 """What the day's observations at other stations are worth, on two data sets with members trained anew in every fold.
 
-``BAYESENS_DATA=... python tests/reference/the_day.py [CACHE]`` writes ``the_day.json``, from which README has its table, in about
-a quarter of an hour; finished folds are kept in the cache.
+``BAYESENS_DATA=... python tests/reference/the_day.py [CACHE]`` writes ``the_day.json``, from which the site has its table, in
+about a quarter of an hour; finished folds are kept in the cache.
 """
 
 from __future__ import annotations

@@ -1,0 +1,309 @@
+"""Write the figures of README and site from committed results: ``uv run python docs/measured.py``.
+
+A table stands between ``<!-- numbers: NAME -->`` and ``<!-- end -->``; its name is that of a function of `TABLES`. A figure
+within a sentence is found by the words around it: `SENTENCES` has them by page, with the names of `facts` in braces. A test
+fails when writing anew would change a page. A new row of a table is a new entry of the list above its function.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"^<!-- numbers: (\w+) -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
+FIELD = re.compile(r"\{([^}]+)\}")
+FIGURE = r"([+-]?[\d.]*\d(?:\s+%\s+\([+-][\d.]+\s+to\s+[+-][\d.]+\))?)"  # a number, or a change with its interval
+
+
+@cache
+def result(path: str) -> Any:
+    """Return a committed result, by its path below `tests/`."""
+    return json.loads((ROOT / "tests" / path).read_text(encoding="utf-8"))
+
+
+def find(rows: list[dict[str, Any]], **wanted: str) -> dict[str, Any]:
+    """Return the one row that has these values."""
+    (row,) = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+    return row
+
+
+def short(value: float, digits: int, sign: str = "") -> str:
+    """Return a number without the zero before its point."""
+    return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.{digits}f}")
+
+
+def two(value: float) -> str:
+    """Return a number of seconds in two digits."""
+    return short(value, 2 if value < 0.995 else 1 if value < 9.95 else 0)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table of Markdown."""
+    lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|" for cells in [head, *rows]]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
+
+
+# The day: what is shown, by the name of the model in the result.
+DAY_COLUMNS = {"atlanta": "fine particles, Atlanta", "oznet": "soil moisture, OzNet"}
+DAY_ROWS = [
+    ("HBM", "HBM without the day"),
+    ("EMOS", "EMOS without the day"),
+    ("neighbours alone", "neighbours alone"),
+    ("BMA of the day", "BMA of the day"),
+    ("the same, widths by its sd", "BMA of the day with widths"),
+    ("HBM of the day", "HBM of the day"),
+    ("EMOS of the day", "EMOS of the day"),
+]
+
+
+def change(data: str, model: str, metric: str = "crps") -> str:
+    """Return the difference of a model from BMA with its interval."""
+    found = find(result("reference/the_day.json")[data]["differences"], model=model, metric=metric)
+    value, low, high = (short(found[name], 1, "+") for name in ("difference", "low", "high"))
+    return f"{value} % ({low} to {high})"
+
+
+def covers(data: str, model: str) -> str:
+    """Return the coverage of 90 % intervals with its interval."""
+    found = find(result("reference/the_day.json")[data]["scores"], model=model)
+    value, low, high = (f"{100 * found[f'coverage90{end}']:.1f}" for end in ("", "_low", "_high"))
+    return f"{value} % ({low} to {high})"
+
+
+def crps_of_day(data: str, model: str) -> str:
+    """Return the mean CRPS of a model."""
+    value = find(result("reference/the_day.json")[data]["scores"], model=model)["crps"]
+    return short(value, 4 if value < 1 else 3)
+
+
+def the_day() -> str:
+    """Return what the day is worth."""
+    day = result("reference/the_day.json")
+    head = [
+        f"{title} ({first['stations']} stations, {first['n']:,} rows)"
+        for name, title in DAY_COLUMNS.items()
+        for first in day[name]["scores"][:1]
+    ]
+    wide = "the same, widths by its sd"
+    return table(
+        ["", *head],
+        [
+            ["CRPS of BMA without the day", *(crps_of_day(name, "BMA") for name in DAY_COLUMNS)],
+            *([shown, *(change(name, model) for name in DAY_COLUMNS)] for model, shown in DAY_ROWS),
+            ["90 % intervals of BMA of the day with widths cover", *(covers(name, wide) for name in DAY_COLUMNS)],
+        ],
+    )
+
+
+def in_percent(found: dict[str, Any]) -> str:
+    """Return a change with its interval, bold where the interval leaves out zero."""
+    words = "{difference:+.1f} ({low:+.1f} to {high:+.1f})".format(**found)
+    return f"**{words}**" if found["clear"] else words
+
+
+LADDERS = {
+    "OzNet, new sites": ("OzNet", "site"),
+    "OzNet, new times": ("OzNet", "time"),
+    "Narmada, new gauges": ("Narmada", "site"),
+    "Narmada, new times": ("Narmada", "time"),
+}
+
+
+def ladder() -> str:
+    """Return the effects of all rungs."""
+    ladders = result("reference/ladders.json")
+    effects = [{found["effect"]: found for found in ladders[data][new]["effects"]} for data, new in LADDERS.values()]
+    rows = [
+        [
+            f"{name}: {first['before']} to {first['after']}",
+            *(in_percent(one[name]) if name in one else "" for one in effects),
+        ]
+        for name, first in effects[0].items()
+    ]
+    return table(["change of the CRPS [%]", *LADDERS], rows)
+
+
+def ladder_widths() -> str:
+    """Return HBM beside BMA with widths."""
+    ladders = result("reference/ladders.json")
+    found = [find(ladders[data][new]["HBM beside BMA with widths"], metric="crps") for data, new in LADDERS.values()]
+    return table(["change of the CRPS [%]", *LADDERS], [["BMA with widths to HBM", *map(in_percent, found)]])
+
+
+NARMADA = {
+    "Climatology": "Climatology",
+    "Climatology by gauge": "Climatology by gauge",
+    "SingleMember": "SingleMember (one day ahead)",
+    "EqualWeights": "EqualWeights",
+    "BMA": "BMA without effects",
+    "BMA with gauge effects": "BMA",
+    "BMA fitted at once": "BMA fitted at once, without effects",
+    "HBM independent": "HBM, independent errors",
+    "HBM factor": "HBM, common factor",
+}
+NARMADA_COLUMNS = {"crps": ("CRPS", 3), "log_score": ("log score", 3), "rmse": ("RMSE", 3), "coverage90": ("coverage", 3), "width90": ("width", 2)}  # fmt: skip  # noqa: E501
+
+
+def narmada(transform: str) -> str:
+    """Return the scores of every model."""
+    found = result("reference/narmada.json")[transform]
+    head = ["model", *(title for title, _ in NARMADA_COLUMNS.values())]
+    rows = [
+        [shown, *(short(find(found, model=name)[key], digits) for key, (_, digits) in NARMADA_COLUMNS.items())]
+        for name, shown in NARMADA.items()
+    ]
+    return table(head, rows)
+
+
+def seconds(*names: str) -> str:
+    """Return the seconds of cases of the benchmarks."""
+    cases = result("benchmarks/results.json")["cases"]
+    return ", ".join(two(cases[name]["seconds"]) for name in names)
+
+
+def faster(name: str, other: str) -> str:
+    """Return how many times faster one case is than another."""
+    cases = result("benchmarks/results.json")["cases"]
+    ratio = cases[other]["seconds"] / cases[name]["seconds"]
+    return f"{ratio:.0f} times faster" if ratio >= 10 else f"{ratio:.1f} times faster"
+
+
+SPEED = [
+    ("BMA posterior, 10,000 rows, `auto`", ["bma_auto_10k"], "bma_naive_10k"),
+    ("BMA posterior by NUTS, 4 x 1,000 draws, 10,000 rows", ["bma_nuts_10k"], "bma_naive_10k"),
+    ("BMA posterior, 100,000 rows, `auto`", ["bma_auto_100k"], "bma_naive_100k"),
+    ("BMA posterior, 1,000,000 rows, `auto`", ["bma_auto_1m"], ""),
+    ("BMA by EM, 1,000,000 rows", ["em_1m"], ""),
+    ("HBM posterior by NUTS, 4 x 1,000 draws, 500 sites, 10,000 rows", ["hbm_nuts_10k"], ""),
+    ("the same, 1,000,000 rows", ["hbm_nuts_1m"], ""),
+    ("first fit ever, 1,000 rows, whole process: BMA, HBM", ["first_BMA", "first_HBM"], ""),
+    ("the same again in a new process: BMA, HBM", ["again_BMA", "again_HBM"], ""),
+]
+SPEED_IN_SHORT = [
+    ("BMA posterior, 10,000 rows", ["bma_auto_10k"], "bma_naive_10k"),
+    ("BMA posterior, 1,000,000 rows", ["bma_auto_1m"], ""),
+    ("BMA by EM, 1,000,000 rows", ["em_1m"], ""),
+    ("HBM posterior by NUTS, 500 sites, 1,000,000 rows", ["hbm_nuts_1m"], ""),
+    ("first BMA fit in a new process, 1,000 rows", ["again_BMA"], ""),
+]
+
+
+def speed(lines: list[tuple[str, list[str], str]]) -> str:
+    """Return seconds of fits."""
+    rows = [[work, seconds(*names), faster(names[0], other) if other else ""] for work, names, other in lines]
+    return table(["work", "seconds", "against by hand"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "the_day": the_day,
+    "ladder": ladder,
+    "ladder_widths": ladder_widths,
+    "narmada_raw": lambda: narmada("identity"),
+    "narmada_sqrt": lambda: narmada("sqrt"),
+    "speed": lambda: speed(SPEED),
+    "speed_in_short": lambda: speed(SPEED_IN_SHORT),
+}
+
+
+def facts() -> dict[str, str]:
+    """Return every figure that a sentence may name."""
+    found = {f"seconds {name}": seconds(name) for name in result("benchmarks/results.json")["cases"]}
+    for data in DAY_COLUMNS:
+        for model in [row["model"] for row in result("reference/the_day.json")[data]["differences"]]:
+            found[f"{data} {model}"] = change(data, model)
+        for end in ("", ", members learn from it"):
+            for row in result("reference/the_day.json")[data + end]["scores"]:
+                value = row["crps"]
+                found[f"crps {data} {row['model']}"] = short(value, 4 if value < 1 else 2)
+    for title, (data, new) in LADDERS.items():
+        for row in result("reference/ladders.json")[data][new]["effects"]:
+            found[f"{title}: {row['effect']}"] = "{difference:+.1f} % ({low:+.1f} to {high:+.1f})".format(**row)
+    for scale, rows in (("raw", "identity"), ("sqrt", "sqrt")):
+        for row in result("reference/narmada.json")[rows]:
+            found[f"narmada {scale} {row['model']}"] = short(row["crps"], 3)
+    return found
+
+
+# Words around figures, by page. Blanks stand for any white space, a field for a figure as `facts` has it.
+SENTENCES = {
+    "README.md": [
+        "changes the CRPS by {OzNet, new sites: HBM or BMA} at new sites of OzNet",
+        "{Narmada, new gauges: HBM or BMA} at new gauges of the Narmada",
+        "on the same day is worth {atlanta BMA of the day} around Atlanta and {oznet BMA of the day} at OzNet",
+    ],
+    "docs/decisions/approximate_first.md": [
+        "10,000 rows {seconds bma_auto_10k} s against {seconds bma_naive_10k} s by hand",
+        "100,000 rows {seconds bma_auto_100k} s against {seconds bma_naive_100k} s",
+    ],
+    "docs/decisions/sums.md": [
+        "of 10,000 rows of 500 sites takes {seconds hbm_nuts_10k} s, of 1,000,000 rows {seconds hbm_nuts_1m} s",
+    ],
+    "docs/decisions/the_day.md": [
+        "Atlanta {atlanta BMA of the day}, OzNet {oznet BMA of the day}",
+        "the CRPS was {crps atlanta BMA of the day, too} in Atlanta",
+        "and {crps oznet BMA of the day, too} at OzNet",
+    ],
+    "docs/evidence/day.md": [
+        "takes the CRPS to {crps atlanta BMA of the day, too} in Atlanta",
+        "and raises it to {crps oznet BMA of the day, too} at OzNet",
+    ],
+    "docs/evidence/narmada.md": [
+        "(HBM {narmada raw HBM factor} to {narmada sqrt HBM factor})",
+        "bends ({narmada raw BMA fitted at once} raw, where two steps give {narmada raw BMA with gauge effects} to "
+        "{narmada raw BMA})",
+    ],
+    "docs/evidence/speed.md": [
+        "which took {seconds bma_naive_10k} s for 10,000 rows here and {seconds bma_naive_100k} s for 100,000",
+    ],
+    "docs/howto/dask.md": ["a million rows in {seconds bma_auto_1m} s (posterior) or {seconds em_1m} s (EM)"],
+    "docs/howto/streamflow.md": [
+        "BMA from {narmada raw BMA with gauge effects} to {narmada sqrt BMA with gauge effects} 10^3 m3/s, and that of HBM from "
+        "{narmada raw HBM factor} to {narmada sqrt HBM factor}",
+    ],
+    "docs/theory/hbm.md": ["takes its CRPS from {narmada raw HBM factor} to {narmada sqrt HBM factor}"],
+}
+
+
+def pattern(sentence: str) -> re.Pattern[str]:
+    """Return what finds a sentence, whatever its figures are and wherever its lines break."""
+    parts = [re.sub(r"\s+", " ", part) for part in FIELD.split(sentence)]
+    words = [re.escape(part).replace("\\ ", r"\s+") for part in parts[::2]]
+    return re.compile(FIGURE.join(words))
+
+
+def written_anew(page: str) -> str:
+    """Return a page with the tables and figures of the results."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    text = BLOCK.sub(lambda block: f"<!-- numbers: {block[1]} -->\n{TABLES[block[1]]()}\n<!-- end -->", text)
+    values = facts()
+    for sentence in SENTENCES.get(page, []):
+        found = list(pattern(sentence).finditer(text))
+        if len(found) != 1:
+            raise ValueError(
+                f"{page} has {len(found)} times: {sentence!r}; wanted it once. Change SENTENCES with the page"
+            )
+        names = FIELD.findall(sentence)
+        for k in range(len(names), 0, -1):  # from the end: places before stay
+            begin, end = found[0].span(k)
+            if re.sub(r"\s+", " ", found[0][k]) != values[names[k - 1]]:
+                text = text[:begin] + values[names[k - 1]] + text[end:]
+    return text
+
+
+def pages() -> list[str]:
+    """Return README and the pages of the site."""
+    site = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "_names" not in path.parts]
+    return ["README.md", *(path.relative_to(ROOT).as_posix() for path in site)]
+
+
+if __name__ == "__main__":
+    for page in pages():
+        text = written_anew(page)
+        if text != (ROOT / page).read_text(encoding="utf-8"):
+            (ROOT / page).write_text(text, encoding="utf-8")
+            print(page)
