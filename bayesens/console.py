@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def show(console: Console, title: str, frame: pd.DataFrame | Mapping[str, Sequen
 def progress(total: int, text: str, shown: bool) -> Iterator[Callable[..., None]]:
     """Show a bar on the standard error that is gone at the end, and give what moves it on, by one step or by some.
 
+    In a terminal, and in a notebook if ipywidgets is there: without, rich would warn at every step.
+
     Examples
     --------
     >>> with progress(3, "Fits", shown=False) as advance:
@@ -56,6 +59,8 @@ def progress(total: int, text: str, shown: bool) -> Iterator[Callable[..., None]
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    drawn = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
+    with Progress(console=console, transient=True, disable=not drawn) as bar:
         task = bar.add_task(text, total=total)
         yield lambda steps=1: bar.advance(task, steps)
