@@ -73,8 +73,14 @@ html_title = "bayesens"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+# Pages that stand alone have nothing beside them.
+html_sidebars = {
+    name: []
+    for name in ("install", "start", "ideas", "gallery", "comparison", "errors", "glossary", "cite", "changelog")
+}
 html_theme_options = {
     "navbar_align": "left",
+    "header_links_before_dropdown": 6,
     "show_toc_level": 2,
     "navigation_with_keys": True,
     "pygments_light_style": "a11y-high-contrast-light",

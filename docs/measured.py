@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,11 @@ def two(value: float) -> str:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a table of Markdown."""
+    """Return a table of Markdown, in whose cells no line ends within an interval."""
+    rows = [
+        [re.sub(r"\([+-]?[\d.]+ to [+-]?[\d.]+\)", lambda one: one[0].replace(" ", "\u00a0"), cell) for cell in row]
+        for row in rows
+    ]
     lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|" for cells in [head, *rows]]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
@@ -61,9 +65,14 @@ DAY_ROWS = [
 ]
 
 
+def difference_of_day(data: str, model: str, metric: str = "crps") -> dict[str, Any]:
+    """Return the row of a model's difference from BMA."""
+    return find(result("reference/the_day.json")[data]["differences"], model=model, metric=metric)
+
+
 def change(data: str, model: str, metric: str = "crps") -> str:
     """Return the difference of a model from BMA with its interval."""
-    found = find(result("reference/the_day.json")[data]["differences"], model=model, metric=metric)
+    found = difference_of_day(data, model, metric)
     value, low, high = (short(found[name], 1, "+") for name in ("difference", "low", "high"))
     return f"{value} % ({low} to {high})"
 
@@ -199,12 +208,56 @@ def speed(lines: list[tuple[str, list[str], str]]) -> str:
     return table(["work", "seconds", "against by hand"], rows)
 
 
+def between(values: Iterable[float], digits: int = 1) -> str:
+    """Return the smallest and the largest of some shares, in percent."""
+    few = sorted({f"{100 * value:.{digits}f}" for value in values}, key=float)
+    return few[0] if len(few) == 1 else f"{few[0]}\u00a0to\u00a0{few[-1]}"
+
+
+def truths() -> str:
+    """Return how often intervals hold known truths, and those of a program that is wrong on purpose."""
+    recovery, dependence, day = (
+        result(f"calibration/{name}.json") for name in ("recovery", "dependence", "neighbours")
+    )
+    intervals, predictive = (result(f"calibration/{name}.json") for name in ("interval_coverage", "predictive"))
+    both = ("model", "twin")
+    rows = [
+        ["parameters of HBM, pooled", str(recovery["simulations"]), *(between([recovery[w]["pooled"]]) for w in both)],
+        [
+            "covariance of the day's neighbours",
+            str(day["simulations"]),
+            *(between(line["covered"] for line in day[w].values()) for w in both),
+        ],
+        [
+            "error correlations of 0, .5 and .9",
+            str(dependence["simulations"]),
+            *(between(dependence[w]["error_correlation"].values()) for w in both),
+        ],
+        [
+            "differences of the CRPS: new times, new sites, both; few and many stations",
+            str(intervals["simulations"]),
+            *(between(intervals[w].values()) for w in both),
+        ],
+    ]
+    for place in ("known sites", "new sites", "new groups"):
+        cases = predictive["cases"]
+        rows.append(
+            [
+                f"new rows, predicted by BMA: {place}",
+                between((case["simulations"] / 100 for case in cases), 0),
+                *(between(case[place][key][0] for case in cases) for key in ("coverage", "twin")),
+            ]
+        )
+    return table(["90 % intervals of", "simulations", "hold [%]", "and of a program that is wrong [%]"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "the_day": the_day,
     "ladder": ladder,
     "ladder_widths": ladder_widths,
     "narmada_raw": lambda: narmada("identity"),
     "narmada_sqrt": lambda: narmada("sqrt"),
+    "truths": truths,
     "speed": lambda: speed(SPEED),
     "speed_in_short": lambda: speed(SPEED_IN_SHORT),
 }
@@ -216,6 +269,7 @@ def facts() -> dict[str, str]:
     for data in DAY_COLUMNS:
         for model in [row["model"] for row in result("reference/the_day.json")[data]["differences"]]:
             found[f"{data} {model}"] = change(data, model)
+            found[f"about {data} {model}"] = f"{difference_of_day(data, model)['difference']:+.0f}"
         for end in ("", ", members learn from it"):
             for row in result("reference/the_day.json")[data + end]["scores"]:
                 value = row["crps"]
@@ -223,6 +277,31 @@ def facts() -> dict[str, str]:
     for title, (data, new) in LADDERS.items():
         for row in result("reference/ladders.json")[data][new]["effects"]:
             found[f"{title}: {row['effect']}"] = "{difference:+.1f} % ({low:+.1f} to {high:+.1f})".format(**row)
+            found[f"about {title}: {row['effect']}"] = f"{abs(row['difference']):.0f}"
+    ladders = [result("reference/ladders.json")[data][new] for data, new in LADDERS.values()]
+    for effect in ("dependence", "correction"):
+        sizes = sorted(abs(find(one["effects"], effect=effect)["difference"]) for one in ladders)
+        found |= {f"least {effect}": f"{sizes[0]:.0f}", f"most {effect}": f"{sizes[-1]:.0f}"}
+    for data, shares in {
+        "ladders": [find(one["scores"], model="HBM independent")["coverage90"] for one in ladders],
+        "narmada": [
+            find(result("reference/narmada.json")[rows], model="HBM independent")["coverage90"]
+            for rows in ("sqrt", "identity")
+        ],
+    }.items():
+        found |= {
+            f"least covered {data}": f"{100 * min(shares):.0f}",
+            f"most covered {data}": f"{100 * max(shares):.0f}",
+        }
+    folds = [
+        re.search(r"HBM in (\d) of", find(one["effects"], effect="HBM or BMA")["not_converged"]) for one in ladders[2:]
+    ]
+    found["folds of the Narmada"] = str(sum(int(one[1]) for one in folds if one))
+    attribution = result("calibration/attribution.json")
+    found |= {f"ladder {which}": str(attribution[which]["all"]) for which in ("right", "twin")}
+    found["ladder pairs"] = str(attribution["pairs"])
+    for which in ("model", "twin"):
+        found[f"sbc {which}"] = str(sum(one["passes"] for one in result("calibration/sbc.json")[which].values()))
     for scale, rows in (("raw", "identity"), ("sqrt", "sqrt")):
         for row in result("reference/narmada.json")[rows]:
             found[f"narmada {scale} {row['model']}"] = short(row["crps"], 3)
@@ -252,7 +331,22 @@ SENTENCES = {
         "takes the CRPS to {crps atlanta BMA of the day, too} in Atlanta",
         "and raises it to {crps oznet BMA of the day, too} at OzNet",
     ],
+    "docs/evidence/ladder.md": [
+        "independent errors covers {least covered ladders} to {most covered ladders} %",
+        "at {least dependence} to {most dependence} % of the CRPS",
+        "one of four columns, by {about OzNet, new sites: HBM or BMA} %",
+        "Weights are worth {about OzNet, new sites: weights} % among members",
+        "{about Narmada, new gauges: weights} to {about Narmada, new times: weights} % among lead times",
+        "at once is better by {least correction} to {most correction} %",
+        "in {folds of the Narmada} of 10 folds",
+    ],
+    "docs/evidence/truths.md": [
+        "the change that is right in {ladder right} of {ladder pairs} worlds",
+        "in {ladder twin} where the rungs have each other's names",
+        "in all {sbc model} kinds of fits, and in {sbc twin} of those",
+    ],
     "docs/evidence/narmada.md": [
+        "({least covered narmada} to {most covered narmada} % instead of 90)",
         "(HBM {narmada raw HBM factor} to {narmada sqrt HBM factor})",
         "bends ({narmada raw BMA fitted at once} raw, where two steps give {narmada raw BMA with gauge effects} to "
         "{narmada raw BMA})",
@@ -265,7 +359,15 @@ SENTENCES = {
         "BMA from {narmada raw BMA with gauge effects} to {narmada sqrt BMA with gauge effects} 10^3 m3/s, and that of HBM from "
         "{narmada raw HBM factor} to {narmada sqrt HBM factor}",
     ],
-    "docs/theory/hbm.md": ["takes its CRPS from {narmada raw HBM factor} to {narmada sqrt HBM factor}"],
+    "docs/ideas.md": [
+        "({about atlanta BMA of the day} % of the CRPS for fine",
+        "it predicts {least correction} to {most correction} % better",
+    ],
+    "docs/theory/bma.md": ["converges, is {least correction} to {most correction} % of the CRPS"],
+    "docs/theory/hbm.md": [
+        "not converged in {folds of the Narmada} of 10 folds",
+        "takes its CRPS from {narmada raw HBM factor} to {narmada sqrt HBM factor}",
+    ],
 }
 
 

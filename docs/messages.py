@@ -29,6 +29,8 @@ def shown(field: ast.expr) -> str:
             return "<number>"
         case ast.Call(args=[first, *_]):
             return shown(first)
+        case ast.Subscript(value=ast.Attribute(attr="iloc" | "loc" | "values", value=value)):
+            return shown(value)
         case ast.Call(func=ast.Attribute(value=value)) | ast.Subscript(value=value):
             return shown(value)
     return "<...>"

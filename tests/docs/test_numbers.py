@@ -67,6 +67,7 @@ def test_tables_say_what_the_results_say():
     last = next(line for line in ladder if line["effect"] == "weights")
     assert (
         measured.TABLES["ladder"]()
+        .replace("\u00a0", " ")
         .splitlines()[2]
         .endswith(f"| **{last['difference']:.1f} ({last['low']:.1f} to {last['high']:.1f})** |")
     )
