@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -120,7 +121,14 @@ class Messages(SphinxDirective):
         return [every]
 
 
+def bring_notebooks(app: Sphinx) -> None:
+    """Copy the notebooks, with the outputs that they were committed with, below the pages."""
+    for path in (Path(app.srcdir).parent / "notebooks").glob("*.ipynb"):
+        shutil.copy(path, Path(app.srcdir) / "notebooks" / path.name)
+
+
 def setup(app: Sphinx) -> None:
-    """Tell Sphinx how formulas are written, and what lists messages."""
+    """Tell Sphinx how formulas are written, what lists messages, and where notebooks are."""
+    app.connect("builder-inited", bring_notebooks)
     app.add_directive("messages", Messages)
     app.add_html_math_renderer("mathml", (inline, None), (display, None))
