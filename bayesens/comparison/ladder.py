@@ -45,6 +45,12 @@ EFFECTS = (
         "one kernel around a weighted mean, with a slope of its own, in place of a mixture of kernels",
     ),
     ("group weights", "BMA", "BMA with group weights", "weights that vary with the group, partially pooled"),
+    (
+        "weights by covariates",
+        "BMA",
+        "BMA with weights by covariates",
+        "weights that follow covariates of each row: who is better where",
+    ),
     ("joint", "Linear pool", "HBM independent", "members and observation jointly normal, errors independent"),
     ("levels", "HBM without levels", "HBM independent", "biases of every source by group and site"),
     ("dependence", "HBM independent", "HBM", "errors of members correlated"),
@@ -66,7 +72,9 @@ WIDTH = BESIDE[0]
 KEPT = ("difference", "low", "high", "unit", "clear", "p_better", "equivalent", "verdict", "interval", "not_converged")
 
 
-def ladder(*, group: bool = True, site: bool = True, members: Sequence[str] = (), **options: Any) -> dict[str, Any]:
+def ladder(
+    *, group: bool = True, site: bool = True, members: Sequence[str] = (), weight_covariates: Sequence[str] = (), **options: Any
+) -> dict[str, Any]:  # fmt: skip
     """Return the rungs, as `compare` takes them.
 
     Parameters
@@ -76,6 +84,9 @@ def ladder(*, group: bool = True, site: bool = True, members: Sequence[str] = ()
         groups there is no rung with weights by group.
     members : sequence of str
         Names of all members. If ``neighbours`` is one of them there are rungs of the day, and no other is told of it.
+    weight_covariates : sequence of str
+        What the weights of one rung more follow, as in `BMA`: columns, lon or lat, "season", "mean" or "spread". Without any
+        there is no such rung; a column that the table lacks is found by who fits it.
     **options
         Of every rung but isotonic regression, which has none, such as ``transform="sqrt"``.
 
@@ -97,6 +108,8 @@ def ladder(*, group: bool = True, site: bool = True, members: Sequence[str] = ()
     --------
     >>> list(ladder())[:5]
     ['Isotonic regression', 'Equal weights', 'BMA', 'BMA with own sigmas', 'BMA with widths']
+    >>> ladder(weight_covariates=("bmi",))["BMA with weights by covariates"].weight_covariates
+    ('bmi',)
     """
     effects: dict[str, Any] = {"group": group, "site": site} | options
     flat: dict[str, Any] = {"group": False, "site": False, "sigma": "shared"} | options
@@ -109,6 +122,9 @@ def ladder(*, group: bool = True, site: bool = True, members: Sequence[str] = ()
     }  # fmt: skip
     if group:
         rungs["BMA with group weights"] = BMA(weights="group", **plain)
+    if weight_covariates:
+        followed = plain | {"weights": "covariates", "weight_covariates": weight_covariates}
+        rungs["BMA with weights by covariates"] = BMA(**followed)
     rungs["HBM without levels"] = HBM(errors="independent", group=False, site=False, **options)
     rungs |= {"HBM independent": HBM(errors="independent", **effects), "HBM": HBM(**effects)}
     rungs |= {"HBM on whole series": HBM(series=True, **effects)} if site else {}

@@ -1,5 +1,6 @@
 """The command line: the whole way in new processes, what is refused and in which words, and what --help costs."""
 
+import dataclasses
 import json
 import os
 import re
@@ -618,12 +619,30 @@ def test_compare_prints_scores_and_differences_and_writes_them(folder, tmp_path)
     (["--estimand", "time", "--time", "never"], "no column 'never'"),
     (["--folds", "40"], "40 folds of 7 sites with observations; wanted at most as many folds"),
     (["--workers", "0"], "workers is the number of processes"),
+    (["--weight-covariates", "lat"], "--weight-covariates is about a rung of the ladder; add --ladder"),
+    (["--ladder", "--weight-covariates", "latt"], "no column 'latt'"),
+    (["--ladder", "--weight-covariates", "lat,lat"], "names something twice"),
     (["--out", "d.docx"], "--out d.docx has the suffix '.docx'"),
 ])  # fmt: skip
 def test_compare_refuses_in_words(folder, options, text):
     said = run("compare", folder / "train.csv", *COLUMNS, "--method", "em", *options, code=1)
     assert text in said.stderr
     assert "Traceback" not in said.stderr
+
+
+def test_a_rung_of_the_ladder_follows_the_columns_that_an_option_names(folder, monkeypatch):
+    taken = {}
+
+    def compare(rungs, ensemble, **_):
+        taken.update(rung=rungs["BMA with weights by covariates"], plain=rungs["BMA"], kept=ensemble.covariates)
+        raise ValueError("that is enough")
+
+    monkeypatch.setattr("bayesens.comparison.compare.compare", compare)
+    asked = ["--ladder", "--weight-covariates", "lon,truth,season", "--lon", "lon"]
+    assert "that is enough" in refused("compare", folder / "train.csv", *COLUMNS, *asked)
+    followed = {"weights": "covariates", "weight_covariates": ("lon", "truth", "season")}
+    assert taken["rung"] == dataclasses.replace(taken["plain"], **followed)
+    assert taken["kept"] == ("truth",)
 
 
 def test_dependence_says_it_in_words_and_numbers(folder, tmp_path):

@@ -89,6 +89,12 @@ def test_models_have_their_options_and_priors():
         "BMA": be.BMA(sigma="shared", bias_prior=be.Prior("Normal", mu=0, sigma=0.5)),
         "H": be.HBM(site=False),
     }
+    rung = text + '[ladder]\nweight_covariates = "dem"\n'
+    with pytest.raises(ValueError, match=r"\[ladder\] looks at 'dem'; name its column: data.covariates"):
+        study_models(study_from_text(rung))
+    known = study_from_text(rung.replace("observation = ", 'covariates = ["dem"]\nobservation = ', 1))
+    assert known.ladder.weight_covariates == ("dem",)
+    assert study_models(known) == models
     wrong = study_from_text(text.replace('sigma = "shared"', 'sigm = "shared"'))
     with pytest.raises(ValueError, match=r"\[models.BMA\]: BMA has no option 'sigm'; did you mean 'sigma'\?"):
         study_models(wrong)

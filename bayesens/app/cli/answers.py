@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +41,13 @@ def compare(
             "--ladder", help="The ladder from equal weights to HBM in place of --models: what each change does."
         ),
     ] = False,
+    weight_covariates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMNS",
+            help="With --ladder: a rung more, BMA whose weights follow these columns (or lon, lat, season), separated by commas.",
+        ),
+    ] = None,
     transform: shared.Transform = None,
     held: HeldOut,
     out: Annotated[Path | None, typer.Option(help="Write the table of differences: .csv, .tsv or .parquet.")] = None,
@@ -55,7 +63,10 @@ def compare(
     """
     _check_outputs(table, (out, TABLES), (rows, (".nc",)), (figure, FIGURES))
     _goes_on(held.cache)
-    ensemble = ensemble_from(table, held.keeping_places(reading), observation)
+    followed = names_in(weight_covariates or "")
+    if followed and not ladder:
+        raise ValueError("--weight-covariates is about a rung of the ladder; add --ladder, or leave it out")
+    ensemble = ensemble_from(table, _keeping(held.keeping_places(reading), followed), observation)
     from bayesens.comparison.compare import compare as run
     from bayesens.comparison.folds.news import ALL_CONVERGED
     from bayesens.comparison.ladder import ladder_effects, ladder_words
@@ -63,7 +74,7 @@ def compare(
     from bayesens.ensemble.files import write_table
 
     options = held.arguments(ensemble)
-    chosen = _rungs(ensemble, transform) if ladder else _models(models, transform)
+    chosen = _rungs(ensemble, followed, transform) if ladder else _models(models, transform)
     found = run(chosen, ensemble, **options, progressbar=watched(progress))
     console = shared.new_console()
     shown = ["model", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]
@@ -112,13 +123,26 @@ def _models(text: str, transform: str | None) -> dict[str, Any]:
     return {MODELS[name]: getattr(models, MODELS[name])(**options) for name in names}
 
 
-def _rungs(ensemble: Ensemble, transform: str | None) -> dict[str, Any]:
+def _keeping(reading: Reading, followed: list[str]) -> Reading:
+    """How the table is read, with the columns that weights follow kept beside the members."""
+    if not followed:
+        return reading
+    from bayesens.likelihoods.corrected.widths import columns_asked
+    from bayesens.models import BMA
+
+    asked = columns_asked(BMA(weights="covariates", weight_covariates=tuple(followed)))
+    columns = [name for name in asked if name not in ("lon", "lat") or getattr(reading, name) is None]
+    kept = dict.fromkeys([*names_in(reading.covariates or ""), *columns])
+    return replace(reading, covariates=",".join(f'"{name}"' for name in kept)) if kept else reading
+
+
+def _rungs(ensemble: Ensemble, followed: list[str], transform: str | None) -> dict[str, Any]:
     """The rungs that the table's labels allow."""
     from bayesens.comparison.ladder import ladder
 
     options = shared.those_given(transform=transform)
     labels = {name: ensemble.labels(name) is not None for name in ("group", "site")}
-    return ladder(**labels, members=ensemble.members, **options)
+    return ladder(**labels, members=ensemble.members, weight_covariates=followed, **options)
 
 
 def _short(table: pd.DataFrame, heads: list[str]) -> pd.DataFrame:

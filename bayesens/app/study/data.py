@@ -122,17 +122,27 @@ def study_models(study: Study) -> dict[str, Any]:
         *(BESIDE if study.members.neighbours else ()),
         *(role for role in ("lon", "lat") if getattr(study.data, role) is not None),
     }
-    made = {}
-    for name, asked in study.models.items():
-        cls = getattr(families, families.KINDS[asked.model])
-        try:
-            made[name] = cls(**{key: option_value(cls, key, value) for key, value in asked.options.items()})
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"[models.{name}]: {error}") from error
-        if lacking := [column for column in columns_asked(made[name]) if column not in known]:
-            raise ValueError(f"[models.{name}] looks at {listed(lacking)}; name its column: data.covariates = [...], "
-                             "or data.lon and data.lat for 'lon' and 'lat'")  # fmt: skip
+    made = {
+        name: _made(f"models.{name}", families.KINDS[asked.model], asked.options, known)
+        for name, asked in study.models.items()
+    }
+    if study.ladder is not None and study.ladder.weight_covariates:  # found before anything runs
+        followed = study.ladder.weight_covariates
+        _made("ladder", "BMA", {"weights": "covariates", "weight_covariates": followed}, known)
     return made
+
+
+def _made(part: str, kind: str, options: dict[str, Any], known: set[str]) -> Any:
+    """A model with the options of one part of the file, which looks at no column but those known."""
+    cls = getattr(families, kind)
+    try:
+        model = cls(**{key: option_value(cls, key, value) for key, value in options.items()})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"[{part}]: {error}") from error
+    if lacking := [column for column in columns_asked(model) if column not in known]:
+        raise ValueError(f"[{part}] looks at {listed(lacking)}; name its column: data.covariates = [...], "
+                         "or data.lon and data.lat for 'lon' and 'lat'")  # fmt: skip
+    return model
 
 
 def _read(study: Study) -> pd.DataFrame:

@@ -258,6 +258,10 @@ class Ladder(Part):
     estimands: tuple[Estimand, ...] = Field((), description="Left out: those of [evaluation].")
     transform: Literal["identity", "sqrt", "log"] = Field("identity", description="Of observations and members alike.")
     em: bool = Field(False, description="A rung more, BMA by EM: the optimum in place of the posterior.")
+    weight_covariates: Words = Field(
+        (),
+        description='A rung more, BMA whose weights follow these: columns of data.covariates, "lon", "lat", "season".',
+    )
 
 
 class Sensitivity(Part):

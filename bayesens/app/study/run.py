@@ -197,7 +197,8 @@ class _Run:
         labels = {"group": data.group is not None, "site": data.site is not None}
         source = self.table.source
         names = source.names if isinstance(source, Members) else source.members
-        rungs = ladder(**labels, members=names, transform=asked.transform)
+        rungs = ladder(**labels, members=names, transform=asked.transform,
+                       weight_covariates=asked.weight_covariates)  # fmt: skip
         methods = dict.fromkeys(rungs, self.study.evaluation.method)
         if asked.em:
             rungs[EM_RUNG], methods[EM_RUNG] = rungs["BMA"], "em"
