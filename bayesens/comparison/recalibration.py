@@ -7,7 +7,7 @@ the quantiles that rows keep, as `QuantileLines`; the CRPS and the mean are thos
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,14 @@ from bayesens.members.folds import site_folds
 from bayesens.messages import check_known, listed, warn
 from bayesens.tables.columns import labels
 
-__all__ = ["AFTER", "recalibrate", "recalibrated_rows", "recalibration_table"]
+__all__ = [
+    "AFTER",
+    "before_and_after",
+    "models_with_pits",
+    "recalibrate",
+    "recalibrated_rows",
+    "recalibration_table",
+]
 
 Array = NDArray[np.float64]
 AFTER = ", recalibrated"  # ends the name of a model in `recalibrated_rows`
@@ -155,7 +162,7 @@ def recalibrated_rows(
     >>> after["model"].values.tolist(), float(after["coverage90"].sel(model="BMA, recalibrated").mean().round(2))
     (['BMA', 'BMA, recalibrated'], 0.9)
     """
-    names = _with_pits(rows)
+    names = models_with_pits(rows)
     estimand = str(rows.attrs.get("estimand", ""))
     station = _stations(rows, None, estimand)
     if (number := len(np.unique(station))) < 3:
@@ -170,7 +177,7 @@ def recalibrated_rows(
 
 
 def recalibration_table(
-    rows: xr.Dataset, *, by: str | None = None, method: str = "beta", prior: float = PRIOR, folds: int = 5,
+    rows: xr.Dataset, *, by: str | Sequence[str] | None = None, method: str = "beta", prior: float = PRIOR, folds: int = 5,
     random_seed: int | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """What recalibration changes at stations that it has not seen.
@@ -179,8 +186,8 @@ def recalibration_table(
     ----------
     rows : Dataset
         From `compare`.
-    by : str, optional
-        A label of the rows, such as "group", whose groups get lines too.
+    by : str or sequence of str, optional
+        Labels of the rows, such as "group", whose groups get lines too.
     method, prior, folds, random_seed
         As in `recalibrated_rows`.
 
@@ -212,16 +219,21 @@ def recalibration_table(
       group    n  stations  coverage90_before  coverage90_after
     0   all  240        12                0.9               0.9
     """
-    if by is not None:
-        known = [str(name) for name, v in rows.coords.items() if v.dims == ("obs",) and v.dtype.kind == "U"]
-        check_known([by], known, kind="label", where="the rows")
     both = recalibrated_rows(rows, method=method, prior=prior, folds=folds, random_seed=random_seed)
+    return before_and_after(rows, both, by=by)
+
+
+def before_and_after(rows: xr.Dataset, both: xr.Dataset, *, by: str | Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the lines of `recalibration_table`, from rows and from what `recalibrated_rows` made of them."""
+    asked = [by] if isinstance(by, str) else list(by or ())
+    known = [str(name) for name, v in rows.coords.items() if v.dims == ("obs",) and v.dtype.kind == "U"]
+    check_known(asked, known, kind="label", where="the rows")
     station = np.unique(_stations(rows, None, ""), return_inverse=True)[1] if "site" in rows.coords else None
     lines = []
-    for name in _with_pits(rows):
+    for name in models_with_pits(rows):
         halves = {"before": _means(both.sel(model=name)), "after": _means(both.sel(model=name + AFTER))}
         values = {f"{key}_{when}": half[key] for key in halves["before"] for when, half in halves.items()}
-        for label, group, where in _groups(rows, by):
+        for label, group, where in _groups(rows, asked):
             key = {
                 "model": name,
                 "estimand": str(rows.attrs.get("estimand", "")),
@@ -247,7 +259,7 @@ def _pits_of(rows: Any, model: str | None) -> tuple[str, Any]:
                 f"the rows have {listed(map(str, rows.data_vars))}, and no pit; give those of be.compare or be.score"
             )
         return model or "", rows["pit"]
-    names = _with_pits(rows)
+    names = models_with_pits(rows)
     if model is None and len(names) > 1:
         raise ValueError(f"the rows have PITs of {listed(names)}; name one: recalibrate(rows, {names[0]!r})")
     name = names[0] if model is None else model
@@ -255,7 +267,7 @@ def _pits_of(rows: Any, model: str | None) -> tuple[str, Any]:
     return name, rows["pit"].sel(model=name)
 
 
-def _with_pits(rows: Any) -> list[str]:
+def models_with_pits(rows: Any) -> list[str]:
     """Names of the models that have PITs; products have none."""
     if not isinstance(rows, xr.Dataset) or "pit" not in rows or "model" not in rows.dims:
         raise ValueError("got rows without the PITs of models; wanted rows of be.compare (common_rows keeps none)")
@@ -354,13 +366,12 @@ def _means(one: xr.Dataset) -> dict[str, Array]:
     return found | {"crps": one["crps"].values}
 
 
-def _groups(rows: xr.Dataset, by: str | None) -> Iterator[tuple[str, str, NDArray[np.intp]]]:
+def _groups(rows: xr.Dataset, by: Sequence[str]) -> Iterator[tuple[str, str, NDArray[np.intp]]]:
     """The label, the group and its rows; all of them first."""
     yield "", POOLED, np.arange(rows.sizes["obs"])
-    if by is None:
-        return
-    label = rows[by].values
-    if missing := int((label == "").sum()):
-        warn(f"{missing} of {len(label)} rows have no {by}: they count in '{POOLED}' alone")
-    for group in sorted(set(label.tolist()) - {""}):
-        yield by, group, np.flatnonzero(label == group)
+    for name in by:
+        label = rows[name].values
+        if missing := int((label == "").sum()):
+            warn(f"{missing} of {len(label)} rows have no {name}: they count in '{POOLED}' alone")
+        for group in sorted(set(label.tolist()) - {""}):
+            yield name, group, np.flatnonzero(label == group)

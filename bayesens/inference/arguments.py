@@ -49,6 +49,7 @@ def check_fit_call(model: Any, rows: Any, call: str = "be.fit({}, ensemble)") ->
             f"be.fit takes the model first and the rows second, and got {_what(model)} first; write be.fit({_call(rows)}, "
             "ensemble)"
         )
+    _check_no_neighbours(model)
     right = call.format(f"be.{_kind(model)}()")
     raise TypeError(f"got {_what(model)} in place of a model; write {right}")
 
@@ -134,6 +135,7 @@ def models_by_name(models: Any, rows: Any = None) -> dict[str, Any]:
         if isinstance(own, type):
             check_fit_call(own, None)
         if not _is_model(own):
+            _check_no_neighbours(own)
             raise TypeError(f"got {_what(own)} under the name {name!r} in place of a model; write {wanted}")
     return named
 
@@ -148,6 +150,21 @@ def _named_by_kind(models: list[Any], wanted: str) -> dict[str, Any]:
             f"{wanted}"
         )
     return dict(zip(names, models, strict=True))
+
+
+def _check_no_neighbours(given: Any) -> None:
+    """Refuse neighbours in place of a model that is fitted: they are a member."""
+    from bayesens.models.neighbours import Neighbours
+
+    if not isinstance(given, Neighbours):
+        return
+    options = "" if given == Neighbours() else ", neighbours"  # a variable of theirs, for their options may be long
+    raise TypeError(
+        "Neighbours interpolate observations: they are a member, and no model that combines members. Write "
+        f"day = be.neighbours(ensemble{options}), and fit to that: be.fit(be.BMA(), day), or to them alone: "
+        'be.fit(be.BMA(), day.select(members=["neighbours"])). For be.compare and for new rows take '
+        f"be.Members(..., products=[...], neighbours={options[2:] or 'True'})"
+    )
 
 
 def _is_model(given: Any) -> bool:

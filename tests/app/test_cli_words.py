@@ -15,7 +15,6 @@ NOTEBOOKS = {
     "geo/trajectory.py", "geo/triple_collocation.py", "geo/variogram.py", "members/regressor.py", "members/feature_columns.py",
     "members/domain.py", "members/applicability.py", "ensemble/streaming.py", "ensemble/streaming_sources.py",
     "comparison/loo_table.py", "inference/loo.py", "simulate.py", "worlds.py", "app/report/page.py", "app/report/parts.py",
-    "comparison/recalibration.py", "distributions/levels/recalibration.py",
 }  # fmt: skip
 PYTHON = re.compile(
     r"\bbe\.\w|pandas|\bpd\.|\bnp\.|numpy|xarray|frame\[|from_frame|from_dataset|\.select\(|\w+=\.\.\.|in pandas"

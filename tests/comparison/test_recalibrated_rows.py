@@ -77,6 +77,9 @@ def test_table_has_a_line_for_each_group_and_means_over_its_rows():
     for when, name in (("before", "Normal"), ("after", "Normal, recalibrated")):
         assert_allclose(table["crps_" + when][3], both["crps"].sel(model=name).values[where].mean())
         assert_allclose(table["coverage90_" + when][3], both["coverage90"].sel(model=name).values[where].mean())
+    several = be.recalibration_table(rows, by=["site", "group"])
+    assert several["by"].unique().tolist() == ["", "site", "group"]
+    pd.testing.assert_frame_equal(several[several["by"] != "site"].reset_index(drop=True), table)
 
 
 # ------------------------------------------------------------------------------------------------------------ what rows have

@@ -64,6 +64,40 @@ def test_a_value_comes_back_from_its_text(made):
     assert set(json.loads(made.to_json())) >= {"method", "parameters", "stations"}
 
 
+@pytest.mark.parametrize("made", [Recalibration("beta", (0.4, 0.7), 12, 480, 71.9, 59.2, "BMA", "site"), BENT])
+def test_a_value_comes_back_from_its_file(made, tmp_path):
+    made.save(tmp_path / "levels.json")
+    assert Recalibration.load(tmp_path / "levels.json") == made
+    assert [path.name for path in tmp_path.iterdir()] == ["levels.json"]
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("[1, 2]", "levels.json: it holds a list; wanted a map of levels, as Recalibration.save writes it"),
+    ('{"method": "beta"', "levels.json: it is not JSON"),
+    ('{"method": "beta"}', "it has no 'parameters'"),
+    ('{"method": "beta", "parameters": [1, 1], "level": 3}', "it has 'level', which no map of levels has"),
+    ('{"method": "beta", "parameters": [1, true]}', "its parameters is .1, True.; wanted"),
+    ('{"method": "beta", "parameters": "one"}', "its parameters is 'one'; wanted"),
+    ('{"method": "beta", "parameters": [1, 1], "rows": 2.5}', "its rows is 2.5; wanted"),
+    ('{"method": "beta", "parameters": [1, -1]}', "levels.json: got parameters=.*the two positive shapes"),
+    ('{"method": "betta", "parameters": [1, 1]}', "levels.json: .*did you mean 'beta'"),
+])  # fmt: skip
+def test_files_that_hold_no_map_are_refused(text, words, tmp_path):
+    (tmp_path / "levels.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        Recalibration.load(tmp_path / "levels.json")
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "levels.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"levels.json is no text; wanted a map of levels"):
+        Recalibration.load(tmp_path / "levels.json")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        Recalibration.load(tmp_path / "none.json")
+    with pytest.raises(ValueError, match=r"a map of levels is a .json file: name it so"):
+        Recalibration("beta", (1, 1)).save(tmp_path / "levels.txt")
+
+
 @pytest.mark.parametrize(
     ("method", "parameters", "text"),
     [("beta", (1.0,), "two positive shapes"), ("beta", (1.0, 0.0), "two positive"), ("beta", (1.0, np.inf), "two positive"),

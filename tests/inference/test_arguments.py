@@ -46,6 +46,8 @@ class Own:
     (None, r"got None in place of a model"),
     ({"BMA": be.BMA()}, r"got a dict in place of a model"),
     (LinearRegression(), r"got a LinearRegression in place of a model"),
+    (be.Neighbours(), r"no model .* Write day = be.neighbours\(ensemble\), and fit to that: .* neighbours=True"),
+    (be.Neighbours(buffer=1.0), r"be.neighbours\(ensemble, neighbours\), .* products=\[...\], neighbours=neighbours\)"),
 ])  # fmt: skip
 def test_what_is_no_model_is_not_fitted(given, text, ensemble):
     with pytest.raises(TypeError, match=text):
@@ -143,6 +145,7 @@ def test_models_come_in_a_list_or_a_dict(ensemble):
     ("bma,hbm", TypeError, "got the text 'bma,hbm' in place of models by their names"),
     (["bma", "hbm"], (TypeError, ValueError), "names must differ|got the text 'bma'"),
     ({"BMA": "bma"}, TypeError, "got the text 'bma' under the name 'BMA' in place of a model"),
+    ([be.Neighbours()], TypeError, "are a member, and no model that combines members"),
     ({"BMA": be.BMA}, TypeError, r"wanted a model, got the class BMA; write BMA\(\)"),
     ([be.BMA], TypeError, r"wanted a model, got the class BMA; write BMA\(\)"),
     (3, TypeError, "got an int in place of models"),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from bayesens.app.cli import shared
+from bayesens.app.cli.day import Neighbours
 from bayesens.app.cli.reading import HeldOut, Reading, Seed, ensemble_from, with_options
 from bayesens.app.cli.shared import MODELS, names_in, talk, tell, watched
+from bayesens.tables.atomic import full_suffix
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from bayesens.ensemble.ensemble import Ensemble
 
@@ -49,6 +53,15 @@ def compare(
         ),
     ] = None,
     transform: shared.Transform = None,
+    option: shared.OptionWords = None,
+    neighbours: Neighbours = False,
+    recalibrate: Annotated[
+        Literal["beta", "isotonic"] | None,
+        typer.Option(
+            help="Say what recalibration changes at other stations; with --out a table of it (TABLE-recalibration.csv) and a map "
+            "of levels for each model (TABLE-bma.json, ...), for bayesens predict --recalibration."
+        ),
+    ] = None,
     held: HeldOut,
     out: Annotated[Path | None, typer.Option(help="Write the table of differences: .csv, .tsv or .parquet.")] = None,
     rows: Annotated[Path | None, typer.Option(help="Write every row's scores (.nc).")] = None,
@@ -57,16 +70,24 @@ def compare(
 ) -> None:
     """Fit models without some rows and score them there, such as HBM against BMA.
 
-    Members must be predictions that have not seen the observations; to train members, use a study (`bayesens init`).
+    Members must be predictions that have not seen the observations; to train members, use a study (`bayesens init`). With
+    --neighbours every model stands there twice, as it is and "of the day", told what the training stations observed that day.
 
     Example: bayesens compare table.csv --members rf,svr,xgb --observation sm --site station --time date --ladder
     """
     _check_outputs(table, (out, TABLES), (rows, (".nc",)), (figure, FIGURES))
+    if recalibrate is not None and out is not None:
+        _check_outputs(table, (_beside(out, f"recalibration{full_suffix(out)}"), TABLES))
     _goes_on(held.cache)
     followed = names_in(weight_covariates or "")
     if followed and not ladder:
         raise ValueError("--weight-covariates is about a rung of the ladder; add --ladder, or leave it out")
+    if neighbours and reading.spread:
+        raise ValueError(
+            "--spread is for members that are columns of the table, all of them; leave it out, or --neighbours"
+        )
     ensemble = ensemble_from(table, _keeping(held.keeping_places(reading), followed), observation)
+    from bayesens.app.cli.twice import models_told, of_the_day
     from bayesens.comparison.compare import compare as run
     from bayesens.comparison.folds.news import ALL_CONVERGED
     from bayesens.comparison.ladder import ladder_effects, ladder_words
@@ -74,8 +95,20 @@ def compare(
     from bayesens.ensemble.files import write_table
 
     options = held.arguments(ensemble)
-    chosen = _rungs(ensemble, followed, transform) if ladder else _models(models, transform)
-    found = run(chosen, ensemble, **options, progressbar=watched(progress))
+    if recalibrate is not None:
+        from bayesens.app.recalibrated import check_recalibration
+
+        check_recalibration(ensemble, options["estimand"])
+    if ladder and option:
+        raise ValueError(
+            f"--option {option[0]} is for --models, and rungs of the ladder have options of their own; leave it out"
+        )
+    source: Any = of_the_day(ensemble, options["places"]) if neighbours else ensemble
+    names = source.names if neighbours else ensemble.members
+    chosen = _rungs(ensemble, names, followed, transform) if ladder else _models(models, transform, option)
+    if neighbours and not ladder:
+        chosen = models_told(chosen, ensemble.members)
+    found = run(chosen, source, **options, progressbar=watched(progress))
     console = shared.new_console()
     shown = ["model", "n", "stations", "crps", "log_score", "rmse", "coverage90", "width90"]
     scores = score_table(found)
@@ -95,6 +128,8 @@ def compare(
         if path is not None:
             write_table(what, path)
             tell(f"{path}: written")
+    if recalibrate is not None:
+        _recalibrated(found, recalibrate, held.seed, out, ensemble, console)
     if figure is not None:
         from bayesens import plots
 
@@ -113,14 +148,25 @@ def _goes_on(cache: Path | None) -> None:
         talk.interrupted = f"finished folds are kept in {cache}; the same command goes on where it stopped."
 
 
-def _models(text: str, transform: str | None) -> dict[str, Any]:
+def _models(text: str, transform: str | None, options: list[str] | None) -> dict[str, Any]:
+    """Models by their names, with the options that they have: one that none of them has is refused."""
+    from dataclasses import fields
+
     from bayesens import models
+    from bayesens.app.option_text import option_from_words
     from bayesens.messages import check_known
 
     names = names_in(text)
     check_known(names, MODELS, kind="model", where="--models")
-    options = shared.those_given(transform=transform)
-    return {MODELS[name]: getattr(models, MODELS[name])(**options) for name in names}
+    classes = {MODELS[name]: getattr(models, MODELS[name]) for name in names}
+    values: dict[str, dict[str, Any]] = {name: shared.those_given(transform=transform) for name in classes}
+    for words in options or []:
+        asked = words.partition("=")[0]
+        takers = [name for name, cls in classes.items() if asked in {one.name for one in fields(cls)}]
+        for name in takers or list(classes)[:1]:  # of one that has it not, it says what there is
+            key, value = option_from_words(classes[name], words)
+            values[name][key] = value
+    return {name: cls(**values[name]) for name, cls in classes.items()}
 
 
 def _keeping(reading: Reading, followed: list[str]) -> Reading:
@@ -136,13 +182,56 @@ def _keeping(reading: Reading, followed: list[str]) -> Reading:
     return replace(reading, covariates=",".join(f'"{name}"' for name in kept)) if kept else reading
 
 
-def _rungs(ensemble: Ensemble, followed: list[str], transform: str | None) -> dict[str, Any]:
+def _rungs(ensemble: Ensemble, members: Sequence[str], followed: list[str], transform: str | None) -> dict[str, Any]:
     """The rungs that the table's labels allow."""
     from bayesens.comparison.ladder import ladder
 
     options = shared.those_given(transform=transform)
     labels = {name: ensemble.labels(name) is not None for name in ("group", "site")}
-    return ladder(**labels, members=ensemble.members, weight_covariates=followed, **options)
+    return ladder(**labels, members=members, weight_covariates=followed, **options)
+
+
+def _beside(out: Path, name: str) -> Path:
+    """A file beside the table of differences."""
+    return out.with_name(f"{out.name.removesuffix(full_suffix(out))}-{name}")
+
+
+def _recalibrated(
+    found: xr.Dataset, method: str, seed: int, out: Path | None, ensemble: Ensemble, console: Any
+) -> None:
+    """Print what recalibration changes at other stations, and write it with the maps of levels that do it."""
+    from bayesens.app.recalibrated import recalibrated, recalibration_words
+    from bayesens.ensemble.files import write_table
+    from bayesens.tables.atomic import file_name
+
+    by = ("group",) if ensemble.labels("group") is not None else ()
+    made = recalibrated(found, method=method, by=by, random_seed=seed)
+    shown = [
+        "model",
+        "n",
+        "coverage90_before",
+        "coverage90_after",
+        "width90_before",
+        "width90_after",
+        "crps_change",
+        "low",
+        "high",
+    ]
+    shared.show(
+        console,
+        f"Recalibrated ({method}) by others than the row's own",
+        made.table.loc[made.table["group"] == "all", shown],
+    )
+    for name in made.maps:
+        typer.echo(recalibration_words(made.table, name))
+    if out is None:
+        return
+    write_table(made.table, _beside(out, f"recalibration{full_suffix(out)}"))
+    tell(f"{_beside(out, f'recalibration{full_suffix(out)}')}: written")
+    for name, law in made.maps.items():
+        path = _beside(out, f"{file_name(name)}.json")
+        law.save(path)
+        tell(f"{path}: map of levels; use it by: bayesens predict FIT TABLE --recalibration {path}")
 
 
 def _short(table: pd.DataFrame, heads: list[str]) -> pd.DataFrame:

@@ -20,8 +20,9 @@ from typer.core import TyperGroup
 
 from bayesens import __version__
 from bayesens.app.cli.answers import compare, dependence, sensitivity
+from bayesens.app.cli.day import Neighbours, Observations, given_places, with_places
 from bayesens.app.cli.maps import map_grid
-from bayesens.app.cli.reading import Reading, ensemble_from, with_options
+from bayesens.app.cli.reading import Places, Reading, ensemble_from, with_options
 from bayesens.app.cli.shared import (
     MODELS,
     FitPath,
@@ -161,6 +162,8 @@ def fit(
     model: ModelName = "bma",
     transform: Transform = None,
     option: OptionWords = None,
+    neighbours: Neighbours = False,
+    places: Places = None,
     method: Method = "auto",
     draws: Annotated[int, typer.Option(help="Draws that each chain keeps.")] = 1000,
     tune: Annotated[int, typer.Option(help="Draws before these, thrown away.")] = 500,
@@ -172,12 +175,21 @@ def fit(
 
     Example: bayesens fit train.csv --members rf,svr,xgb --observation sm --site station --group network --model hbm
     --out fit.nc
+
+    With --neighbours the fit keeps the observations, and `bayesens predict` and `bayesens map` interpolate them.
     """
     from bayesens.inference.fit_tree import write_fit
 
     check_out(out, [table], (".nc",))
+    if places is not None and not neighbours:
+        raise ValueError(f"--places {places} says where stations lie, which neighbours alone ask here: --neighbours")
     chosen = model_from_words(MODELS[model], transform, option)
-    ensemble = ensemble_from(table, reading, observation)
+    ensemble, day = ensemble_from(table, with_places(reading, places), observation), None
+    if neighbours:
+        from bayesens.members.day.beside import with_neighbours_of_its_own
+
+        say("Interpolating what the other stations observed ...")
+        day, ensemble = with_neighbours_of_its_own(ensemble, places=given_places(ensemble, places))
 
     from bayesens.inference.fit import fit as run
 
@@ -187,6 +199,10 @@ def fit(
         chosen, ensemble, method=method, draws=draws, tune=tune, chains=chains, random_seed=seed,
         progressbar=watched(progress),
     )  # fmt: skip
+    if day is not None:
+        from bayesens.members.day.kept import keep_in
+
+        tree = keep_in(tree, day)
     write_fit(tree, out)
     ran = f"{MODELS[model]} by {tree.attrs['method']} in {tree.attrs['seconds']:.1f} s"
     tell(f"{out}: {ran}; see it by: bayesens describe {out}")
@@ -199,6 +215,14 @@ def predict(
     table: TablePath,
     out: Annotated[Path, typer.Option(help="Predictions: .csv, .tsv or .parquet with a line a row; .nc or .zarr.")],
     quantiles: Annotated[str, typer.Option(help="Levels, separated by commas.")] = "0.05,0.25,0.5,0.75,0.95",
+    observations: Observations = None,
+    recalibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Recalibrate by a map of levels (.json) that `bayesens compare --recalibrate` or a study wrote.",
+        ),
+    ] = None,
     *,
     reading: Reading,
     force: Annotated[bool, typer.Option("--force", help="Write over an output that is there already.")] = False,
@@ -217,17 +241,18 @@ def predict(
     tree = read_fit(fit)
 
     from bayesens.app.cli.new_rows import new_rows
-    from bayesens.app.cli.predict import with_input
+    from bayesens.app.cli.predict import recalibration_of, with_input
     from bayesens.inference.predict import predict as run
 
-    rows, read = new_rows(tree, table, reading)
-    prediction = run(tree, rows, quantiles=levels)
+    law = None if recalibration is None else recalibration_of(recalibration, tree)
+    rows, read = new_rows(tree, table, reading, observations=observations)
+    prediction = run(tree, rows, quantiles=levels, recalibration=law)
     write_table(with_input(prediction, rows, read, dataset=out.suffix in (".nc", ".zarr")), out)
     tell(f"{out}: {len(rows)} rows predicted by {tree.attrs['bayesens_model']}")
 
 
 @app.command()
-@partial(with_options, without=("members", "lon", "lat", "covariates", "spread"))
+@partial(with_options, without=("members", "covariates", "spread"))
 def score(
     fit: FitPath,
     table: TablePath,
@@ -235,6 +260,7 @@ def score(
     levels: Annotated[str, typer.Option(help="Central intervals, separated by commas.")] = "0.5,0.9",
     out: Annotated[Path | None, typer.Option(help="Write the table, too: .csv, .tsv or .parquet.")] = None,
     observation: Annotated[str | None, typer.Option(help="Column of observations.")] = None,
+    observations: Observations = None,
     *,
     reading: Reading,
 ) -> None:
@@ -253,7 +279,7 @@ def score(
 
     from bayesens.app.cli.new_rows import new_rows
 
-    rows, _ = new_rows(tree, table, reading, observation=observation, observed=True)
+    rows, _ = new_rows(tree, table, reading, observation=observation, observed=True, observations=observations)
     if by is not None and rows.labels(by) is None:
         raise ValueError(
             f"--by {by} needs {by} labels, and no column of {table} is known to hold them; name it: --{by}"
@@ -314,6 +340,7 @@ def init(
     table: TablePath,
     out: Annotated[Path, typer.Option(help="The study file to write.")] = Path("study.toml"),
     observation: Annotated[str | None, typer.Option(help="Column of observations.")] = None,
+    neighbours: Neighbours = False,
     *,
     reading: Reading,
 ) -> None:
@@ -321,7 +348,7 @@ def init(
 
     Columns that are not named are guessed from their names and values: check them before `bayesens run`.
     """
-    from bayesens.app.cli.roles import held_out_words, other_unit_words, show_roles
+    from bayesens.app.cli.roles import held_out_words, neighbours_words, other_unit_words, show_roles
     from bayesens.app.study.template import study_roles, study_template
     from bayesens.tables.atomic import write_atomically
     from bayesens.tables.reading import as_table, read_table
@@ -335,13 +362,15 @@ def init(
     frame = as_table(read_table(table, **reading.of_file))
     place = os.path.relpath(table.absolute(), out.absolute().parent)
     found = study_roles(frame, given=given, **reading.codes)
-    text = study_template(frame, place, given=given, **reading.codes)
+    text = study_template(frame, place, given=given, neighbours=neighbours, **reading.codes)
     with write_atomically(out) as aside:
         aside.write_text(text, encoding="utf-8")
     show_roles(new_console(), f"{table}: {len(frame)} rows", found)
     for text in other_unit_words(found):
         say(text)
     say(held_out_words(found))
+    if neighbours:
+        say(neighbours_words(found))
     tell(f"{out}: check the columns, then: bayesens run {out} --out results")
 
 

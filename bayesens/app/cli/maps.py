@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bayesens.app.cli.day import Observations, neighbours_of
 from bayesens.app.cli.shared import FitPath, Progress, names_in, numbers_in, say, talk, tell, those_given, watched
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def map_grid(
             metavar="FIT", help="Fit of the members without neighbours, for days that no station has observed."
         ),
     ] = None,
+    observations: Observations = None,
     quantiles: Annotated[str, typer.Option(help="Levels, separated by commas.")] = "0.05,0.5,0.95",
     below: Annotated[
         str | None,
@@ -119,11 +121,16 @@ def map_grid(
     }
     options = _roles(tree, source, those_given(**named)) | _codes(missing)
     asked = {"quantiles": levels, "below": _thresholds(source, below), "where": masks.get("where")} | options
-    if members is None:
-        maps = predict(tree, source, **asked)
-    else:
-        other = None if without is None else read_fit(without)
+    other = None if without is None else read_fit(without)
+    if members is not None:
+        if observations is not None:
+            raise ValueError(
+                "--observations is for neighbours that a fit keeps, and --members names others: leave one out"
+            )
         maps = _by_members(members, tree, source, asked | those_given(region=region, without=other), trusted)
+    else:
+        by_the_day = _by_the_day(tree, source, asked | those_given(without=other), observations)
+        maps = predict(tree, source, **asked) if by_the_day is None else by_the_day
     written = write_map(
         maps, out, fit=tree, crs=crs, packed=packed, members=None if members else source, standard_name=standard_name,
         dims=_dims(dims), overwrite=overwrite, resume=resume, memory=memory, scheduler=scheduler, workers=workers,
@@ -145,6 +152,24 @@ def _by_members(
     from bayesens.members.grids.mapping import map as mapped
 
     return mapped(FittedMembers.load(folder, trusted=trusted or ()), tree, source, **asked)
+
+
+def _by_the_day(
+    tree: xr.DataTree, source: xr.Dataset, asked: dict[str, Any], observations: Path | None
+) -> xr.Dataset | None:
+    """Maps from members that the grid has, and the neighbours that the fit keeps; None of a fit without, or of a grid with."""
+    from bayesens.app.cli.reading import Reading
+    from bayesens.members.day.chain import NAME
+    from bayesens.members.fitted import FittedMembers
+    from bayesens.members.grids.mapping import map as mapped
+    from bayesens.members.regions import Regions
+
+    day = neighbours_of(tree, observations, Reading(), {})
+    if day is None or NAME in source:
+        return None
+    products = tuple(name for name in json.loads(tree.attrs["bayesens_members"]) if name != NAME)
+    members = FittedMembers({}, (), products, Regions(), str(tree.attrs["units"]), neighbours=day)
+    return mapped(members, tree, source, **asked)
 
 
 def _roles(tree: xr.DataTree, source: xr.Dataset, given: dict[str, Any]) -> dict[str, Any]:

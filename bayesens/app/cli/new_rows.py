@@ -9,11 +9,13 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from bayesens.app.cli.day import check_names, neighbours_of, told_the_day
 from bayesens.app.cli.reading import Reading, say_codes
 from bayesens.app.cli.shared import say, those_given
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.fit_tree import model_of
 from bayesens.likelihoods.corrected.widths import columns_asked
+from bayesens.members.day.chain import BESIDE, NAME
 from bayesens.messages import check_known, listed, warn
 from bayesens.tables.conversion import conversion_words
 from bayesens.tables.long_tables import model_and_value, widened
@@ -23,9 +25,13 @@ __all__ = ["new_rows"]
 
 
 def new_rows(
-    tree: xr.DataTree, path: Path, reading: Reading, *, observation: str | None = None, observed: bool = False
-) -> tuple[Ensemble, pd.DataFrame | xr.Dataset]:
-    """Rows to predict or score, under the column names of the fit unless others are given, and the table they come from."""
+    tree: xr.DataTree, path: Path, reading: Reading, *, observation: str | None = None, observed: bool = False,
+    observations: Path | None = None,
+) -> tuple[Ensemble, pd.DataFrame | xr.Dataset]:  # fmt: skip
+    """Rows to predict or score, under the column names of the fit unless others are given, and the table they come from.
+
+    `observations`: a table of what stations observed at the times of the rows, for a fit that keeps neighbours.
+    """
     given = those_given(observation=observation) | reading.roles | reading.of_columns
     named: dict[str, str] = json.loads(tree.attrs["columns"])
     members: list[str] = json.loads(tree.attrs["bayesens_members"])
@@ -51,12 +57,24 @@ def new_rows(
     known = there
     if isinstance(data, xr.Dataset) and "member" in data.coords:
         known = {str(name) for name in data["member"].values}
+    day = neighbours_of(tree, observations, reading, given)
+    if NAME in known:
+        if observations is not None:
+            raise ValueError(
+                f"{path} has the column {NAME!r} itself, and --observations would make it; leave one of them out"
+            )
+        day = None
+    if day is not None:
+        check_names(there, path)
     if not (found := [name for name in members if name in known]):
         raise ValueError(
             f"{path} has none of the members of the fit, {listed(members)}; it has {listed(sorted(known))}"
         )
     model = model_of(tree)
-    if beside := [name for name in columns_asked(model) if name not in ("lon", "lat")]:
+    kept = () if day is None or day.table.places is None else day.table.places.names
+    told = () if day is None else BESIDE
+    asked = [name for name in dict.fromkeys([*columns_asked(model), *kept]) if name not in told]
+    if beside := [name for name in asked if name not in ("lon", "lat")]:
         own = {str(name) for name in data["covariate_name"].values} if "covariate_name" in data else set()
         check_known(beside, there | own, kind="covariate of the fit", where=str(path))
         given["covariates"] = beside
@@ -66,7 +84,7 @@ def new_rows(
     make: Any = Ensemble.from_dataset if isinstance(data, xr.Dataset) else Ensemble.from_frame
     rows: Ensemble = make(data, members=found, **given)
     say_codes(rows)
-    return rows, data
+    return (rows, data) if day is None else told_the_day(day, rows, data, path)
 
 
 def _wide(path: Path, data: Any, long: str, keys: list[str | None]) -> Any:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayesens.app.cli.twice import OF_THE_DAY
 from bayesens.app.result_tables import prediction_table
+from bayesens.distributions.levels.recalibration import Recalibration
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.inference.fit_tree import check_training_rows
+from bayesens.members.day.chain import NAME
 from bayesens.messages import listed, warn
+from bayesens.models import KINDS
 
-__all__ = ["seen_words", "with_input"]
+__all__ = ["recalibration_of", "seen_words", "with_input"]
 
 LEAST_SEEN = 0.1  # share of rows that are the fit's own from which a score is not what it is taken for
 LEAST_TOLD_APART = (
@@ -66,6 +72,21 @@ def _plain(column: pd.Series) -> Any:
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_dtype(column):
         return column.to_numpy()
     return column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=np.str_)
+
+
+def recalibration_of(path: Path, tree: xr.DataTree) -> Recalibration:
+    """Read a map of levels, and refuse that of another kind of model than the fit's."""
+    found, kind = Recalibration.load(path), str(tree.attrs["bayesens_model"])
+    name = found.model.removesuffix(OF_THE_DAY)
+    if name in KINDS.values() and name != kind:
+        raise ValueError(
+            f"{path} recalibrates {name}, and the fit is of {kind}, whose errors are others; wanted the map of {kind}"
+        )
+    if name != found.model and NAME not in json.loads(tree.attrs["bayesens_members"]):
+        raise ValueError(
+            f"{path} recalibrates {found.model}, and the fit is not told the day; wanted the map of the model without neighbours"
+        )
+    return found
 
 
 def seen_words(tree: xr.DataTree, rows: Ensemble) -> str:

@@ -11,7 +11,7 @@ from bayesens.tables.table_roles import TableRoles
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["held_out_words", "other_unit_words", "show_roles"]
+__all__ = ["held_out_words", "neighbours_words", "other_unit_words", "show_roles"]
 
 ORDER = ("observation", "site", "group", "time", "lon", "lat", "member", "covariate", "-")
 
@@ -99,3 +99,23 @@ def held_out_words(found: TableRoles) -> str:
         return f"{held}, for no column looks like a site; if there is one, name it: --site."
     return (f"{held}, for no column looks like a site or a time. That is too optimistic where rows hang together; if a column "
             "says so, name it: --site or --time.")  # fmt: skip
+
+
+def neighbours_words(found: TableRoles) -> str:
+    """Say what neighbours will know of the stations.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from bayesens.tables.table_roles import column_roles
+    >>> frame = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "rf": [1.5, 2.0, 3.5, 3.0], "site": list("abab"), "year": [1, 1, 2, 2]})
+    >>> print(neighbours_words(column_roles(frame, given={"time": "year"})))
+    Neighbours: the mean of each day is all that they tell, for no columns look like coordinates; if they do, name them: --lon
+    and --lat, or evaluation.places in the study.
+    """
+    if {"lon", "lat"} <= set(found.roles):
+        return (
+            f"Neighbours: what other stations observed, interpolated by {found.roles['lon']} and {found.roles['lat']}."
+        )
+    return ("Neighbours: the mean of each day is all that they tell, for no columns look like coordinates; if they do, name "
+            "them: --lon and --lat, or evaluation.places in the study.")  # fmt: skip

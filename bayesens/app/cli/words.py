@@ -101,6 +101,13 @@ _SENTENCES: tuple[tuple[str, str, str], ...] = (
     (r"use method='optimum'", "leave weights out of --what", "leave weights out"),
     (r"; for one variable a member pass members=\[\.\.\.\] and another prediction=",
      "; or name the members' variables: --members", "; or name the members' variables: members.columns"),
+    # Neighbours and recalibration.
+    (r"wanted be\.Members\(\{\}, frame, y, \.\.\., products=\[\.\.\.\], neighbours=True\)", "wanted --neighbours",
+     "wanted members.neighbours"),
+    (r"(?<=\w )of X\b", "of the table", "of the table"),
+    (r"\bX has no column", "the table has no column", "the table has no column"),
+    (r"[:;] see be\.recalibrate for a map of all|: the pit of be\.score|, as be\.recalibrate makes them", "", ""),
+    (r"\b(?:those )?of be\.compare(?: or be\.score)?", "of a comparison", "of a comparison"),
     (r"members=\[\.\.\.\] to name one variable each", "--members to name one variable each",
      "members.columns to name one variable each"),
 )  # fmt: skip

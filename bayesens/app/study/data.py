@@ -81,12 +81,14 @@ def study_data(study: Study) -> StudyData:
     roles = {role: getattr(data, role) for role in ("site", "group", "time", "lon", "lat")}
     given: dict[str, Any] = {role: frame[name] for role, name in roles.items() if name is not None}
     given.setdefault("site", None)
+    # Models look at these; members that are trained learn from them, too, and name them among their own.
+    beside = data.covariates if wanted.neighbours and not wanted.train else ()
     # Tables of predictions pass the same door: a station in two places is wrong there as well.
     members = Members(
-        _estimators(study), frame[[*wanted.covariates, *wanted.summed]], frame[data.observation], **given,
+        _estimators(study), frame[[*wanted.covariates, *wanted.summed, *beside]], frame[data.observation], **given,
         by=None if wanted.by is None else frame[wanted.by], blend=wanted.blend, min_rows=wanted.min_rows,
         min_sites=wanted.min_sites, products=frame[list(wanted.columns)], units=data.units or None,
-        keep=data.covariates if wanted.train else (), missing=NONE, neighbours=wanted.neighbours,
+        keep=data.covariates if wanted.train else beside, missing=NONE, neighbours=wanted.neighbours,
         neighbour_features=wanted.neighbour_features,
         places=None if study.evaluation.places is None else frame[list(study.evaluation.places)],
     )  # fmt: skip

@@ -22,6 +22,7 @@ from bayesens.app.study.keys import (
     Members,
     Model,
     Part,
+    Recalibration,
     Report,
     Representativeness,
     Sensitivity,
@@ -46,7 +47,7 @@ class Study(Part):
         Predictions to compare with that no model uses, such as the coarse input.
     models : dict of name to Model
     evaluation : Evaluation
-    drought, importance, ladder, sensitivity, representativeness, map : optional
+    recalibration, drought, importance, ladder, sensitivity, representativeness, map : optional
         Parts that are done where the file has them.
     report : Report
     folder : Path
@@ -61,6 +62,7 @@ class Study(Part):
     )
     models: dict[str, Model] = Field(description="Models by name, the first one the reference.", min_length=1)
     evaluation: Evaluation = Field(default_factory=Evaluation)
+    recalibration: Recalibration | None = None
     drought: Drought | None = None
     importance: Importance | None = None
     ladder: Ladder | None = None

@@ -18,7 +18,7 @@ from bayesens import __version__
 from bayesens.app.report.parts import Figure, Section, Table
 from bayesens.app.result_tables import prediction_table
 from bayesens.app.study.chapters.assumptions import assumptions
-from bayesens.app.study.chapters.calibration import calibration
+from bayesens.app.study.chapters.calibration import calibration, recalibration
 from bayesens.app.study.chapters.coverage import coverage
 from bayesens.app.study.chapters.data import data, data_line
 from bayesens.app.study.chapters.drivers import drivers
@@ -139,6 +139,7 @@ def _chapters(results: StudyResults, table: pd.DataFrame, differences: pd.DataFr
         (lambda _: scores(results, table, differences), True),
         (calibration, True),
         (coverage, True),
+        (recalibration, bool(results.recalibrated)),
         (ladder, bool(results.ladder)),
         (through_time, study.data.time is not None),
         (posterior, True),
@@ -162,6 +163,11 @@ def _fits(results: StudyResults, folder: Path) -> Iterator[str]:
             with write_atomically(folder / file) as aside:
                 link(kept, aside)
         yield file
+        maps = results.recalibrated[results.estimand].maps if results.recalibrated else {}
+        if name in maps:
+            file = f"fits/{file_name(name)}.json"
+            maps[name].save(folder / file)
+            yield file
     if results.final_members is not None:
         aside, target = folder / ".members", folder / "members"
         remove(aside)

@@ -11,8 +11,22 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from bayesens.members.spatial_folds.dealing import fold_kind
 from bayesens.models import KINDS
 
-__all__ = ["About", "Data", "Drought", "Evaluation", "Importance", "Ladder", "Map", "Members", "Model", "Part", "Report",
-           "Representativeness", "Sensitivity"]  # fmt: skip
+__all__ = [
+    "About",
+    "Data",
+    "Drought",
+    "Evaluation",
+    "Importance",
+    "Ladder",
+    "Map",
+    "Members",
+    "Model",
+    "Part",
+    "Recalibration",
+    "Report",
+    "Representativeness",
+    "Sensitivity",
+]
 
 Label = Literal["rf", "mlr", "svr", "xgb"]
 Estimand = Literal["time", "site", "site-time", "group", "row"]
@@ -249,6 +263,18 @@ class Importance(Part):
     within: Literal["season", "site"] | None = Field(None, description="Permute within seasons or stations only.")
     sets: dict[str, list[str]] = Field(
         default_factory=dict, description='Covariates to permute together: {texture = ["clay", "silt", "sand"]}.'
+    )
+
+
+class Recalibration(Part):
+    """Recalibration: maps of levels that make intervals hold what they promise, and what they change at other stations."""
+
+    method: Literal["beta", "isotonic"] = Field(
+        "beta",
+        description="beta mends a wrong width and a bias; isotonic bends where it likes, and asks for more stations.",
+    )
+    prior: float = Field(
+        20.0, ge=1, description="So many observations that lie as promised are mixed in: more of them change less."
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesens.app.recalibrated import Recalibrated
 from bayesens.app.study.data import StudyData
 from bayesens.app.study.file import Study
 from bayesens.app.study.maps.draws import MapDraws
@@ -47,6 +48,8 @@ class StudyResults:
         Files that these fits are kept in, for the folder of fits to name as well.
     final_members : Path, optional
         Folder of the members fitted to all rows, where some are trained.
+    recalibrated : dict of estimand to Recalibrated
+        Empty where it was not asked for.
     importance : DataFrame, optional
     correlations : DataFrame, optional
         Of covariates.
@@ -72,6 +75,7 @@ class StudyResults:
     warned: Mapping[str, list[str]]
     kept_fits: Mapping[str, Path | None] = field(default_factory=dict)
     final_members: Path | None = None
+    recalibrated: Mapping[str, Recalibrated] = field(default_factory=dict)
     importance: pd.DataFrame | None = None
     correlations: pd.DataFrame | None = None
     inflation: pd.Series | None = None

@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from bayesens.app.recalibrated import Recalibrated, check_recalibration, recalibrated
 from bayesens.app.study.data import StudyData, study_data, study_models
 from bayesens.app.study.file import Study, read_study
 from bayesens.app.study.folder import Finished, begin_folder, check_folder, write_results
@@ -124,6 +125,9 @@ class _Run:
         study, table = self.study, self.table
         source = table.source
         rows = source.untrained() if isinstance(source, Members) else source
+        if study.recalibration is not None:
+            for estimand in study.evaluation.estimands:
+                check_recalibration(rows, estimand)
         below = _thresholds(study, rows)
         held: dict[str, HeldOut] = {}
         for estimand in study.evaluation.estimands:
@@ -139,7 +143,11 @@ class _Run:
             for name in self.models
             if all(name in h.predictions for h in held.values())
         }
-        more: dict[str, Any] = {"drought_threshold": below, "ladder": self.ladder(rows)}
+        more: dict[str, Any] = {
+            "drought_threshold": below,
+            "ladder": self.ladder(rows),
+            "recalibrated": self.recalibrated(held),
+        }
         if study.importance is not None:
             self.say("Shuffling covariates in rows held out ...")
             more |= self.drivers()
@@ -163,6 +171,21 @@ class _Run:
         return StudyResults(
             study, table, self.models, held, ensemble, trees, warned, kept_fits=kept, final_members=members, **more
         )
+
+    def recalibrated(self, held: Mapping[str, HeldOut]) -> dict[str, Recalibrated]:
+        """What maps of levels change at other stations, by estimand."""
+        asked, evaluation = self.study.recalibration, self.study.evaluation
+        if asked is None:
+            return {}
+        self.say("Recalibrating by other stations ...")
+        block = evaluation.block if self.study.data.time is not None else None
+        return {
+            estimand: recalibrated(
+                one.rows, method=asked.method, prior=asked.prior, by=self.table.by, replicates=evaluation.replicates,
+                block=block, random_seed=self.seed,
+            )
+            for estimand, one in held.items()
+        }  # fmt: skip
 
     def way(self, estimand: str, rows: Ensemble) -> dict[str, Any]:
         """How rows are held out, the same for every comparison of the study."""
@@ -252,7 +275,8 @@ class _Run:
         of = {"site": "stations", "time": "times", "row": "rows"}[scheme]
         kind = fold_kind(folds)[0]
         made = f", {KINDS[kind]}" if kind else ""
-        self.say(f"Training {listed(members.estimators)} out of {self.inner_folds} folds of {of}{made} ...")
+        trained = f"Training {listed(members.estimators)} out of {self.inner_folds} folds of {of}{made}"
+        self.say(f"{trained if members.estimators else 'Interpolating what the other stations observed'} ...")
         key = {"members": members.digest, "folds": folds, "seed": self.seed}
         key |= {} if scheme == "site" else {"scheme": scheme}
         by_place: dict[str, Any] = {}

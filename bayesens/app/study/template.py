@@ -43,16 +43,24 @@ model = "single"
 [models.Climatology]
 model = "climatology"
 """
+NOT_TOLD = """\
+# What the day is worth: the same model, which is not told it.
+[models."BMA without the day"]
+model = "bma"
+neighbours = false
+
+"""
 EXAMPLES = {
     "drought": "percentile = 0.2", "importance": "repeats = 5", "ladder": 'transform = "identity"',
     "sensitivity": 'members = ["member", "cluster"]', "representativeness": 'cell = "cell"',
-    "map": 'grid = "grid.nc"',
+    "map": 'grid = "grid.nc"', "recalibration": 'method = "beta"',
 }  # fmt: skip
 
 
 def study_template(
-    frame: pd.DataFrame, table: str | Path, *, given: Mapping[str, Any] | None = None, missing: Missing = None
-) -> str:
+    frame: pd.DataFrame, table: str | Path, *, given: Mapping[str, Any] | None = None, missing: Missing = None,
+    neighbours: bool = False,
+) -> str:  # fmt: skip
     """Write a study file for a table, every key with its comment.
 
     Parameters
@@ -66,6 +74,8 @@ def study_template(
         how the table is read: ``time_format``, ``decimal``, ``separator``, ``sheet``, ``long``.
     missing : optional
         Codes for missing values, as in `Ensemble.from_frame`; they go into the file.
+    neighbours : bool
+        Whether what other stations observed on the day is one more member, which a second BMA is not told.
 
     Returns
     -------
@@ -92,6 +102,11 @@ def study_template(
     }
     found = study_roles(frame, given=given, missing=missing)
     roles, members, rest = found.roles, list(found.members), list(found.covariates)
+    if neighbours and (lacking := [role for role in ("site", "time") if role not in roles]):
+        raise ValueError(
+            f"neighbours need the site and the time of every row, and no column looks like {listed(lacking)}: name the column, "
+            f"{' '.join(f'--{role}' for role in lacking)}, or leave neighbours out"
+        )
     values: dict[str, dict[str, Any]] = {
         "study": {"title": f"Combining predictions of {roles['observation']}"},
         "data": {"table": str(table)}
@@ -105,11 +120,13 @@ def study_template(
         raise ValueError(
             f"the table has no column of numbers beside {listed(roles.values())}: there is nothing to combine"
         )
+    if neighbours:
+        values["members"]["neighbours"] = True
     lines = ["# A study of bayesens: run it with `bayesens run FILE --out DIR`. Columns were guessed: check them.",
              "# Lines that begin with # show a key with its default, or a part that is not asked for.", ""]  # fmt: skip
     for name, field in Study.model_fields.items():
         if name == "models":
-            lines += [MODELS]
+            lines += [MODELS.replace("[models.HBM]", f"{NOT_TOLD}[models.HBM]") if neighbours else MODELS]
         elif name == "products":
             lines += [f"# {field.description}", "[products]", '# "Coarse input" = "column"', ""]
         elif name != "folder":

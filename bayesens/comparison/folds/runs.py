@@ -25,6 +25,7 @@ from bayesens.inference.fit import fit
 from bayesens.inference.fit_tree import check_given, optimum
 from bayesens.inference.prediction import Prediction, prediction
 from bayesens.likelihoods.options import options_to_json
+from bayesens.members.day.chain import BESIDE_MEMBERS, NAME
 from bayesens.members.members import Members
 from bayesens.messages import listed
 from bayesens.models import SingleMember
@@ -184,6 +185,12 @@ class Given:
     """A table of members that need no training."""
 
     def __init__(self, ensemble: Ensemble) -> None:
+        if NAME in ensemble.members and ensemble.dataset["prediction"].attrs.get("trained") == BESIDE_MEMBERS:
+            raise ValueError(
+                f"the member {NAME!r} says of every row what all other stations observed, those among them that a fold would "
+                "hold out; wanted be.Members({}, frame, y, ..., products=[...], neighbours=True), whose neighbours are training "
+                "stations alone, anew inside each fold"
+            )
         if ensemble.origin:
             raise ValueError(
                 f"the members {listed(ensemble.members)} are {ensemble.origin}: they have learnt from rows that a fold would "

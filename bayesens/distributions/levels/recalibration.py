@@ -30,8 +30,10 @@ James and Stein (1961), 4th Berkeley Symp. 1, 361: shares by what is seen agains
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -39,7 +41,9 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaincinv, betaln, digamma, ndtr, ndtri, polygamma
 
-from bayesens.messages import check_known
+from bayesens.messages import check_known, listed
+from bayesens.tables.atomic import write_atomically
+from bayesens.tables.reading import check_there
 
 __all__ = ["METHODS", "Recalibration", "recalibration_of"]
 
@@ -48,6 +52,9 @@ METHODS = ("beta", "isotonic")
 FURTHEST = 1e-6  # PITs nearer to 0 or 1 count as this: one observation in a million
 KNOTS = np.linspace(-3.5, 3.5, 29)  # normal scores of the levels where "isotonic" keeps G
 ENDS = (1e-16, 1.0 - 2.0**-53)  # levels that differ from 0 and 1
+
+
+WANTED = "wanted a map of levels, as Recalibration.save writes it"
 
 
 @dataclass(frozen=True)
@@ -166,12 +173,93 @@ class Recalibration:
         Returns
         -------
         Recalibration
+
+        Raises
+        ------
+        ValueError
+            Text that is not JSON, other keys, values of another kind, parameters that are no map of levels.
         """
-        return cls(**json.loads(text))
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"it is not JSON ({error}); {WANTED}") from error
+        return cls(**_checked(values))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the value to a JSON file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+            With the suffix ``.json``.
+
+        Raises
+        ------
+        OSError, ValueError
+            A file that cannot be written, another suffix.
+        """
+        if Path(path).suffix.lower() != ".json":
+            raise ValueError(
+                f"{path} has the suffix {Path(path).suffix!r}; a map of levels is a .json file: name it so"
+            )
+        with write_atomically(path) as aside:
+            aside.write_text(f"{self.to_json()}\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read the file that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Returns
+        -------
+        Recalibration
+
+        Raises
+        ------
+        OSError, ValueError
+            No such file, or one that holds no map of levels.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> narrow = Recalibration("beta", (0.5, 0.5))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     narrow.save(Path(folder) / "levels.json")
+        ...     Recalibration.load(Path(folder) / "levels.json") == narrow
+        True
+        """
+        check_there(Path(path), folder=False)
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no text; {WANTED}") from error
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path}: {error.args[0]}") from error
 
     @property
     def _scores(self) -> Array:
         return np.asarray(ndtri(np.array(self.parameters)))
+
+
+def _checked(values: Any) -> dict[str, Any]:
+    """What a file says, if it is what a file says of a map."""
+    if not isinstance(values, dict):
+        raise ValueError(f"it holds a {type(values).__name__}; {WANTED}")
+    known = {each.name: each for each in fields(Recalibration)}
+    lacking = [name for name in ("method", "parameters") if name not in values]
+    if lacking or (odd := [name for name in values if name not in known]):
+        what = f"no {listed(lacking)}" if lacking else f"{listed(odd)}, which no map of levels has"
+        raise ValueError(f"it has {what}; {WANTED}")
+    for name, value in values.items():
+        many = name == "parameters"
+        some = value if many and isinstance(value, list) else [None] if many else [value]
+        kinds = str if name in ("method", "model", "estimand") else int if name in ("stations", "rows") else int | float
+        if any(not isinstance(each, kinds) or isinstance(each, bool) for each in some):
+            raise ValueError(f"its {name} is {value!r}; {WANTED}")
+    return values
 
 
 def recalibration_of(

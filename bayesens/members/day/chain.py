@@ -14,11 +14,12 @@ from bayesens.likelihoods.day.table import day_table
 from bayesens.members.day.fitted import FittedNeighbours, Said
 from bayesens.models.neighbours import Neighbours
 
-__all__ = ["BESIDE", "FEATURES", "NAME", "apart", "distance_classes", "fitted_neighbours"]
+__all__ = ["BESIDE", "BESIDE_MEMBERS", "FEATURES", "NAME", "apart", "distance_classes", "fitted_neighbours"]
 
 NAME = "neighbours"  # the member
 BESIDE = (f"{NAME}_sd", f"{NAME}_distance")
 FEATURES = (f"{NAME}_mean", *BESIDE)
+BESIDE_MEMBERS = f"cross-fitted, {NAME} without the row's station"  # how the members of `bayesens.neighbours` were made
 
 
 def apart(model: Neighbours, estimand: str) -> Neighbours:

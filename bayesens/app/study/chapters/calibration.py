@@ -1,4 +1,4 @@
-"""Calibration: whether probabilities are frequencies on rows that no fit has seen."""
+"""Calibration: whether probabilities are frequencies on rows that no fit has seen, and what recalibration would change."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ import numpy as np
 import pandas as pd
 
 from bayesens import plots
-from bayesens.app.report.parts import Section
+from bayesens.app.recalibrated import recalibration_words
+from bayesens.app.report.parts import Listing, Section
+from bayesens.app.report.tables import with_interval
 from bayesens.app.study.chapters.chapter import drawing, finding, panels, sheet
 from bayesens.app.study.results import StudyResults
+from bayesens.comparison.folds.held_out_rows import ESTIMANDS
+from bayesens.comparison.group_metrics import POOLED
+from bayesens.tables.atomic import file_name
 
-__all__ = ["calibration", "levels_table"]
+__all__ = ["calibration", "levels_table", "recalibration"]
 
 
 def calibration(results: StudyResults) -> Section:
@@ -43,6 +48,55 @@ def calibration(results: StudyResults) -> Section:
               shown=_shown(own, f"[{results.units}]" if results.units else ""), digits={"inside intervals of [%]": 1}),
     ]  # fmt: skip
     return Section("Calibration", tuple(parts), "calibration")
+
+
+def recalibration(results: StudyResults) -> Section:
+    """What maps of levels change at stations that they were not made from: a table of all models, and the maps as files."""
+    asked = results.study.recalibration
+    assert asked is not None
+    found = results.recalibrated[results.estimand]
+    whole = pd.concat([one.table for one in results.recalibrated.values()], ignore_index=True)
+    name = results.headline if results.headline in found.maps else next(iter(found.maps))
+    others = {"group": "groups", "row": "rows"}.get(results.estimand, "stations")
+    rest = [one for one in found.maps if one != name]
+    kept = f"fits/{file_name(name)}.json"
+    digits: dict[Any, int | str] = {"inside 90 % [%]": 1, _width(results.units): "#.3g"}
+    parts: list[Any] = [
+        "A map of levels makes intervals hold what they promise on the rows that it was made from: it moves every level to "
+        f"where observations have been ({asked.method}). What it is worth shows at other {others}, so the rows of each fold of "
+        f"{others} are scored under the map of the others. The files beside the fits, such as {kept}, hold the maps of "
+        f"all rows held out ({ESTIMANDS[results.estimand]}); bayesens predict takes them: --recalibration. Predictions, scores "
+        "and maps elsewhere in this report are not recalibrated.",
+        *finding(recalibration_words(found.table, name)),
+        *([Listing(tuple(recalibration_words(found.table, one) for one in rest))] if rest else []),
+        sheet("recalibration", whole, f"Intervals and CRPS before and after recalibration by other {others}.",
+              f"Of {results.said_rows()}. The file has groups, too. Brackets hold 90 % intervals.",
+              shown=_before_and_after(found.table, results.units), digits=digits, heads=1),
+    ]  # fmt: skip
+    return Section("Recalibration", tuple(parts), "recalibration")
+
+
+def _width(units: str) -> str:
+    return f"width of 90 % [{units}]" if units else "width of 90 %"
+
+
+def _before_and_after(table: pd.DataFrame, units: str) -> pd.DataFrame:
+    """One line a model, over all rows."""
+    lines = table[table["group"] == POOLED].reset_index(drop=True)
+    lines = with_interval(
+        lines.rename(columns={"low": "crps_change_low", "high": "crps_change_high"}), "crps_change", digits=1
+    )
+    width = _width(units)
+    columns = {
+        ("model", ""): lines["model"],
+        ("inside 90 % [%]", "before"): 100 * lines["coverage90_before"],
+        ("inside 90 % [%]", "after"): 100 * lines["coverage90_after"],
+        (width, "before"): lines["width90_before"],
+        (width, "after"): lines["width90_after"],
+        ("change of the CRPS [%]", ""): lines["crps_change"],
+        ("verdict", ""): lines["verdict"],
+    }
+    return pd.DataFrame(columns)
 
 
 def levels_table(results: StudyResults) -> pd.DataFrame:
