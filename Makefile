@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow properties lint types floors format check calibration bench docs notebooks demo clean
+.PHONY: help setup test test-slow test-nightly properties lint types floors format check calibration bench docs notebooks demo clean
 
 RUN := uv run
 
@@ -16,6 +16,9 @@ test:  ## unit tests and doctests (under 10 minutes on two cores)
 test-slow:  ## the tests marked slow
 	$(RUN) pytest -m "slow and not alone" --dist=load --maxschedchunk=1
 	$(RUN) pytest -m "slow and alone" -n 0
+
+test-nightly:  ## the notebooks that take some minutes each, compared with what they say
+	$(RUN) pytest -m nightly -n 0
 
 properties:  ## property tests with 1,000 new examples each
 	$(RUN) pytest $$(grep -rl "from hypothesis" tests) --hypothesis-profile=new
