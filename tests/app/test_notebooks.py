@@ -224,7 +224,8 @@ def without_map(text):
 @pytest.mark.timeout(1500)
 @pytest.mark.filterwarnings("ignore")  # what fits say of these data stands in the notebook
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=mark_of(name)) for name in ("00_quickstart", "01_uncertainty_analysis", "04_maps")]
+    "name",
+    [pytest.param(name, marks=mark_of(name)) for name in ("00_quickstart", "01_uncertainty_analysis", "04_maps")],
 )
 def test_a_study_has_the_scores_that_its_notebook_shows(name, tmp_path, monkeypatch):
     path = FOLDER / f"{name}.ipynb"
