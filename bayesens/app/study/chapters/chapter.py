@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib import figure as mpl
     from matplotlib.axes import Axes
 
-__all__ = ["ACROSS", "drawing", "failures", "figure", "finding", "named", "panels", "sheet"]
+__all__ = ["ACROSS", "drawing", "failures", "figure", "finding", "named", "panels", "sheet", "with_labels"]
 
 ACROSS = 3  # panels in a row of a figure
 # The end of a sentence: not that of an abbreviation of two letters, as in St. Ives.
@@ -31,6 +31,22 @@ def sheet(
     """A table in ``tables/NAME.csv``; the report has `shown` in its place, and nothing where that has no columns."""
     return Table(frame if shown is None else shown, caption, note, head_columns=heads, source=f"tables/{name}.csv",
                  whole=frame, **options)  # fmt: skip
+
+
+def with_labels(wide: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The labels of the rows as columns; a column that is called like one of them, such as a member "model", says its kind, too.
+
+    Examples
+    --------
+    >>> with_labels(pd.DataFrame({"model": [0.3]}, index=pd.Index(["BMA"], name="model")), "member")
+      model  member model
+    0   BMA           0.3
+    """
+    return (
+        wide.rename(columns={name: f"{kind} {name}" for name in wide.index.names})
+        .reset_index()
+        .rename_axis(columns=None)
+    )
 
 
 def drawing(

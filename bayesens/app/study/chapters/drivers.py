@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayesens import plots
 from bayesens.app.report.parts import Note, Section
-from bayesens.app.study.chapters.chapter import drawing, sheet
+from bayesens.app.study.chapters.chapter import drawing, sheet, with_labels
 from bayesens.app.study.results import StudyResults
 from bayesens.messages import listed
 
@@ -44,7 +44,7 @@ def drivers(results: StudyResults) -> Section:
 def _by_member(importance: pd.DataFrame) -> pd.DataFrame:
     wide = importance.pivot(index="covariate", columns="member", values="percent")
     shown = wide.loc[importance["covariate"].unique(), importance["member"].unique()]
-    return shown.loc[shown.mean(axis=1).sort_values(ascending=False).index].reset_index()
+    return with_labels(shown.loc[shown.mean(axis=1).sort_values(ascending=False).index], "member")
 
 
 def _correlations(results: StudyResults) -> list[Any]:

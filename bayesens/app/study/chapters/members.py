@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayesens import plots
 from bayesens.app.report.parts import Section
-from bayesens.app.study.chapters.chapter import drawing, finding, sheet
+from bayesens.app.study.chapters.chapter import drawing, finding, sheet, with_labels
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.verdicts import options
 from bayesens.comparison.common_rows import common_rows
@@ -71,7 +71,7 @@ def _dependence(results: StudyResults) -> list[Any]:
     held, asked = results.held[results.estimand].members, options(results)
     found = dependence(held, replicates=asked["replicates"], random_seed=asked["random_seed"])
     total = found["error_correlation"].sel(group="all", part="total").to_pandas()
-    shown = total.round(2).rename_axis("member").reset_index().rename_axis(columns=None)
+    shown = with_labels(total.round(2).rename_axis("member"), "member")
     words = dependence_words(found)
     if held.units:  # with raised exponents, as everywhere
         words = words.replace(held.units, results.units)

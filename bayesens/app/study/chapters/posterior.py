@@ -12,7 +12,7 @@ import xarray as xr
 
 from bayesens import plots
 from bayesens.app.report.parts import Figure, Note, Section, Table
-from bayesens.app.study.chapters.chapter import drawing, sheet
+from bayesens.app.study.chapters.chapter import drawing, sheet, with_labels
 from bayesens.app.study.results import StudyResults
 from bayesens.inference.fit_contents import contents_of
 from bayesens.inference.fit_words import facts
@@ -87,7 +87,8 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         parts.append(part.assign(value=[_with_ends(*each, digits=digits) for each in ends]))
     wide = pd.concat(parts).pivot(index=["model", "parameter"], columns="member", values="value")
     order = lines[["model", "parameter"]].drop_duplicates()
-    return wide.loc[list(order.itertuples(index=False, name=None)), lines["member"].unique()].fillna("").reset_index()
+    wide = wide.loc[list(order.itertuples(index=False, name=None)), lines["member"].unique()]
+    return with_labels(wide.fillna(""), "member")
 
 
 def _digits(sizes: np.ndarray) -> int:

@@ -13,7 +13,7 @@ import pandas as pd
 from bayesens import plots
 from bayesens.app.report.parts import Figure, Listing, Note, Section, Table
 from bayesens.app.report.tables import with_interval
-from bayesens.app.study.chapters.chapter import drawing, sheet
+from bayesens.app.study.chapters.chapter import drawing, sheet, with_labels
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.verdicts import (
     INSIDE,
@@ -255,9 +255,8 @@ def _by_group(results: StudyResults, table: pd.DataFrame) -> Iterator[Table]:
         order = list(dict.fromkeys(mine["group"]))
         keys = ["group", "n", "stations"]
         wide = mine.pivot_table(index=keys, columns="model", values="crps", sort=False, dropna=False)
-        wide = wide.dropna(how="all")[list(dict.fromkeys(mine["model"]))].reset_index()
+        wide = with_labels(wide.dropna(how="all")[list(dict.fromkeys(mine["model"]))], "model")
         wide = wide.sort_values("group", key=lambda name: name.map(order.index), kind="stable", ignore_index=True)
-        wide.columns.name = None
         wide = wide if results.study.data.site else wide.drop(columns="stations")
         yield sheet(f"scores_by_{file_name(by)}", mine, f"Mean CRPS by {by}{_in_units(results)} ({ESTIMANDS[results.estimand]}).",
                     "Of many groups one comes first by chance alone; macro is the mean over groups.",
