@@ -30,16 +30,11 @@ RESULT = HERE / "the_day.json"
 SEED, DRAWS = 1, 500
 WIDE = ("mean", "spread", "neighbours_sd")
 INNER = {"atlanta": 4, "oznet": 5}
-HEIGHT = {"atlanta": "elevation", "oznet": "dem"}
 DEGREE = 111.2  # km
 MIDDLE = (-84.4, 33.75)  # Atlanta, degrees
 FOURTH = "the same, widths by its sd"
 KRIGING = "regression kriging of the best member"
 FOREST = "forest alone, learning from the day"
-SPACE = "BMA of the day, weights by space"
-PLACE = "BMA of the day, weights by elevation and place"
-# By the approximation around the optimum alone: chains of the up to 200 slopes of weights are too slow for ten folds.
-METHODS = {SPACE: "laplace", PLACE: "laplace"}
 
 models.__path__.append(str(HERE))
 models._HOME["RegressionKriging"] = ("regression_kriging", "regression_kriging")
@@ -47,7 +42,7 @@ models.KINDS["regression_kriging"] = "RegressionKriging"
 
 
 def atlanta() -> pd.DataFrame:
-    """The table with degrees, of which weights may be a field: its kilometres about the middle of the city."""
+    """The table with degrees, which regression kriging asks for: its kilometres about the middle of the city."""
     frame = be.datasets.atlanta()
     x, y = (frame[name] - frame[name].mean() for name in ("x", "y"))
     around = DEGREE * np.cos(np.deg2rad(MIDDLE[1]))
@@ -60,10 +55,10 @@ def members_of(name: str, folder: Path, *, features: bool = False) -> be.Members
     text = re.sub(r"\[map\].*", "", text, flags=re.DOTALL).replace('columns = ["ctm", "aod"]', 'columns = ["ctm"]')
     text = text.replace("scale = { aod = 30 }", "").replace("neighbours = true", "")
     text = re.sub(r"(\[members\])", rf"\1\nneighbours = true\nneighbour_features = {str(features).lower()}", text)
-    kept = [f'covariates = ["{HEIGHT[name]}"]']
+    kept = []
     if name == "atlanta":
         atlanta().to_csv(folder / "atlanta.csv", index=False)
-        kept += ['lon = "lon"', 'lat = "lat"']
+        kept = ['lon = "lon"', 'lat = "lat"']
     text = text.replace("[data]\n", "\n".join(["[data]", *kept, ""]))
     (folder / "study.toml").write_text(text, encoding="utf-8")
     source = study_data(read_study(folder / "study.toml")).source
@@ -71,7 +66,7 @@ def members_of(name: str, folder: Path, *, features: bool = False) -> be.Members
     return source
 
 
-def models_of(name: str, members: be.Members, *, features: bool = False) -> dict[str, Any]:
+def models_of(members: be.Members, *, features: bool = False) -> dict[str, Any]:
     """Models that are told the day, the same without, and rivals."""
     untold = tuple(one for one in members.names if one != "neighbours")
     options: dict[str, Any] = {"site": False, "group": False}
@@ -84,14 +79,11 @@ def models_of(name: str, members: be.Members, *, features: bool = False) -> dict
         }  # fmt: skip
     alone = be.OnMembers(be.BMA(**options, scale=("mean", "neighbours_sd")), ("neighbours",))
     every = {"BMA": model, "HBM": be.HBM(), "EMOS": be.EMOS()}
-    place = (HEIGHT[name], "lon", "lat")
     return (
         {label: be.OnMembers(one, untold) for label, one in every.items()}
         | {f"{label} of the day": one for label, one in every.items()}
         | {FOURTH: wide, "neighbours alone": alone}
         | {KRIGING: be.OnMembers(models.RegressionKriging(), tuple(members.estimators))}
-        | {SPACE: be.BMA(weights="space", **options)}
-        | {PLACE: be.BMA(weights="covariates", weight_covariates=place, **options)}
     )
 
 
@@ -138,9 +130,9 @@ def main(cache: Path) -> None:
         for features in (False, True):
             with tempfile.TemporaryDirectory() as folder:
                 members = members_of(name, Path(folder), features=features)
-            asked = models_of(name, members, features=features)
+            asked = models_of(members, features=features)
             rows = be.compare(asked, members, estimand="site", inner_folds=INNER[name], draws=DRAWS, random_seed=SEED,
-                              method=METHODS, cache=cache / f"{name}-{features}")  # fmt: skip
+                              cache=cache / f"{name}-{features}")  # fmt: skip
             key = f"{name}{', members learn from it' * features}"
             result[key] = summary(rows, next(iter(asked)))
             held.append(rows)
