@@ -1,7 +1,9 @@
 """What the day's observations at other stations are worth, on two data sets with members trained anew in every fold.
 
-``BAYESENS_DATA=... python tests/reference/the_day.py [CACHE]`` writes ``the_day.json``, from which the site has its table, in
-about a quarter of an hour; finished folds are kept in the cache.
+``BAYESENS_DATA=... python tests/reference/the_day.py [CACHE]`` writes ``the_day.json``, from which the site has its table;
+finished folds are kept in the cache. Beside models that are told the day stand its rivals: the forest alone,
+which learns from neighbours as from any covariate, and regression kriging (``regression_kriging.py``), a model in a file of its
+own.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import xarray as xr
 
 import bayesens as be
+from bayesens import models
 from bayesens.app.study.data import study_data
 from bayesens.app.study.file import read_study
 
@@ -25,6 +30,23 @@ RESULT = HERE / "the_day.json"
 SEED, DRAWS = 1, 500
 WIDE = ("mean", "spread", "neighbours_sd")
 INNER = {"atlanta": 4, "oznet": 5}
+DEGREE = 111.2  # km
+MIDDLE = (-84.4, 33.75)  # Atlanta, degrees
+FOURTH = "the same, widths by its sd"
+KRIGING = "regression kriging of the best member"
+FOREST = "forest alone, learning from the day"
+
+models.__path__.append(str(HERE))
+models._HOME["RegressionKriging"] = ("regression_kriging", "regression_kriging")
+models.KINDS["regression_kriging"] = "RegressionKriging"
+
+
+def atlanta() -> pd.DataFrame:
+    """The table with degrees, which regression kriging asks for: its kilometres about the middle of the city."""
+    frame = be.datasets.atlanta()
+    x, y = (frame[name] - frame[name].mean() for name in ("x", "y"))
+    around = DEGREE * np.cos(np.deg2rad(MIDDLE[1]))
+    return frame.assign(lon=MIDDLE[0] + x / around, lat=MIDDLE[1] + y / DEGREE)
 
 
 def members_of(name: str, folder: Path, *, features: bool = False) -> be.Members:
@@ -33,8 +55,11 @@ def members_of(name: str, folder: Path, *, features: bool = False) -> be.Members
     text = re.sub(r"\[map\].*", "", text, flags=re.DOTALL).replace('columns = ["ctm", "aod"]', 'columns = ["ctm"]')
     text = text.replace("scale = { aod = 30 }", "").replace("neighbours = true", "")
     text = re.sub(r"(\[members\])", rf"\1\nneighbours = true\nneighbour_features = {str(features).lower()}", text)
+    kept = []
     if name == "atlanta":
-        be.datasets.atlanta().to_csv(folder / "atlanta.csv", index=False)
+        atlanta().to_csv(folder / "atlanta.csv", index=False)
+        kept = ['lon = "lon"', 'lat = "lat"']
+    text = text.replace("[data]\n", "\n".join(["[data]", *kept, ""]))
     (folder / "study.toml").write_text(text, encoding="utf-8")
     source = study_data(read_study(folder / "study.toml")).source
     assert isinstance(source, be.Members)
@@ -42,19 +67,29 @@ def members_of(name: str, folder: Path, *, features: bool = False) -> be.Members
 
 
 def models_of(members: be.Members, *, features: bool = False) -> dict[str, Any]:
-    """Models that are told the day, and the same without."""
+    """Models that are told the day, the same without, and rivals."""
     untold = tuple(one for one in members.names if one != "neighbours")
-    model = be.BMA(site=False, group=False)
-    wide = be.BMA(site=False, group=False, scale=WIDE)
+    options: dict[str, Any] = {"site": False, "group": False}
+    model, wide = be.BMA(**options), be.BMA(**options, scale=WIDE)
     if features:
-        return {"BMA, members learn from the day": be.OnMembers(model, untold), "BMA of the day, too": wide}
-    alone = be.OnMembers(be.BMA(site=False, group=False, scale=("mean", "neighbours_sd")), ("neighbours",))
+        forest = be.SingleMember(member="rf", scale=("mean", "neighbours_sd"), **options)
+        return {
+            "BMA, members learn from the day": be.OnMembers(model, untold), "BMA of the day, too": wide,
+            FOREST: be.OnMembers(forest, ("rf",)),
+        }  # fmt: skip
+    alone = be.OnMembers(be.BMA(**options, scale=("mean", "neighbours_sd")), ("neighbours",))
     every = {"BMA": model, "HBM": be.HBM(), "EMOS": be.EMOS()}
     return (
-        {name: be.OnMembers(one, untold) for name, one in every.items()}
-        | {f"{name} of the day": one for name, one in every.items()}
-        | {"the same, widths by its sd": wide, "neighbours alone": alone}
+        {label: be.OnMembers(one, untold) for label, one in every.items()}
+        | {f"{label} of the day": one for label, one in every.items()}
+        | {FOURTH: wide, "neighbours alone": alone}
+        | {KRIGING: be.OnMembers(models.RegressionKriging(), tuple(members.estimators))}
     )
+
+
+def records(table: pd.DataFrame) -> Any:
+    """A table as JSON has it."""
+    return json.loads(table.to_json(orient="records"))
 
 
 def summary(rows: xr.Dataset, reference: str) -> dict[str, Any]:
@@ -64,7 +99,24 @@ def summary(rows: xr.Dataset, reference: str) -> dict[str, Any]:
         "differences": be.paired_differences(rows, reference, random_seed=SEED).query("metric == 'crps'"),
         "coverage": be.coverage_table(rows, by=["season"]).query("level == 0.9"),
     }
-    return {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+    return {name: records(table) for name, table in tables.items()}
+
+
+def coverage_apart(rows: xr.Dataset) -> Any:
+    """Coverage of the fourth line's model by season and by the distance to the nearest training station, with intervals."""
+    table = be.coverage_table(rows.sel(model=[FOURTH]), by=["distance", "season"], levels=[0.9], replicates=2000,
+                              random_seed=SEED)  # fmt: skip
+    return records(table)
+
+
+def against_untold(plain: xr.Dataset, learnt: xr.Dataset) -> Any:
+    """Models whose members learn from the day against the BMA that is not told, on the rows of both."""
+    some = [rows.drop_vars("member_prediction").drop_dims("member", errors="ignore") for rows in (plain, learnt)]
+    both = xr.concat([some[0].sel(model=["BMA"]), some[1]], "model", join="inner", data_vars="minimal", coords="minimal",
+                     compat="override", combine_attrs="override")  # fmt: skip
+    doubt = [json.loads(rows.attrs["not_converged"]) for rows in some]
+    both.attrs["not_converged"] = json.dumps({**doubt[0], **doubt[1]})
+    return records(be.paired_differences(both, "BMA", random_seed=SEED).query("metric == 'crps'"))
 
 
 def main(cache: Path) -> None:
@@ -74,13 +126,18 @@ def main(cache: Path) -> None:
         "versions": {name: version(name) for name in ("bayesens", "numpy", "pymc", "scikit-learn", "xgboost")},
     }  # fmt: skip
     for name in ("atlanta", "oznet"):
+        held = []
         for features in (False, True):
             with tempfile.TemporaryDirectory() as folder:
                 members = members_of(name, Path(folder), features=features)
-            models = models_of(members, features=features)
-            rows = be.compare(models, members, estimand="site", inner_folds=INNER[name], draws=DRAWS, random_seed=SEED,
+            asked = models_of(members, features=features)
+            rows = be.compare(asked, members, estimand="site", inner_folds=INNER[name], draws=DRAWS, random_seed=SEED,
                               cache=cache / f"{name}-{features}")  # fmt: skip
-            result[f"{name}{', members learn from it' * features}"] = summary(rows, next(iter(models)))
+            key = f"{name}{', members learn from it' * features}"
+            result[key] = summary(rows, next(iter(asked)))
+            held.append(rows)
+        result[name]["coverage of the fourth line"] = coverage_apart(held[0])
+        result[f"{name}, members learn from it"]["against untold BMA"] = against_untold(*held)
     RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
