@@ -62,6 +62,13 @@ DAY_ROWS = [
     ("the same, widths by its sd", "BMA of the day with widths"),
     ("HBM of the day", "HBM of the day"),
     ("EMOS of the day", "EMOS of the day"),
+    ("regression kriging of the best member", "regression kriging of the best member"),
+]
+# Models whose members learn from neighbours: of a run of their own, against the BMA that is told nothing.
+LEARNING_ROWS = [
+    ("forest alone, learning from the day", "forest alone, learning from the day"),
+    ("BMA, members learn from the day", "BMA of members that learn from the day"),
+    ("BMA of the day, too", "the same, with neighbours as a member and widths"),
 ]
 
 
@@ -72,7 +79,17 @@ def difference_of_day(data: str, model: str, metric: str = "crps") -> dict[str, 
 
 def change(data: str, model: str, metric: str = "crps") -> str:
     """Return the difference of a model from BMA with its interval."""
-    found = difference_of_day(data, model, metric)
+    return change_of(difference_of_day(data, model, metric))
+
+
+def learning_change(data: str, model: str) -> str:
+    """Return the difference from untold BMA of a model whose members learn from neighbours."""
+    rows = result("reference/the_day.json")[f"{data}, members learn from it"]["against untold BMA"]
+    return change_of(find(rows, model=model, metric="crps"))
+
+
+def change_of(found: dict[str, Any]) -> str:
+    """Return a difference with its interval."""
     value, low, high = (short(found[name], 1, "+") for name in ("difference", "low", "high"))
     return f"{value} % ({low} to {high})"
 
@@ -104,9 +121,23 @@ def the_day() -> str:
         [
             ["CRPS of BMA without the day", *(crps_of_day(name, "BMA") for name in DAY_COLUMNS)],
             *([shown, *(change(name, model) for name in DAY_COLUMNS)] for model, shown in DAY_ROWS),
+            *([shown, *(learning_change(name, model) for name in DAY_COLUMNS)] for model, shown in LEARNING_ROWS),
             ["90 % intervals of BMA of the day with widths cover", *(covers(name, wide) for name in DAY_COLUMNS)],
         ],
     )
+
+
+def the_day_coverage() -> str:
+    """Return coverage by distance to the nearest training station and by season, one table for both data sets."""
+    day, rows = result("reference/the_day.json"), []
+    for name, title in DAY_COLUMNS.items():
+        for found in day[name]["coverage of the fourth line"]:
+            shares = [f"{100 * found[f'coverage{end}']:.1f}" for end in ("", "_low", "_high")]
+            label = found["group"].split(" ", 1)[1].strip("()") + " km" if found["by"] == "distance" else found["group"]
+            label = "all rows" if found["by"] == "" else label
+            cells = [f"{found['n']:,}", str(found["stations"]), f"{shares[0]} ({shares[1]} to {shares[2]})"]
+            rows.append([title, label, *cells])
+    return table(["", "", "rows", "stations", "inside 90 % [%]"], rows)
 
 
 def in_percent(found: dict[str, Any]) -> str:
@@ -253,6 +284,7 @@ def truths() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "the_day": the_day,
+    "the_day_coverage": the_day_coverage,
     "ladder": ladder,
     "ladder_widths": ladder_widths,
     "narmada_raw": lambda: narmada("identity"),
