@@ -70,7 +70,7 @@ def members_table(results: StudyResults) -> pd.DataFrame:
 def _dependence(results: StudyResults) -> list[Any]:
     held, asked = results.held[results.estimand].members, options(results)
     found = dependence(held, replicates=asked["replicates"], random_seed=asked["random_seed"])
-    total = found["error_correlation"].sel(group="all", part="total").to_pandas()
+    total: Any = found["error_correlation"].sel(group="all", part="total").to_pandas()
     shown = with_labels(total.round(2).rename_axis("member"), "member")
     words = dependence_words(found)
     if held.units:  # with raised exponents, as everywhere
