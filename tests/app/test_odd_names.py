@@ -36,4 +36,5 @@ def test_members_may_be_called_like_labels_of_the_report(tmp_path):
     with undrawn():
         run_study(tmp_path / "study.toml", tmp_path / "out", say=lambda _: None, progressbar=False)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "member model" in page and "member member" in page
+    assert "member model" in page
+    assert "member member" in page
