@@ -185,6 +185,7 @@ def test_a_notebook_says_the_same_when_it_is_run_again(path, monkeypatch, tmp_pa
 
     stored = read(path)
     with_data(stored, monkeypatch)
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # a notebook draws in its cells, wherever the other tests draw
     fresh = deepcopy(stored)
     for cell in code_cells(fresh):
         cell["outputs"], cell["execution_count"] = [], None
