@@ -73,12 +73,14 @@ def fit(
         ``"auto"`` maximises the posterior, samples an approximation around the optimum (normal, or following the
         posterior's skewness) with importance weights, keeps that where Pareto k < .7 and the importance ESS is at least
         400, and runs NUTS otherwise, started and scaled from the optimum. Where there are several optima, the approximations
-        around all of them are one proposal, and chains of NUTS are shared out to them. ``"laplace"`` keeps the approximation
+        around all of them are one proposal, and chains of NUTS are shared out to them; where more than .2 % of their transitions
+        diverge they are run again with smaller steps (``fit.attrs["target_accept"]``). ``"laplace"`` keeps the approximation
         whatever it is worth, with a warning. ``"em"`` is Raftery's two-stage fit: one point, no posterior.
     draws, tune, chains : int
         Draws kept and thrown away per chain, and chains.
     random_seed : int, optional
-        The same seed gives the same draws on the same machine and versions.
+        The same seed gives the same draws on the same machine and versions, once compiled functions are on disk: chains of the
+        first fit may differ, for compiling anew can change the last digit of a density.
     target_accept : float
         Of NUTS, in (0, 1).
     starts : int

@@ -121,9 +121,7 @@ def test_the_whole_demo(tmp_path):
     result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo")])
     seconds = time.perf_counter() - begin
     assert result.exit_code == 0, result.output
-    # On some processors HBM says of one fold that it has not converged: draws differ by the last digit of the density.
-    said = [line for line in result.stderr.splitlines() if "Warning" in line]
-    assert all("HBM in fold 2 of 5. " in line and "have not converged" in line for line in said), said
+    assert "Warning" not in result.stderr
     scores = pd.read_csv(tmp_path / "demo" / "tables" / "scores.csv").query("group == 'all'").set_index("model")
     # Whatever the seed: models with members beat climatology by far, and 90 % intervals at 28 stations are not far off.
     assert (scores.drop("Climatology")["crps"] < 0.8 * scores.loc["Climatology", "crps"]).all()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesens.inference.convergence import IMPORTANCE_ESS, PARETO_K
+from bayesens.inference.convergence import DIVERGING, IMPORTANCE_ESS, PARETO_K
 from bayesens.messages import warn
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Sampled", "sample"]
 
 SLOW_RHAT, SLOW_ESS, LONGER = 1.01, 400.0, 5  # chains that mix more slowly are run so many times longer, and thinned
+SMALLER = 5.0  # chains of which too many transitions diverge are run again, with steps that reject so many times less
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,9 @@ def sample(
         "progressbar": progressbar,
     }
     x, stats = nuts_from(target, several, draws=draws, rng=rng, **options)
+    if method == "auto" and np.mean(stats["diverging"]) > DIVERGING:
+        options["target_accept"] = attrs["target_accept"] = 1.0 - (1.0 - target_accept) / SMALLER
+        x, stats = nuts_from(target, several, draws=draws, rng=rng, **options)
     if method == "auto" and _slow(x):  # thinned, a longer run takes no more room
         attrs["thinned"] = LONGER
         x, stats = nuts_from(target, several, draws=LONGER * draws, rng=rng, **options)
