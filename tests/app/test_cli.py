@@ -1,6 +1,5 @@
 """The command line: the whole way in new processes, what is refused and in which words, and what --help costs."""
 
-import dataclasses
 import json
 import os
 import re
@@ -15,26 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from commands import COLUMNS, refused, region_files, run
 from typer.testing import CliRunner
 
 import bayesens as be
-from bayesens import simulate
 from bayesens.app.cli.main import app
 from bayesens.ensemble.files import write_table
-
-COLUMNS = [
-    "--members",
-    "rf,mlr,svr,xgb",
-    "--observation",
-    "sm",
-    "--site",
-    "station",
-    "--group",
-    "network",
-    "--time",
-    "date",
-]
-
 
 # The standard start's optimum is what --method em gives, whatever else there is.
 pytestmark = pytest.mark.filterwarnings("ignore:EM found")
@@ -44,30 +29,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:EM found")
 def folder(tmp_path_factory):
     """A region as train.csv and new.csv (two stations that the fit has not seen), and a fit of each kind by EM."""
     place = tmp_path_factory.mktemp("cli")
-    frame = simulate.region(n_sites=9, n_times=20, random_seed=1).frame
-    new = frame["station"].isin(["s03", "s06"])
-    frame[~new].to_csv(place / "train.csv", index=False)
-    frame[new].to_csv(place / "new.csv", index=False)
-    frame[new].to_parquet(place / "new.parquet")
+    region_files(place).to_parquet(place / "new.parquet")
     for model in ("bma", "climatology"):
         run("fit", place / "train.csv", *COLUMNS, "--model", model, "--method", "em", "--units", "m3 m-3",
             "--out", place / f"{model}.nc")  # fmt: skip
     return place
-
-
-def run(*arguments, code=0, **options):
-    """Run a command in this process."""
-    result = CliRunner().invoke(app, [str(a) for a in arguments], **options)
-    assert result.exit_code == code, result.output
-    return result
-
-
-def refused(*arguments):
-    """Run a command that ends with one plain message, and return that."""
-    result = run(*arguments, code=1)
-    assert not result.stdout
-    assert "Traceback" not in result.stderr
-    return result.stderr[result.stderr.index("Error: ") :]
 
 
 def process(*arguments, cwd=None):
@@ -599,82 +565,6 @@ def test_version():
 def test_main_is_the_entry_point():
     text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     assert 'bayesens = "bayesens.app.cli.main:main"' in text
-
-
-def test_compare_prints_scores_and_differences_and_writes_them(folder, tmp_path):
-    said = run("compare", folder / "train.csv", *COLUMNS, "--models", "bma,equal", "--method", "em", "--folds", "3",
-               "--estimand", "site", "--out", tmp_path / "d.csv", "--rows", tmp_path / "r.nc", "--figure",
-               tmp_path / "d.png")  # fmt: skip
-    assert "Scores on rows held out (site)" in said.stdout
-    assert "Against BMA" in said.stdout
-    table = pd.read_csv(tmp_path / "d.csv")
-    rows = xr.load_dataset(tmp_path / "r.nc", engine="h5netcdf")
-    bma, equal = rows["crps"].mean("obs").values
-    assert table["difference"].tolist() == pytest.approx([100 * (equal / bma - 1)])
-    assert (tmp_path / "d.png").read_bytes()[:4] == b"\x89PNG"
-
-
-@pytest.mark.parametrize(("options", "text"), [
-    (["--models", "bma,hmb"], "no model 'hmb' in --models; did you mean 'hbm'?"),
-    (["--estimand", "time", "--time", "never"], "no column 'never'"),
-    (["--folds", "40"], "40 folds of 7 sites with observations; wanted at most as many folds"),
-    (["--workers", "0"], "workers is the number of processes"),
-    (["--weight-covariates", "lat"], "--weight-covariates is about a rung of the ladder; add --ladder"),
-    (["--ladder", "--weight-covariates", "latt"], "no column 'latt'"),
-    (["--ladder", "--weight-covariates", "lat,lat"], "names something twice"),
-    (["--out", "d.docx"], "--out d.docx has the suffix '.docx'"),
-])  # fmt: skip
-def test_compare_refuses_in_words(folder, options, text):
-    said = run("compare", folder / "train.csv", *COLUMNS, "--method", "em", *options, code=1)
-    assert text in said.stderr
-    assert "Traceback" not in said.stderr
-
-
-def test_a_rung_of_the_ladder_follows_the_columns_that_an_option_names(folder, monkeypatch):
-    taken = {}
-
-    def compare(rungs, ensemble, **_):
-        taken.update(rung=rungs["BMA with weights by covariates"], plain=rungs["BMA"], kept=ensemble.covariates)
-        raise ValueError("that is enough")
-
-    monkeypatch.setattr("bayesens.comparison.compare.compare", compare)
-    asked = ["--ladder", "--weight-covariates", "lon,truth,season", "--lon", "lon"]
-    assert "that is enough" in refused("compare", folder / "train.csv", *COLUMNS, *asked)
-    followed = {"weights": "covariates", "weight_covariates": ("lon", "truth", "season")}
-    assert taken["rung"] == dataclasses.replace(taken["plain"], **followed)
-    assert taken["kept"] == ("truth",)
-
-
-def test_dependence_says_it_in_words_and_numbers(folder, tmp_path):
-    said = run(
-        "dependence", folder / "train.csv", *COLUMNS, "--out", tmp_path / "d.csv", "--figure", tmp_path / "d.svg"
-    )
-    assert "Correlated members do not break BMA" in said.stdout
-    assert set(pd.read_csv(tmp_path / "d.csv")["measure"]) >= {"error_correlation", "k_eff", "vif"}
-    assert (tmp_path / "d.svg").exists()
-    alone = run("dependence", folder / "train.csv", "--members", "rf", "--observation", "sm", code=1)
-    assert "the table has one member, 'rf'; dependence takes two or more" in alone.stderr
-
-
-def test_sensitivity_answers_what_was_asked(folder, tmp_path):
-    said = run("sensitivity", folder / "train.csv", *COLUMNS, "--option", "sigma=shared", "--method", "em", "--folds", "2",
-               "--what", "members,stations", "--shares", "0.2,0.4", "--out", tmp_path / "s")  # fmt: skip
-    assert "Left out, one member at a time (site)" in said.stdout
-    assert "A small loss does not show that a member is independent" in said.stdout
-    assert pd.read_csv(tmp_path / "s" / "members_left_out.csv")["left_out"].tolist() == ["rf", "mlr", "svr", "xgb"]
-    assert (tmp_path / "s" / "fewer_stations.csv").exists()
-    odd = run("sensitivity", folder / "train.csv", *COLUMNS, "--what", "membres", code=1)
-    assert "no part 'membres' in --what; did you mean 'members'?" in odd.stderr
-    again = run("sensitivity", folder / "train.csv", *COLUMNS, "--out", tmp_path / "s", code=1)
-    assert "is there already and not an empty folder; name a new one" in again.stderr
-
-
-def test_sensitivity_to_priors(folder):
-    said = run(
-        "sensitivity", folder / "train.csv", *COLUMNS, "--what", "priors", "--model", "linear_pool", "--draws", "200"
-    )
-    assert "Quantities that are sensitive to priors" in said.stdout
-    assert "What the priors imply before the data" in said.stdout
 
 
 class TestMemory:

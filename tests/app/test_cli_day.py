@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from typer.testing import CliRunner
+from commands import refused, run
 
 import bayesens as be
-from bayesens.app.cli.main import app
 from bayesens.app.study.data import study_data
 from bayesens.app.study.file import read_study
 from bayesens.comparison.folds.runs import OnMembers
@@ -25,19 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:EM found"),
     pytest.mark.filterwarnings("ignore:.* that the fit has not"),
 ]
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output
-    return result
-
-
-def refused(*arguments):
-    """The one message of a command that ends with it, whatever the width of the screen."""
-    result = run(*arguments, code=1)
-    assert "Traceback" not in result.stderr
-    return result.stderr[result.stderr.index("Error: ") :]
 
 
 @pytest.fixture(scope="module")

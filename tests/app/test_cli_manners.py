@@ -11,19 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from commands import run
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from bayesens.app.cli.completion import SHELLS, completion_script
 from bayesens.app.cli.main import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:EM found")
-
-
-def run(*arguments, code=0, **options):
-    result = CliRunner().invoke(app, [str(a) for a in arguments], **options)
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

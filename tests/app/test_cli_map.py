@@ -1,8 +1,10 @@
 """`bayesens map`: grids in, maps out, equal to what the library predicts; what is refused, and how it goes on after a stop."""
 
 import shutil
+from functools import partial
 from types import SimpleNamespace
 
+import commands
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,10 +23,7 @@ pytestmark = [
 LEVELS = [0.05, 0.5, 0.95]
 
 
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, ["map", *[str(a) for a in arguments]])
-    assert result.exit_code == code, result.output
-    return result
+run = partial(commands.run, "map")
 
 
 @pytest.fixture(scope="module")
