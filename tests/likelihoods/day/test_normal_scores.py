@@ -49,6 +49,17 @@ def test_scores_are_near_those_of_scikit_learn():
     assert np.abs(NormalScores(score_quantiles(SKEWED)).forward(y) - other.transform(y[:, None])[:, 0]).max() < 0.05
 
 
+@pytest.mark.parametrize("y", [SKEWED, SKEWED - 5.0, -SKEWED], ids=["skewed", "below zero", "mirrored"])
+def test_a_score_that_is_certain_is_its_observation(y):
+    scores = NormalScores(score_quantiles(y))
+    some = np.sort(y)[::40]
+    z = scores.forward(some)
+    assert (np.diff(z) > 0.0).all()
+    mean, sd = scores.moments(z, np.full(len(z), 1e-16))
+    assert mean == pytest.approx(some, rel=1e-6, abs=1e-6)
+    assert (sd < 1e-6 * np.ptp(y)).all()
+
+
 def test_tied_observations_have_the_mean_score_of_their_range():
     scores = NormalScores(score_quantiles(DRY))
     share = np.mean(DRY == 0.0)
