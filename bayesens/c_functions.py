@@ -20,9 +20,12 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite.binding import Linkage  # type: ignore[import-untyped]
 from numba.core import cgutils, sigutils, types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.extending import intrinsic
 
 from bayesens.threads import share_out
@@ -66,9 +69,34 @@ def _files(function: Any, seen: set[Any]) -> set[str]:
     return {function.__code__.co_filename}.union(*below)
 
 
+class _OwnCopies(JITCodeLibrary):
+    """Machine code that calls its own copies of other functions.
+
+    Each kernel holds a copy of what it calls, optimised with it, and a process links all copies of a name to the one that it
+    loaded first. Sums in any order differ in their last digit between copies: a fit would depend on what ran before it, and the
+    process that compiles a kernel would draw another chain than the next one. Functions of its own are linked to nothing else.
+    """
+
+    def _optimize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
+        super()._optimize_final_module()
+
+
+class OwnCopies(Compiler):
+    """Numba's compiler for what is called from outside: what it compiles calls its own copies of other functions."""
+
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *rest: Any) -> None:
+        if library is None:
+            library = _OwnCopies(targetctx.codegen(), "kernel")
+            library.enable_object_caching()
+        super().__init__(typingctx, targetctx, library, *rest)
+
+
 def kernel(function: Any) -> Any:
     """Compile a function that Python calls, and keep it on disk."""
-    compiled = numba.njit(nogil=True)(function)
+    compiled = numba.njit(nogil=True, pipeline_class=OwnCopies)(function)
     compiled._cache = _KernelCache(function)  # as cache=True does, with numba's own
     return compiled
 
@@ -85,7 +113,7 @@ def address_of(
 ) -> int:
     """Address of a function that takes numbers and addresses, compiled for C at its first use and cached on disk."""
     arguments, result = sigutils.normalize_signature(re.sub(r"(\w+)\*", r"CPointer(\1)", signature))
-    compiled = CFunc(function, (arguments, result), locals={}, options=options)
+    compiled = CFunc(function, (arguments, result), locals={}, options=options, pipeline_class=OwnCopies)
     compiled._cache = _KernelCache(function)  # type: ignore[attr-defined]  # as enable_caching does, with numba's own
     compiled.compile()
     _KEEP.append(compiled)

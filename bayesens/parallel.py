@@ -5,39 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from functools import wraps
 from typing import Any
 
-from threadpoolctl import threadpool_limits
-
-__all__ = ["as_in_a_process", "in_processes"]
+__all__ = ["in_processes"]
 
 Call = tuple[Hashable, Callable[..., Any], tuple[Any, ...]]
-
-
-def as_in_a_process[**P, T](function: Callable[P, T]) -> Callable[P, T]:
-    """Have products of matrices made by one thread, as in a process of several, so that the last digits are the same in both.
-
-    Parameters
-    ----------
-    function : callable
-
-    Returns
-    -------
-    callable
-
-    Examples
-    --------
-    >>> as_in_a_process(max)(1, 2)
-    2
-    """
-
-    @wraps(function)
-    def called(*args: P.args, **kwargs: P.kwargs) -> T:
-        with threadpool_limits(1, user_api="blas"):
-            return function(*args, **kwargs)
-
-    return called
 
 
 def in_processes(

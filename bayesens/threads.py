@@ -1,23 +1,26 @@
-"""The threads that kernels run in: as many as cores, made at their first use."""
+"""The threads that kernels run in, made at their first use, and the one thread that products of matrices have beside them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from threading import current_thread
+from contextlib import AbstractContextManager
+from functools import cache, wraps
+from threading import local
 from typing import Any
 
-__all__ = ["CORES", "share_out"]
+from threadpoolctl import ThreadpoolController
+
+__all__ = ["CORES", "as_in_a_process", "one_blas_thread", "share_out"]
 
 CORES = min(os.cpu_count() or 1, 8)
-NAME = "bayesens"  # of the threads
+_HERE = local()  # whether this thread is at a part
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(CORES, thread_name_prefix=NAME)
+    return ThreadPoolExecutor(CORES, thread_name_prefix="bayesens")
 
 
 # A process that is forked off has the pool but none of its threads, and what is given to it would wait for ever.
@@ -50,6 +53,63 @@ def share_out(run: Callable[[slice], Any], size: int, parts: int = CORES) -> lis
     >>> share_out(lambda part: share_out(lambda inner: inner.stop, 4, parts=2), 2, parts=2)
     [[4], [4]]
     """
-    if parts <= 1 or size < parts or current_thread().name.startswith(NAME):
+    if parts <= 1 or size < parts or getattr(_HERE, "busy", False):
         return [run(slice(0, size))]
-    return list(_pool().map(run, [slice(i * size // parts, (i + 1) * size // parts) for i in range(parts)]))
+    first, *others = (slice(i * size // parts, (i + 1) * size // parts) for i in range(parts))
+    waiting = [_pool().submit(_part, run, part) for part in others]
+    return [
+        _part(run, first),
+        *(one.result() for one in waiting),
+    ]  # the first is done here, while the pool does the others
+
+
+def _part(run: Callable[[slice], Any], part: slice) -> Any:
+    _HERE.busy = True
+    try:
+        return run(part)
+    finally:
+        _HERE.busy = False
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Have products of matrices made by one thread for a while: BLAS's threads wait in a loop, and take the cores from ours.
+
+    Examples
+    --------
+    >>> with one_blas_thread():
+    ...     pass
+    """
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries of this process, looked for once: it takes milliseconds."""
+    import scipy.linalg  # noqa: F401  (it brings a copy of its own)
+
+    return ThreadpoolController()
+
+
+def as_in_a_process[**P, T](function: Callable[P, T]) -> Callable[P, T]:
+    """Have products of matrices made by one thread, as in a process of several, so that the last digits are the same in both.
+
+    Parameters
+    ----------
+    function : callable
+
+    Returns
+    -------
+    callable
+
+    Examples
+    --------
+    >>> as_in_a_process(max)(1, 2)
+    2
+    """
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        with one_blas_thread():
+            return function(*args, **kwargs)
+
+    return called

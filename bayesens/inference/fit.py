@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 from bayesens import models
 from bayesens.arithmetic import plain_arithmetic
@@ -32,6 +31,7 @@ from bayesens.likelihoods.em import Optimum
 from bayesens.likelihoods.options import changed_words, options_to_json
 from bayesens.messages import listed, warn
 from bayesens.tables.unit_checks import member_ranges, warn_units
+from bayesens.threads import one_blas_thread
 
 __all__ = [
     "MAX_LOG_LIKELIHOOD",
@@ -79,8 +79,7 @@ def fit(
     draws, tune, chains : int
         Draws kept and thrown away per chain, and chains.
     random_seed : int, optional
-        The same seed gives the same draws on the same machine and versions, once compiled functions are on disk: chains of the
-        first fit may differ, for compiling anew can change the last digit of a density.
+        The same seed gives the same draws on the same machine and versions.
     target_accept : float
         Of NUTS, in (0, 1).
     starts : int
@@ -164,7 +163,7 @@ def fit(
         model.check(data)
     resolved = model.resolve(data)
     rng = np.random.default_rng(random_seed)
-    with threadpool_limits(1, user_api="blas"):  # its threads wait in a loop and take the cores from ours
+    with one_blas_thread():
         if method == "em":
             posterior, attrs, stats = _fit_em(resolved, data, starts=4 * starts, select=select)
             attrs["reason"] = "asked for" if asked == method else "it has no parameters to sample"
@@ -269,7 +268,7 @@ def posterior_of(
     Dataset (chain, draw, ...)
     """
     rng = np.random.default_rng(random_seed)
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         return _fit_posterior(model.resolve(data), data, powers=(1.0, 1.0), warm=None, method=method, draws=draws, tune=500,
                               chains=4, rng=rng, target_accept=0.9, starts=0, progressbar=False)[0]["posterior"]  # fmt: skip
 

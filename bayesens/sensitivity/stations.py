@@ -30,8 +30,9 @@ from bayesens.likelihoods.options import options_to_json
 from bayesens.members.fitted import MemberError, entropy
 from bayesens.members.members import Members
 from bayesens.messages import check_known, listed, warn
-from bayesens.parallel import as_in_a_process, in_processes
+from bayesens.parallel import in_processes
 from bayesens.tables.atomic import file_name
+from bayesens.threads import as_in_a_process
 
 __all__ = ["PARTS", "fewer_stations"]
 

@@ -64,3 +64,24 @@ def test_a_function_is_compiled_anew_when_a_file_changes_that_it_calls_into(tmp_
     assert [called(), called()] == [(2.0, 0), (2.0, 1)]
     (tmp_path / "stamped_inner.py").write_text(inner.format(" + 100"))
     assert called() == (152.0, 0)
+
+
+def test_compiled_code_calls_its_own_copies_of_what_it_calls(tmp_path, monkeypatch):
+    """Copies of one name in two libraries are one function to a process, and sums of theirs differ in the last digit."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "in_many.py").write_text(
+        "import numba\n"
+        "@numba.njit(fastmath={'reassoc', 'contract'}, no_cpython_wrapper=True, no_cfunc_wrapper=True)\n"
+        "def long(x):\n"
+        "    out = 0.0\n"
+        + "".join(f"    for i in range(len(x)):\n        out += x[i] ** {k} / (1.0 + x[i])\n" for k in range(2, 9))
+        + "    return out\n"
+        "def one(x, out):\n    out[0] = long(numba.carray(x, 8)) + long(numba.carray(out, 8))\n"
+        "def other(x, out):\n    out[0] = long(numba.carray(x, 8)) - long(numba.carray(out, 8))\n"
+    )
+    for name in ("one", "other"):
+        address_of(getattr(importlib.import_module("in_many"), name), "void(float64*, float64*)")
+        functions = list(_KEEP[-1]._library._final_module.functions)
+        linkages = {function.linkage.name for function in functions if not function.is_declaration}
+        assert "long" in str(functions[0].module), "it is called, so that there is something to look at"
+        assert linkages <= {"external", "internal"}

@@ -29,8 +29,9 @@ from bayesens.members.day.chain import BESIDE_MEMBERS, NAME
 from bayesens.members.members import Members
 from bayesens.messages import listed
 from bayesens.models import SingleMember
-from bayesens.parallel import as_in_a_process, in_processes
+from bayesens.parallel import in_processes
 from bayesens.tables.atomic import file_name
+from bayesens.threads import as_in_a_process
 
 __all__ = ["Found", "Given", "OnMembers", "Run", "Trained", "source_of"]
 

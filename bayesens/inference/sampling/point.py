@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
+
+from bayesens.threads import one_blas_thread
 
 __all__ = ["posterior_point"]
 
@@ -36,7 +37,7 @@ def posterior_point(model: Any, data: Any, *, random_seed: int = 0) -> xr.Datase
     from bayesens.inference.log_density import compile_target
     from bayesens.inference.sampling.optima import find_peaks
 
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         with lean():
             built = model.build(data)
         target = compile_target(built)

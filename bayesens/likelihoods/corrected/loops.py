@@ -7,7 +7,7 @@ import math
 import numba
 import numpy as np
 
-from bayesens.c_functions import INNER
+from bayesens.c_functions import INNER, kernel
 from bayesens.distributions.special import log_ndtr, log_t_constant
 from bayesens.likelihoods.mixture import FAST, _exp
 
@@ -108,7 +108,7 @@ def _height(nu, draws):  # type: ignore[no-untyped-def]
     return height
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def log_densities(target, below, x, left, covariate, log_weight, coefficient, precision, widening, width, nu, out):  # type: ignore[no-untyped-def]
     """Log densities of rows under all draws, or their log probability below the target.
 
@@ -140,7 +140,7 @@ def log_densities(target, below, x, left, covariate, log_weight, coefficient, pr
                  bits, out[i])  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def mean_width(x, left, width, constant, slope, out):  # type: ignore[no-untyped-def]
     """Mean over draws of ``exp(2 x' width) (constant + left' slope)``.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from bayesens.c_functions import kernel
 from bayesens.distributions.cell_lanes import logarithm
 from bayesens.likelihoods.corrected.loops import _width
 from bayesens.likelihoods.mixture import FAST
@@ -53,7 +54,7 @@ def _fill(variance, centre, place, total):  # type: ignore[no-untyped-def]
         total[at + 3] += variance[d]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def matched_rows(design, x, spread, coefficient, sigma, factor, slope, edges, weight, mean, sd):  # type: ignore[no-untyped-def]
     """Share of each bin of draws, and mean and standard deviation of the normal with its moments.
 
