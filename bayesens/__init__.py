@@ -57,6 +57,7 @@ _HOME = {
     "read_fit": "inference.fit_tree",
     "write_fit": "inference.fit_tree",
     "write_map": "geo.stores.write",
+    "region_grid": "app.demo_grid",
     "ResidualField": "geo.residual_field",
     "residual_field": "geo.residual_field",
     "summary": "inference.summary",
@@ -128,6 +129,7 @@ __all__ = [
     "recalibrate",
     "recalibrated_rows",
     "recalibration_table",
+    "region_grid",
     "residual_field",
     "score",
     "score_table",
@@ -137,6 +139,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from bayesens.app.demo_grid import region_grid
     from bayesens.comparison.common_rows import common_rows
     from bayesens.comparison.compare import compare
     from bayesens.comparison.coverage import coverage_table

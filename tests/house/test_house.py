@@ -18,8 +18,8 @@ NAMES = (
     "OnMembers Prior Recalibration ResidualField SingleMember SufficientStatistics add common_rows compare "
     "coverage_table cross_fit default_estimators dependence dependence_words draw error_profile fit fold_distances "
     "ladder ladder_effects ladder_words loo loo_table loo_words map neighbours paired_differences predict product_table "
-    "read_fit recalibrate recalibrated_rows recalibration_table residual_field score score_table summary write_fit "
-    "write_map"
+    "read_fit recalibrate recalibrated_rows recalibration_table region_grid residual_field score score_table summary "
+    "write_fit write_map"
 )
 PUBLIC = NAMES.split()
 NUMERICAL = ("numpy", "pandas", "scipy", "xarray", "matplotlib", "arviz", "numba", "pytensor", "pymc")
