@@ -41,6 +41,19 @@ def study(tmp_path_factory):
 
 
 # ---------------------------------------------------------------------------------------------------------- the first page
+@pytest.mark.parametrize(("ends", "found"), [((0.80, 0.88), "too narrow; "), ((0.93, 0.97), "wider than they need be; "),
+                                             ((0.88, 0.92), "can be trusted."), ((0.7, 0.95), "do not tell apart")])  # fmt: skip
+@pytest.mark.parametrize("asked", [True, False])
+def test_intervals_that_do_not_hold_have_a_next_move(ends, found, asked):
+    pooled = pd.DataFrame({"coverage90": [0.9], "coverage90_low": ends[0], "coverage90_high": ends[1], "n": 500},
+                          index=pd.Index(["BMA"], name="model"))  # fmt: skip
+    said = page._trust(SimpleNamespace(headline="BMA", recalibrated={"site": None} if asked else {}), pooled)
+    assert found in said
+    assert said.endswith(".")
+    if found.endswith("; "):
+        assert ("stands under Recalibration" if asked else "[recalibration] in the study file") in said
+
+
 def test_the_first_page_answers_in_words_a_figure_a_table_and_what_is_not_told_apart(study):
     done, _, text = study
     head, _, rest = text.partition("<main")

@@ -211,12 +211,18 @@ def _trust(results: StudyResults, pooled: pd.DataFrame) -> str:
         return f"{text}; how sure that is, so few clusters of rows do not say."
     ends = f"(90 % interval {100 * low:.0f} to {100 * min(high, 1.0):.0f} %)"
     if high < 0.9:
-        return f"{text} {ends}: they are too narrow."
+        return f"{text} {ends}: they are too narrow; {_remedy(results)}"
     if low > 0.9:
-        return f"{text} {ends}: they are wider than they need be."
+        return f"{text} {ends}: they are wider than they need be; {_remedy(results)}"
     if NEAR[0] <= low and high <= NEAR[1]:
         return f"{text} {ends}: on average over these rows they can be trusted."
     return f"{text} {ends}, which these rows do not tell apart from the 90 % that they promise."
+
+
+def _remedy(results: StudyResults) -> str:
+    if results.recalibrated:
+        return "what other levels change stands under Recalibration."
+    return "[recalibration] in the study file shows whether other levels mend it."
 
 
 # ------------------------------------------------------------------------------------------------- figure, table, the rest
