@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayesens.plots.axes import INK, bare_axes
+from bayesens.plots.axes import bare_axes
 from bayesens.plots.given import posterior_of
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ def correlations(
     side = 0.45 if not ends else 0.62
     ax = bare_axes(ax, (1.2 + side * n, 1.0 + side * n))
     # Light in the middle, dark at both ends: in grey print the size of a correlation stays, and its sign is in the cell.
-    ax.imshow(shown, cmap="RdBu_r", vmin=-1.25, vmax=1.25, aspect="equal")
+    cells = ax.imshow(shown, cmap="RdBu_r", vmin=-1.25, vmax=1.25, aspect="equal")
     for i, j in zip(*np.nonzero(np.isfinite(shown)), strict=True):
-        style: dict[str, Any] = {"ha": "center", "color": "white" if abs(shown[i, j]) > 0.75 else INK}
+        style: dict[str, Any] = {"ha": "center", "color": _ink_on(cells.to_rgba(shown[i, j]))}
         if not ends:
             ax.text(j, i, _short(shown[i, j]), va="center", fontsize=8, **style)
             continue
@@ -88,6 +88,13 @@ def correlations(
     if not kept.all():
         ax.set_xlabel(f"No correlation: {', '.join(str(name) for name in table.index[~kept])}", fontsize=8, loc="right")
     return ax
+
+
+def _ink_on(color: Any) -> str:
+    """Black or white, whichever has more contrast with a colour; it is 4.5 at least (WCAG 2.2, relative luminance)."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3])
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"
 
 
 def _of_fit(given: xr.DataTree | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:

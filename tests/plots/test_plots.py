@@ -9,6 +9,7 @@ from scipy.stats import binom
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
 
 from bayesens import plots
 
@@ -626,3 +627,23 @@ class TestQuantileReliability:
             plots.quantile_reliability({"HBM": self.quantile}, [1.0, 2.0, 3.0])
         with pytest.raises(ValueError, match="none of 4 rows"):
             plots.quantile_reliability(self.quantile, np.full(4, np.nan))
+
+
+def relative_luminance(color):
+    c = np.array(to_rgb(color))
+    return np.dot([0.2126, 0.7152, 0.0722], np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4))
+
+
+def test_numbers_in_cells_can_be_read_on_every_colour():
+    names = [str(i) for i in range(41)]
+    values = np.linspace(-1.0, 1.0, 41)
+    ax = plots.correlations(pd.DataFrame(np.minimum.outer(values, values), names, names))
+    cells = ax.images[0]
+    for text in ax.texts:
+        column, row = text.get_position()
+        luminance = [
+            relative_luminance(color)
+            for color in (text.get_color(), cells.to_rgba(cells.get_array()[int(row), int(column)]))
+        ]
+        assert (max(luminance) + 0.05) / (min(luminance) + 0.05) >= 4.5
+    assert {text.get_color() for text in ax.texts} == {"white", "black"}
