@@ -10,7 +10,7 @@ setup:  ## make the environment from the lock file, install the commit hooks
 	uv sync --locked --compile-bytecode
 	$(RUN) pre-commit install
 
-test:  ## unit tests and doctests (under 10 minutes on two cores)
+test:  ## unit tests and doctests (about 4 minutes on two idle cores)
 	$(RUN) pytest
 
 test-slow:  ## the tests marked slow

@@ -60,6 +60,7 @@ def light(*commands, cwd):
 
 
 # ------------------------------------------------------------------------------------------------------- the whole way
+@pytest.mark.slow
 def test_fit_predict_and_score_in_new_processes_equal_the_library(folder, tmp_path):
     done = process("fit", folder / "train.csv", *COLUMNS, "--method", "em", "--out", "fit.nc", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -405,6 +406,7 @@ def test_outputs_are_checked_before_the_work(folder, tmp_path, monkeypatch):
     assert "has the suffix '.nc'" in refused("score", *predict[1:], tmp_path / "s.nc")
 
 
+@pytest.mark.slow
 def test_files_that_are_no_fit(folder, tmp_path):
     whole = (folder / "bma.nc").read_bytes()
     (tmp_path / "cut.nc").write_bytes(whole[: len(whole) // 2])
@@ -449,6 +451,7 @@ def test_tables_that_do_not_go_with_the_fit(folder, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_tables_that_cannot_be_predicted(bad, tmp_path):
     run("fit", bad / "train.csv", *COLUMNS, "--transform", "log", "--method", "em", "--out", tmp_path / "log.nc")
     for table, fit, expected in (

@@ -74,6 +74,7 @@ def test_dependence_says_it_in_words_and_numbers(folder, tmp_path):
     assert "the table has one member, 'rf'; dependence takes two or more" in alone.stderr
 
 
+@pytest.mark.slow
 def test_sensitivity_answers_what_was_asked(folder, tmp_path):
     said = run("sensitivity", folder / "train.csv", *COLUMNS, "--option", "sigma=shared", "--method", "em", "--folds", "2",
                "--what", "members,stations", "--shares", "0.2,0.4", "--out", tmp_path / "s")  # fmt: skip

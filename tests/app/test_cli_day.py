@@ -115,6 +115,7 @@ def test_a_station_s_own_observation_is_not_told_to_it(folder, parts, tmp_path):
     assert np.abs(made[0].loc["s06"] - made[1].loc["s06"]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_scores_and_maps_interpolate_too(folder, parts, members, tmp_path):
     run("score", folder / "fit.nc", folder / "new.csv", "--out", tmp_path / "s.csv")
     new = members.fit(progressbar=False).with_neighbours(parts[1], site="station", time="date")
@@ -208,6 +209,7 @@ def test_a_name_that_differs_is_told_of(folder, parts, tmp_path):
     assert "S01 lies at the very place of s01" in said
 
 
+@pytest.mark.slow
 def test_comparisons_with_the_day_and_recalibration_equal_the_library(folder, frame, tmp_path):
     frame.to_csv(tmp_path / "all.csv", index=False)
     done = run("compare", tmp_path / "all.csv", *COLUMNS, *EM, "--models", "bma,climatology", "--option", "site=false",

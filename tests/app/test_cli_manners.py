@@ -133,6 +133,7 @@ def test_an_interrupted_study_says_how_it_goes_on(folder, tmp_path, monkeypatch)
     assert "Interrupted: no output was written." in run(*compare, code=130).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_a_study_stopped_by_control_c_goes_on_where_it_stopped(folder, tmp_path):
     """A real signal to a real process, with the first fold done; off a terminal it writes plain lines."""
@@ -207,6 +208,7 @@ def test_scripts_have_every_command_and_option(shell):
                     assert (f"-l {option[2:]}" if shell == "fish" else option) in script, option
 
 
+@pytest.mark.slow
 def test_reading_a_fit_loads_no_sampler_and_no_scikit_learn(folder, tmp_path):
     code = "\n".join([
         "import sys",

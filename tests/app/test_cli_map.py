@@ -116,6 +116,7 @@ def test_geotiffs_in_and_out(folder, tmp_path):
         assert file.read(9)[2, 3] == 1  # svr is missing there
 
 
+@pytest.mark.slow
 def test_trained_members_over_covariates(tmp_path):
     """Members in a folder and a grid of their covariates give what be.map gives."""
     from sklearn.linear_model import LinearRegression
@@ -143,6 +144,7 @@ def test_trained_members_over_covariates(tmp_path):
             np.testing.assert_allclose(back[name], wanted[name], rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_stopped_maps_go_on(folder, tmp_path, monkeypatch):
     out = tmp_path / "maps.zarr"
     call = (
@@ -272,6 +274,7 @@ def test_a_grid_that_the_disk_cannot_hold_is_told_before_the_work(folder, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_days_that_no_station_observed_are_those_of_the_other_fit(tmp_path):
     rng, stations, days = np.random.default_rng(1), 6, 20
     at, level = rng.uniform(10.0, 11.0, stations), rng.normal(size=days)

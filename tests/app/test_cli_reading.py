@@ -93,6 +93,7 @@ def test_sheets_that_are_named(frame, weights, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pattern", "said"), [("%d/%m/%Y", "%d/%m/%Y"), ("excel", "excel"), ("%Y%m%d", "YYYYMMDD")])
 def test_dates_in_another_format(frame, weights, tmp_path, pattern, said):
     days = pd.to_datetime(frame["date"])

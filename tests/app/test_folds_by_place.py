@@ -85,6 +85,7 @@ def rows_of(folder, trained=False, **options):
                       progressbar=False, **options)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_study_holds_out_by_place(folder):
     (folder / "study.toml").write_text(TEXT, encoding="utf-8")
     with undrawn():

@@ -757,6 +757,7 @@ class TestBrowser:
         assert "<title>Whole</title>" in dom
         assert "Content Security Policy" in " ".join(complaints(log))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("viewport", [375, 1280])
     def test_nothing_is_wider_than_the_page(self, browse, page, viewport):
         wide = Section("W" * 300, ["w" * 400, Table(pd.DataFrame([[1.5] * 60]), "w" * 300),

@@ -108,6 +108,7 @@ def test_the_chapter_shows_dates_a_draw_and_how_much_places_differ(folder, done)
     assert table["one draw"] > table["map of the mean"]
 
 
+@pytest.mark.slow
 def test_without_places_the_report_says_why_there_is_no_draw(folder, tmp_path):
     for name in ("t.csv", "a.nc"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())

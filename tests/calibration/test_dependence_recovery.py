@@ -33,6 +33,7 @@ def test_long_run_covers(calibration):
     assert min(calibration.flat(result["twin"])) < 0.85
 
 
+@pytest.mark.slow
 def test_small_run_covers_and_the_twin_does_not(calibration):
     """20 tables of each correlation: where nine of ten hold, a share below 60 % is 4.5 standard deviations away."""
     assert min(calibration.flat(calibration.shares(range(1000, 1020)))) >= 0.6

@@ -33,6 +33,7 @@ def drawn(coverage, seed=1, stations=32, spells=24):
     return rng, seen, coverage.table(rng, station, np.tile(days, stations), seen)
 
 
+@pytest.mark.slow
 def test_the_truth_is_the_mean_score_of_many_fresh_rows(coverage):
     """100,000 rows: 4.5 standard errors each of nine, a chance below .01 % in all for a correct program."""
     rng, seen, ensemble = drawn(coverage)

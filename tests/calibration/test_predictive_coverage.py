@@ -28,6 +28,7 @@ def shares(predictive, case, seeds):
     return np.mean([predictive.simulate(case, seed)["coverage"] for seed in seeds], axis=0)
 
 
+@pytest.mark.slow
 def test_small_run_covers_and_residuals_of_the_fit_itself_do_not(predictive):
     """30 simulations of 240 rows, nominal 90 %: a standard error of .4 %, so that 88 to 92 % is five of them from 90.
 

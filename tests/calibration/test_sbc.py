@@ -158,6 +158,7 @@ def one_pair_of_ratios(self, size, rng, draws=Correction.draws):
     return draws(replace(self, weight=likeliest), size, rng)
 
 
+@pytest.mark.slow
 def test_small_run_of_a_correction_is_calibrated_and_its_twin_is_not(sbc, monkeypatch):
     """100 simulations, nominal 95 % bands; a correct program fails with a chance below .5 %."""
     todo = [("correction", False, seed) for seed in range(2000, 2100)]

@@ -117,6 +117,7 @@ def test_cross_fitted_and_in_sample_ensembles_are_refused(members):
             compare(MODELS, made, estimand="site", **QUICK)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_what_is_kept(members, tmp_path, monkeypatch):
     from bayesens.comparison.folds import runs as module
 
@@ -256,6 +257,7 @@ def test_a_power_of_the_likelihood_reaches_the_fits(ensemble):
     assert float(weak["width90"].mean()) > 1.02 * float(plain["width90"].mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", [be.EMOS(), be.EMOS(scale=()), be.HBM(), be.BMA(site=False)], ids=lambda m: repr(m)[:14]
 )

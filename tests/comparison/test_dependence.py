@@ -43,6 +43,7 @@ def inside(found, name, truth, **at):
     return float(one[f"{name}_low"]) <= truth <= float(one[f"{name}_high"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_intervals_hold_the_error_correlation_and_k_eff(rho):
     """40 simulations at 90 %: 28 hits or fewer have a chance of 0.04 % for each of nine, below 0.4 % in all."""

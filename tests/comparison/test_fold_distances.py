@@ -130,6 +130,7 @@ def test_places_come_from_where_the_table_has_them():
     assert found["map_to_station"].median() > 500  # degrees are a hundred km long
 
 
+@pytest.mark.slow
 def test_members_are_cross_fitted_by_folds_by_place(tmp_path):
     frame = rows()
     members = be.Members(

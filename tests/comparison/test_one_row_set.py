@@ -102,6 +102,7 @@ def test_where_the_best_member_is_missing_the_best_of_the_others_predicts():
         np.testing.assert_allclose(one["mean"].values[fold == k][where], by_hand[where], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_member_that_is_named_and_a_product_with_gaps_are_set_apart():
     frame = gappy("here and there")
     ensemble = be.Ensemble.from_frame(frame, **COLUMNS)
@@ -191,6 +192,7 @@ def test_any_order_of_seasons_becomes_that_of_the_year(names, n):
     assert in_season_order([*names[:n], "net"]) == sorted([*names[:n], "net"])
 
 
+@pytest.mark.slow
 def test_a_best_member_by_em_beside_a_posterior_is_said_wherever_the_two_are_compared(tmp_path):
     gappy("here and there").to_csv(tmp_path / "t.csv", index=False)
     text = STUDY.replace('method = "em"\n', "draws = 100\n").replace(

@@ -164,6 +164,7 @@ def cross_validated():
     )
 
 
+@pytest.mark.slow
 def test_a_table_of_cross_val_predict_is_a_study(tmp_path):
     made, done, page = study_of(cross_validated(), tmp_path)
     assert "Members: model1, model2, model3. Held out: new rows like those that were seen (estimand row)" in made.stderr
@@ -179,6 +180,7 @@ def test_a_table_of_cross_val_predict_is_a_study(tmp_path):
         assert text not in page, text
 
 
+@pytest.mark.slow
 def test_times_without_sites_are_held_out_in_blocks_and_drawn_through_time(tmp_path):
     frame = plain(200, day=pd.date_range("2020-01-01", periods=200, freq="3D")).rename(columns={"day": "date"})
     made, done, page = study_of(frame, tmp_path)

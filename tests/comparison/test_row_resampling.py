@@ -74,6 +74,7 @@ def test_groups_are_drawn_whole_and_metrics_stay_those_of_stations():
     pd.testing.assert_frame_equal(one.drop(columns="estimand"), other.drop(columns="estimand"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [8, 25])
 def test_equal_members_are_seldom_called_different_by_groups(groups):
     """200 simulations, nominal 10 %: more than 34 clear verdicts have a chance of .08 % where 10 % are promised.
@@ -86,6 +87,7 @@ def test_equal_members_are_seldom_called_different_by_groups(groups):
     assert twin > 0.17 * 60  # what the rule above allows at most
 
 
+@pytest.mark.slow
 def test_blocks_of_time_are_drawn_beside_groups():
     """100 simulations, nominal 10 % or less, for the two variances are added: more than 21 have a chance of .03 %."""
     clear = sum(bool(crps(rows_of(networks(seed, 8, times=8, days=30), "group"))["clear"]) for seed in range(100))

@@ -79,6 +79,7 @@ def test_files_are_downloaded_once_and_checked(server, raw):
     pd.testing.assert_frame_equal(oznet(progressbar=False), first)
 
 
+@pytest.mark.slow
 def test_another_file_or_none_in_its_place_is_said(server, raw):
     with pytest.raises(ConnectionError, match=r"could not download OzNet_study_sites.csv .*oznet\(path=\.\.\.\)"):
         oznet(progressbar=False)

@@ -83,6 +83,7 @@ def test_moments_of_normals_turned_back_are_those_of_numerical_integration(name,
         np.testing.assert_allclose(out[1, k], moment(lambda y, mean=mean: (y - mean) ** 2), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [1, 2, 3])
 @pytest.mark.parametrize("degree", [1, 3, 4, 6, 7])
 def test_the_variance_within_kernels_is_the_exponential_of_a_polynomial_of_any_size(variables, degree):

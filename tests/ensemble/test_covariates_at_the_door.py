@@ -385,6 +385,7 @@ GIVEN = 'columns = ["rf", "svr"]'
 TRAINED = 'train = ["mlr"]\ncovariates = ["rf", "elevation", "sand"]'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("members", [GIVEN, TRAINED])
 def test_a_study_has_them_in_its_folds_and_on_its_map(frame, tmp_path, members):
     frame.to_csv(tmp_path / "t.csv", index=False)

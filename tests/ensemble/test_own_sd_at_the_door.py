@@ -58,6 +58,7 @@ def quietly(make, *args, **options):
         return make(*args, **options)
 
 
+@pytest.mark.slow
 @given(tables(), st.data())
 def test_what_passes_the_door_comes_back(frame, data):
     made = ensemble_of(frame, missing="none")

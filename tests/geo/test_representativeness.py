@@ -175,6 +175,7 @@ def test_contrasts_under_lasting_residuals_have_their_dense_variance(phi):
         assert_allclose(after.deviance(1e-3, 1e-3), reduced.deviance(1e-3, 1e-3))
 
 
+@pytest.mark.slow
 def test_lasting_residuals_do_not_count_as_offset_and_lengthen_intervals():
     """Means over 40 simulations; plain REML takes 15 % of the residual variance for offset. Standard errors of the means are
     about 3 % of the residual and 1e-5 for the offset (1e-4), so that a correct program fails with a chance below 1e-3."""

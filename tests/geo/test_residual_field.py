@@ -138,6 +138,7 @@ def test_draws_are_the_same_in_any_chunks_and_of_any_part_of_the_grid(fit):
     np.testing.assert_allclose(turned.transpose("sample", "time", "y", "x").values, whole.values, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["BMA", "LinearPool", "EMOS", "Climatology"])
 @pytest.mark.parametrize("scale", ["identity", "log"])
 def test_draws_of_every_model_have_its_quantiles(name, scale, monkeypatch):

@@ -98,6 +98,7 @@ def test_log_likelihood_is_the_density_that_was_sampled(small):
     np.testing.assert_allclose(total.values, tree["sample_stats"]["log_joint"].values, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_draws_and_the_file_the_same_predictions(small, tmp_path):
     ens, tree = small
     again = quiet(be.BMA(**JOINT), ens, draws=500, random_seed=1)
@@ -305,6 +306,7 @@ for chains in (1, 2):
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_by_nuts_is_no_shorter_fit():
     command = [sys.executable, "-W", "ignore", "-c", INTERRUPTED]
     out = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)
@@ -465,6 +467,7 @@ def test_powers_that_are_none_are_refused(options, text):
         be.fit(be.BMA(**JOINT), ens, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", [False, True])  # with effects there is a parameter a site
 def test_a_warm_start_finds_the_same_posterior(site):
     frame = simulate.region(12, 3, 15, random_seed=5).frame

@@ -127,6 +127,7 @@ def laid_out(values):
     return np.moveaxis(values.reshape(TIMES, SOUTH, EAST, -1), -1, 0).squeeze()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("name", "options", "method"),

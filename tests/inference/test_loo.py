@@ -308,6 +308,7 @@ def test_a_subsample_is_that_of_arviz(fits):
     xr.testing.assert_identical(got.elpd_i, again.elpd_i)
 
 
+@pytest.mark.slow
 def test_subsamples_spread_about_the_whole_as_they_say(fits):
     """200 subsamples of 40 in 119 rows: bias within four standard errors, and their spread within 25 % of the stated one."""
     tree, ens = fits["HBM"]

@@ -560,6 +560,7 @@ np.savez(out, mean=predicted["mean"], sd=predicted["sd"], quantile=predicted["qu
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["HBM", "BMA"])
 def test_a_saved_fit_gives_the_same_numbers_in_a_new_process(hbm_tree, kind, tmp_path):
     frame = pd.DataFrame({

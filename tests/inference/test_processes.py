@@ -137,6 +137,7 @@ def test_single_precision_leaves_variables_and_prior_draws_alone(model):
         assert be.sensitivity.prior_predictive(model, rows(), **options).equals(prior)
 
 
+@pytest.mark.slow
 def test_single_precision_asked_of_pytensor_by_the_environment():
     code = "from tests.inference.test_processes import weight; print(weight('laplace'))"
     done = ran(code, PYTENSOR_FLAGS="floatX=float32")

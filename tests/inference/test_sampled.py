@@ -297,6 +297,7 @@ def test_arviz_psense_finds_prior_and_likelihood_in_a_fit(two_fits, notes, kind)
     assert not notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["BMA", "HBM"])
 def test_arviz_forest_draws_every_variable_of_a_fit(two_fits, notes, kind):
     tree = two_fits[1][kind]

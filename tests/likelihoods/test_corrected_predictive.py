@@ -108,6 +108,7 @@ def test_matched_quantiles_are_within_one_percent_of_the_width_of_the_full_mixtu
         assert np.max(np.abs(got[i] - exact)) < 0.01 * (exact[5] - exact[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.02, 0.1])
 @pytest.mark.parametrize("tail", [3.0, 8.0])
 def test_matched_quantiles_of_t_kernels_and_draws_of_them(spread, tail):

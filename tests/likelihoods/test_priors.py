@@ -69,6 +69,7 @@ CASES = [
 SINGLE_PRECISION = {"SkewNormal", "TruncatedNormal", "TruncatedNormal, one bound", "HalfCauchy", "ChiSquared"}
 
 
+@pytest.mark.slow
 @given(st.builds(lambda family, p: Prior(family, **p), st.from_regex(r"[A-Z][A-Za-z]{0,12}", fullmatch=True),
                  st.dictionaries(names, finite | st.lists(finite, max_size=4), max_size=4)))  # fmt: skip
 def test_priors_survive_json_text_and_are_values(prior):

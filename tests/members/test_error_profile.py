@@ -84,6 +84,7 @@ def test_it_rises_and_does_not_depend_on_the_order_of_rows(n, seed, bins, ties):
     assert (np.diff(found[np.isfinite(found)]) >= -1e-12).all()
 
 
+@pytest.mark.slow
 def test_bands_hold_the_truth_as_often_as_they_say_and_need_the_stations():
     """60 worlds of 30 sites that share a factor of their errors (its logarithm has sd .5); nominal 90 %.
 

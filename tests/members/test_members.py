@@ -430,6 +430,7 @@ def test_members_that_were_written_before_their_estimators_moved_can_be_read(tmp
     pd.testing.assert_frame_equal(again.predict(frame), fitted.predict(frame), check_exact=True)
 
 
+@pytest.mark.slow
 def test_saved_members_predict_the_same_bits_and_no_file_is_a_pickle(tmp_path):
     frame = table()
     frame.loc[::9, "heat"] = np.nan

@@ -73,6 +73,7 @@ def test_log_likelihood_is_that_of_every_row_by_hand(n, shift):
         assert loglik == pytest.approx(expected, rel=1e-10 if shift == 0.0 else 1e-6)
 
 
+@pytest.mark.slow
 def test_a_prior_that_no_tape_holds_goes_to_pytensor_with_the_same_density():
     f, y = world(50, 3)
     rows, odd = ensemble(f, y), EMOS(scale=(), sd_prior=Prior("Rice", nu=1, sigma=0.3))

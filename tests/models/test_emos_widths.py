@@ -259,6 +259,7 @@ def test_widths_of_the_simulated_world_are_found(method):
         np.testing.assert_allclose(slope.std("s"), 0.016, atol=0.003)
 
 
+@pytest.mark.slow
 def test_where_errors_have_one_size_widths_stay_and_cost_nothing():
     """Eight tables: zero inside of the 90 % interval in at least five (of 8 with .9: .995), CRPS up by .3 % at most."""
     inside, change = [], []

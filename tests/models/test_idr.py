@@ -154,6 +154,7 @@ def test_distributions_rise_with_the_mean_and_are_distributions():
     np.testing.assert_array_equal(cdf[:, -1], 1.0)
 
 
+@pytest.mark.slow
 def test_more_rows_than_knots_stand_together_and_hardly_change_the_law():
     f, y = world(3000, 7, ties=False)
     new = ensemble(*world(400, 8, ties=False))

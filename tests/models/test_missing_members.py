@@ -256,6 +256,7 @@ def test_grids_have_the_law_of_tables(model, method):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The estimand .row. holds out")
 @pytest.mark.parametrize("model", [EMOS(), FREE])
 def test_leave_one_out_and_comparisons_take_rows_with_gaps(model):

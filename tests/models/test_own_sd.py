@@ -105,6 +105,7 @@ def test_kernels_that_forget_it_would_be_seen(ensemble, monkeypatch):
         check_rows(be.BMA(), ensemble)
 
 
+@pytest.mark.slow
 def test_both_forms_are_the_model_that_a_statistician_would_write(ensemble):
     model = be.BMA().resolve(ensemble)
     fit = fitted(be.BMA(), ensemble)

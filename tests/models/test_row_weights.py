@@ -95,6 +95,7 @@ def test_log_likelihood_is_that_of_the_docstring():
     np.testing.assert_allclose(draw["weight_slope"].sum(axis=-1), 0.0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slope", "method"), [(0.0, "auto"), (0.0, "nuts"), (1.2, "auto")])
 def test_posterior_of_a_slope_is_that_of_quadrature(slope, method):
     """Weights and sigma held: p(d | y) ~ L(d) p(d), where d = s u / sqrt(2) is the product of two normals of sd .5 and .71."""
@@ -120,6 +121,7 @@ def test_posterior_of_a_slope_is_that_of_quadrature(slope, method):
 
 
 # ------------------------------------------------------------------------------------------------------- what it is for
+@pytest.mark.slow
 def test_the_better_member_is_found_by_elevation_and_new_stations_are_predicted_better(fit):
     new = ensemble(valleys(1.0, seed=2, first=100))
     plain = fitted_to(ensemble(valleys(1.0)), BMA())
@@ -261,6 +263,7 @@ def test_the_season_and_the_members_own_values_are_covariates_too():
         fitted_to(ensemble(frame), model)
 
 
+@pytest.mark.slow
 def test_everything_else_takes_it(fit, tmp_path):
     rows = ensemble(valleys(1.0))
     write_fit(fit, tmp_path / "fit.nc")

@@ -89,6 +89,7 @@ def test_another_unit_of_a_member_costs_nothing(factor, offset):
     assert crps(auto[1], other_test) == pytest.approx(crps(auto[0], test), rel=4e-3)
 
 
+@pytest.mark.slow
 def test_the_ladders_verdict_does_not_hang_on_the_method():
     rng = np.random.default_rng(1)
     frame = biased(144, 3, seed=1).assign(s=np.repeat([f"s{i}" for i in range(24)], 6))
@@ -130,6 +131,7 @@ def test_t_kernels_predict_heavy_tails_better_and_cost_nothing_without(model):
     assert abs(gains[1]) < 0.003
 
 
+@pytest.mark.slow
 def test_t_kernels_have_one_posterior_and_no_warning_of_outliers():
     train, test = tailed(300, 0, 3.0), tailed(1000, 1, 3.0)
     model = be.BMA(kernel="student_t", sigma="member")
@@ -367,6 +369,7 @@ def coverage(seed, tables=30):
     return np.mean(held, axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*rows are at a site that the fit has not seen")
 def test_intervals_cover_at_known_and_new_sites_and_not_with_residuals_of_the_fit_itself(monkeypatch):
     """30 tables at a nominal 90 %: a standard error of .008 (known) and .009 (new), so that the bounds are four of them away."""

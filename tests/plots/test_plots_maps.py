@@ -246,6 +246,7 @@ class TestMap:
         plt.close("all")
 
 
+@pytest.mark.slow
 def test_what_predict_gives_is_drawn_as_it_is(tmp_path):
     """From a fit to figures, in memory, of dask, and read back from a file."""
     rng = np.random.default_rng(1)

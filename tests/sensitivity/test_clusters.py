@@ -123,6 +123,7 @@ def test_copies_of_a_site_are_sites_of_their_own():
     assert set(by_time.labels("site")) <= set(frame["site"])  # sites span such clusters
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The posterior of HBM has")
 def test_hbm_by_its_optimum():
     """Levels of sites absorb what sites share: the weight, of variation within, is as sure as rows have it."""

@@ -39,6 +39,7 @@ def line(found, covariate, member="mlr"):
     return found[(found["covariate"] == covariate) & (found["member"] == member)].iloc[0]
 
 
+@pytest.mark.slow
 def test_is_that_of_scikit_learn_on_the_same_folds():
     """The mean of 100 shuffles against another 100: within four standard errors, the chance of failing below 0.1 %."""
     X, y, _site, _ = table()
@@ -174,6 +175,7 @@ def test_members_without_estimators_or_dates_are_refused():
         permutation_importance(members(time=np.tile(np.arange(30), 8)), within="season", **QUIET)
 
 
+@pytest.mark.slow
 def test_expected_rise_is_that_of_all_pairs_of_rows():
     """A shuffled row holds every row's value equally often; 200 shuffles within 5 standard errors: chance below 1e-5."""
     X, y, site, _ = table(n_sites=4, n_days=15)

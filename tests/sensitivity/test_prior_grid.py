@@ -140,6 +140,7 @@ def test_every_point_can_be_fitted_and_draws_that_have_not_converged_are_not_rew
     )
 
 
+@pytest.mark.slow
 def test_the_likelihood_can_be_tempered_as_in_fit():
     values = {"weight_prior": [Prior("Dirichlet", a=10)]}
     whole, tempered = (

@@ -320,6 +320,7 @@ def test_curves_that_nothing_fits_are_said_to_be_so():
 
 
 # ------------------------------------------------------------------------------------------------------------- words
+@pytest.mark.slow
 def test_a_world_in_which_fewer_stations_hurt_shows_it():
     """The nearest station tells what a station has: the fewer, the farther it is. Climatology has next to nothing to lose.
 

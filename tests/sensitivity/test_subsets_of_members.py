@@ -116,6 +116,7 @@ def test_clusters_go_together(ensemble):
         members_left_out(BMA, twins, by="cluster", **QUICK)
 
 
+@pytest.mark.slow
 @EXPECTED
 def test_trained_members_are_trained_once_a_fold_also_for_their_clusters(members, monkeypatch, tmp_path):
     calls, split = [], be.Members.split
@@ -192,6 +193,7 @@ def brute(names, value):
     return out
 
 
+@pytest.mark.slow
 def test_values_equal_brute_force_over_orders_with_fits_of_my_own(ensemble, tmp_path):
     quick = QUICK | {"folds": 2}
     names = ["rf", "mlr", "poor"]

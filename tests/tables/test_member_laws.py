@@ -37,6 +37,7 @@ def test_a_normal_comes_back_from_any_levels(level, mean, sd):
     assert_allclose(np.ravel(found), [mean, sd], rtol=1e-7, atol=1e-9 * (abs(mean) + sd))
 
 
+@pytest.mark.slow
 @given(LEVELS, st.data())
 def test_moments_are_those_of_the_quantile_function_by_numerical_integration(level, data):
     step = data.draw(st.lists(st.floats(0.0, 3.0), min_size=len(level), max_size=len(level)))

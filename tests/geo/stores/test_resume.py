@@ -40,6 +40,7 @@ def kill(path, after, pause=0.05):
 SLOW = [pytest.param(suffix, marks=pytest.mark.slow) for suffix in (".nc", "")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".zarr", *SLOW])
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path, suffix):
     whole, broken = tmp_path / f"whole/maps{suffix}", tmp_path / f"broken/maps{suffix}"
