@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
@@ -39,6 +40,8 @@ def in_processes(
     """
     from joblib import Parallel, delayed
 
+    # loky's processes leave when they have grown, or had nothing to do for long, and others take their places: no call is lost.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
     # loky's processes do not run the caller's script again, and know functions and models that are defined there.
     parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", pre_dispatch=2 * workers)
     for name, result in parallel(delayed(_named)(*call) for call in calls):

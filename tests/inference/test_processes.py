@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytensor
 import pytest
 
 import bayesens as be
+from bayesens.parallel import in_processes
 
 FORKS = hasattr(os, "fork")
 FLAT = {"site": False, "group": False}
@@ -224,3 +227,17 @@ def test_settings_of_floating_point_errors_let_folds_and_tables_be():
     plain = found()
     with np.errstate(all="raise"):
         assert found() == plain
+
+
+@pytest.mark.slow
+def test_processes_that_have_grown_leave_without_a_word():
+    def grow(k):
+        sys.modules.setdefault("grown", []).append(np.ones(60_000_000))  # 480 MB, which joblib takes for a leak
+        time.sleep(1.2)  # it looks once a second
+        return k
+
+    calls = ((k, grow, (k,)) for k in range(6))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert sorted(result for _, result in in_processes(2, calls, lambda name: None)) == list(range(6))
+    assert not said
