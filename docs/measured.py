@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^<!-- numbers: (\w+) -->\n.*?^<!-- end -->$", re.MULTILINE | re.DOTALL)
 FIELD = re.compile(r"\{([^}]+)\}")
-FIGURE = r"([+-]?[\d.]*\d(?:\s+%\s+\([+-][\d.]+\s+to\s+[+-][\d.]+\))?)"  # a number, or a change with its interval
+FIGURE = r"([+-]?[\d.,]*\d(?:\s+%\s+\([+-][\d.]+\s+to\s+[+-][\d.]+\))?)"  # a number, or a change with its interval
 
 
 @cache
@@ -213,6 +213,39 @@ def faster(name: str, other: str) -> str:
     return f"{ratio:.0f} times faster" if ratio >= 10 else f"{ratio:.1f} times faster"
 
 
+def million(name: str) -> str:
+    """Return millions of rows or cells a second of a case of the benchmarks."""
+    case = result("benchmarks/grids.json")["cases"][name]
+    rate = case["rows"] / case["seconds"] / 1e6
+    return f"{rate:,.0f}" if rate >= 9.95 else short(rate, 1 if rate >= 0.995 else 2)
+
+
+CELLS = [
+    ("BMA", "cells_bma"),
+    ("BMA, one width", "cells_one"),
+    ("BMA by EM", "cells_em"),
+    ("HBM", "cells_hbm"),
+    ("EMOS", "cells_emos"),
+]
+
+
+def cells() -> str:
+    """Return millions of cells a second, and their shares of the speed of a copy."""
+    cases = result("benchmarks/grids.json")["cases"]
+
+    def rate(name: str) -> float:
+        return float(cases[name]["rows"] / cases[name]["seconds"])
+
+    def beside(name: str, copy: str) -> str:
+        return f"{million(name)} ({short(rate(name) / rate(copy), 2)})"
+
+    rows = [
+        [shown, beside(name, "cells_copy"), beside(f"{name}_parts", "cells_copy_5"), million(f"{name}_quantiles")]
+        for shown, name in CELLS
+    ]
+    return table(["model", "mean and sd", "and its parts", "mean, sd and three quantiles"], rows)
+
+
 SPEED = [
     ("BMA posterior, 10,000 rows, `auto`", ["bma_auto_10k"], "bma_naive_10k"),
     ("BMA posterior by NUTS, 4 x 1,000 draws, 10,000 rows", ["bma_nuts_10k"], "bma_naive_10k"),
@@ -290,6 +323,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "narmada_raw": lambda: narmada("identity"),
     "narmada_sqrt": lambda: narmada("sqrt"),
     "truths": truths,
+    "cells": cells,
     "speed": lambda: speed(SPEED),
     "speed_in_short": lambda: speed(SPEED_IN_SHORT),
 }
@@ -298,6 +332,16 @@ TABLES: dict[str, Callable[[], str]] = {
 def facts() -> dict[str, str]:
     """Return every figure that a sentence may name."""
     found = {f"seconds {name}": seconds(name) for name in result("benchmarks/results.json")["cases"]}
+    cases = result("benchmarks/grids.json")["cases"]
+    found |= {f"million {name}": million(name) for name in cases}
+    for kind in ("random", "knndm"):
+        for name, value in result("reference/folds_by_place.json")[kind].items():
+            found[f"folds {kind} {name}"] = short(value, 4) if "crps" in name else f"{100 * value:.0f}"
+    continent = {
+        name: 2e10 / cases[name]["rows"] * cases[name]["seconds"] for name in ("members_grid", "cells_bma_quantiles")
+    }
+    found |= {"hours of members": f"{continent['members_grid'] / 3600:.0f}"}
+    found |= {"minutes of combining": f"{continent['cells_bma_quantiles'] / 60:.0f}"}
     for data in DAY_COLUMNS:
         for model in [row["model"] for row in result("reference/the_day.json")[data]["differences"]]:
             found[f"{data} {model}"] = change(data, model)
@@ -385,8 +429,19 @@ SENTENCES = {
     ],
     "docs/evidence/speed.md": [
         "which took {seconds bma_naive_10k} s for 10,000 rows here and {seconds bma_naive_100k} s for 100,000",
+        "({million cells_copy} with two results, {million cells_copy_5} with five)",
+        "gives three quantiles of {million cells_bma_few} million cells a second",
+        "fitted to 11,099 rows, {million members_grid} million cells a second",
+        "the random forest alone {million members_grid_rf} million",
+        "take two cores {hours of members} hours of members and {minutes of combining} minutes of combining",
     ],
-    "docs/howto/dask.md": ["a million rows in {seconds bma_auto_1m} s (posterior) or {seconds em_1m} s (EM)"],
+    "docs/howto/dask.md": [
+        "BMA makes {million cells_bma} million cells a second of mean and standard deviation and "
+        "{million cells_bma_quantiles} million with three quantiles, HBM {million cells_hbm} and {million cells_hbm_quantiles}; "
+        "four default members make "
+        "{million members_grid} million",
+        "a million rows in {seconds bma_auto_1m} s (posterior) or {seconds em_1m} s (EM)",
+    ],
     "docs/howto/streamflow.md": [
         "BMA from {narmada raw BMA with gauge effects} to {narmada sqrt BMA with gauge effects} 10^3 m3/s, and that of HBM from "
         "{narmada raw HBM factor} to {narmada sqrt HBM factor}",
@@ -396,6 +451,11 @@ SENTENCES = {
         "it predicts {least correction} to {most correction} % better",
     ],
     "docs/theory/bma.md": ["converges, is {least correction} to {most correction} % of the CRPS"],
+    "docs/theory/space.md": [
+        "the CRPS of BMA is {folds random crps} m3 m-3 ({folds random crps_low} to {folds random crps_high}) with random folds "
+        "and {folds knndm crps} ({folds knndm crps_low} to {folds knndm crps_high}) with matched ones; 90 % intervals hold "
+        "{folds random coverage90} and {folds knndm coverage90} %",
+    ],
     "docs/theory/hbm.md": [
         "not converged in {folds of the Narmada} of 10 folds",
         "takes its CRPS from {narmada raw HBM factor} to {narmada sqrt HBM factor}",

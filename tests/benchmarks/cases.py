@@ -189,7 +189,7 @@ def on_grid(which: str, form: str) -> Callable[[int], Run]:
 
 
 def cells(model: str, *, rows: int = 10_000, quantiles: tuple[float, ...] = (), variables: tuple[str, ...] = ("mean", "sd"),
-          by: str = "law") -> Callable[[int], Run]:  # fmt: skip
+          by: str = "law", method: str = "auto", **options: Any) -> Callable[[int], Run]:  # fmt: skip
     """Cells of four members in single precision: by the law; a copy of the same numbers; or 100 posterior draws in numpy."""
 
     def prepare(n: int) -> Run:
@@ -215,7 +215,9 @@ def cells(model: str, *, rows: int = 10_000, quantiles: tuple[float, ...] = (), 
         if by == "copy":
             copied(values, out)
             return lambda: copied(values, out)
-        tree = be.fit(getattr(be, model)(), bma_ensemble(rows, 2), method="auto", random_seed=1, progressbar=False)
+        tree = be.fit(
+            getattr(be, model)(**options), bma_ensemble(rows, 2), method=method, random_seed=1, progressbar=False
+        )
         if by == "numpy":
             draws = tree["posterior"].to_dataset().stack(sample=("chain", "draw")).isel(sample=slice(None, None, 40))
             slope, bias = draws["slope"].values.T[:100], draws["bias"].values.T[:100]  # (draw, member)
@@ -290,6 +292,15 @@ CASES = {
     "cells_bma_parts": Case("and the parts of the sd", cells("BMA", variables=ALL), 20_000_000, 5),
     "cells_bma_quantiles": Case("and three quantiles", cells("BMA", quantiles=QUARTILES), 5_000_000, 5),
     "cells_bma_few": Case("the same, fitted to 200 rows", cells("BMA", rows=200, quantiles=QUARTILES), 200_000, 3),
+    "cells_one": Case("mean and sd of BMA with one width", cells("BMA", scale=()), 20_000_000, 5),
+    "cells_one_parts": Case("and the parts of the sd", cells("BMA", variables=ALL, scale=()), 20_000_000, 5),
+    "cells_one_quantiles": Case("and three quantiles", cells("BMA", quantiles=QUARTILES, scale=()), 2_000_000, 3),
+    "cells_em": Case("mean and sd of BMA by EM", cells("BMA", method="em"), 10_000_000, 3),
+    "cells_em_parts": Case("and the parts of the sd", cells("BMA", method="em", variables=ALL), 10_000_000, 3),
+    "cells_em_quantiles": Case("and three quantiles", cells("BMA", method="em", quantiles=QUARTILES), 5_000_000, 3),
+    "cells_emos": Case("mean and sd of EMOS", cells("EMOS"), 10_000_000, 3),
+    "cells_emos_parts": Case("and the parts of the sd", cells("EMOS", variables=ALL), 10_000_000, 3),
+    "cells_emos_quantiles": Case("and three quantiles", cells("EMOS", quantiles=QUARTILES), 100_000, 3),
     "cells_hbm": Case("mean and sd of HBM", cells("HBM"), 20_000_000, 5),
     "cells_hbm_parts": Case("and the parts of the sd", cells("HBM", variables=ALL), 20_000_000, 5),
     "cells_hbm_quantiles": Case("and three quantiles", cells("HBM", quantiles=QUARTILES), 20_000_000, 5),

@@ -1,7 +1,8 @@
 """Timings: `make bench`, or some of them by `uv run pytest tests/benchmarks -m benchmark -n 0 -s -k "bma and not naive"`.
 
 Every case runs in a process of its own, so that its peak memory is its own; see cases.py. All figures of results.json come
-from one run of all cases at full size; BENCH_SCALE=0.01 tries them on fewer rows, and BENCH_OUT names another file.
+from one run of all cases at full size; BENCH_SCALE=0.01 tries them on fewer rows, and BENCH_OUT names another file. Cases of
+grids (`-k "cells or members_grid"`) are in grids.json, written so.
 """
 
 import importlib.util

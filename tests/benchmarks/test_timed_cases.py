@@ -12,6 +12,7 @@ from shared_data import shared_data
 CASES = Path(__file__).parent / "cases.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["em_18k_one", "bma_auto_10k", "members_grid_mlr"])
 def test_a_case_is_prepared_run_and_measured(name):
     if name.startswith("members"):
