@@ -25,7 +25,7 @@ from bayesens.geo.spatial import morans_i
 from bayesens.members.fitted import FittedMembers, MemberError
 from studies import undrawn
 
-pytestmark = pytest.mark.filterwarnings("ignore:EM found")
+pytestmark = [pytest.mark.filterwarnings("ignore:EM found"), pytest.mark.slow]
 
 TEXT = """
 [study]

@@ -72,6 +72,7 @@ def test_rungs_of_the_day_are_told_of_it_and_no_others_are():
         ladder(members=["neighbours"])
 
 
+@pytest.mark.slow
 def test_weights_follow_covariates_where_they_are_named():
     """One member is good in half of the rows and the other one in the rest: a gain of about a sixth, eight standard errors."""
     rng = np.random.default_rng(5)

@@ -110,6 +110,7 @@ def forked():
     return json.loads(done.stdout.split("FOUND", 1)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["laplace", "nuts", "em", "grandchild", "lock", "workers", "parent"])
 def test_a_child_forked_after_a_fit_gives_what_its_parent_gives(forked, what):
     """After threads, after a lock that another thread holds, after processes of the parent's own."""

@@ -58,6 +58,7 @@ print(json.dumps({"model": told, "called": str(be.models.Toy()), "report": [text
 """
 
 
+@pytest.mark.slow
 def test_a_model_in_a_file_of_its_own_is_known_everywhere(tmp_path):
     (tmp_path / "toy.py").write_text(TOY)
     (tmp_path / "study.toml").write_text(STUDY)
