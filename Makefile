@@ -10,7 +10,7 @@ setup:  ## make the environment from the lock file, install the commit hooks
 	uv sync --locked --compile-bytecode
 	$(RUN) pre-commit install
 
-test:  ## unit tests and doctests (about 4 minutes on two idle cores)
+test:  ## unit tests and doctests (five to eight minutes on two cores)
 	$(RUN) pytest
 
 test-slow:  ## the tests marked slow

@@ -57,7 +57,7 @@ class _KernelCache(FunctionCache):
     """A compiled function on disk, made anew when any file changes that it stands in or calls into; numba asks the first."""
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        files = sorted(_files(self._py_func, set()))
+        files = sorted(_files(self._py_func, set()) | {__file__})  # this one says how all are compiled
         return *super()._index_key(sig, codegen), tuple((stat.st_mtime, stat.st_size) for stat in map(os.stat, files))
 
 

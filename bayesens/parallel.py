@@ -41,6 +41,7 @@ def in_processes(
     from joblib import Parallel, delayed
 
     # loky's processes leave when they have grown, or had nothing to do for long, and others take their places: no call is lost.
+    # It is ignored for good: a generator that is left half-way would set back the filters of its caller too late.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
     # loky's processes do not run the caller's script again, and know functions and models that are defined there.
     parallel = Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered", pre_dispatch=2 * workers)

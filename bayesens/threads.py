@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from functools import cache, wraps
+from contextlib import contextmanager
+from functools import cache
 from threading import local
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["CORES", "as_in_a_process", "one_blas_thread", "share_out"]
+__all__ = ["CORES", "one_blas_thread", "share_out"]
 
 CORES = min(os.cpu_count() or 1, 8)
 _HERE = local()  # whether this thread is at a part
@@ -57,10 +57,8 @@ def share_out(run: Callable[[slice], Any], size: int, parts: int = CORES) -> lis
         return [run(slice(0, size))]
     first, *others = (slice(i * size // parts, (i + 1) * size // parts) for i in range(parts))
     waiting = [_pool().submit(_part, run, part) for part in others]
-    return [
-        _part(run, first),
-        *(one.result() for one in waiting),
-    ]  # the first is done here, while the pool does the others
+    here = _part(run, first)  # while the pool does the others
+    return [here, *(one.result() for one in waiting)]
 
 
 def _part(run: Callable[[slice], Any], part: slice) -> Any:
@@ -71,15 +69,22 @@ def _part(run: Callable[[slice], Any], part: slice) -> Any:
         _HERE.busy = False
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Have products of matrices made by one thread for a while: BLAS's threads wait in a loop, and take the cores from ours.
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Have products of matrices made by one thread, in a block or, as a decorator, in a function.
+
+    Threads of BLAS wait in a loop and take the cores from ours; and sums of one thread are those of any process of several.
 
     Examples
     --------
     >>> with one_blas_thread():
-    ...     pass
+    ...     sum([1, 2])
+    3
+    >>> one_blas_thread()(max)(1, 2)
+    2
     """
-    return _blas().limit(limits=1, user_api="blas")
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache
@@ -88,28 +93,3 @@ def _blas() -> ThreadpoolController:
     import scipy.linalg  # noqa: F401  (it brings a copy of its own)
 
     return ThreadpoolController()
-
-
-def as_in_a_process[**P, T](function: Callable[P, T]) -> Callable[P, T]:
-    """Have products of matrices made by one thread, as in a process of several, so that the last digits are the same in both.
-
-    Parameters
-    ----------
-    function : callable
-
-    Returns
-    -------
-    callable
-
-    Examples
-    --------
-    >>> as_in_a_process(max)(1, 2)
-    2
-    """
-
-    @wraps(function)
-    def called(*args: P.args, **kwargs: P.kwargs) -> T:
-        with one_blas_thread():
-            return function(*args, **kwargs)
-
-    return called

@@ -43,8 +43,8 @@ def region_grid(region: Simulation, *, random_seed: int) -> xr.Dataset:
 
     Examples
     --------
-    >>> from bayesens.simulate import region
-    >>> made = region_grid(region(random_seed=1), random_seed=1)
+    >>> import bayesens as be
+    >>> made = be.region_grid(be.simulate.region(random_seed=1), random_seed=1)
     >>> made.sizes["date"], bool(made["truth"].min() >= 0.02)
     (6, True)
     """

@@ -32,7 +32,7 @@ from bayesens.members.members import Members
 from bayesens.messages import check_known, listed, warn
 from bayesens.parallel import in_processes
 from bayesens.tables.atomic import file_name
-from bayesens.threads import as_in_a_process
+from bayesens.threads import one_blas_thread
 
 __all__ = ["PARTS", "fewer_stations"]
 
@@ -272,7 +272,7 @@ class _Work:
     seed: int
     n_jobs: int
 
-    @as_in_a_process
+    @one_blas_thread()  # as in a process of several
     def cell(self, cell: tuple[int, int], done: Callable[[], None] | None = None) -> dict[str, xr.Dataset | str]:
         """Scores of every model learnt from the stations of one cell, or why it failed: the others go on."""
         train = np.isin(self.plan.site, self.plan.training[self.plan.kept[cell]])

@@ -41,17 +41,25 @@ def study(tmp_path_factory):
 
 
 # ---------------------------------------------------------------------------------------------------------- the first page
-@pytest.mark.parametrize(("ends", "found"), [((0.80, 0.88), "too narrow; "), ((0.93, 0.97), "wider than they need be; "),
-                                             ((0.88, 0.92), "can be trusted."), ((0.7, 0.95), "do not tell apart")])  # fmt: skip
-@pytest.mark.parametrize("asked", [True, False])
-def test_intervals_that_do_not_hold_have_a_next_move(ends, found, asked):
+@pytest.mark.parametrize(("ends", "found"), [((0.80, 0.88), "too narrow"), ((0.93, 0.97), "wider than they need be"),
+                                             ((0.88, 0.92), "can be trusted"), ((0.7, 0.95), "do not tell apart")])  # fmt: skip
+@pytest.mark.parametrize(("asked", "stations", "move"), [
+    (True, 12, "; the chapter Recalibration has"), (False, 12, "; add [recalibration] to the study file"), (False, 2, "."),
+])  # fmt: skip
+def test_intervals_that_do_not_hold_have_a_next_move_where_the_table_allows_one(ends, found, asked, stations, move):
     pooled = pd.DataFrame({"coverage90": [0.9], "coverage90_low": ends[0], "coverage90_high": ends[1], "n": 500},
                           index=pd.Index(["BMA"], name="model"))  # fmt: skip
-    said = page._trust(SimpleNamespace(headline="BMA", recalibrated={"site": None} if asked else {}), pooled)
-    assert found in said
+    frame = simulate.region(12, 3, 24, random_seed=4).frame
+    rows = frame[frame["station"].isin(frame["station"].unique()[:stations])]
+    ensemble = be.Ensemble.from_frame(rows, members=["rf", "mlr"], observation="sm", site="station")
+    results = SimpleNamespace(
+        headline="BMA", recalibrated={"site": None} if asked else {}, ensemble=ensemble, estimand="site"
+    )
+    said = page._trust(results, pooled)
     assert said.endswith(".")
-    if found.endswith("; "):
-        assert ("stands under Recalibration" if asked else "[recalibration] in the study file") in said
+    assert found + (move if ends[1] < 0.9 or ends[0] > 0.9 else "") in said
+    if move == "." or ends == (0.88, 0.92):
+        assert "ecalibration" not in said
 
 
 def test_the_first_page_answers_in_words_a_figure_a_table_and_what_is_not_told_apart(study):

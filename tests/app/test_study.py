@@ -176,7 +176,6 @@ def test_the_report_tells_it_and_escapes_what_it_was_given(small):
         assert (folder / "out" / name).exists()
 
 
-@pytest.mark.slow
 def test_a_second_run_does_nothing_twice_and_takes_away_what_is_no_longer_written(small, tmp_path, monkeypatch):
     from bayesens.app.study import run as study
     from bayesens.comparison.folds import runs as comparison
@@ -195,7 +194,6 @@ def test_a_second_run_does_nothing_twice_and_takes_away_what_is_no_longer_writte
     assert not any((tmp_path / "out" / name).exists() for name in gone)
 
 
-@pytest.mark.slow
 def test_a_member_that_fails_is_named_and_finished_steps_are_kept(tmp_path, monkeypatch):
     from sklearn.linear_model import LinearRegression
 
@@ -223,7 +221,6 @@ def test_a_member_that_fails_is_named_and_finished_steps_are_kept(tmp_path, monk
     assert done.scores.query("group == 'all' and model == 'BMA'")["n"].tolist() == [int(frame["sm"].notna().sum())]
 
 
-@pytest.mark.slow
 def test_a_model_that_fails_is_reported_and_the_others_go_on(tmp_path):
     table(tmp_path)
     text = (
@@ -253,7 +250,6 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, monkeypatch):
         run(tmp_path, out="t.csv")
 
 
-@pytest.mark.slow
 def test_the_command_line_writes_a_study_and_runs_it(tmp_path):
     table(tmp_path)
     runner = CliRunner()
@@ -392,7 +388,6 @@ def test_members_left_out_and_stations_removed_are_what_the_library_gives(whole)
     assert {"left_out_bma", "shapley_bma", "learning_curve"} <= {Path(name).stem for name in done.files}
 
 
-@pytest.mark.slow
 def test_the_ladder_and_priors_of_a_study(tmp_path):
     """A study of precomputed members with posteriors: the ladder by two estimands, power-scaling, what priors imply."""
     table(tmp_path)
@@ -479,7 +474,6 @@ def test_what_a_grid_or_a_part_lacks_is_named(whole, tmp_path):
         run(tmp_path, PARTS.replace('cell = "cell"', 'cell = "cel"'))
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:covariate.* are constant", "ignore:covariates are missing throughout")
 def test_a_network_of_one_station_a_constant_covariate_and_one_that_a_region_lacks(tmp_path):
     frame = table(tmp_path)

@@ -31,7 +31,7 @@ from bayesens.messages import listed
 from bayesens.models import SingleMember
 from bayesens.parallel import in_processes
 from bayesens.tables.atomic import file_name
-from bayesens.threads import as_in_a_process
+from bayesens.threads import one_blas_thread
 
 __all__ = ["Found", "Given", "OnMembers", "Run", "Trained", "source_of"]
 
@@ -120,7 +120,7 @@ class Run:
                 found.take(label, self.parts[k], made[k, label])
         return found
 
-    @as_in_a_process
+    @one_blas_thread()  # as in a process of several
     def split(self, k: int) -> tuple[Ensemble, Ensemble]:
         """Rows to learn from and rows held out."""
         name = f"{self.estimand}-{k + 1}"
@@ -165,7 +165,7 @@ class Found:
         return found
 
 
-@as_in_a_process
+@one_blas_thread()  # as in a process of several
 def _tried(job: _Job, train: Ensemble, test: Ensemble) -> xr.Dataset | str:
     """What a job gives, or why it failed: the other models go on."""
     try:

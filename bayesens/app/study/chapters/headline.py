@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayesens import plots
+from bayesens.app.recalibrated import check_recalibration
 from bayesens.app.report.parts import Figure, Table
 from bayesens.app.report.tables import with_interval
 from bayesens.app.study.chapters.chapter import drawing, sheet
@@ -211,18 +212,24 @@ def _trust(results: StudyResults, pooled: pd.DataFrame) -> str:
         return f"{text}; how sure that is, so few clusters of rows do not say."
     ends = f"(90 % interval {100 * low:.0f} to {100 * min(high, 1.0):.0f} %)"
     if high < 0.9:
-        return f"{text} {ends}: they are too narrow; {_remedy(results)}"
+        return f"{text} {ends}: they are too narrow{_remedy(results)}"
     if low > 0.9:
-        return f"{text} {ends}: they are wider than they need be; {_remedy(results)}"
+        return f"{text} {ends}: they are wider than they need be{_remedy(results)}"
     if NEAR[0] <= low and high <= NEAR[1]:
         return f"{text} {ends}: on average over these rows they can be trusted."
     return f"{text} {ends}, which these rows do not tell apart from the 90 % that they promise."
 
 
 def _remedy(results: StudyResults) -> str:
+    """The end of a sentence about intervals that do not hold: the next move, where the table allows one."""
+    learnt = "intervals whose levels are learnt from rows held out"
     if results.recalibrated:
-        return "what other levels change stands under Recalibration."
-    return "[recalibration] in the study file shows whether other levels mend it."
+        return f"; the chapter Recalibration has {learnt}."
+    try:
+        check_recalibration(results.ensemble, results.estimand)
+    except ValueError:
+        return "."
+    return f"; add [recalibration] to the study file for {learnt}."
 
 
 # ------------------------------------------------------------------------------------------------- figure, table, the rest
