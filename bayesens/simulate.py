@@ -336,9 +336,15 @@ def _drop(frame: pd.DataFrame, columns: Sequence[str], share: float, rng: np.ran
 
 
 def _normal(rng: np.random.Generator, cov: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal vectors (*shape, member); by eigenvalues, which a singular covariance allows."""
-    cov = np.asarray(cov, float)
-    return rng.multivariate_normal(np.zeros(len(cov)), cov, size=shape, method="eigh")
+    """Normal vectors (*shape, member), by the symmetric root of a covariance, which may be singular.
+
+    It is the one root that is unique: eigenvectors of equal eigenvalues, and the signs of all, hang on the processor.
+    """
+    value, vector = np.linalg.eigh(np.asarray(cov, float))
+    value[value < len(value) * np.finfo(float).eps * value[-1]] = (
+        0.0  # rounding, whose root would be a million times as large
+    )
+    return rng.standard_normal((*shape, len(value))) @ (vector * np.sqrt(value)) @ vector.T
 
 
 def _soil_moisture(
