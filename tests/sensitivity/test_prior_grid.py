@@ -231,12 +231,14 @@ def test_folds_are_tempered_too():
 
 def test_words_set_the_effect_on_weights_beside_that_on_predictions(scored):
     words = grid_words(scored[0])
-    assert words.startswith("Over 2 other priors of BMA, mean weights move by up to 0.0")
+    moved = scored[0]["weight_mean"] - scored[0]["weight_mean"].sel(point="base")
+    assert words.startswith(
+        f"Over 2 other priors of BMA, mean weights move by up to {np.abs(moved).max().item():.2f} ("
+    )
     assert "the CRPS of rows held out by up to" in words
     assert "The CRPS of BMA differs from that of EqualWeights by" in words
     table = grid_table(scored[0])
     assert table["weight_moved"].iloc[0] == 0.0
-    moved = scored[0]["weight_mean"] - scored[0]["weight_mean"].sel(point="base")
     assert_allclose(table["weight_moved"], np.abs(moved).max("member"))
 
 

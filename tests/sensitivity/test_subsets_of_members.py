@@ -229,10 +229,13 @@ def test_weights_of_subsets_are_those_of_any_game():
 
 
 def test_a_copy_shares_what_its_original_had(frame):
-    """Equal weights of a member and its near copy are that member alone, so the game is known: either gives it all."""
+    """Equal weights of a member and its near copy are that member alone, so the game is known: either gives it all.
+
+    Widths of their own would be a mixture of two scales, which is another model.
+    """
     copy = frame["rf"] + 1e-5 * np.random.default_rng(1).normal(size=len(frame))
     found = shapley(
-        be.EqualWeights(**JOINT),
+        be.EqualWeights(**JOINT, sigma="shared"),
         table_of(frame.assign(copy=copy), ["rf", "copy"]),
         replicates=0,
         **QUICK,
