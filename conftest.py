@@ -11,9 +11,11 @@ import pytest
 hypothesis.settings.register_profile("the same", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("new", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("the same")
-# Two processes share two cores, and threads of BLAS wait for each other by spinning: tests of small matrices took twice the
-# processor time. It must stand here: processes of pytest-xdist, and those of tests, start with it and import numpy later.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Two processes share two cores, and threads of BLAS and of OpenMP (boosted trees) wait for each other by spinning: tests of small
+# matrices took twice the processor time, one of boosted trees 18 s instead of 1 on a busy machine. It must stand here: processes
+# of pytest-xdist, and those of tests, start with it and import numpy later.
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 
 def pytest_collection_modifyitems(items):

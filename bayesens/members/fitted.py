@@ -22,6 +22,7 @@ from bayesens.members.regions import Regions
 from bayesens.members.training_table import TrainingTable
 from bayesens.messages import listed
 from bayesens.tables.missing_codes import Missing
+from bayesens.threads import one_openmp_thread
 
 __all__ = ["FittedMembers", "Job", "MemberError", "blended", "entropy", "run", "seed_of"]
 
@@ -373,7 +374,8 @@ def run[T](jobs: Sequence[Callable[[], T]], text: str, n_jobs: int, progressbar:
     """Run jobs in threads (forests, boosted trees and support vectors let go of the interpreter), results in order."""
     from joblib import Parallel, delayed
 
-    work = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")(delayed(job)() for job in jobs)
+    beside = jobs if n_jobs == 1 else [one_openmp_thread()(job) for job in jobs]
+    work = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")(delayed(job)() for job in beside)
     done = []
     with progress(len(jobs), text, progressbar) as advance:
         for result in work:
