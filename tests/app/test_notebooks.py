@@ -26,7 +26,7 @@ PLACE = re.compile(r"(?<![\w.])/(?:home|root|tmp|work|usr|Users|opt)\b|\b[A-Z]:\
 DATA = {"datasets.oznet": ("oznet", "raw"), "datasets.atlanta": ("atlanta",)}
 
 
-QUICK = {"00_quickstart", "01_uncertainty_analysis"}  # the others take some minutes each
+QUICK = {"00_quickstart"}  # the others take some minutes each
 
 
 def mark_of(name):
