@@ -17,7 +17,7 @@ test-slow:  ## the tests marked slow
 	$(RUN) pytest -m "slow and not alone" --dist=load --maxschedchunk=1
 	$(RUN) pytest -m "slow and alone" -n 0
 
-test-nightly:  ## the notebooks that take some minutes each, compared with what they say
+test-nightly:  ## the notebooks that take some minutes each, compared with what they say, and the study of OzNet
 	$(RUN) pytest -m nightly -n 0
 
 properties:  ## property tests with 1,000 new examples each
