@@ -566,7 +566,7 @@ def test_version():
 
 
 def test_main_is_the_entry_point():
-    text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text(encoding="utf-8")
     assert 'bayesens = "bayesens.app.cli.main:main"' in text
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bayesens.app.cli.words import plain_words
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # What no command and no study comes to: functions of the library for notebooks.
 NOTEBOOKS = {
     "geo/trajectory.py", "geo/triple_collocation.py", "geo/variogram.py", "members/regressor.py", "members/feature_columns.py",
