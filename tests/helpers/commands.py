@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 from bayesens import simulate
 from bayesens.app.cli.main import app
 
-__all__ = ["COLUMNS", "refused", "region_files", "run"]
+__all__ = ["COLUMNS", "fitted_region", "refused", "region_files", "run"]
 
 COLUMNS = [
     "--members",
@@ -43,3 +43,12 @@ def region_files(place):
     frame[~new].to_csv(place / "train.csv", index=False)
     frame[new].to_csv(place / "new.csv", index=False)
     return frame[new]
+
+
+def fitted_region(place):
+    """Write a region as train.csv, new.csv and new.parquet, and a fit of each kind by EM, and return their folder."""
+    region_files(place).to_parquet(place / "new.parquet")
+    for model in ("bma", "climatology"):
+        run("fit", place / "train.csv", *COLUMNS, "--model", model, "--method", "em", "--units", "m3 m-3",
+            "--out", place / f"{model}.nc")  # fmt: skip
+    return place
