@@ -1,14 +1,12 @@
-"""Sufficient statistics of chunks: the same sums, labels, refusals and posterior as those of the whole table."""
+"""Sufficient statistics of chunks: the same sums, labels and digest as those of the whole table."""
 
 import datetime
-import sys
-import warnings
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
+from chunk_tables import COLUMNS, MEMBERS, ensemble, pieces, streamed, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,39 +14,8 @@ import bayesens as be
 from bayesens.ensemble.digest import row_hash
 from bayesens.ensemble.streaming_sources import merged
 from bayesens.ensemble.sufficient import Root, Tally
-from bayesens.inference.log_density import compile_target
 
-JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
-
-MEMBERS = ["a", "b", "c"]
-COLUMNS = {"members": MEMBERS, "observation": "y", "site": "s", "group": "g"}
 BLANK = np.array([""])
-
-
-def table(n=600, seed=1):
-    """Positive rows at twelve sites in three groups, with gaps everywhere but in the labels."""
-    rng = np.random.default_rng(seed)
-    site = rng.integers(0, 12, n)
-    y = 5.0 + 0.5 * rng.normal(size=12)[site] + 0.6 * rng.normal(size=n)
-    frame = pd.DataFrame({"y": y, "s": [f"s{i:02d}" for i in site], "g": [f"g{i % 3}" for i in site]})
-    for k, name in enumerate(MEMBERS):
-        frame[name] = 0.3 * k + 0.8 * y + (0.2 + 0.1 * k) * rng.normal(size=n)
-        frame.loc[rng.random(n) < 0.1, name] = np.nan
-    frame.loc[frame[MEMBERS].isna().all(axis=1), "c"] = 4.0
-    frame.loc[::17, "y"] = np.nan
-    return frame
-
-
-def pieces(frame, size):
-    return [frame[i : i + size] for i in range(0, len(frame), size)]
-
-
-def streamed(frame, size=50, **options):
-    return be.SufficientStatistics.from_frames(pieces(frame, size), **COLUMNS | options)
-
-
-def ensemble(frame, **options):
-    return be.Ensemble.from_frame(frame, **COLUMNS | options)
 
 
 def assert_same_sums(one, two, rtol=1e-12):
@@ -236,6 +203,23 @@ def test_rows_are_transformed_before_they_are_summed(transform):
         streamed(frame.assign(b=frame.b.where(frame.index != 205, -1.0)), size=100, transform=transform)
 
 
+def test_units_come_from_the_tables(tmp_path):
+    frame = table()
+    frame.attrs["units"] = "m3 m-3"
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert streamed(frame).units == "m3 m-3"
+    assert from_parquet_file(frame, tmp_path).units == "m3 m-3"
+    assert streamed(frame, units="mm").units == "mm"
+
+
+def test_the_progress_bar_counts_rows_and_can_be_turned_off(tmp_path, capsys):
+    table().to_parquet(tmp_path / "t.parquet")
+    be.SufficientStatistics.from_parquet(tmp_path / "t.parquet", **COLUMNS)
+    assert "600/600" in capsys.readouterr().err
+    be.SufficientStatistics.from_parquet(tmp_path / "t.parquet", **COLUMNS, progressbar=False)
+    assert capsys.readouterr().err == ""
+
+
 # ------------------------------------------------------------------------------------------------------------- labels
 DAY = datetime.date(2021, 7, 30)
 LABELS = {
@@ -289,164 +273,6 @@ def test_labels_that_are_text_in_some_chunks_only_are_refused(one, two, kinds):
         be.SufficientStatistics.from_frames(parts, members=["a"], observation="y", site="s")
 
 
-# ----------------------------------------------------------------------------------------------------------- refusals
-BAD = {
-    "infinite": ({"b": np.inf}, ValueError, r"chunk 1 \(from row 50 of all\): column 'b' is infinite in 50 of 50 rows"),
-    "text": ({"b": "n/a"}, TypeError, r"chunk 1 .*column 'b' \(50 rows\) has dtype .*wanted numbers"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_values_are_named_with_column_count_and_chunk(name):
-    change, error, text = BAD[name]
-    first, second, *rest = pieces(table(), 50)
-    with pytest.raises(error, match=text):
-        be.SufficientStatistics.from_frames([first, second.assign(**change), *rest], **COLUMNS)
-
-
-def test_columns_roles_and_chunks_are_checked():
-    frame = table()
-    with pytest.raises(KeyError, match=r"chunk 1 .*no column 'c' in the table \(50 rows\)"):
-        be.SufficientStatistics.from_frames([frame[:50], frame[50:100].drop(columns="c")], **COLUMNS)
-    with pytest.raises(ValueError, match="named both as a member and as the observation"):
-        streamed(frame, observation="a")
-    with pytest.raises(TypeError, match="observation=None; wanted the name of one column"):
-        streamed(frame, observation=None)
-    with pytest.raises(TypeError, match=r"got one DataFrame; wanted an iterable of them: from_frames\(\[frame\]\)"):
-        be.SufficientStatistics.from_frames(frame, **COLUMNS)
-    with pytest.raises(TypeError, match="got one Ensemble; wanted an iterable"):
-        be.SufficientStatistics.from_ensembles(ensemble(frame))
-    with pytest.raises(TypeError, match=r"ensemble 0 .*got DataFrame; wanted an Ensemble"):
-        be.SufficientStatistics.from_ensembles([frame])
-    with pytest.raises(ValueError, match="Unknown transform 'cube'"):
-        streamed(frame, transform="cube")
-    with pytest.raises(ValueError, match=r"different members: \('a', 'b', 'c'\) and \('a', 'b'\)"):
-        streamed(frame).merge(streamed(frame.assign(a=1.0), members=["a", "b"]))
-    with pytest.raises(ValueError, match=r"different levels: .*'group', .* and "):
-        streamed(frame).merge(streamed(frame, group=None))
-    with pytest.raises(ValueError, match="different units: 'cm', 'm'; convert"):
-        streamed(frame, units="m").merge(streamed(frame, units="cm"))
-    with pytest.raises(ValueError, match=r"got levels\('time'\)"):
-        streamed(frame).levels("time")
-
-
-def test_a_site_in_two_groups_is_found_across_chunks():
-    frame = table()
-    frame.loc[500:, "g"] = frame.g[500:].where(frame.s[500:] != "s01", "g2")
-    with pytest.raises(
-        ValueError, match=r"'s' and 'g' \(600 rows\): 1 site\(s\) .*'s01' in 'g1', 'g2'; wanted each site"
-    ):
-        streamed(frame)
-
-
-def test_rows_without_any_member_are_counted_once_for_all_chunks():
-    frame = table()
-    frame.loc[[3, 300], MEMBERS] = np.nan
-    with pytest.warns(UserWarning, match="are missing in 2 of 600 rows") as found:
-        streamed(frame)
-    assert len(found) == 1
-
-
-def test_units_come_from_the_tables(tmp_path):
-    frame = table()
-    frame.attrs["units"] = "m3 m-3"
-    frame.to_parquet(tmp_path / "t.parquet")
-    assert streamed(frame).units == "m3 m-3"
-    assert from_parquet_file(frame, tmp_path).units == "m3 m-3"
-    assert streamed(frame, units="mm").units == "mm"
-
-
-TRAINING = {
-    "constant member": lambda f: f.assign(b=3.0),
-    "constant observation": lambda f: f.assign(y=f.y.where(f.y.isna(), 2.0)),
-    "no observation": lambda f: f.assign(y=np.nan),
-    "member missing where observed": lambda f: f.assign(b=f.b.where(f.y.isna())),
-    "leaked observation": lambda f: f.assign(b=f.y * (1.0 + 1e-8)),
-    "too few rows": lambda f: f[1:8],
-    "one row": lambda f: f[1:2],
-    "copies": lambda f: f.assign(b=2.0 * f.c - 5.0),
-    "linear combination": lambda f: f.assign(b=0.25 * f.a + 0.5 * f.c + 1.0),
-    "labels missing": lambda f: f.assign(s=f.s.where(f.s != "s03")),
-}
-
-
-@pytest.mark.parametrize("name", TRAINING)
-def test_statistics_refuse_what_the_ensemble_of_their_rows_refuses_in_the_same_words(name):
-    frame = TRAINING[name](table())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        whole, parts = ensemble(frame), streamed(frame, size=5)
-    with pytest.raises(ValueError) as wanted:
-        be.fit(be.HBM(), whole)
-    with pytest.raises(ValueError) as got:
-        be.fit(be.HBM(), parts, log_likelihood=False)
-    assert str(got.value) == str(wanted.value)
-
-
-@pytest.mark.parametrize("rows", [slice(0, 100), slice(500, None)])
-def test_what_is_wrong_with_one_chunk_alone_is_not_refused(rows):
-    """A member that is constant, missing or the observation in the first or the last chunk only."""
-    frame = table()
-    for value in (3.0, np.nan, frame.y):
-        changed = frame.assign(b=frame.b.where(~frame.index.isin(frame.index[rows]), value))
-        assert streamed(changed, size=100).check_training(n_parameters=50) is None
-
-
-@pytest.mark.parametrize("size", [1e-5, 1e-9, 1e-11])
-def test_a_combination_is_told_by_the_digits_of_the_rows(size):
-    """The scatter itself would lose a remainder below 1e-8; the root keeps it down to 1e-10, as the rows do."""
-    frame = table().dropna(ignore_index=True)
-    frame["b"] = frame.a + frame.c + size * np.random.default_rng(5).normal(size=len(frame))
-    assert streamed(frame, size=9).dependent_members() == ([] if size > 1e-10 else MEMBERS)
-
-
-def test_a_level_without_a_column_is_refused():
-    with pytest.raises(ValueError, match="has site effects but the ensemble has no site column"):
-        be.HBM(site=True).coordinates(streamed(table(), site=None))
-
-
-def test_parquet_files_are_checked(tmp_path):
-    frame = table()
-    options = COLUMNS | {"progressbar": False}
-    with pytest.raises(FileNotFoundError, match=r"there is no file or folder .*nonesuch"):
-        be.SufficientStatistics.from_parquet(tmp_path / "nonesuch", **options)
-    with pytest.raises(ValueError, match="has no Parquet files"):
-        be.SufficientStatistics.from_parquet(tmp_path, **options)
-    frame.to_parquet(tmp_path / "0.parquet")
-    frame.drop(columns="b").to_parquet(tmp_path / "1.parquet")
-    with pytest.raises(KeyError, match=r"no column 'b' in .*1.parquet \(600 rows\)"):
-        be.SufficientStatistics.from_parquet(tmp_path, **options)
-    (tmp_path / "1.parquet").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"cannot read .*1.parquet as Parquet"):
-        be.SufficientStatistics.from_parquet(tmp_path, **options)
-    with pytest.raises(ValueError, match="batch_rows must be a whole number of at least 1; got 0"):
-        be.SufficientStatistics.from_parquet(tmp_path / "0.parquet", **options, batch_rows=0)
-
-
-def test_the_progress_bar_counts_rows_and_can_be_turned_off(tmp_path, capsys):
-    table().to_parquet(tmp_path / "t.parquet")
-    be.SufficientStatistics.from_parquet(tmp_path / "t.parquet", **COLUMNS)
-    assert "600/600" in capsys.readouterr().err
-    be.SufficientStatistics.from_parquet(tmp_path / "t.parquet", **COLUMNS, progressbar=False)
-    assert capsys.readouterr().err == ""
-
-
-def test_dask_is_asked_for_and_given_its_own_tables(monkeypatch):
-    with pytest.raises(TypeError, match=r"got DataFrame; wanted a dask.dataframe .*from_frames\(\[frame\]\)"):
-        be.SufficientStatistics.from_dask(table(), **COLUMNS)
-    dd = pytest.importorskip("dask.dataframe")
-    frame = table()
-    with pytest.raises(ValueError, match=r"partition 1: column 'b' is infinite in \d+ of \d+ rows"):
-        be.SufficientStatistics.from_dask(
-            dd.from_pandas(frame.assign(b=frame.b.where(frame.index < 300, np.inf)), npartitions=2), **COLUMNS
-        )
-    with pytest.raises(KeyError, match="no column 'z' in the dask dataframe"):
-        be.SufficientStatistics.from_dask(dd.from_pandas(frame, npartitions=2), **COLUMNS | {"site": "z"})
-    monkeypatch.setitem(sys.modules, "dask", None)
-    with pytest.raises(ImportError, match=r"needs dask, which is not installed; run: pip install 'bayesens\[dask\]'"):
-        be.SufficientStatistics.from_dask(frame, **COLUMNS)
-
-
 # ------------------------------------------------------------------------------------------------------------- digest
 def test_the_digest_is_that_of_the_rows():
     frame = table()
@@ -473,123 +299,3 @@ def test_hashes_of_rows_do_not_cancel():
     assert row_hash(np.array([[1.0, 2.0], [3.0, 4.0]]), none) != row_hash(np.array([[1.0, 4.0], [3.0, 2.0]]), none)
     assert row_hash(np.array([[0.0], [0.0]]), none) != row_hash(np.array([[1.0], [1.0]]), none)
     assert row_hash(np.array([[0.0]]), none) == row_hash(np.array([[-0.0]]), none)
-
-
-# --------------------------------------------------------------------------------------------------------------- fits
-@pytest.fixture(scope="module")
-def both():
-    """The same rows in memory and in chunks, and a Laplace fit of each."""
-    frame = table()
-    model = be.HBM(errors="independent", group=False)
-    options = {"method": "laplace", "random_seed": 8, "draws": 200, "progressbar": False}
-    whole, parts = ensemble(frame), streamed(frame)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The normal approximation")
-        memory = be.fit(model, whole, **options)
-        warnings.filterwarnings("error", ".*log_likelihood")
-        stream = be.fit(model, parts, **options)
-    assert "Sufficient statistics no longer hold the 564 rows" in stream.attrs["no_log_likelihood"]
-    return model, whole, parts, memory, stream
-
-
-def test_the_posterior_is_that_of_the_ensemble(both):
-    _, whole, _, memory, stream = both
-    assert set(stream["posterior"].data_vars) == set(memory["posterior"].data_vars)
-    assert stream["posterior"]["site"].values.tolist() == whole.levels("site").tolist()
-    for name, draws in memory["posterior"].data_vars.items():
-        mean, sd = draws.mean(("chain", "draw")), draws.std(("chain", "draw"))
-        other = stream["posterior"][name]
-        assert float((np.abs(other.mean(("chain", "draw")) - mean) / sd.max()).max()) < 0.01
-        # The optimiser stops within 1e-7 of the optimum, and proposals come from differences of gradients there: that, and
-        # not the sums, is what draws differ by.
-        shift = np.abs(other - draws).max([d for d in draws.dims if d not in ("chain", "draw")]) / sd.max()
-        assert float((shift < 1e-4).mean()) > 0.99
-
-
-@pytest.mark.parametrize("options", [{}, {"group": False}, {"site": False}, {"transform": "sqrt"}], ids=str)
-def test_the_density_is_that_of_the_ensemble(options):
-    """At the same points, to rounding: what all methods sample."""
-    frame, model = table(), be.HBM(errors="independent", **options)
-    targets = [
-        compile_target(model.build(data))
-        for data in (ensemble(frame), streamed(frame, transform=options.get("transform", "identity")))
-    ]
-    x = targets[0].start + 0.3 * np.random.default_rng(6).standard_normal((20, len(targets[0].start)))
-    one, two = (target.logp(x) for target in targets)
-    np.testing.assert_allclose(two, one, rtol=1e-11)
-
-
-def test_effects_stand_under_their_labels_where_sites_and_groups_sort_differently():
-    """The mean of a site with 50 rows is nearly that of its rows; under another site's label it would not be."""
-    frame, model = table(), be.HBM(errors="independent")
-    data = streamed(frame)
-    model = model.resolve(data)
-    target = compile_target(model.build(data))
-    posterior = target.expand(np.tile(target.start, (1, 500, 1)))[0].assign_coords(model.coordinates(data))
-    out = model.complete(posterior, data, np.random.default_rng(8)).isel(chain=0)
-    group = xr.DataArray(frame.groupby("s").g.first().values, dims="site")
-    mean = out["truth_mean"] + out["truth_group"].sel(group=group).drop_vars("group") + out["truth_site"]
-    wanted = frame.groupby("s").y.mean()
-    # Both estimate the same mean from the same 50 rows: within a third of the sd of .5 between sites.
-    np.testing.assert_allclose(mean.mean("draw"), wanted[mean["site"].values], atol=0.15)
-    history = model.history(data)
-    at = history["place"].values
-    np.testing.assert_array_equal(history["site_group"].values[at], [int(g[1]) for g in group.values])
-
-
-def test_a_fit_to_statistics_says_what_it_is_and_what_it_lacks(both):
-    _, whole, parts, memory, stream = both
-    assert set(memory.children) - set(stream.children) == {"observed_data", "constant_data", "log_likelihood"}
-    assert stream.attrs["data_digest"] == parts.digest
-    for name in ("n_obs", "columns", "units", "bayesens_members"):
-        assert stream.attrs[name] == memory.attrs[name]
-    with pytest.raises(ValueError, match="not the one that was fitted"):
-        be.add(stream, whole.select(rows=slice(0, 50)), "log_likelihood")
-
-
-def test_log_likelihood_can_be_added_from_the_rows(both):
-    _, whole, _, memory, stream = both
-    values = be.add(stream, whole, "log_likelihood")["log_likelihood"]["y"]
-    assert values.dims == memory["log_likelihood"]["y"].dims
-    np.testing.assert_allclose(values.mean(), memory["log_likelihood"]["y"].mean(), rtol=1e-3)
-
-
-def test_new_rows_are_predicted_and_scored_also_after_a_file(both, tmp_path):
-    _, _, _, memory, stream = both
-    new = ensemble(table(80, seed=9))
-    stream.to_netcdf(tmp_path / "fit.nc")
-    again = be.read_fit(tmp_path / "fit.nc")
-    wanted = be.predict(memory, new)
-    for tree in (stream, again):
-        got = be.predict(tree, new)
-        np.testing.assert_allclose(got["mean"], wanted["mean"], rtol=1e-3)
-        np.testing.assert_allclose(got["sd"], wanted["sd"], rtol=2e-3)
-        assert np.isfinite(be.score(tree, new)["crps"]).all()
-    xr.testing.assert_allclose(be.predict(again, new), be.predict(stream, new), rtol=1e-12, atol=1e-12)
-
-
-def test_models_that_need_the_rows_say_so():
-    statistics = streamed(table())
-    for model in (
-        be.BMA(**JOINT),
-        be.EqualWeights(**JOINT),
-        be.Climatology(),
-    ):
-        name = type(model).__name__
-        with pytest.raises(TypeError, match=f"{name} needs the rows, .*; use HBM, or an Ensemble"):
-            be.fit(model, statistics)
-    with pytest.raises(TypeError, match="got the class HBM"):
-        be.fit(be.HBM, statistics)
-    with pytest.raises(ValueError, match="log_likelihood=True needs the rows"):
-        be.fit(be.HBM(), statistics, log_likelihood=True)
-    with pytest.raises(ValueError, match="HBM has no fit by EM"):
-        be.fit(be.HBM(), statistics, method="em", log_likelihood=False)
-    with pytest.raises(
-        TypeError, match=r"likelihood='rows' needs the rows, .*; pass an Ensemble, or use likelihood='fused'"
-    ):
-        be.HBM().build(statistics, likelihood="rows")
-
-
-def test_a_misspelt_keyword_is_named():
-    with pytest.raises(TypeError, match=r"from_frames\(\) got .* 'transfrom'. Did you mean 'transform'"):
-        be.SufficientStatistics.from_frames([], members=["a"], observation="y", transfrom="log")
