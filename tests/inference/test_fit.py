@@ -1,4 +1,4 @@
-"""fit: what runs, what it records, and that the methods agree with each other and with PyMC's own mixture."""
+"""fit: what runs, what it records and refuses, and that the methods agree with each other and with PyMC's own mixture."""
 
 import json
 import subprocess
@@ -12,31 +12,12 @@ import pandas as pd
 import pymc as pm
 import pytest
 import xarray as xr
-from pymc.blocking import DictToArrayBijection, RaveledVars
-from pytensor.compile.mode import Mode
-from scipy.stats import norm
+from regressions import FOUR as MEMBERS
+from regressions import JOINT, mixture
 
 import bayesens as be
 from bayesens import simulate
 from bayesens.inference.fit_tree import model_of, write_fit
-from bayesens.inference.log_density import compile_target
-
-JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
-
-MEMBERS = ["m1", "m2", "m3", "m4"]
-
-
-def mixture(n, seed, **kwargs):
-    frame = simulate.bma(
-        n,
-        weight=[0.4, 0.3, 0.2, 0.1],
-        bias=[0.1, -0.2, 0.3, 0.0],
-        slope=[0.9, 1.0, 0.8, 1.1],
-        sigma=[0.3, 0.35, 0.4, 0.5],
-        random_seed=seed,
-        **kwargs,
-    )
-    return be.Ensemble.from_frame(frame, members=MEMBERS, observation="y")
 
 
 def quiet(*args, **kwargs):
@@ -109,7 +90,6 @@ def test_the_same_seed_gives_the_same_draws_and_the_file_the_same_predictions(sm
 
 @pytest.mark.slow
 def test_laplace_nuts_and_pymc_row_by_row_agree_at_ten_thousand_rows():
-    import pymc as pm
 
     ens = mixture(10_000, 1)
     laplace = quiet(be.BMA(**JOINT), ens, method="auto", random_seed=1, log_likelihood=False)
@@ -288,8 +268,8 @@ INTERRUPTED = """
 import os, signal, sys, threading
 import nutpie
 import bayesens as be
-sys.path.insert(0, "tests/inference")
-from test_fit import mixture
+sys.path.insert(0, "tests/helpers")
+from regressions import mixture
 sample = nutpie.sample
 
 def interrupted(*args, **kwargs):
@@ -313,39 +293,6 @@ def test_an_interrupted_fit_by_nuts_is_no_shorter_fit():
     assert out.stdout.split() == ["interrupted", "interrupted"], out.stderr[-2000:]
 
 
-def test_a_second_table_of_the_same_structure_takes_the_graph_of_the_first():
-    """The structure leaves out the data; the graph of one table gives the density of the other."""
-    one, other = (mixture(300, seed).select(rows=slice(None, n)) for seed, n in ((1, 300), (2, 170)))
-    model = be.BMA(**JOINT)
-    x = np.random.default_rng(1).normal(scale=0.3, size=(3, 16))
-
-    def logp(ensemble):
-        target = compile_target(model.resolve(ensemble).build(ensemble))
-        return id(target._graph), target.logp(target.start + x), [target.functions.one(target.start + p)[0] for p in x]
-
-    first, second, again = logp(one), logp(other), logp(one)
-    assert first[0] == second[0] == again[0]
-    np.testing.assert_array_equal(first[1], again[1])
-    for _, many, single in (first, second, again):
-        np.testing.assert_allclose(many, single, rtol=1e-12)
-    rows = model.build(other, likelihood="rows")
-    target = compile_target(model.build(other))
-    expected = [
-        rows.compile_logp(mode=Mode(linker="py", optimizer=None))(point_of(rows, (target.start + p) * target.unit))
-        for p in x
-    ]
-    np.testing.assert_allclose(second[1], expected, rtol=1e-10)
-    del target
-    busy = compile_target(model.build(one))  # while it is in use, the next one gets its own
-    assert compile_target(model.build(other))._graph is not busy._graph
-    assert compile_target(be.BMA(**JOINT, sigma="shared").build(one))._graph is not busy._graph
-
-
-def point_of(model, x):
-    info = DictToArrayBijection.map(model.initial_point(random_seed=0)).point_map_info
-    return DictToArrayBijection.rmap(RaveledVars(x, info))
-
-
 @pytest.mark.parametrize("unit", [1e-9, 1e-6, 1e6, 1e12])
 def test_the_units_of_the_data_do_not_matter_however_small_or_large(unit):
     """Streamflow in litres or precipitation in metres a second: the same fit but for rounding."""
@@ -366,34 +313,6 @@ def test_the_units_of_the_data_do_not_matter_however_small_or_large(unit):
         one, other = (tree["posterior"][name] for tree in (first, second))
         error = one.std(("chain", "draw")) / np.sqrt(1000)
         assert (abs(one.mean(("chain", "draw")) - other.mean(("chain", "draw")) / scale) < error).all(), name
-
-
-def test_transforms_with_other_constants_are_other_structures():
-    def build(bound):
-        with pm.Model() as model:
-            pm.Normal("x", 0.0, 1.0, transform=pm.distributions.transforms.Interval(-bound, bound))
-            pm.Potential("none", 0.0 * model["x"])
-        return model
-
-    for bound in (1.0, 5.0):  # the first one is kept when the second comes
-        target = compile_target(build(bound))
-        x = -bound + 2.0 * bound / (1.0 + np.exp(-2.0))
-        jacobian = np.log(x + bound) + np.log(bound - x) - np.log(2.0 * bound)
-        assert target.logp(np.array([[2.0]]))[0] == pytest.approx(norm.logpdf(x) + jacobian, rel=1e-8)
-        del target
-
-
-@pytest.mark.parametrize("family", [("Kumaraswamy", {"a": 2, "b": 3}), ("Gamma", {"alpha": 2, "beta": 3})])
-def test_a_prior_in_the_units_of_a_second_table_has_its_own_density(family):
-    """One that PyMC scales itself, with bounds in its transform, and one that keeps its family."""
-    model = be.BMA(correction="joint", sigma_prior=be.Prior(family[0], **family[1]))
-    one, other = mixture(100, 1), mixture(100, 2)
-    other = be.Ensemble.from_frame(7.0 * other.to_frame() + 3.0, members=list(other.members), observation="y")
-    compile_target(model.build(one))
-    target, rows = compile_target(model.build(other)), model.build(other, likelihood="rows")
-    x = target.start + np.random.default_rng(1).normal(scale=0.1, size=len(target.start))
-    expected = rows.compile_logp(mode=Mode(linker="py", optimizer=None))(point_of(rows, x * target.unit))
-    assert target.logp(x[None])[0] == pytest.approx(float(expected), rel=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -421,50 +340,6 @@ def test_optima_are_reported_with_their_likelihood_and_weights():
         assert optimum["loglik"] < 0.0
         assert optimum["logp"] < optimum["loglik"] + 50.0
         assert sum(optimum["weight"]) == pytest.approx(1.0)
-
-
-def test_a_likelihood_to_the_power_of_two_is_that_of_every_row_twice():
-    frame = simulate.region(8, 2, 12, random_seed=4).frame
-    columns = {"members": ["rf", "mlr"], "observation": "sm"}
-    once = be.Ensemble.from_frame(frame, **columns)
-    twice = be.Ensemble.from_frame(pd.concat([frame, frame]), **columns)
-    options = {"method": "laplace", "random_seed": 1, "progressbar": False, "log_likelihood": False}
-    model = be.LinearPool(correction="joint")  # corrections of single members would know that rows stand twice
-    squared = be.fit(model, once, likelihood_power=2.0, **options)
-    doubled = be.fit(model, twice, **options)
-    for name in ("weight", "bias", "slope", "sigma"):
-        np.testing.assert_allclose(squared["posterior"][name], doubled["posterior"][name], rtol=1e-5, atol=1e-7)
-    assert squared.attrs["likelihood_power"] == 2.0
-    # What is kept is the log likelihood itself, whatever power was sampled.
-    np.testing.assert_allclose(
-        2.0 * squared["sample_stats"]["log_joint"], doubled["sample_stats"]["log_joint"], rtol=1e-7
-    )
-
-
-def test_priors_to_a_power_are_those_of_that_density():
-    """N(m, s) to the power of four is N(m, s / 2); LogNormal(0, s) is LogNormal(-3 s^2 / 4, s / 2), its 1 / x included."""
-    frame = simulate.region(8, 2, 12, random_seed=4).frame
-    ens = be.Ensemble.from_frame(frame, members=["rf"], observation="sm")
-    options = {"method": "laplace", "random_seed": 1, "progressbar": False, "log_likelihood": False}
-    wide = be.BMA(**JOINT, bias_prior=be.Prior("Normal", mu=0, sigma=0.02), slope_prior=be.Prior("Normal", mu=1, sigma=0.2),
-                  sigma_prior=be.Prior("LogNormal", mu=0, sigma=0.5))  # fmt: skip
-    tight = be.BMA(**JOINT, bias_prior=be.Prior("Normal", mu=0, sigma=0.01), slope_prior=be.Prior("Normal", mu=1, sigma=0.1),
-                   sigma_prior=be.Prior("LogNormal", mu=-0.1875, sigma=0.25))  # fmt: skip
-    raised, given = be.fit(wide, ens, prior_power=4.0, **options), be.fit(tight, ens, **options)
-    for name in ("bias", "slope", "sigma"):  # draw by draw, but for ties that rounding may break in another way
-        one, other = raised["posterior"][name].values, given["posterior"][name].values
-        assert np.mean(np.abs(one - other) > 1e-4 * other.std()) < 0.01
-
-
-@pytest.mark.parametrize(("options", "text"), [
-    ({"likelihood_power": 0.0}, "likelihood_power is a power above zero, 1 for none; got 0.0"),
-    ({"prior_power": float("nan")}, "prior_power is a power above zero"),
-    ({"likelihood_power": 0.5, "method": "em"}, "method='em' maximises the likelihood, and likelihood_power=0.5"),
-])  # fmt: skip
-def test_powers_that_are_none_are_refused(options, text):
-    ens = be.Ensemble.from_frame(simulate.region(4, 1, 5, random_seed=1).frame, members=["rf"], observation="sm")
-    with pytest.raises(ValueError, match=text):
-        be.fit(be.BMA(**JOINT), ens, **options)
 
 
 @pytest.mark.slow

@@ -1,27 +1,21 @@
-"""loo: arviz's own numbers on a stored log likelihood, edge cases of the smoothing, subsamples, and bounded memory."""
+"""loo: ArviZ's own numbers on a stored log likelihood, exact and refitted answers, subsamples, refusals, and bounded memory."""
 
 import subprocess
 import sys
-import warnings
 
 import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from arviz_stats.base import array_stats
-from scipy.special import logsumexp
-from scipy.stats import genpareto, norm
+from regressions import JOINT, MEMBERS, quiet
+from scipy.stats import norm
 from scipy.stats import t as student
 
 import bayesens as be
 from bayesens.inference.fit import _describe
 from bayesens.inference.fit_tree import log_likelihood_of, model_of
-from bayesens.inference.sampling.psis import _pareto, _select, good_k, leave_one_out, tail_length
-
-JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
-
-MEMBERS = ["m1", "m2", "m3"]
+from bayesens.inference.sampling.psis import good_k
 
 
 def table(n, seed=1):
@@ -110,12 +104,6 @@ def fits(zeros):
     }
 
 
-def quiet(function, *args, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function(*args, **options)
-
-
 def assert_same(got, wanted):
     for name in ("elpd", "se", "p"):
         assert got[name] == pytest.approx(wanted[name], abs=1e-10)
@@ -159,84 +147,6 @@ def test_log_likelihood_of_zeros_is_the_mass_below_zero(fits, zeros):
     below = norm.cdf(-mean / p["sigma"].values)
     got = log_likelihood_of(model, posterior, ens).isel(chain=1, draw=7, obs=row)
     assert float(got) == pytest.approx(np.log(p["weight"].values @ below), abs=1e-10)
-
-
-# --------------------------------------------------------------------------------------------------------- the smoothing
-def left_out(loglik, tail):
-    out = np.empty((len(loglik), 3))
-    leave_one_out(np.ascontiguousarray(loglik), tail, out)
-    return out.T
-
-
-@pytest.mark.parametrize("r_eff", [1.0, 0.3, 1.7])
-@pytest.mark.parametrize("draws", [30, 100, 1000])
-def test_smoothing_is_that_of_arviz(draws, r_eff):
-    """Weights of bounded, light, heavy and very heavy tails, and log densities of any size and order."""
-    rng = np.random.default_rng(draws)
-    tails = [rng.uniform(size=(20, draws)), rng.normal(size=(20, draws)), 1e-3 * rng.normal(size=(20, draws)),
-             5.0 * rng.standard_t(3, size=(20, draws)), 20.0 * rng.standard_t(3, size=(20, draws))]  # fmt: skip
-    loglik = np.sort(np.concatenate(tails)) - rng.choice([0.0, 1000.0], size=(100, 1))
-    loglik[::2] = rng.permuted(loglik[::2], axis=1)
-    elpd, k, lpd = left_out(loglik, tail_length(draws, r_eff))
-    with np.errstate(all="ignore"):
-        wanted, wanted_k, wanted_p = array_stats.loo(loglik[:, None, :], r_eff=r_eff)
-    np.testing.assert_allclose(k, wanted_k, rtol=1e-8, atol=1e-10)
-    np.testing.assert_allclose(elpd, wanted, rtol=1e-13, atol=1e-10)
-    np.testing.assert_allclose(lpd - elpd, wanted_p, rtol=1e-10, atol=1e-10)
-    assert np.median(wanted_k[60:]) > 0.7  # so the heavy ones are heavy
-
-
-def test_tied_draws_are_those_of_arviz():
-    """Draws that repeat each other: in the tail, across its edge, and so many that it has no Pareto form (k is NaN)."""
-    rng = np.random.default_rng(1)
-    tail = tail_length(400, 1.0)
-    few, many = np.repeat(rng.normal(size=(30, 200)), 2, axis=1), np.repeat(rng.normal(size=(30, 10)), 40, axis=1)
-    loglik = np.concatenate([few, many])
-    elpd, k, _ = left_out(loglik, tail)
-    wanted, wanted_k, _ = array_stats.loo(loglik[:, None, :])
-    np.testing.assert_allclose(elpd, wanted, atol=1e-10)
-    np.testing.assert_allclose(k, wanted_k, atol=1e-10)
-    assert np.isfinite(k[:30]).all()
-    assert np.isnan(k).sum() > 10
-
-
-def test_smoothing_where_arviz_has_no_answer():
-    """Equal weights, a tail of equal weights, draws of density zero, and no value."""
-    rng = np.random.default_rng(2)
-    loglik = np.tile(rng.normal(size=100), (5, 1))
-    loglik[0] = -3.25
-    loglik[1] = np.where(np.arange(100) < 50, -2.0, loglik[1] ** 2)
-    loglik[2, 17] = -np.inf
-    loglik[3] = -np.inf
-    loglik[4, 3] = np.nan
-    elpd, k, lpd = left_out(loglik, tail_length(100, 1.0))
-    assert (elpd[0], k[0], lpd[0]) == (-3.25, -np.inf, -3.25)
-    # Nothing to smooth: the harmonic mean of the densities.
-    assert (elpd[1], k[1]) == (pytest.approx(-logsumexp(-loglik[1], b=0.01), abs=1e-12), np.inf)
-    assert (elpd[2], k[2], lpd[2]) == (-np.inf, np.inf, pytest.approx(logsumexp(loglik[2], b=0.01), abs=1e-12))
-    assert elpd[3] == lpd[3] == -np.inf
-    assert np.isnan([elpd[4], k[4], lpd[4]]).all()
-
-
-@pytest.mark.parametrize("k", [-0.3, 0.2, 0.8])
-def test_fit_of_a_pareto_tail_finds_its_shape(k):
-    """20,000 exact quantiles: the grid and the prior move the shape by less than .02."""
-    x = genpareto.ppf((np.arange(20_000) + 0.5) / 20_000, k, scale=2.0)
-    assert _pareto(x) == pytest.approx((k, 2.0), abs=0.02)
-
-
-def test_selection_parts_the_values():
-    rng = np.random.default_rng(3)
-    for size in (1, 2, 3, 10, 101):
-        for _ in range(30):
-            a = rng.integers(0, rng.integers(1, 20), size).astype(float)
-            k = int(rng.integers(size))
-            b = a.copy()
-            _select(b, k)
-            assert b[k] == np.sort(a)[k]
-            assert (b[:k] <= b[k]).all()
-            assert (b[k:] >= b[k]).all()
-            np.testing.assert_array_equal(np.sort(b), np.sort(a))
 
 
 # ------------------------------------------------------------------------------------------------------ leaving rows out
@@ -336,7 +246,7 @@ def test_arviz_compares_subsamples(fits):
     assert compared["subsampling_dse"].max() > 0.0
 
 
-# -------------------------------------------------------------------------------------------------------------- refusals
+# --------------------------------------------------------------------------------------------------- refusals and notes
 def test_rows_without_a_member_are_left_out_with_their_number(fits):
     frame = table(60)
     frame.loc[[4, 9], MEMBERS] = np.nan
@@ -381,6 +291,28 @@ def test_what_loo_refuses(fits):
         be.loo(tree, table(120))
 
 
+def test_effects_drawn_at_a_power_of_one_are_refused(fits):
+    tree, ens = fits["HBM"]
+    raised = tree.copy()
+    raised.attrs = tree.attrs | {"likelihood_power": 0.1}
+    with pytest.raises(
+        ValueError, match=r"no weights take a row out of both. Use be.compare\(..., likelihood_power=0.1\)"
+    ):
+        be.loo(raised, ens)
+    tempered_bma = fits["BMA"][0].copy()  # its effects are parameters like others, at the power of the likelihood
+    tempered_bma.attrs = tempered_bma.attrs | {"likelihood_power": 0.5}
+    assert quiet(be.loo, tempered_bma, ens).elpd != quiet(be.loo, fits["BMA"][0], ens).elpd
+
+
+def test_what_a_model_says_of_its_densities_stands_in_the_result(fits, monkeypatch):
+    tree, ens = fits["BMA"]
+    assert "note" not in quiet(be.loo, tree, ens).elpd_i.attrs
+    monkeypatch.setattr(be.BMA, "loo_note", "given the corrections of the members", raising=False)
+    assert quiet(be.loo, tree, ens).elpd_i.attrs["note"] == "given the corrections of the members"
+    table = quiet(be.loo_table, {"mixture": tree, "joint": fits["HBM"][0]}, ens)
+    assert table.attrs["notes"] == {"mixture": "given the corrections of the members"}
+
+
 # ---------------------------------------------------------------------------------------------------------------- memory
 MEMORY = """
 import resource, sys, warnings
@@ -414,105 +346,3 @@ def test_memory_stays_bounded_at_100_000_rows_and_1_000_draws(task, transform):
     """The array (row, draw) alone would take 0.8 GB; the log likelihood in it and its weights, several times that."""
     done = subprocess.run([sys.executable, "-c", MEMORY, task, transform], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 0.6e9
-
-
-# ---------------------------------------------------------------------------------------------- a power of the likelihood
-def known_variance(power, n=60, draws=4000, seed=4):
-    """A normal mean of known variance, flat prior, at a power: N(mean(y), 1 / (power n)). Log densities (row, draw), and y."""
-    rng = np.random.default_rng(seed)
-    y = rng.normal(size=n)
-    mean = rng.normal(y.mean(), 1.0 / np.sqrt(power * n), draws)
-    return norm.logpdf(y[:, None], mean, 1.0), y
-
-
-@pytest.mark.parametrize("power", [0.05, 0.3, 1.0, 2.5])
-def test_left_out_at_a_power_is_the_posterior_of_the_other_rows_at_that_power(power):
-    """Closed form: N(y_i; mean of the others, 1 + 1 / (power (n - 1))).
-
-    4,000 draws; the sum of the 60 has a Monte Carlo sd of at most .065 over 200 seeds (at .05; .023 at the others), a fifth
-    of what is allowed, so a correct program fails with a chance below 1e-5. Weights at a power of one miss it by 24, 2.4 and
-    .6 at powers of .05, .3 and 2.5.
-    """
-    loglik, y = known_variance(power)
-    out = np.empty((len(y), 3))
-    leave_one_out(loglik, tail_length(loglik.shape[1], 1.0), out, power)
-    others = (y.sum() - y) / (len(y) - 1)
-    exact = norm.logpdf(y, others, np.sqrt(1.0 + 1.0 / (power * (len(y) - 1))))
-    assert out[:, 0].sum() == pytest.approx(exact.sum(), abs=0.35)
-
-
-def test_densities_far_apart_do_not_overflow_at_a_power():
-    """Two groups of draws 3,000 apart: at a power of .5 those of the low density have all of the weight, and give little."""
-    loglik = np.concatenate([np.linspace(-3001.0, -3000.0, 50), np.linspace(-1.0, 0.0, 50)])[None]
-    out = np.empty((1, 3))
-    leave_one_out(loglik, 20, out, 0.5)
-    weight = -0.5 * loglik[0]
-    assert np.isfinite(out[0, 0])
-    assert out[0, 0] == pytest.approx(logsumexp(weight + loglik[0]) - logsumexp(weight), abs=1.0)
-
-
-def tempered_fit(power, n=120, seed=0):
-    rng = np.random.default_rng(seed)
-    truth = rng.normal(size=n)
-    frame = pd.DataFrame({m: truth + 0.5 * rng.normal(size=n) for m in MEMBERS}).assign(
-        y=truth + 0.3 * rng.normal(size=n)
-    )
-    ens = be.Ensemble.from_frame(frame, members=MEMBERS, observation="y")
-    model = be.BMA(**JOINT, sigma="shared").resolve(ens)
-    return ens, model, quiet(be.fit, model, ens, random_seed=1, progressbar=False, likelihood_power=power)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("power", [0.1, 0.05])
-def test_loo_of_a_tempered_fit_is_that_of_refits_at_its_power(power):
-    """30 rows of 120, each left out and the rest fitted again at the same power.
-
-    Over six seeds of the fit the sums differ by .14 sd .1 (power .1) and -.1 sd .1 (.05): 1.0 is more than six of these.
-    Weights at a power of one are 7.5 to 16 too low.
-    """
-    ens, model, tree = tempered_fit(power)
-    rows = np.arange(0, ens.n_obs, 4)
-    again = []
-    for i in rows:
-        rest = ens.select(rows=np.delete(np.arange(ens.n_obs), i))
-        part = quiet(be.fit, model, rest, random_seed=int(i), progressbar=False, likelihood_power=power)
-        again.append(-float(be.score(part, ens.select(rows=[i]))["log_score"].values[0]))
-    found = quiet(be.loo, tree, ens, progressbar=False).elpd_i.values[rows]
-    assert found.sum() == pytest.approx(np.sum(again), abs=1.0)
-
-
-def test_a_tempered_fit_has_nothing_that_arviz_would_misread():
-    ens, model, tree = tempered_fit(0.1)
-    assert "log_likelihood" not in tree.children
-    assert "arviz.loo would take rows out of it at a power of one" in tree.attrs["no_log_likelihood"]
-    with pytest.raises(TypeError, match="log likelihood not found"):
-        az.loo(tree)
-    with pytest.raises(
-        ValueError, match=r"likelihood_power=0.1, .* Use be.loo\(tree, ensemble\), which knows the power"
-    ):
-        be.add(tree, ens, "log_likelihood")
-    with pytest.raises(ValueError, match="Leave log_likelihood=True out"):
-        be.fit(model, ens, likelihood_power=0.1, log_likelihood=True)
-    assert "posterior_predictive" in be.add(tree, ens, "posterior_predictive", random_seed=1).children
-
-
-def test_effects_drawn_at_a_power_of_one_are_refused(fits):
-    tree, ens = fits["HBM"]
-    raised = tree.copy()
-    raised.attrs = tree.attrs | {"likelihood_power": 0.1}
-    with pytest.raises(
-        ValueError, match=r"no weights take a row out of both. Use be.compare\(..., likelihood_power=0.1\)"
-    ):
-        be.loo(raised, ens)
-    tempered_bma = fits["BMA"][0].copy()  # its effects are parameters like others, at the power of the likelihood
-    tempered_bma.attrs = tempered_bma.attrs | {"likelihood_power": 0.5}
-    assert quiet(be.loo, tempered_bma, ens).elpd != quiet(be.loo, fits["BMA"][0], ens).elpd
-
-
-def test_what_a_model_says_of_its_densities_stands_in_the_result(fits, monkeypatch):
-    tree, ens = fits["BMA"]
-    assert "note" not in quiet(be.loo, tree, ens).elpd_i.attrs
-    monkeypatch.setattr(be.BMA, "loo_note", "given the corrections of the members", raising=False)
-    assert quiet(be.loo, tree, ens).elpd_i.attrs["note"] == "given the corrections of the members"
-    table = quiet(be.loo_table, {"mixture": tree, "joint": fits["HBM"][0]}, ens)
-    assert table.attrs["notes"] == {"mixture": "given the corrections of the members"}
