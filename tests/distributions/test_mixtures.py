@@ -1,4 +1,4 @@
-"""Predictive distributions against scipy, scoringrules, quadrature, Monte Carlo and their own symmetries."""
+"""Predictive distributions against scipy, scoringrules, quadrature and Monte Carlo, and how they behave as values."""
 
 import subprocess
 import sys
@@ -8,46 +8,20 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scoringrules
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from random_mixtures import P, every_class, mixture, parameters, repeatable
 from scipy import stats
 from scipy.integrate import quad
 
-from bayesens.distributions.law import Distribution
 from bayesens.distributions.mixtures import (
     LogNormalMixture,
     NormalMixture,
     SquaredNormalMixture,
     concatenate,
-    transformed,
 )
 from bayesens.distributions.scores import crps_sample
-
-CLASSES = [NormalMixture, SquaredNormalMixture, LogNormalMixture]
-# The first quantile compiles its kernel, so no deadline.
-repeatable = settings(derandomize=True, deadline=None)
-every_class = pytest.mark.parametrize("cls", CLASSES)
-P = np.array([1e-6, 0.005, 0.05, 0.3, 0.5, 0.8, 0.95, 0.995, 1 - 1e-6])
-
-
-@st.composite
-def parameters(draw, rows=1, largest_mean=6.0):
-    """Weights, means and standard deviations that differ by up to a factor of 100, some weights nearly zero."""
-    components = draw(st.integers(1, 5))
-    number = st.floats(-largest_mean, largest_mean).map(lambda x: round(x, 3))
-    cells = rows * components
-    shape = (rows, components)
-    weight = np.array(draw(st.lists(st.floats(1e-4, 1.0), min_size=cells, max_size=cells))).reshape(shape)
-    mu = np.array(draw(st.lists(number, min_size=cells, max_size=cells))).reshape(shape)
-    sigma = 10 ** np.array(draw(st.lists(st.floats(-1.0, 1.0), min_size=cells, max_size=cells))).reshape(shape)
-    return weight / weight.sum(axis=1, keepdims=True), mu, sigma
-
-
-def mixture(cls, seed=0, rows=4, components=3, spread=1.5) -> Distribution:
-    rng = np.random.default_rng(seed)
-    weight = rng.dirichlet(np.ones(components), rows)
-    return cls(weight, rng.normal(0.5, spread, (rows, components)), rng.uniform(0.2, 0.9, (rows, components)))
 
 
 def pieces(dist, *more):
@@ -261,185 +235,6 @@ def test_mass_at_zero():
         assert_array_equal(mixture(other).mass_at_zero(), 0.0)
 
 
-# ----------------------------------------------------------------------------------------------------------- quantiles
-@every_class
-@repeatable
-@given(par=parameters(rows=2, largest_mean=3.0))
-def test_quantile_inverts_the_cdf(cls, par):
-    dist = cls(*par)
-    q = dist.quantile(P)
-    assert np.all(np.diff(q, axis=1) >= 0.0)
-    for j, p in enumerate(P):
-        inside = q[:, j] > 0.0 if cls is SquaredNormalMixture else np.ones(2, dtype=bool)
-        tail, target = (dist.cdf(q[:, j]), p) if p < 0.5 else (dist.sf(q[:, j]), 1.0 - p)
-        assert_allclose(tail[inside], target, rtol=1e-8)
-        assert np.all(dist.mass_at_zero()[~inside] >= p * (1 - 1e-12))
-
-
-@repeatable
-@given(parameters(rows=2))
-def test_normal_quantile_is_exact_to_the_least_sigma(par):
-    dist = NormalMixture(*par)
-    q = dist.quantile(P)
-    for j, p in enumerate(P):
-        residual = dist.cdf(q[:, j]) - p if p < 0.5 else (1.0 - p) - dist.sf(q[:, j])
-        # Where the cdf is flat (between far components), x is known no better than rounding of p allows.
-        limit = 1e-12 * dist.sigma.min(axis=1) + 1e-15 * (min(p, 1 - p) / dist.pdf(q[:, j]) + np.abs(q[:, j]))
-        assert np.all(np.abs(residual / dist.pdf(q[:, j])) <= limit)
-
-
-@every_class
-def test_quantile_returns_to_where_it_came_from(cls):
-    dist = mixture(cls, 11, rows=200)
-    y = dist.sample(1, np.random.default_rng(2))[0]
-    y = np.where(y == 0.0, 0.01, y)
-    back = np.array([dist[i].quantile(dist[i].cdf(y[i])) for i in range(200)])
-    assert_allclose(back, y, rtol=1e-9)
-
-
-def test_quantiles_in_far_tails_and_degenerate_mixtures():
-    p = np.array([1e-300, 1e-12, 1e-6, 0.3, 1 - 1e-6, 1 - 1e-12])
-    z = np.where(p < 0.5, stats.norm.ppf(p), stats.norm.isf(1 - p))
-    nearly_equal = NormalMixture([0.3, 0.7], [[1.0, 1.0 + 1e-13]], [2.0, 2.0 * (1 + 1e-14)])
-    assert_allclose(nearly_equal.quantile(p)[0], 1.0 + 2.0 * z, rtol=1e-11)
-    equal = NormalMixture([0.3, 0.7], [[1.0, 1.0]], 2.0)
-    assert_allclose(equal.quantile(p)[0], 1.0 + 2.0 * z, rtol=1e-13)
-    apart = NormalMixture([0.5, 0.5], [[0.0, 100.0]], 1.0)  # the far component only halves the weight
-    assert_allclose(apart.quantile(p[:3])[0], stats.norm.ppf(2 * p[:3]), rtol=1e-12)
-    assert_allclose(apart.quantile(p[4:])[0], 100.0 + stats.norm.isf(2 * (1 - p[4:])), rtol=1e-12)
-    # In units of the narrow component the quantile of the wide one's tail lies at 1e10.
-    scales = NormalMixture([1 - 2.0**-20, 2.0**-20], [[0.0, 1e4]], [1e-6, 1e3])
-    assert_allclose(scales.quantile(1 - 2.0**-23)[0], 1e4 + 1e3 * stats.norm.isf(0.125), rtol=1e-12)
-
-
-def test_quantile_between_far_components_is_monotone():
-    dist = NormalMixture([0.5, 0.5], [[0.0, 1000.0]], 1.0)  # F is 1/2 to the last digit from 9 to 991
-    p = 0.5 + np.arange(-20, 21) * 2.0**-53
-    q = dist.quantile(p)[0]
-    assert np.all(np.diff(q) >= 0.0)
-    assert 5.0 < q[20] < 995.0
-    # And where neighbouring probabilities differ by less than the rounding of the cdf.
-    many = mixture(NormalMixture, rows=300).quantile(0.3 + np.arange(20) * 2.0**-54)
-    assert np.all(np.diff(many, axis=1) >= 0.0)
-
-
-def test_quantile_takes_any_order_and_shape():
-    dist = mixture(NormalMixture, rows=6)[np.arange(6).reshape(2, 3)]
-    assert dist.shape == (2, 3)
-    p = np.array([0.9, 0.1, 0.5, 0.9])
-    q = dist.quantile(p)
-    assert q.shape == (2, 3, 4)
-    for j in range(4):
-        assert_array_equal(q[..., j], dist.quantile(p[j]))
-    assert dist.quantile([]).shape == (2, 3, 0)
-    assert dist[0, 0].quantile(0.5).shape == ()
-    assert dist[:0].quantile(p).shape == (0, 3, 4)
-    lower, upper = dist.interval(0.8)
-    assert_allclose(lower, dist.quantile(0.1))
-    assert_allclose(upper, dist.quantile(0.9))
-
-
-@pytest.mark.parametrize("p", [0.0, 1.0, -0.1, np.nan, [0.5, 2.0], [[0.5]]])
-def test_quantile_refuses(p):
-    with pytest.raises(ValueError, match=r"probability inside \(0, 1\), or a list of them; got"):
-        mixture(NormalMixture).quantile(p)
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, 90])
-def test_interval_refuses(level):
-    with pytest.raises(ValueError, match=f"inside \\(0, 1\\), such as 0.9; got {level}"):
-        mixture(NormalMixture).interval(level)
-
-
-# ------------------------------------------------------------------------------------------------------ missing members
-def everything(dist, y):
-    return [
-        dist.pdf(y), dist.logpdf(y), dist.cdf(y), dist.sf(y), dist.pit(y), dist.crps(y), dist.mean(), dist.variance(),
-        dist.sd(), dist.variance_between(), dist.variance_within(), dist.quantile(0.05), dist.quantile(0.9),
-        dist.mass_at_zero(),
-    ]  # fmt: skip
-
-
-@every_class
-@pytest.mark.parametrize("absent", [0.0, np.nan])
-def test_a_missing_component_counts_for_nothing(cls, absent):
-    full = mixture(cls, 4)
-    weight, mu, sigma = (np.insert(x, 1, np.nan, axis=1) for x in (full.weight, full.mu, full.sigma))
-    weight[:, 1] = absent
-    holed = cls(weight, mu, sigma)
-    for with_hole, without in zip(everything(holed, 1.3), everything(full, 1.3), strict=True):
-        assert_allclose(with_hole, without, rtol=1e-13)
-    assert np.all(np.isfinite(holed.sample(500, np.random.default_rng(1))))
-
-
-@every_class
-def test_rows_without_a_component_are_nan_and_leave_the_others_alone(cls):
-    full = mixture(cls, 6)
-    weight, mu = full.weight.copy(), full.mu.copy()
-    weight[1] = 0.0
-    weight[2] = np.nan
-    mu[3, 0] = np.nan  # a component that counts
-    dist = cls(weight, mu, full.sigma)
-    for value in [*everything(dist, 0.7), dist.sample(3, np.random.default_rng(1))[0]]:
-        assert_array_equal(np.isnan(value), [False, True, True, True])
-    for value, expected in zip(everything(dist[0], 0.7), everything(full[0], 0.7), strict=True):
-        assert_array_equal(value, expected)
-
-
-# ---------------------------------------------------------------------------------------------------------- symmetries
-@repeatable
-@given(parameters(rows=2), st.floats(-50, 50), st.floats(0.01, 100))
-def test_normal_mixture_moves_with_its_units(par, shift, scale):
-    weight, mu, sigma = par
-    one, other = NormalMixture(*par), NormalMixture(weight, shift + scale * mu, scale * sigma)
-    y = np.array([0.3, -2.0])
-    moved = shift + scale * y
-    room = 1e-10 * scale * (1 + abs(shift / scale))
-    assert_allclose(other.quantile(P), shift + scale * one.quantile(P), rtol=1e-10, atol=room)
-    assert_allclose(other.crps(moved), scale * one.crps(y), rtol=1e-9, atol=room)
-    assert_allclose(other.cdf(moved), one.cdf(y), rtol=1e-7)
-    assert_allclose(other.logpdf(moved), one.logpdf(y) - np.log(scale), rtol=1e-7, atol=1e-7)
-    assert_allclose(other.sd(), scale * one.sd(), rtol=1e-9)
-
-
-@repeatable
-@given(parameters(rows=2, largest_mean=3.0), st.floats(0.1, 10))
-def test_transformed_mixtures_move_with_their_units(par, scale):
-    weight, mu, sigma = par
-    y = np.array([0.3, 2.0])
-    for one, other in [
-        (SquaredNormalMixture(*par), SquaredNormalMixture(weight, np.sqrt(scale) * mu, np.sqrt(scale) * sigma)),
-        (LogNormalMixture(weight, mu, sigma / 10), LogNormalMixture(weight, mu + np.log(scale), sigma / 10)),
-    ]:
-        assert_allclose(other.quantile(P), scale * one.quantile(P), rtol=1e-8, atol=1e-12)
-        assert_allclose(other.crps(scale * y), scale * one.crps(y), rtol=1e-8, atol=1e-12 * scale)
-        assert_allclose(other.mean(), scale * one.mean(), rtol=1e-9)
-        assert_allclose(other.logpdf(scale * y), one.logpdf(y) - np.log(scale), rtol=1e-8, atol=1e-10)
-
-
-@every_class
-def test_order_of_components_and_splitting_one_change_nothing(cls):
-    dist = mixture(cls, 8)
-    turned = cls(dist.weight[:, ::-1], dist.mu[:, ::-1], dist.sigma[:, ::-1])
-    weight, mu, sigma = (np.concatenate([x, x[:, :1]], axis=1) for x in (dist.weight, dist.mu, dist.sigma))
-    weight[:, 0], weight[:, -1] = 0.25 * dist.weight[:, 0], 0.75 * dist.weight[:, 0]
-    for other in (turned, cls(weight, mu, sigma)):
-        for value, expected in zip(everything(other, 0.9), everything(dist, 0.9), strict=True):
-            assert_allclose(value, expected, rtol=1e-10, atol=1e-13)
-
-
-@pytest.mark.parametrize(
-    ("name", "inverse"), [("identity", lambda z: z), ("sqrt", lambda z: max(z, 0.0) ** 2), ("log", np.exp)]
-)
-def test_transformed_is_the_law_of_the_inverse(name, inverse):
-    latent = mixture(NormalMixture, 9)
-    dist = transformed(latent, name)
-    assert dist.transform.name == name
-    assert_allclose(dist.quantile(P), np.vectorize(inverse)(latent.quantile(P)), rtol=1e-13)
-    with pytest.raises(ValueError, match="Unknown transform 'cube'; use one of 'identity', 'sqrt', 'log'"):
-        transformed(latent, "cube")
-
-
 # --------------------------------------------------------------------------------------------------------- Monte Carlo
 @every_class
 def test_draws_have_the_moments_the_cdf_and_the_crps(cls):
@@ -488,18 +283,6 @@ def test_rows_are_picked_and_joined():
     assert_array_equal(concatenate([dist[:2], dist[2:]]).mu, dist.mu)
     with pytest.raises(IndexError):
         dist[0, 0]
-
-
-def test_joining_fills_up_with_absent_components():
-    one, three = mixture(NormalMixture, components=1), mixture(NormalMixture, components=3)
-    both = concatenate([one, three])
-    assert both.shape == (8,)
-    for value, a, b in zip(everything(both, 0.2), everything(one, 0.2), everything(three, 0.2), strict=True):
-        assert_allclose(value, np.concatenate([a, b]), rtol=1e-13, atol=1e-15)
-    with pytest.raises(TypeError, match="got LogNormalMixture, NormalMixture"):
-        concatenate([one, mixture(LogNormalMixture)])
-    with pytest.raises(TypeError, match="got none"):
-        concatenate([])
 
 
 def test_parameters_broadcast_and_y_too():
