@@ -1,6 +1,6 @@
 """EMOS: its density, its maximum likelihood beside general optimisers, its posterior and its predictions.
 
-The covariates of its width are the matter of test_emos_widths.
+The covariates of its width are the matter of test_emos_widths and test_emos_width_predictions.
 """
 
 import warnings
