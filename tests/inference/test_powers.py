@@ -1,4 +1,4 @@
-"""Fits at a power against those of doubled tables and other priors, and rows left out at a power against a formula and refits."""
+"""Fits at a power against those of doubled tables and other priors; rows left out at a power against a formula and refits."""
 
 import arviz as az
 import numpy as np
