@@ -75,12 +75,14 @@ class _OwnCopies(JITCodeLibrary):
     Each kernel holds a copy of what it calls, optimised with it, and a process links all copies of a name to the one that it
     loaded first. Sums in any order differ in their last digit between copies: a fit would depend on what ran before it, and the
     process that compiles a kernel would draw another chain than the next one. Functions of its own are linked to nothing else.
+    They are private and not internal: an internal one still has its name in the table of symbols, and other code that is compiled
+    later and calls a function of that name would be linked to it, whose arguments the optimiser may have changed.
     """
 
     def _optimize_final_module(self) -> None:
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
-                function.linkage = Linkage.internal
+                function.linkage = Linkage.private
         super()._optimize_final_module()
 
 

@@ -2,9 +2,12 @@
 
 import ctypes
 import importlib
+import os
+import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from bayesens.c_functions import _KEEP, _on_disk, address_of, compiled_beside
 from bayesens.likelihoods.mixture import mixture_packed
@@ -84,4 +87,36 @@ def test_compiled_code_calls_its_own_copies_of_what_it_calls(tmp_path, monkeypat
         functions = list(_KEEP[-1]._library._final_module.functions)
         linkages = {function.linkage.name for function in functions if not function.is_declaration}
         assert "long" in str(functions[0].module), "it is called, so that there is something to look at"
-        assert linkages <= {"external", "internal"}
+        assert linkages <= {"external", "private"}
+
+
+def test_code_that_is_compiled_later_is_not_linked_to_a_copy_of_a_kernel(tmp_path):
+    """The optimiser changes the arguments of a kernel's own copies: others that were linked to one by its name would end here."""
+    (tmp_path / "in_both.py").write_text(
+        "import numba\n"
+        "@numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)\n"
+        "def long(first, x, factor):\n    out = 0.0\n"
+        + "".join(
+            f"    for i in range(len(x)):\n        out += factor * x[i] ** {k} / (1.0 + x[i])\n" for k in range(2, 7)
+        )
+        + "    return out\n"
+        "def kernel(x, out):\n"  # its copy needs neither the first argument nor the factor
+        "    n = int(x[0])\n"
+        "    out[0] = long(n, numba.carray(x, (n,)), 2.0) + long(n, numba.carray(out, (n,)), 2.0)\n"
+        "    out[0] += long(n, numba.carray(out, (n + 1,)), 2.0)\n"
+    )
+    code = (
+        "import numba, numpy as np\n"
+        "from in_both import kernel, long\n"
+        "from bayesens.c_functions import address_of\n"
+        "address_of(kernel, 'void(float64*, float64*)')\n"
+        "@numba.njit\n"
+        "def later(first, x, factor):\n    return long(first, x, factor) + long(first, x[1:], factor)\n"
+        "x = np.linspace(0.1, 1.0, 8)\n"
+        "print(later(7, x, 5.0), sum(5.0 * (z**k / (1.0 + z)).sum() for z in (x, x[1:]) for k in range(2, 7)))\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"the process ended with {done.returncode}: {done.stderr}"
+    got, expected = map(float, done.stdout.split())
+    assert got == pytest.approx(expected, rel=1e-12)
