@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,26 @@ def test_models_are_a_relative_symlink():
         pytest.skip("the tests are not beside the source tree")
     assert link.is_symlink()
     assert os.readlink(link) == "../models"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "most"), [("bayesens/**/*.py", 450), ("models/*.py", 260), ("tests/**/test_*.py", 450)]
+)
+def test_files_can_be_read_in_one_sitting(pattern, most):
+    lines = {path.name: path.read_text(encoding="utf-8").count("\n") for path in ROOT.glob(pattern)}
+    assert lines
+    assert not {name: number for name, number in lines.items() if number > most}
+
+
+def test_folders_can_be_seen_at_a_glance():
+    modules = [
+        path
+        for top in ("bayesens", "models", "tests")
+        for path in (ROOT / top).rglob("*.py")
+        if path.name != "__init__.py"
+    ]
+    number = Counter(str(path.parent.relative_to(ROOT)) for path in modules)
+    assert not {folder: n for folder, n in number.items() if n > 16}
 
 
 def test_no_file_names_a_place_on_a_machine():
