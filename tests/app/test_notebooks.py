@@ -249,3 +249,30 @@ def test_a_study_has_the_scores_that_its_notebook_shows(name, tmp_path, monkeypa
     # Equal seeds give equal folds, members and fits: what is printed may differ by a step of its last digit.
     for model, value in shown.items():
         assert abs(found[model] - float(value)) <= 1.001 * 10.0 ** -len(value.partition(".")[2]), model
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(2400)
+@pytest.mark.filterwarnings("ignore")
+def test_a_study_climbs_the_ladder_of_its_notebook(tmp_path, monkeypatch):
+    """The study has the same members, folds and fits: differences that are told apart, and their intervals, to the last digit."""
+    notebook = read(FOLDER / "03_bma_versus_hbm.ipynb")
+    with_data(notebook, monkeypatch)
+    prepared = code_cells(notebook)[0].source  # what makes the table
+    space: dict[str, object] = {}
+    exec(prepared, space)
+    space["table"].to_csv(tmp_path / "oznet.csv", index=False)
+    text, _, _ = (FOLDER / "03_bma_versus_hbm.toml").read_text(encoding="utf-8").partition("\n[sensitivity]\n")
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    with undrawn():
+        run_study(tmp_path / "study.toml", tmp_path / "out", say=lambda _: None, progressbar=False)
+    check_ladder(notebook, pd.read_csv(tmp_path / "out" / "tables" / "ladder.csv"))
+
+
+def check_ladder(notebook, ladder):
+    """Every change of which the notebook gives the number is the study's."""
+    words = next(text for cell in code_cells(notebook) if (text := text_of(cell)).startswith("site: With the same"))
+    site, time = re.split(r"\n+(?=time: )", words)
+    for line in ladder[ladder["clear"] & (ladder["difference"].abs() >= 1.0)].itertuples():
+        shown = f"{line.difference:+.1f} % ({line.low:+.1f} to {line.high:+.1f})"
+        assert shown in (site if line.estimand == "site" else time), (line.estimand, line.effect, shown)
