@@ -345,6 +345,15 @@ def facts() -> dict[str, str]:
             for row in result("reference/the_day.json")[data + end]["scores"]:
                 value = row["crps"]
                 found[f"crps {data} {row['model']}"] = short(value, 4 if value < 1 else 2)
+    for data, options in result("reference/bma_options.json").items():
+        if data in DAY_COLUMNS:
+            found |= {
+                f"crps {data} options {row['model']}": short(row["crps"], 4 if row["crps"] < 1 else 3)
+                for row in options["scores"]
+            }
+            found |= {f"{data} options {row['model']}": change_of(row) for row in options["against BMA"]}
+    told = find(result("reference/bma_options.json")["atlanta"]["against BMA of the day"], model="own sd")
+    found["atlanta own sd"] = change_of(told)
     for title, (data, new) in LADDERS.items():
         for row in result("reference/ladders.json")[data][new]["effects"]:
             found[f"{title}: {row['effect']}"] = "{difference:+.1f} % ({low:+.1f} to {high:+.1f})".format(**row)

@@ -29,6 +29,12 @@ SENTENCES = {
         "10,000 rows {seconds bma_auto_10k} s against {seconds bma_naive_10k} s by hand",
         "100,000 rows {seconds bma_auto_100k} s against {seconds bma_naive_100k} s",
     ],
+    "docs/decisions/correct_then_mix.md": [
+        "at new sites of OzNet {crps oznet options fitted at once} against {crps oznet options one width}, in Atlanta "
+        "{crps atlanta options fitted at once} against {crps atlanta options one width}, because",
+        "bring two steps to {crps oznet options BMA} and {crps atlanta options BMA} (",
+        "a fit at once changes it by {oznet options fitted at once} at OzNet and by {atlanta options fitted at once} in Atlanta",
+    ],
     "docs/decisions/sums.md": [
         "of 10,000 rows of 500 sites takes {seconds hbm_nuts_10k} s, of 1,000,000 rows {seconds hbm_nuts_1m} s",
     ],
@@ -84,7 +90,14 @@ SENTENCES = {
         "({about atlanta BMA of the day} % of the CRPS for fine",
         "it predicts {least correction} to {most correction} % better",
     ],
-    "docs/theory/bma.md": ["converges, is {least correction} to {most correction} % of the CRPS"],
+    "docs/theory/bma.md": [
+        "converges, is {least correction} to {most correction} % of the CRPS",
+        "elevation change it by {oznet options weights by dem}, coordinates by {oznet options weights by coordinates}, rain by "
+        "{oznet options weights by rain}: many",
+        "Atlanta elevation changes it by {atlanta options weights by elevation}, forest by "
+        "{atlanta options weights by forestcover}, coordinates by {atlanta options weights by coordinates}.",
+        "changes BMA of the day around Atlanta by {atlanta own sd}.",
+    ],
     "docs/theory/space.md": [
         "the CRPS of BMA is {folds random crps} m3 m-3 ({folds random crps_low} to {folds random crps_high}) with random folds "
         "and {folds knndm crps} ({folds knndm crps_low} to {folds knndm crps_high}) with matched ones; 90 % intervals hold "

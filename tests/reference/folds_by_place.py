@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ RESULT = HERE / "folds_by_place.json"
 SEED = 1
 
 
-def members(folder: Path) -> be.Members:
-    """Members of the demo, without its map."""
+def members(folder: Path, *, covariates: Sequence[str] = ()) -> be.Members:
+    """Members of the demo, without its map; their table keeps columns that models ask for."""
     text = (HERE.parents[1] / "bayesens" / "app" / "demo_oznet.toml").read_text(encoding="utf-8")
-    (folder / "study.toml").write_text(text.partition("[map]")[0], encoding="utf-8")
+    text = text.partition("[map]")[0].replace("[data]\n", f"[data]\ncovariates = {json.dumps(covariates)}\n")
+    (folder / "study.toml").write_text(text, encoding="utf-8")
     source = study_data(read_study(folder / "study.toml")).source
     assert isinstance(source, be.Members)
     return source

@@ -12,6 +12,7 @@ import json
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,16 +53,19 @@ def atlanta() -> pd.DataFrame:
     return frame.assign(lon=MIDDLE[0] + x / around, lat=MIDDLE[1] + y / DEGREE)
 
 
-def members_of(name: str, folder: Path, *, features: bool = False) -> be.Members:
-    """Members as the demo has them, with neighbours; Atlanta's without the satellite, which lacks half of the rows."""
+def members_of(name: str, folder: Path, *, features: bool = False, covariates: Sequence[str] = ()) -> be.Members:
+    """Members as the demo has them, with neighbours; Atlanta's without the satellite, which lacks half of the rows.
+
+    Their table keeps covariates that models ask for.
+    """
     text = (HERE.parents[1] / "bayesens" / "app" / f"demo_{name}.toml").read_text(encoding="utf-8")
     text = re.sub(r"\[map\].*", "", text, flags=re.DOTALL).replace('columns = ["ctm", "aod"]', 'columns = ["ctm"]')
     text = text.replace("scale = { aod = 30 }", "").replace("neighbours = true", "")
     text = re.sub(r"(\[members\])", rf"\1\nneighbours = true\nneighbour_features = {str(features).lower()}", text)
-    kept = []
+    kept = [f"covariates = {json.dumps(covariates)}"]
     if name == "atlanta":
         atlanta().to_csv(folder / "atlanta.csv", index=False)
-        kept = ['lon = "lon"', 'lat = "lat"']
+        kept += ['lon = "lon"', 'lat = "lat"']
     text = text.replace("[data]\n", "\n".join(["[data]", *kept, ""]))
     (folder / "study.toml").write_text(text, encoding="utf-8")
     source = study_data(read_study(folder / "study.toml")).source
