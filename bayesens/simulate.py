@@ -245,7 +245,7 @@ def hbm(
     Raises
     ------
     ValueError
-        If the sequences of numbers do not have an entry per group, or per site.
+        If the sequences of numbers do not have an entry per group, or per site, or a matrix is no covariance.
 
     Examples
     --------
@@ -340,11 +340,13 @@ def _normal(rng: np.random.Generator, cov: ArrayLike, shape: tuple[int, ...]) ->
 
     It is the one root that is unique: eigenvectors of equal eigenvalues, and the signs of all, hang on the processor.
     """
-    value, vector = np.linalg.eigh(np.asarray(cov, float))
-    value[value < len(value) * np.finfo(float).eps * value[-1]] = (
-        0.0  # rounding, whose root would be a million times as large
-    )
-    return rng.standard_normal((*shape, len(value))) @ (vector * np.sqrt(value)) @ vector.T
+    cov = np.asarray(cov, float)
+    value, vector = np.linalg.eigh(cov)
+    if not np.allclose(cov, cov.T) or value[0] < -1e-8 * abs(value[-1]):
+        raise ValueError(f"{cov.tolist()} is no covariance; wanted a symmetric matrix without negative eigenvalues")
+    rounding = len(value) * np.finfo(float).eps * value[-1]  # its root would be a million times as large
+    root = (vector * np.sqrt(np.where(value < rounding, 0.0, value))) @ vector.T
+    return rng.standard_normal((*shape, len(value))) @ root
 
 
 def _soil_moisture(

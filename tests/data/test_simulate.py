@@ -86,6 +86,12 @@ def test_a_seed_gives_the_same_table_whatever_eigenvectors_lapack_chooses(reques
         pd.testing.assert_frame_equal(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("cov", [[[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.5], [0.0, 1.0]]])
+def test_what_is_no_covariance_is_refused(cov):
+    with pytest.raises(ValueError, match="is no covariance; wanted a symmetric matrix"):
+        simulate.hbm(n_sites=5, n_groups=2, n_times=1, **(HBM | {"error_cov": cov}), random_seed=1)
+
+
 class TestBMA:
     frame = simulate.bma(40_000, **BMA, random_seed=1)
 
