@@ -74,8 +74,10 @@ def fit(
         posterior's skewness) with importance weights, keeps that where Pareto k < .7 and the importance ESS is at least
         400, and runs NUTS otherwise, started and scaled from the optimum. Where there are several optima, the approximations
         around all of them are one proposal, and chains of NUTS are shared out to them; where more than .2 % of their transitions
-        diverge they are run again with smaller steps (``fit.attrs["target_accept"]``). ``"laplace"`` keeps the approximation
-        whatever it is worth, with a warning. ``"em"`` is Raftery's two-stage fit: one point, no posterior.
+        diverge they are run again with smaller steps (``fit.attrs["target_accept"]``). Chains that mix slowly, of at most 36
+        parameters, are covered by a mixture of t distributions, of which importance weights make the posterior by the same
+        limits (``fit.attrs["method"]`` is then "importance"), and run five times longer otherwise. ``"laplace"`` keeps the
+        approximation whatever it is worth, with a warning. ``"em"`` is Raftery's two-stage fit: one point, no posterior.
     draws, tune, chains : int
         Draws kept and thrown away per chain, and chains.
     random_seed : int, optional

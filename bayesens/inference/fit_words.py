@@ -103,7 +103,7 @@ def _converged(fit: Contents) -> str:
         )
         text = f"R-hat at most {attrs['rhat_max']:.3f}, ESS at least {attrs['ess_min']:.0f}, "
         return f"{'yes' if good else 'NO'}: {text}{attrs['divergences']} divergences; {drawn}"
-    if attrs["method"] == "laplace":
+    if attrs["method"] in ("laplace", "importance"):
         good = attrs["pareto_k"] < PARETO_K and attrs["importance_ess"] >= IMPORTANCE_ESS
         text = f"Pareto k {attrs['pareto_k']:.2f}, importance ESS {attrs['importance_ess']:.0f}"
         return f"{'yes' if good else 'NOT TO BE TRUSTED'}: {text}; {drawn}"

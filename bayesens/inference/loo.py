@@ -68,14 +68,14 @@ def loo(
     drawn effects of sites and groups: what is estimated is the prediction of one more row at a known site, and where rows
     are repeats of each other, such as neighbouring days, the answer is too good and its standard error too small.
 
-    Draws of a fit by ``method="laplace"`` were resampled by their importance weights, so they are draws of the posterior
-    and this is right for them; ``arviz.loo_approximate_posterior`` would apply these weights a second time. Where the
-    weights were uneven some draws stand there many times, and Pareto k is too high, or NaN, in a few rows.
+    Draws by importance weights (``fit.attrs["method"]`` is "laplace" or "importance") were resampled by them, so they are
+    draws of the posterior and this is right for them; ``arviz.loo_approximate_posterior`` would apply these weights a second
+    time. Where the weights were uneven some draws stand there many times, and Pareto k is too high, or NaN, in a few rows.
 
     Parameters
     ----------
     tree : DataTree
-        A fit by Laplace or NUTS.
+        A fit with a posterior.
     ensemble : Ensemble
         The training rows, the same as in the fit.
     memory : float
@@ -258,8 +258,8 @@ def _warn_k(k: np.ndarray, draws: int, method: str) -> None:
         warn(f"Pareto k is above {limit:.2f}, or cannot be fitted, in {bad} of {len(k)} rows: each of them moves the posterior "
              "so much that its density without it is not known, and elpd may be too high. Look at these rows in pareto_k; "
              "fit without them and score them with be.score, or compare models on rows that were held out."
-             + (" Draws of method='laplace' that repeat each other do this too: see whether it stays with method='nuts'."
-                if method == "laplace" else ""))  # fmt: skip
+             + (" Draws by importance weights that repeat each other do this too: see whether it stays with method='nuts'."
+                if method in ("laplace", "importance") else ""))  # fmt: skip
 
 
 def _check_arguments(memory: float, subsample: int | None, rows: int) -> None:

@@ -247,8 +247,10 @@ def _reweighted(tree: xr.DataTree, point: Point) -> tuple[xr.DataArray | None, f
     if not k <= good_k(log_ratio.size):
         return None, k
     weight = importance_weights(log_ratio)
-    # Draws of Laplace's method are worth no more than the proposals that they were drawn from.
-    worth = min(1.0, float(tree.attrs.get("importance_ess", np.inf)) / weight.size)
+    # Draws by importance weights are worth no more than the proposals that they were drawn from; a fit by NUTS tells what an
+    # approximation was worth that it did not keep.
+    proposals = np.inf if tree.attrs["method"] == "nuts" else float(tree.attrs.get("importance_ess", np.inf))
+    worth = min(1.0, proposals / weight.size)
     if weight.attrs["ess"] * worth < IMPORTANCE_ESS:
         return None, k
     return _moments(tree, weight), k

@@ -327,7 +327,7 @@ def outcome(result: Any) -> dict[str, Any]:
     if posterior.sizes["draw"] == 1:
         return out
     own = posterior[[name for name in QUANTITIES if name in posterior]]
-    if attrs.get("method") == "laplace":
+    if attrs.get("method") in ("laplace", "importance"):
         return out | {"ess": float(attrs["importance_ess"])}
     return out | {
         "ess": min(float(v.min()) for v in az.ess(own, method="bulk").values()),

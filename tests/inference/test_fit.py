@@ -52,7 +52,7 @@ def close(one, other, name, errors=5.0):
 # ------------------------------------------------------------------------------------------------------------ what runs
 @pytest.fixture(scope="module")
 def small():
-    ens = mixture(120, 3, member_correlation=0.97)
+    ens = mixture(120, 3, member_correlation=0.8)
     return ens, quiet(be.BMA(**JOINT), ens, draws=500, random_seed=1)
 
 

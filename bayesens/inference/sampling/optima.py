@@ -24,12 +24,13 @@ from bayesens.inference.sampling.laplace import (
 )
 from bayesens.inference.sampling.skewed import SkewMap, skew_map
 
-__all__ = ["Peak", "apart", "find_peaks", "nearest", "nuts_from", "of_standing", "sample_around"]
+__all__ = ["Peak", "apart", "find_peaks", "nearest", "nuts_from", "of_standing", "sample_around", "stays"]
 
 STANDING = 0.001  # share of the evidence from which an optimum has draws of the proposal, as those near the best have
 WORTH = 0.01  # share of the evidence from which a sampler that does not reach an optimum is told of
 MUCH = 0.2  # of one chain at an optimum where another was never, for the chains to be apart
 LEAST = 0.05  # share of the proposals that each optimum of standing has, whatever its evidence: it may be a poor guess
+STAY = 0.1  # of a chain's draws, from which it has been at an optimum for long enough to be compared with others there
 NEAR = 8.0  # in log density below the best, within which another optimum counts, and makes the search go on
 CLIMBS = 6  # starts for every optimum near the best, where there are several; at most four times those asked for
 
@@ -252,6 +253,30 @@ def nearest(peaks: Sequence[Peak], x: np.ndarray) -> np.ndarray:
     points = x.reshape(-1, x.shape[-1])
     each = [np.log(peak.evidence) + _Normal(peak.x, peak.root).log_density(points) for peak in peaks]
     return np.asarray(np.argmax(each, axis=0).reshape(x.shape[:2]))
+
+
+def stays(peaks: Sequence[Peak], x: np.ndarray, share: np.ndarray) -> list[np.ndarray]:
+    """The draws of chains at each peak that has a twentieth of the probability or more.
+
+    Parameters
+    ----------
+    peaks : sequence of Peak
+    x : array (chain, draw, parameter)
+    share : array (peak)
+        Of the probability.
+
+    Returns
+    -------
+    list of array (chain, draw, parameter)
+        Of chains that were there for a tenth of their draws or more, and as many of each as of the one with fewest. At a peak
+        where no chain was as long, all draws of all chains.
+    """
+    where, found = nearest(peaks, x), []
+    for i in np.flatnonzero(share >= LEAST):
+        there = [chain[at] for chain, at in zip(x, where == i, strict=True) if at.mean() >= STAY]
+        few = min(map(len, there), default=0)
+        found.append(np.stack([chain[:few] for chain in there]) if there else x)
+    return found
 
 
 def apart(peaks: Sequence[Peak], where: np.ndarray) -> list[int]:
