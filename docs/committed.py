@@ -310,7 +310,48 @@ def truths() -> str:
     return table(["90 % intervals of", "simulations", "hold [%]", "and of a program that is wrong [%]"], rows)
 
 
+LIBRARIES = ("scikit-learn", "ONNX Runtime", "treelite")
+
+
+def loops() -> str:
+    """Return what one core does by our loops and by libraries."""
+    found = result("reference/decisions.json")["loops"]
+    loo = found["loo"]
+    rows = [
+        [
+            "leave-one-out of {rows:,} rows under 1,000 draws [s]".format(**loo),
+            two(loo["bayesens"]),
+            f"ArviZ {two(loo['arviz'])}",
+        ]
+    ]
+    for name, title in {
+        "forest": "a forest of 200 trees",
+        "vectors": f"{found['support vectors']:,} support vectors",
+    }.items():
+        speeds = {way: f"{speed / 1000:,.0f}" for way, speed in found[name].items()}
+        others = ", ".join(f"{way} {speeds[way]}" for way in LIBRARIES if way in speeds)
+        rows.append([f"{title} [1,000 cells a second]", speeds["bayesens"], others])
+    return table(["", "ours", "libraries"], rows)
+
+
+def of_decisions() -> dict[str, str]:
+    """Return the figures of the pages of decisions."""
+    made = result("reference/decisions.json")
+    found = {
+        f"half way {law}": f"{100 * made['half_way'][law]:.0f}" for law in ("one member", "half way", "right variance")
+    }
+    found["half way simulations"] = str(made["half_way"]["simulations"])
+    found["resampled rows"] = f"{made['resampled']['rows']:,}"
+    for name in ("rows", "months", "stations"):
+        found[f"over {name}"] = two(max(made["resampled"][f"over {name}"]))
+    for name in ("tape", "pytensor"):
+        seconds = sorted(one[name] for kind, one in made["tapes"].items() if kind != "versions")
+        found |= {f"least {name}": two(seconds[0]), f"most {name}": two(seconds[-1])}
+    return found
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "loops": loops,
     "the_day": the_day,
     "the_day_coverage": the_day_coverage,
     "ladder": ladder,
@@ -329,6 +370,7 @@ def facts() -> dict[str, str]:
     found = {f"seconds {name}": seconds(name) for name in result("benchmarks/results.json")["cases"]}
     cases = result("benchmarks/grids.json")["cases"]
     found |= {f"million {name}": million(name) for name in cases}
+    found |= of_decisions()
     for kind in ("random", "knndm"):
         for name, value in result("reference/folds_by_place.json")[kind].items():
             found[f"folds {kind} {name}"] = short(value, 4) if "crps" in name else f"{100 * value:.0f}"

@@ -35,8 +35,19 @@ SENTENCES = {
         "bring two steps to {crps oznet options BMA} and {crps atlanta options BMA} (",
         "a fit at once changes it by {oznet options fitted at once} at OzNet and by {atlanta options fitted at once} in Atlanta",
     ],
+    "docs/decisions/half_way.md": [
+        "90 % intervals held {half way one member} % of new rows by the first, {half way right variance} % by the second and "
+        "{half way half way} % half way, in {half way simulations} simulated tables",
+    ],
+    "docs/decisions/stations_and_months.md": [
+        "the largest standard deviation of BMA's weights at OzNet ({resampled rows} rows) is {over rows} over resampled rows, "
+        "{over months} over resampled months and {over stations} over resampled stations",
+    ],
     "docs/decisions/sums.md": [
         "of 10,000 rows of 500 sites takes {seconds hbm_nuts_10k} s, of 1,000,000 rows {seconds hbm_nuts_1m} s",
+    ],
+    "docs/decisions/tapes.md": [
+        "PyTensor compiles each for {least pytensor} to {most pytensor} s; a tape is made in {least tape} to {most tape} s",
     ],
     "docs/decisions/the_day.md": [
         "Atlanta {atlanta BMA of the day}, OzNet {oznet BMA of the day}",
@@ -97,6 +108,10 @@ SENTENCES = {
         "Atlanta elevation changes it by {atlanta options weights by elevation}, forest by "
         "{atlanta options weights by forestcover}, coordinates by {atlanta options weights by coordinates}.",
         "changes BMA of the day around Atlanta by {atlanta own sd}.",
+    ],
+    "docs/theory/inference.md": [
+        "PyTensor compiles each for {least pytensor} to {most pytensor} seconds. Here the graph of the plain PyMC model is "
+        "traced once into a *tape* of elementary operations with derivatives, in {least tape} to {most tape} seconds",
     ],
     "docs/theory/space.md": [
         "the CRPS of BMA is {folds random crps} m3 m-3 ({folds random crps_low} to {folds random crps_high}) with random folds "

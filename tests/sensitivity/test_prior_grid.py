@@ -140,6 +140,16 @@ def test_every_point_can_be_fitted_and_draws_that_have_not_converged_are_not_rew
     )
 
 
+def test_chains_are_worth_their_draws_and_not_an_approximation_that_was_not_kept():
+    model = be.BMA(**JOINT)
+    tree = be.fit(model, mixture(), method="nuts", draws=300, log_likelihood=False, **QUIET)
+    point = prior_points.points_of(model, {"weight_prior": [Prior("Dirichlet", a=1.2)]}, 3, full=False)[-1]
+    tree.attrs["importance_ess"] = 7.0  # as method="auto" tells of what it tried before chains
+    assert priors._reweighted(tree, point)[0] is not None
+    tree.attrs["method"] = "importance"
+    assert priors._reweighted(tree, point)[0] is None
+
+
 @pytest.mark.slow
 def test_the_likelihood_can_be_tempered_as_in_fit():
     values = {"weight_prior": [Prior("Dirichlet", a=10)]}

@@ -15,8 +15,8 @@ Kernels give way to half of that,
 
 With one member, or members whose effects are the same, t is the effects' variance. Were kernels to give way to all of it, the
 mixture would have the variance of the error on average, but too little in rows whose members happen to agree: with four members
-of independent effects 87 % of new rows were in 90 % intervals, where half of it gives 91 and kernels as wide as one member's
-error would have them 94 (`tests/calibration/predictive.py`). The scale of a t grows by less
+of independent effects 89 % of new rows were in 90 % intervals, where half of it gives 90 and kernels as wide as one member's
+error would have them 93 (`tests/reference/decisions.py`). The scale of a t grows by less
 (:func:`bayesens.distributions.heavy_tails.scale_gain`).
 
 Mean and variance over all draws are sums over moments of the draws, without a loop over them but for the widths; log densities
