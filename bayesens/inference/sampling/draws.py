@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Sampled", "sample"]
 
 SLOW_RHAT, SLOW_ESS, LONGER = 1.01, 400.0, 5  # chains that mix more slowly are run so many times longer, and thinned
-SAME_PLACES = (
-    1.05  # R-hat of slow chains, or of those at one optimum, up to which weights around their draws are trusted
-)
+SAME_PLACES = 1.05  # R-hat of slow chains, or of those at one optimum, up to which weights around them are trusted
 MOST = 36  # parameters up to which that is tried: beyond, a few thousand draws do not tell what their density is like
 SMALLER = 5.0  # chains of which too many transitions diverge are run again, with steps that reject so many times less
 
@@ -127,12 +125,9 @@ def _around_chains(
     rhat = _rhat(x)
     # Weights say what each place that chains have been at is worth, and nothing of places that they did not come to. Chains
     # that diverge, or are not at the same places, are no ground to weigh; between optima they need not go.
-    if (
-        size > MOST
-        or chains < 2
-        or np.mean(stats["diverging"]) > DIVERGING
-        or not (rhat <= SAME_PLACES or len(peaks) > 1)
-    ):
+    if size > MOST or chains < 2 or np.mean(stats["diverging"]) > DIVERGING:
+        return None
+    if not rhat <= SAME_PLACES and len(peaks) < 2:
         return None
     result = sample_around_chains(target, x.reshape(-1, size), ess=_enough(draws * chains), pareto_k=PARETO_K, rng=rng)
     if result is None or not _trusted(result):
