@@ -1,1 +1,1 @@
-"""Draws of a posterior: approximations around its optima with importance weights, and NUTS where these do not hold."""
+"""Draws of a posterior: importance weights around its optima, chains where these do not hold, weights around slow chains."""
