@@ -126,6 +126,7 @@ def test_describe_of_draws_gives_intervals_and_a_verdict(tmp_path):
         ("nuts", {"rhat_max": 1.2, "ess_min": 500.0}, "NO: R-hat at most 1.200"),
         ("laplace", {"pareto_k": 0.3, "importance_ess": 900.0}, "yes: Pareto k 0.30, importance ESS 900"),
         ("laplace", {"pareto_k": 0.9, "importance_ess": 900.0}, "NOT TO BE TRUSTED: Pareto k 0.90"),
+        ("importance", {"pareto_k": 0.4, "importance_ess": 700.0}, "yes: Pareto k 0.40, importance ESS 700"),
     ):
         tree.attrs |= common | {"method": method} | more
         tree.to_netcdf(tmp_path / "fit.nc", engine="h5netcdf")
