@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg, stats
 
 from bayesens.inference.log_density import Target
-from bayesens.inference.sampling.laplace import BATCH, Laplace, weighted
+from bayesens.inference.sampling.laplace import Laplace, weighted
 from bayesens.threads import one_openmp_thread
 
 __all__ = ["sample_around_chains"]
@@ -43,17 +43,15 @@ class _Parts:
         with one_openmp_thread(), warnings.catch_warnings():  # sums of one thread are the same each time
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(z)
-        ends = np.round(np.cumsum(mixture.weights_) * BATCH).astype(int)
-        self.parts = [
-            (int(count), stats.multivariate_t(mean, covariance, df=FREEDOM))
-            for count, mean, covariance in zip(np.diff(ends, prepend=0), mixture.means_, mixture.covariances_, strict=True)
-            if count
-        ]  # fmt: skip
+        self.share, normals = mixture.weights_, zip(mixture.means_, mixture.covariances_, strict=True)
+        self.parts = [stats.multivariate_t(mean, covariance, df=FREEDOM) for mean, covariance in normals]
 
     def sample(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """A batch of draws, of which each part has its number, and their log density up to a constant."""
-        z = np.concatenate([part.rvs(count, random_state=self.rng).reshape(count, -1) for count, part in self.parts])
-        each = [np.log(count / size) + np.atleast_1d(part.logpdf(z)) for count, part in self.parts]
+        """Draws, of which each part has its number, and their log density up to a constant."""
+        counts = np.diff(np.round(np.cumsum(self.share) * size).astype(int), prepend=0)
+        used = [(int(count), part) for count, part in zip(counts, self.parts, strict=True) if count]
+        z = np.concatenate([part.rvs(count, random_state=self.rng).reshape(count, -1) for count, part in used])
+        each = [np.log(count / size) + np.atleast_1d(part.logpdf(z)) for count, part in used]
         return self.center + z @ self.root.T, np.asarray(np.logaddexp.reduce(each, axis=0))
 
 

@@ -30,6 +30,7 @@ STANDING = 0.001  # share of the evidence from which an optimum has draws of the
 WORTH = 0.01  # share of the evidence from which a sampler that does not reach an optimum is told of
 MUCH = 0.2  # of one chain at an optimum where another was never, for the chains to be apart
 LEAST = 0.05  # share of the proposals that each optimum of standing has, whatever its evidence: it may be a poor guess
+MATTERS = 0.05  # share of the probability from which chains at an optimum must have seen the same of it
 STAY = 0.1  # of a chain's draws, from which it has been at an optimum for long enough to be compared with others there
 NEAR = 8.0  # in log density below the best, within which another optimum counts, and makes the search go on
 CLIMBS = 6  # starts for every optimum near the best, where there are several; at most four times those asked for
@@ -272,7 +273,7 @@ def stays(peaks: Sequence[Peak], x: np.ndarray, share: np.ndarray) -> list[np.nd
         where no chain was as long, all draws of all chains.
     """
     where, found = nearest(peaks, x), []
-    for i in np.flatnonzero(share >= LEAST):
+    for i in np.flatnonzero(share >= MATTERS):
         there = [chain[at] for chain, at in zip(x, where == i, strict=True) if at.mean() >= STAY]
         few = min(map(len, there), default=0)
         found.append(np.stack([chain[:few] for chain in there]) if there else x)
