@@ -168,12 +168,19 @@ def match(
     if len(by_sd) == 1:
         return Match(np.zeros((0, coefficient.shape[1])), (Bins.of(by_sd, share, coefficient, terms, width),))
     apart = (coefficient - share @ coefficient / share.sum()) @ root
-    _, direction = np.linalg.eigh((apart * share[:, None]).T @ apart)
+    direction = _upright(np.linalg.eigh((apart * share[:, None]).T @ apart)[1])
     score = apart @ direction
     forms = direction.T @ inverse * np.sqrt(share @ score**2)[:, None]
     cuts = ([t for subset in by_sd for t in _cut(subset[np.argsort(score[subset, j], kind="stable")], MEAN_BINS)]
             for j in range(len(forms)))  # fmt: skip
     return Match(forms, tuple(Bins.of(subsets, share, coefficient, terms, width) for subsets in cuts))
+
+
+def _upright(direction: np.ndarray) -> np.ndarray:
+    """Columns with a sign: the first entry that is no small one is positive; otherwise bins would hang on the last digits."""
+    size = np.abs(direction)
+    first = np.argmax(size > 0.1 * size.max(axis=0), axis=0)
+    return np.where(np.take_along_axis(direction, first[None], axis=0) < 0.0, -direction, direction)
 
 
 def sd_bins(weight: np.ndarray, variance: np.ndarray, *, least: float = 0.0) -> list[np.ndarray]:
