@@ -13,6 +13,7 @@ from bayesens.ensemble.transforms import transform
 
 __all__ = [
     "Rows",
+    "alike",
     "check_enough",
     "check_level",
     "codes",
@@ -148,6 +149,21 @@ def codes(labels: np.ndarray | None, levels: Sequence[str] | np.ndarray, n: int)
     position = {str(level): i for i, level in enumerate(levels)}
     unique, inverse = np.unique(labels, return_inverse=True)
     return np.array([position.get(str(label), -1) for label in unique], dtype=int)[inverse.ravel()]
+
+
+def alike(values: np.ndarray) -> np.ndarray:
+    """Numbers of rows, (row), the same where all their values (row, column) are; they rise with the first column from 0 to 1.
+
+    Examples
+    --------
+    >>> alike(np.array([[1.0, 2.0], [0.0, 5.0], [1.0, 2.0]])).tolist()
+    [1, 0, 1]
+    """
+    values = np.ascontiguousarray(values, dtype=float)
+    if not values.size:
+        return np.zeros(len(values), dtype=int)
+    whole = values.view(f"V{values.shape[1] * values.itemsize}").ravel()  # a row is compared as one string of bytes
+    return np.asarray(np.unique(whole, return_inverse=True)[1])
 
 
 def flat(variable: xr.DataArray) -> np.ndarray:

@@ -77,14 +77,16 @@ def check_value_and_gradient(rows, theta, slope=None):
 
 
 @pytest.mark.parametrize("nu", [None, 5.0])
-@pytest.mark.parametrize("q", [1, 3])
+@pytest.mark.parametrize(("q", "places"), [(1, None), (3, None), (3, 1), (2, 7), (1, 400)])
 @pytest.mark.parametrize("case", ["plain", "everything", "no widths", "one member, censored"])
-def test_value_and_gradient_of_weights_that_follow_the_rows(case, q, nu):
+def test_value_and_gradient_of_weights_that_follow_the_rows(case, q, places, nu):
+    """Every row with covariates of its own, and rows that share those of few or many places."""
     if nu is not None and CASES[case][4]:
         pytest.skip("t kernels have no censored rows")
     rows, theta = problem(*CASES[case])
     rng = np.random.default_rng(1)
-    rows = replace(rows, z=rng.normal(size=(len(rows.x), q)))
+    z = rng.normal(size=(places or len(rows.x), q))
+    rows = replace(rows, z=z if places is None else z[rng.integers(places, size=len(rows.x))])
     slope = rng.normal(size=(q, rows.residual.shape[1]))
     check_value_and_gradient(rows, theta if nu is None else np.r_[theta, nu], slope)
     some = rows.select(np.arange(0, len(rows.x), 3))
@@ -101,6 +103,15 @@ def test_parts_add_up_to_the_whole():
     rows, theta = problem(1300, 4, 2, True, False, True)
     for flat in (np.r_[0.0, theta], np.r_[1.0, theta, 5.0]):
         np.testing.assert_allclose(by_parts(flat, rows, 1), by_parts(flat, rows, 7), rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.parametrize("places", [2, 30, 1000])
+def test_parts_that_begin_within_a_place_add_up(places):
+    rows, theta = problem(*CASES["everything"])
+    rng = np.random.default_rng(2)
+    rows = replace(rows, z=rng.normal(size=(places, 3))[rng.integers(places, size=1300)])
+    flat = np.r_[0.0, rng.normal(size=12), theta]
+    np.testing.assert_allclose(by_parts(flat, rows, 1), by_parts(flat, rows, 11), rtol=1e-11, atol=1e-9)
 
 
 def test_a_width_that_is_no_number_has_no_likelihood():

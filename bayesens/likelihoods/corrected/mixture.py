@@ -21,7 +21,8 @@ import numpy as np
 
 from bayesens.c_functions import BARE, INNER, kernel
 from bayesens.distributions.special import digamma, log_ndtr, log_t_constant
-from bayesens.likelihoods.corrected.row_weights.tilted import log_total, tilt, tilt_gradient
+from bayesens.ensemble.rows import alike
+from bayesens.likelihoods.corrected.row_weights.tilted import add_slopes, log_total, profile_of, tilt, tilt_gradient
 from bayesens.likelihoods.mixture import BLOCK, FAST, LOG_2PI, _exp, _mixed, _renormalisation
 from bayesens.threads import share_out
 
@@ -62,15 +63,23 @@ class CorrectedRows:
                              self.censored[rows], None if self.z is None else self.z[rows])  # fmt: skip
 
     @cached_property
+    def profile(self) -> np.ndarray:
+        """Rows of one profile share their weights: they have the same covariates and members, (row); censored ones come first."""
+        if self.z is None:
+            return (~self.censored).astype(int)
+        return alike(np.column_stack([~self.censored, self.available, self.z]))
+
+    @cached_property
     def order(self) -> np.ndarray:
-        """Rows with the censored ones first."""
-        return np.argsort(~self.censored, kind="stable")
+        """Rows by profile, and so the censored ones first."""
+        return np.argsort(self.profile, kind="stable")
 
     @cached_property
     def packed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers and counts for the kernel: squares, covariates, log widenings, presence and the weights' covariates by column.
+        """Numbers and counts for the kernel: squares, covariates, log widenings and presence by column, then those of profiles.
 
-        Rows that are censored come first, and have a signed distance in the place of their square.
+        Rows that are censored come first, and have a signed distance in the place of their square. Of profiles there are the
+        weights' covariates, presence, and where the rows of each end.
         """
         rows, censored = self.order, int(self.censored.sum())
         distance = (self.residual / np.sqrt(1.0 + self.excess))[rows]
@@ -83,11 +92,15 @@ class CorrectedRows:
         if not self.available.all():
             patterns, count = np.unique(self.available, axis=0, return_counts=True)
             parts.append(self.available[rows])
-        parts += [] if self.z is None else [self.z[rows]]
+        ends = np.zeros(0, dtype=int)
+        if self.z is not None:
+            ends = np.cumsum(np.bincount(self.profile))
+            one = rows[ends - 1]  # a row of each profile
+            parts += [self.z[one], *([self.available[one]] if len(patterns) else [])]
         n, k = self.residual.shape
         data = np.concatenate([np.ravel(part.T) for part in parts]).astype(float)
-        tail = [self.x.shape[1], widened, censored, 0 if self.z is None else self.z.shape[1]]
-        index = np.concatenate([[n, k, len(patterns)], np.ravel(patterns), count, tail])
+        tail = [self.x.shape[1], widened, censored, 0 if self.z is None else self.z.shape[1], len(ends)]
+        index = np.concatenate([[n, k, len(patterns)], np.ravel(patterns), count, tail, ends])
         return data, index.astype(np.int64)
 
 
@@ -152,17 +165,19 @@ def _product(x, pull):  # type: ignore[no-untyped-def]
 
 
 @INNER
-def _below(theta, data, n, k, p, q, missing, at, start, stop, out):  # type: ignore[no-untyped-def]
+def _below(theta, data, n, k, p, q, missing, at, ends, start, stop, out):  # type: ignore[no-untyped-def]
     """Log probability of censored rows around normal kernels, and its gradient."""
     slopes, theta, d_slope, out = theta[1 : 1 + q * k], theta[1 + q * k :], out[: q * k], out[q * k :]
-    value, t, term, gain, weight = 0.0, np.empty(k), np.empty(k), np.zeros(k), np.zeros(k)
-    z = at + k * n if missing else at
+    value, t, term, gain, weight, more = 0.0, np.empty(k), np.empty(k), np.zeros(k), np.zeros(k), np.zeros(k)
+    z, u, total, end = at + k * n if missing else at, profile_of(ends, start) - 1, 0.0, start
     for i in range(start, stop):
+        if q and i == end:
+            u, more[:] = u + 1, 0.0
+            end, total = min(ends[u], stop), log_total(slopes, theta, data, z, len(ends), k, missing, u, gain, weight)
+        value -= total
         eta, top = 0.0, -np.inf
         for c in range(p):
             eta += theta[2 * k + c] * data[k * n + c * n + i]
-        if q:
-            value -= log_total(slopes, theta, data, at, z, n, k, missing, i, gain, weight)
         for j in range(k):
             # y - c is minus the kernel's mean at y = 0, and its distribution function there is that of t.
             t[j] = data[j * n + i] * np.exp(-theta[k + j] - eta)
@@ -177,20 +192,21 @@ def _below(theta, data, n, k, p, q, missing, at, start, stop, out):  # type: ign
         if len(out):
             for j in range(k):
                 share = np.exp(term[j] - top) / mass
+                more[j] += share - weight[j]
                 out[j] -= weight[j]
-                for c in range(q):
-                    d_slope[c * k + j] += (share - weight[j]) * data[z + c * n + i]
                 if share > 0.0:
                     slope = share * t[j] * np.exp(-0.5 * t[j] * t[j] - 0.5 * LOG_2PI - log_ndtr(t[j]))
                     out[j] += share
                     out[k + j] -= slope
                     for c in range(p):
                         out[2 * k + c] -= slope * data[k * n + c * n + i]
+            if i + 1 == end:
+                add_slopes(data, z, len(ends), k, u, more, d_slope)
     return value
 
 
 @INNER
-def _block(theta, data, n, k, p, q, widened, missing, start, m, scratch, bits, out):  # type: ignore[no-untyped-def]
+def _block(theta, data, n, k, p, q, widened, missing, ends, start, m, scratch, bits, out):  # type: ignore[no-untyped-def]
     """Log likelihood of ``m`` rows before weights are renormalised; adds its gradient to ``out`` unless that is empty.
 
     Arrays are cut from one dimension only, which tells the compiler that their elements lie side by side.
@@ -223,7 +239,7 @@ def _block(theta, data, n, k, p, q, widened, missing, start, m, scratch, bits, o
                 term[i] += extra[i]
     z, own = there + k * n if missing else there, scratch[3 * k + 4 :]
     if q:
-        value -= tilt(slopes, theta, data, there, z, n, k, missing, start, m, scratch, own, bits)
+        value -= tilt(slopes, theta, data, z, ends, k, missing, start, m, scratch, own, bits)
     value += _mixed(data, there, n, k, missing, start, m, scratch, bits, top, mass)
     if len(out):
         for i in range(m):
@@ -234,7 +250,7 @@ def _block(theta, data, n, k, p, q, widened, missing, start, m, scratch, bits, o
             out[j] += share
             out[k + j] += scaled - share
         if q:
-            tilt_gradient(data, z, n, k, start, m, scratch, mass, own, d_slope, out)
+            tilt_gradient(data, z, ends, k, start, m, scratch, mass, own, d_slope, out)
         if student:
             out[2 * k + p] += m * 0.5 * (digamma(0.5 * (nu + 1.0)) - digamma(0.5 * nu) - 1.0 / nu)
             for j in range(k):
@@ -250,16 +266,16 @@ def _rows(theta, data, index, begin, end, scratch, bits, out):  # type: ignore[n
     n, k, patterns = index[0], index[1], index[2]
     tail = 3 + patterns * (k + 1)
     p, widened, censored, q = index[tail], index[tail + 1] > 0, index[tail + 2], index[tail + 3]
+    ends = index[tail + 5 : tail + 5 + index[tail + 4]]
     at = (2 * k + p) * n if widened else (k + p) * n
     value = 0.0
     if begin < censored:
-        value += _below(theta, data, n, k, p, q, patterns > 0, at, begin, min(end, censored), out)
+        value += _below(theta, data, n, k, p, q, patterns > 0, at, ends, begin, min(end, censored), out)
     first = max(begin, censored)
     for start in range(first, end, BLOCK):
         m = min(BLOCK, end - start)
-        value += (
-            _block(theta, data, n, k, p, q, widened, patterns > 0, start, m, scratch, bits, out) - 0.5 * m * LOG_2PI
-        )
+        value += _block(theta, data, n, k, p, q, widened, patterns > 0, ends, start, m, scratch, bits, out)
+        value -= 0.5 * m * LOG_2PI
     return value
 
 
@@ -295,12 +311,13 @@ def corrected_packed(theta, data, index, out):  # type: ignore[no-untyped-def]
     """Value and gradient for a C function, from and into flat arrays."""
     n, k, patterns = index[0], index[1], index[2]
     tail = 3 + patterns * (k + 1)
-    index = numba.carray(index, tail + 4)
-    q = index[tail + 3]
+    index = numba.carray(index, tail + 5 + index[tail + 4])
+    q, u = index[tail + 3], index[tail + 4]
     size = q * k + 2 * k + index[tail] + (1 if numba.carray(theta, 1)[0] > 0.0 else 0)
-    columns = k + index[tail] + (k if index[tail + 1] else 0) + (k if patterns else 0) + q
+    columns, missing = k + index[tail] + (k if index[tail + 1] else 0), k if patterns else 0
     out = numba.carray(out, 1 + size)
-    out[0] = _one(numba.carray(theta, 1 + size), numba.carray(data, n * columns), index, out[1:])
+    data = numba.carray(data, n * (columns + missing) + u * (q + missing))
+    out[0] = _one(numba.carray(theta, 1 + size), data, index, out[1:])
 
 
 @kernel

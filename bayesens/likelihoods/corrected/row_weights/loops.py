@@ -1,4 +1,7 @@
-"""Loops over rows and draws of :mod:`bayesens.likelihoods.corrected.row_weights.mixture`: every row has weights of its own."""
+"""Loops over rows and draws of :mod:`bayesens.likelihoods.corrected.row_weights.mixture`: every row has weights of its own.
+
+Those of a row are kept for the next one where its covariates are the same: callers have such rows one after the other.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,15 @@ def _shares(z, log_weight, slope, share, top, bits):  # type: ignore[no-untyped-
     for k in range(members):
         for d in range(draws):
             share[k, d] /= top[d]
+
+
+@numba.njit(**BARE)
+def _as_before(z, i):  # type: ignore[no-untyped-def]
+    """Whether a row has the covariates of the row before."""
+    same = i > 0
+    for c in range(z.shape[1] if same else 0):
+        same = same and z[i, c] == z[i - 1, c]
+    return same
 
 
 @numba.njit(**BARE, fastmath=FAST)
@@ -110,12 +122,13 @@ def row_densities(  # type: ignore[no-untyped-def]
     share, widening, top = np.empty((members, draws)), np.empty((members, draws)), np.empty(draws)
     height = _height(nu, draws)
     for i in range(len(target)):
-        _shares(z[i], log_weight, slope, share, top, bits)
-        _added(share, products, squares, size, least, widening[0], top)
-        for k in range(members):
-            widening[k] = widening[0]
-            for d in range(draws):
-                share[k, d] = math.log(share[k, d]) if share[k, d] > 0.0 else -np.inf
+        if not _as_before(z, i):
+            _shares(z[i], log_weight, slope, share, top, bits)
+            _added(share, products, squares, size, least, widening[0], top)
+            for k in range(members):
+                widening[k] = widening[0]
+                for d in range(draws):
+                    share[k, d] = math.log(share[k, d]) if share[k, d] > 0.0 else -np.inf
         _width(covariate[i], width, inverse, bits)
         if below[i]:
             _below(target[i], x[i], left[i], share, coefficient, precision, widening, inverse, out[i])
@@ -137,8 +150,9 @@ def row_moments(  # type: ignore[no-untyped-def]
     inverse, bits, mean = np.empty(draws), np.empty(draws, dtype=np.int64), np.empty((members, draws))
     share, added, top = np.empty((members, draws)), np.empty(draws), np.empty(draws)
     for i in range(len(z)):
-        _shares(z[i], log_weight, slope, share, top, bits)
-        _added(share, products, squares, size, least, added, top)
+        if not _as_before(z, i):
+            _shares(z[i], log_weight, slope, share, top, bits)
+            _added(share, products, squares, size, least, added, top)
         _width(covariate[i], width, inverse, bits)
         within, between, middle, square = 0.0, 0.0, 0.0, 0.0
         for k in range(members):

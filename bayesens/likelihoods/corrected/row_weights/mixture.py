@@ -6,7 +6,7 @@ typical covariates, each with the mean that its member's weight has over the dra
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import xarray as xr
 
 from bayesens.distributions.heavy_tails import scale_gain
 from bayesens.distributions.posterior_mixture import Moments
-from bayesens.ensemble.rows import flat
+from bayesens.ensemble.rows import alike, flat
 from bayesens.likelihoods.corrected.predictive import GIVING_WAY, MEMORY, NARROWEST, CorrectedMixture
 from bayesens.threads import share_out
 
@@ -49,6 +49,12 @@ class RowWeighted(CorrectedMixture):
         odds = self.share(present, kind)[draw][:, None] * np.exp(gain - gain.max(axis=2, keepdims=True))
         return np.asarray(odds / odds.sum(axis=2, keepdims=True))
 
+    def _ordered(self) -> Iterator[tuple[np.ndarray, np.ndarray, int, np.ndarray]]:
+        """Classes of rows, as loops take them: those with the same covariates one after the other."""
+        number = alike(self.z)
+        for rows, present, kind, new in self._classes:
+            yield rows[np.argsort(number[rows], kind="stable")], present, kind, new
+
     def _by_draw(self, present: np.ndarray, kind: int, new: np.ndarray) -> tuple[np.ndarray | float, ...]:
         """What loops take of weights and new levels, draws last."""
         with np.errstate(divide="ignore"):
@@ -72,7 +78,7 @@ class RowWeighted(CorrectedMixture):
         from bayesens.likelihoods.corrected.row_weights.loops import row_moments
 
         out = np.full((4, len(self)), np.nan)
-        for rows, present, kind, new in self._classes:
+        for rows, present, kind, new in self._ordered():
             near, of_rows, coefficient = self._of_rows(rows, present)
             variance = self.draws.sigma[:, present].T ** 2
             if self.draws.nu is not None:  # the variance of a t
@@ -94,9 +100,11 @@ class RowWeighted(CorrectedMixture):
         from bayesens.likelihoods.corrected.row_weights.loops import mean_weights
 
         present, kind, new = piece
-        z, by_draw = np.ascontiguousarray(self.z[rows]), self._by_draw(present, kind, new)
-        mean, added = np.empty((len(rows), len(present))), np.empty(len(rows))
-        share_out(lambda part: mean_weights(z[part], *by_draw, mean[part], added[part]), len(rows))
+        one, number = np.unique(alike(self.z[rows]), return_index=True, return_inverse=True)[1:]
+        z, by_draw = np.ascontiguousarray(self.z[rows][one]), self._by_draw(present, kind, new)
+        mean, added = np.empty((len(one), len(present))), np.empty(len(one))
+        share_out(lambda part: mean_weights(z[part], *by_draw, mean[part], added[part]), len(one))
+        mean, added = mean[number], added[number]
         share, widening = self.share(present, kind), self.widening(present, kind, new)
         # All members have the same mean weight: one that hardly counts at typical covariates may be a row's best.
         even = share / (len(present) * share.mean(axis=0))
@@ -116,7 +124,7 @@ class RowWeighted(CorrectedMixture):
         low = np.zeros(len(z), dtype=bool) if below is None else below
         nu = np.zeros(0) if self.draws.nu is None else np.ascontiguousarray(self.draws.nu)
         width, step = np.ascontiguousarray(self.draws.width.T), max(1, int(memory // (8 * len(self.draws))))
-        for rows, present, kind, new in self._classes:
+        for rows, present, kind, new in self._ordered():
             near, of_rows, coefficient = self._of_rows(rows, present)
             precision = np.ascontiguousarray(1.0 / self.draws.sigma[:, present].T ** 2)
             by_draw = *self._by_draw(present, kind, new), coefficient, precision, width, nu
