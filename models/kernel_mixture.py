@@ -16,6 +16,7 @@ from bayesens.ensemble.rows import Rows
 from bayesens.likelihoods.corrected.em import Penalty, corrected_em_starts
 from bayesens.likelihoods.corrected.own_correction import CorrectedTable
 from bayesens.likelihoods.corrected.posterior import point_correction
+from bayesens.likelihoods.corrected.starts import wide_kernels
 from bayesens.likelihoods.em import Optimum, residual_sds
 from bayesens.likelihoods.priors import Prior
 from bayesens.likelihoods.row_checks import check_ties, tied
@@ -26,8 +27,7 @@ from bayesens.models.weights import NOT_BY_EM, Groups, check_weights, new_weight
 __all__ = ["SPREAD", "KernelMixture"]
 
 SPREAD = 0.3  # of log sigmas about their mean
-# Options that a joint fit lacks: what it has instead, and what to leave out.
-NOT_AT_ONCE = {
+NOT_AT_ONCE = {  # options that a joint fit lacks: what it has instead, and what to leave out
     "scale": ("one width for all rows", "scale"),
     "kernel": ("normal kernels", "kernel"),
     "bias_covariates": ("no covariates of the bias", "them"),
@@ -47,6 +47,8 @@ class KernelMixture(CorrectedMembers):
     exchangeable: tuple[tuple[str, ...], ...]
     weight_logit_prior: Prior
     weight_spread_prior: Prior
+    other_starts = staticmethod(wide_kernels)
+    starts_beside = property(lambda self: self.correction == "joint")  # a mixture of regressions has more optima
 
     def check_together(self) -> None:
         """Refuse options that a joint fit does not have, and weights without what they follow."""
@@ -121,9 +123,8 @@ class KernelMixture(CorrectedMembers):
             "sigma_scale": lambda: self.best_residual(rows, members),
             "sigma_floor": lambda: self.rounding(rows, members),
         }
-        return self.levels_of(data, rows) | {
-            name: value() for name, value in found.items() if getattr(self, name) is None
-        }
+        told = {name: value() for name, value in found.items() if getattr(self, name) is None}
+        return self.levels_of(data, rows) | told
 
     def best_residual(self, rows: Rows, members: tuple[str, ...]) -> float:
         """Residual standard deviation of the best member, corrected by least squares."""
@@ -145,17 +146,17 @@ class KernelMixture(CorrectedMembers):
 
     def check(self, data: Data) -> None:
         """Refuse or warn of rows that the mixture cannot describe, and of members that are copies or have seen the rows."""
-        ensemble = data.ensemble if isinstance(data, CorrectedTable) else data
         if isinstance(data, CorrectedTable):
             self.check_corrected(data)
             warn_few_values(self, data)
+            data = data.ensemble
         if self.weights == "equal":
             return
-        rows = self.rows(ensemble)
+        rows = self.rows(data)
         values = np.where(rows.available, rows.f, np.nan)
-        used = ensemble if len(rows.index) == ensemble.n_obs else ensemble.select(rows=rows.index)
+        used = data if len(rows.index) == data.n_obs else data.select(rows=rows.index)
         for one, other in affine_copies(used, values):
-            pair = values[:, [ensemble.members.index(one), ensemble.members.index(other)]]
+            pair = values[:, [data.members.index(one), data.members.index(other)]]
             if self.bias == "linear" or _shifted(pair, exactly=self.bias == "none"):
                 warn(f"Members {one!r} and {other!r} are exact copies of each other up to the bias correction in the "
                      f"{len(rows.y)} training rows: only the sum of their weights is identified. Leave one out.")  # fmt: skip
@@ -164,9 +165,8 @@ class KernelMixture(CorrectedMembers):
         """Number of parameters, effects and the groups' own departures from the typical weights aside."""
         if self.correction == "own":  # each has its own rows, and the mixture's priors keep its parameters apart
             return self.n_own
-        clusters = int(self.cluster(data.members).max()) + 1
-        per_cluster = {"linear": 2, "additive": 1, "none": 0}[self.bias] + (self.weights != "equal")
-        return clusters * (per_cluster + (self.sigma == "member")) + (self.sigma == "shared")
+        each = {"linear": 2, "additive": 1, "none": 0}[self.bias] + (self.weights != "equal") + (self.sigma == "member")
+        return (int(self.cluster(data.members).max()) + 1) * each + (self.sigma == "shared")
 
     def em(
         self, data: Data, *, starts: int = 12, seed: int = 0, tolerance: float = 1e-10

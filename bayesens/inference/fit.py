@@ -85,7 +85,7 @@ def fit(
     target_accept : float
         Of NUTS, in (0, 1).
     starts : int
-        Starts of the optimiser, or of EM (four times as many), beside the standard one.
+        Starts of the optimiser, or of EM (four times as many), beside the standard one: with one wider kernel, then at random.
     select : {"standard", "best"}
         Which optimum ``method="em"`` returns where the starts find several.
     likelihood_power, prior_power : float
@@ -227,14 +227,15 @@ def _fit_posterior(model: Any, ensemble: Any, *, powers: tuple[float, float], wa
                    progressbar: bool) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:  # fmt: skip
     from bayesens.inference.compiled import lean
     from bayesens.inference.log_density import compile_target
+    from bayesens.inference.sampling.laplace import starts_of
 
     with lean():
         built = model.build(ensemble)
     target = compile_target(built, likelihood_power=powers[0], prior_power=powers[1])
-    sampled = sample(target, start=target.start if warm is None else target.begin(warm), method=method, draws=draws,
-                     tune=tune, chains=chains, rng=rng, target_accept=target_accept,
-                     starts=starts if warm is None else 0, near=getattr(model, "starts_near", False),
-                     progressbar=progressbar, no_optimum=getattr(model, "no_optimum", ""))  # fmt: skip
+    starts, others = starts_of(model, target, starts if warm is None else 0)
+    sampled = sample(target, start=target.start if warm is None else target.begin(warm), method=method, draws=draws, tune=tune,
+                     chains=chains, rng=rng, target_accept=target_accept, starts=starts, others=others, progressbar=progressbar,
+                     near=getattr(model, "starts_near", False), no_optimum=getattr(model, "no_optimum", ""))  # fmt: skip
     sampled.attrs["warm"] = int(warm is not None)
     if powers != (1.0, 1.0):
         sampled.attrs.update(likelihood_power=powers[0], prior_power=powers[1])

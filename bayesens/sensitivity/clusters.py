@@ -305,14 +305,15 @@ def find_optima(
     """The compiled posterior, its optima, and the data that it was made of."""
     from bayesens.inference.compiled import lean
     from bayesens.inference.log_density import compile_target
-    from bayesens.inference.sampling.laplace import find_modes
+    from bayesens.inference.sampling.laplace import find_modes, starts_of
 
     data = _prepared(model, rows)
     with lean():
         built = model.build(data)
     target, rng = compile_target(built), np.random.default_rng(seed)
     start = target.start if warm is None else target.begin(warm)
-    modes = find_modes(target, start=start, starts=3 if warm is None else 0, rng=rng)
+    starts, others = starts_of(model, target, 3 if warm is None else 0)
+    modes = find_modes(target, start=start, starts=starts, rng=rng, others=others)
     if not modes:
         raise RuntimeError(f"the search for the highest posterior density of {type(model).__name__} ended nowhere.")
     return target, modes, data

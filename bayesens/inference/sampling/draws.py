@@ -36,7 +36,7 @@ class Sampled:
 
 def sample(
     target: Target, *, start: np.ndarray, method: str, draws: int, tune: int, chains: int, rng: np.random.Generator,
-    target_accept: float, starts: int, near: bool = False, progressbar: bool = False,
+    target_accept: float, starts: int, near: bool = False, others: np.ndarray | None = None, progressbar: bool = False,
     no_optimum: str = "",
 ) -> Sampled:  # fmt: skip
     """Laplace with importance weights where it holds, NUTS otherwise, or importance weights around chains that are slow.
@@ -51,6 +51,8 @@ def sample(
     target_accept : float
     starts : int
         Of the search for optima, beside ``start``.
+    near, others
+        Of the search, as of `find_modes`.
     progressbar : bool
     no_optimum : str
         Why "auto" tries no approximation around an optimum; an empty one lets it.
@@ -71,7 +73,7 @@ def sample(
     """
     from bayesens.inference.sampling.optima import find_peaks, of_standing
 
-    peaks = find_peaks(target, start=start, starts=starts, rng=rng, near=near)
+    peaks = find_peaks(target, start=start, starts=starts, rng=rng, near=near, others=others)
     several = of_standing(peaks)
     attrs: dict[str, Any] = {"optimum": json.dumps(target.named(peaks[0].x))} if peaks else {}
     reason = "asked for"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import linalg, optimize
@@ -11,7 +12,7 @@ from scipy import linalg, optimize
 from bayesens.inference.log_density import Target
 from bayesens.inference.sampling.skewed import skew_map
 
-__all__ = ["Laplace", "Mode", "curvature", "distinct", "find_modes", "laplace", "weighted", "worth_more"]
+__all__ = ["Laplace", "Mode", "curvature", "distinct", "find_modes", "laplace", "starts_of", "weighted", "worth_more"]
 
 BATCH = 2000  # proposals at a time
 MOST = (
@@ -69,9 +70,10 @@ class Laplace:
 
 
 def find_modes(
-    target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator, near: bool = False
-) -> list[Mode]:
-    """Maximise the log density from the given start and from jittered ones.
+    target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator, near: bool = False,
+    others: np.ndarray | None = None,
+) -> list[Mode]:  # fmt: skip
+    """Maximise the log density from the given start and from others: those that are given, and jittered ones.
 
     Where parameters can change places, as those of two members that are alike, the start is near the middle between two
     optima of one height: the point on its other side from the best optimum is tried too, if the density there is not far
@@ -82,11 +84,13 @@ def find_modes(
     target : Target
     start : array (parameter)
     starts : int
-        Number of jittered starts beside it.
+        Number of starts beside it.
     rng : numpy.random.Generator
     near : bool
-        Whether these are spread about the first optimum, twice as far as its curvature says, and not about the start: far in
-        the directions that the data leave open, and a few steps from an optimum where there are hundreds of parameters.
+        Whether jittered ones are spread about the first optimum, twice as far as its curvature says, and not about the start:
+        far in the directions that the data leave open, and a few steps from an optimum where there are hundreds of parameters.
+    others : array (point, parameter), optional
+        Starts that come before jittered ones, as `starts_of` a model; as many as `starts` says.
 
     Returns
     -------
@@ -95,10 +99,11 @@ def find_modes(
     """
     found: list[Mode] = [] if (mode := _climb(target, start)) is None else [mode]
     root = curvature(target, found[0].x) if near and found else None
-    for _ in range(starts):
-        z = rng.normal(size=len(start))
-        if (mode := _climb(target, start + JITTER * z if root is None else found[0].x + 2.0 * root @ z)) is not None:
-            found.append(mode)
+    # A number for each start, whether it is taken or not: what follows the search draws the same.
+    points = [start + JITTER * z if root is None else found[0].x + 2.0 * root @ z
+              for z in rng.normal(size=(starts, len(start)))]  # fmt: skip
+    given = [] if others is None else list(others[:starts])
+    found += [mode for x in (given + points)[:starts] if (mode := _climb(target, x)) is not None]
     if starts and found:
         best = max(found, key=lambda mode: mode.logp)
         other_side = 2.0 * start - best.x
@@ -106,6 +111,17 @@ def find_modes(
             mode = _climb(target, other_side)
             found += [mode] if mode is not None else []
     return distinct(target, found)
+
+
+def starts_of(model: Any, target: Target, starts: int) -> tuple[int, np.ndarray]:
+    """How many starts a search has in all, and those that the model knows of, (point, parameter), the highest density first.
+
+    These take the place of starts at random, or stand beside them where the model asks for both.
+    """
+    named = model.other_starts(target.named(target.start)) if starts and hasattr(model, "other_starts") else []
+    points = np.array([target.begin(one) for one in named]).reshape(len(named), len(target.start))
+    points = points[np.argsort(-target.logp(points), kind="stable")] if len(points) else points
+    return starts + (len(points) if getattr(model, "starts_beside", False) else 0), points
 
 
 def distinct(target: Target, found: list[Mode]) -> list[Mode]:

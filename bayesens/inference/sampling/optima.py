@@ -57,8 +57,9 @@ class Peak:
 
 
 def find_peaks(
-    target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator, near: bool = False
-) -> list[Peak]:
+    target: Target, *, start: np.ndarray, starts: int, rng: np.random.Generator, near: bool = False,
+    others: np.ndarray | None = None,
+) -> list[Peak]:  # fmt: skip
     """Search for the maxima of a log density, and go on where it has several, or where the search ended on a saddle.
 
     Two members that are alike can change places, which gives two maxima of one height and between them a saddle, near the
@@ -71,8 +72,8 @@ def find_peaks(
     starts : int
         Number of starts beside it; with 0 the search ends after the first.
     rng : numpy.random.Generator
-    near : bool
-        Whether these begin about the first maximum, as of `find_modes`.
+    near, others
+        As of `find_modes`.
 
     Returns
     -------
@@ -80,7 +81,7 @@ def find_peaks(
         Distinct, those of standing first, in order of their evidence; points where the log density is not concave are none,
         however high.
     """
-    modes = find_modes(target, start=start, starts=starts, rng=rng, near=near)
+    modes = find_modes(target, start=start, starts=starts, rng=rng, near=near, others=others)
     peaks = _peaks(target, modes)
     done = 1 + starts
     while starts and done < (wanted := min(_climbs(peaks, modes), 4 * (1 + starts))):

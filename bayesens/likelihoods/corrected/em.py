@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy
 
+from bayesens.likelihoods.corrected.starts import WIDER
 from bayesens.likelihoods.em import (
     LARGEST_STEP,
     PARTS,
@@ -283,10 +284,9 @@ def corrected_em_starts(
     rows: CorrectedRows, *, cluster: np.ndarray, shared: bool, fixed_weight: bool = False, floor: float = 0.0,
     penalty: Penalty | None = None, student: bool = False, starts: int = 12, seed: int = 0, tolerance: float = 1e-10,
 ) -> list[Optimum]:  # fmt: skip
-    """Run EM from the standard start, and where sigmas differ from a few others.
+    """Run EM from the standard start, and where sigmas differ from a few others: with one wide kernel, then at random.
 
-    Around corrected members other optima are rare and hardly differ: a quarter of the starts asked for is tried, and none
-    with more than 20 members.
+    A quarter of the starts asked for is tried, and none with more than 20 members.
 
     Returns
     -------
@@ -304,9 +304,12 @@ def corrected_em_starts(
     more = 0 if k == 1 or k > MEMBERS_FOR_ONE_START or shared or fixed_weight else -(-starts // 4)
     rng, found = np.random.default_rng(seed), [standard]
     some = _some(rows, rng)
+    wide = _wide(some, best, np.asarray(cluster)) if more else []
     for i in range(more):
         sigma = best * np.exp(rng.uniform(np.log(0.05), np.log(1.5), size=cluster.max() + 1))[cluster]
         point: dict[str, Any] = {"weight": rng.dirichlet(np.ones(k)), "sigma": sigma, "start": f"random {i + 1}"}
+        if i < len(wide):
+            point = {"weight": equal, "sigma": wide[i], "start": f"one wide kernel {i + 1}"}
         try:
             tried = corrected_em(some, **point, **common)
             if some is not rows:
@@ -316,6 +319,14 @@ def corrected_em_starts(
             continue  # a start that runs into the unbounded corner is no optimum
         found = distinct(found, [tried])
     return [standard, *sorted(found[1:], key=lambda o: -o.loglik)]
+
+
+def _wide(rows: CorrectedRows, sigma: float, cluster: np.ndarray) -> list[np.ndarray]:
+    """Sigmas of which one is wider, (member), those with the highest likelihood first; normal kernels tell them apart."""
+    found = [np.where(cluster == c, WIDER, 1.0) * sigma for c in range(cluster.max() + 1)]
+    squares = np.where(rows.available, rows.residual**2 / (1.0 + rows.excess), np.inf)
+    loglik = [scipy.special.logsumexp(-0.5 * squares / s**2 - np.log(s), axis=1).sum() for s in found]
+    return [found[i] for i in np.argsort(loglik)[::-1]]
 
 
 def _some(rows: CorrectedRows, rng: np.random.Generator) -> CorrectedRows:
