@@ -347,6 +347,10 @@ def of_decisions() -> dict[str, str]:
     for name in ("tape", "pytensor"):
         seconds = sorted(one[name] for kind, one in made["tapes"].items() if kind != "versions")
         found |= {f"least {name}": two(seconds[0]), f"most {name}": two(seconds[-1])}
+    for kind, one in made["starts"].items():
+        if kind != "versions":
+            shares = {f"starts {name}, {kind}": f"{100 * one[name]:.0f}" for name in ("at random", "wide", "missed")}
+            found |= shares | {f"{name}, {kind}": f"{one[name]:.0f}" for name in ("least below", "most below")}
     return found
 
 

@@ -39,6 +39,14 @@ SENTENCES = {
         "90 % intervals held {half way one member} % of new rows by the first, {half way right variance} % by the second and "
         "{half way half way} % half way, in {half way simulations} simulated tables",
     ],
+    "docs/decisions/starts.md": [
+        "found the highest in {starts at random, weights of all rows} % of the cases with weights of all rows, and in "
+        "{starts at random, weights by place} % with weights by place",
+        "missed it in {starts missed, weights of all rows} % and {starts missed, weights by place} %, by "
+        "{least below, weights of all rows} to {most below, weights of all rows} in log density and by "
+        "{least below, weights by place} to {most below, weights by place}",
+        "kernel found it in {starts wide, weights of all rows} % and {starts wide, weights by place} %",
+    ],
     "docs/decisions/stations_and_months.md": [
         "the largest standard deviation of BMA's weights at OzNet ({resampled rows} rows) is {over rows} over resampled rows, "
         "{over months} over resampled months and {over stations} over resampled stations",

@@ -4,48 +4,16 @@ import json
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
+from gross_errors import WEIGHTS, density_of, gross_errors
 from numpy.testing import assert_allclose
 
 import bayesens as be
 from bayesens import BMA
-from bayesens.inference.log_density import compile_target
 from bayesens.inference.sampling.laplace import find_modes, starts_of
 from bayesens.likelihoods.corrected.em import corrected_em
 from bayesens.likelihoods.corrected.starts import wide_kernels
 from bayesens.likelihoods.priors import Prior
-
-WEIGHTS = {
-    "global": BMA(site=False, group=False), "group": BMA(site=False, weights="group"),
-    "covariates": BMA(site=False, group=False, weights="covariates", weight_covariates=("lon", "lat")),
-    "space": BMA(site=False, group=False, weights="space"),
-}  # fmt: skip
-
-
-def table(seed, members="abcd", sites=25, times=40):
-    """Members whose skill differs by station, and 12 % of the observations with gross errors."""
-    rng = np.random.default_rng(seed)
-    lon, lat, n = rng.uniform(0.0, 4.0, sites), rng.uniform(44.0, 47.0, sites), sites * times
-    truth, frame = rng.normal(size=n), {}
-    gross = rng.random(n) < 0.12
-    for name in members:
-        offset = 0.4 * rng.normal(size=sites)
-        sd = 0.35 * np.exp(0.7 * rng.normal(size=sites))
-        frame[name] = truth + offset.repeat(times) + sd.repeat(times) * rng.normal(size=n)
-    y = truth + np.where(gross, 2.5 * rng.normal(size=n), 0.0)
-    station, group = ([f"{letter}{i % most:02d}" for i in range(sites)] for letter, most in (("s", sites), ("g", 5)))
-    frame = pd.DataFrame({"station": np.repeat(station, times), "g": np.repeat(group, times), "y": y, **frame,
-                          "lon": lon.repeat(times), "lat": lat.repeat(times)})  # fmt: skip
-    return be.Ensemble.from_frame(
-        frame, members=list(members), observation="y", site="station", group="g", lon="lon", lat="lat"
-    )
-
-
-def density_of(model, rows):
-    data = model.prepare(rows)
-    model = model.resolve(data)
-    return model, compile_target(model.build(data))
 
 
 def search(target, starts, seed, others=None):
@@ -56,13 +24,10 @@ def search(target, starts, seed, others=None):
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_no_start_at_random_comes_higher(name):
-    """Three starts with one wide kernel against forty at random, of which one in three or four finds the highest optimum.
-
-    Three at random miss it for one seed in three: nothing of that search is left to chance now.
-    """
+    """Three starts with one wide kernel against forty at random, of which one in three or four finds the highest optimum."""
     missed = 0
     for seed in range(3):
-        model, target = density_of(WEIGHTS[name], table(seed))
+        model, target = density_of(WEIGHTS[name], gross_errors(seed))
         best = search(target, 3, 0, starts_of(model, target, 3)[1])
         assert best > search(target, 40, 1) - 0.1
         missed += sum(search(target, 3, s) < best - 5.0 for s in range(6))
@@ -70,7 +35,7 @@ def test_no_start_at_random_comes_higher(name):
 
 
 def test_fits_of_all_seeds_are_of_one_optimum():
-    rows = table(1)
+    rows = gross_errors(1)
     fits = [be.fit(BMA(site=False, group=False), rows, random_seed=s, progressbar=False) for s in range(5)]
     at = np.array([json.loads(fit.attrs["optimum"])["sigma"] for fit in fits])
     assert_allclose(at, np.broadcast_to(at[0], at.shape), atol=1e-3)
@@ -78,7 +43,7 @@ def test_fits_of_all_seeds_are_of_one_optimum():
 
 
 def test_em_finds_the_same_optimum_and_says_so():
-    rows = table(1)
+    rows = gross_errors(1)
     with pytest.warns(UserWarning, match="EM found 3 optima"):
         fit = be.fit(BMA(site=False, group=False), rows, method="em", progressbar=False)
     found = json.loads(fit.attrs["optima"])
@@ -105,7 +70,7 @@ def test_em_finds_the_same_optimum_and_says_so():
     ],
 )  # fmt: skip
 def test_every_kernel_of_its_own_is_the_wide_one_once(options, variable, count):
-    model, target = density_of(BMA(site=False, group=False, **options), table(0))
+    model, target = density_of(BMA(site=False, group=False, **options), gross_errors(0))
     starts, points = starts_of(model, target, 3)
     assert starts == (7 if options == {"correction": "joint"} else 3)
     assert points.shape == (count, len(target.start))
@@ -118,7 +83,7 @@ def test_every_kernel_of_its_own_is_the_wide_one_once(options, variable, count):
 
 
 def test_a_warm_fit_begins_where_it_is_told():
-    rows, model = table(1), BMA(site=False, group=False)
+    rows, model = gross_errors(1), BMA(site=False, group=False)
     cold = be.fit(model, rows, random_seed=1, progressbar=False)
     warm = be.fit(model, rows, random_seed=1, progressbar=False, warm=cold)
     assert_allclose(json.loads(warm.attrs["optimum"])["sigma"], json.loads(cold.attrs["optimum"])["sigma"], atol=1e-3)
