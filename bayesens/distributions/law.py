@@ -312,13 +312,20 @@ class Distribution:
         inside = np.maximum(y, self.transform.lower)
         score = inside - y  # an observation below the domain is that much farther from all of Y
         weight = np.moveaxis(self.weight, -1, 0)
-        component: list[Component] = list(zip(*self._parts(), strict=True))
-        # A loop over pairs keeps the memory at a few rows' worth.
+        parts = self._parts()
+        for w, *one in zip(weight, *parts, strict=True):
+            score = score + w * self._deviation(inside, tuple(one))
+        return np.maximum(score - 0.5 * self._spread(weight, parts), 0.0)  # rounding only: the score is not negative
+
+    def _spread(self, weight: Array, parts: Sequence[Array]) -> Array:
+        """Return ``E|Y - Y'|`` of two independent draws; a loop over pairs keeps the memory at a few rows' worth."""
+        component: list[Component] = list(zip(*parts, strict=True))
+        total = np.zeros(weight.shape[1:])
         for k, one in enumerate(component):
-            score = score + weight[k] * self._deviation(inside, one) - 0.5 * weight[k] ** 2 * self._difference(one, one)
+            total += weight[k] ** 2 * self._difference(one, one)
             for l in range(k):
-                score = score - weight[k] * weight[l] * self._difference(one, component[l])
-        return np.maximum(score, 0.0)  # rounding only: the score is not negative
+                total += 2.0 * weight[k] * weight[l] * self._difference(one, component[l])
+        return total
 
 
 def _normalised(weight: Array) -> Array:

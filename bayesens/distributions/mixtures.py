@@ -187,30 +187,13 @@ class SquaredNormalMixture(Distribution):
         inside = (mu**2 + s**2) * (under - below) - s * ((mu + a) * _phi(t) - mu * density)
         return np.asarray(mean - y + 2.0 * (y * under - inside))
 
-    @staticmethod
-    def _difference(one: Component, other: Component) -> Array:
-        # |Y - Y'| = 2 max(Y, Y') - Y - Y', and max(Y, Y') = max(Z, Z', 0)^2 has Clark's moment of the greater of two
-        # normals, cut off at 0. The weights of mu^2 and nu^2 in it are the probabilities that Z or Z' is the greatest
-        # of the three: a quadrant of the bivariate normal law of (Z, Z - Z'), by Owen's T.
-        (mu, s, density, below, mean), (nu, t, density_, below_, mean_) = one, other
-        z, v, root = mu / s, nu / t, np.hypot(s, t)
-        h, q = (mu - nu) / root, (z * t + v * s) / root
-        above, neither = scipy.special.ndtr(h), below * below_
-        if one is other:
-            first = 0.5 * (1.0 - neither)
-        else:
-            h = np.where(h == 0.0, 1e-100, h)
-            with np.errstate(over="ignore"):
-                first = (
-                    0.5 * (1.0 - below + above - (z * h < 0.0))
-                    - scipy.special.owens_t(z, -v / z)
-                    - scipy.special.owens_t(h, q / h)
-                )
-        greatest = (mu**2 + s**2) * first + (nu**2 + t**2) * (1.0 - neither - first) + s * t * density * density_
-        greatest += (
-            mu * s * density * below_ + nu * t * density_ * below + (mu + nu) * root * _phi(h) * scipy.special.ndtr(q)
-        )
-        return np.asarray(2.0 * greatest - mean - mean_)
+    def _spread(self, weight: Array, parts: Sequence[Array]) -> Array:
+        from bayesens.distributions.loops import squared_differences  # loads numba
+
+        flat = [np.ascontiguousarray(np.reshape(part, (len(weight), -1)), dtype=float) for part in (weight, *parts)]
+        out = np.empty(flat[0].shape[1])
+        squared_differences(flat[0], np.concatenate([np.ravel(part) for part in flat[1:]]), out)
+        return out.reshape(weight.shape[1:])
 
 
 def _mean_modulus(mu: Array, sigma: Array) -> Array:
