@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, owens_t
+from scipy.special import ndtr
 
 from bayesens.distributions.law import Distribution
 from bayesens.distributions.scores import crps_sample
@@ -284,12 +284,14 @@ def _exponential(x: Array, mu: Array, s: Array) -> Array:
 
 def _first(z: Array, v: Array, h: Array, q: Array) -> Array:
     """P(Z < x, Z' < Z), where x is z and v in the units of Z and Z', h is (mu - nu) / r and q as below."""
-    z, h = (
-        np.where(t == 0.0, 1e-100, t) for t in (z, h)
-    )  # T(h, q / h) has a limit at h = 0, and the limit is what is wanted
-    with np.errstate(over="ignore"):
-        angle = owens_t(z, v / z) + owens_t(h, q / h)
-    return np.asarray(0.5 * (ndtr(z) + ndtr(h) - ((z < 0.0) != (h < 0.0))) - angle)
+    from bayesens.distributions.loops import first_of_two  # loads numba
+
+    # T(h, q / h) has a limit at h = 0, and the limit is what is wanted.
+    z, h = (np.where(t == 0.0, 1e-100, t) for t in (z, h))
+    shape = np.broadcast_shapes(*(np.shape(one) for one in (z, v, h, q)))
+    out = np.empty(shape)
+    first_of_two(*(np.array(np.broadcast_to(one, shape)).reshape(-1) for one in (z, v, h, q)), out.reshape(-1))
+    return out
 
 
 def _pair(x: Array, mu: Array, s: Array, nu: Array, t: Array, same: bool) -> tuple[Array, ...]:

@@ -15,7 +15,7 @@ from bayesens.c_functions import BARE, INNER, ONCE, kernel
 from bayesens.distributions.cell_components import _exp
 from bayesens.distributions.special import log_ndtr
 
-__all__ = ["log_densities", "log_means", "mixture_quantile", "mixture_values", "squared_differences"]
+__all__ = ["first_of_two", "log_densities", "log_means", "mixture_quantile", "mixture_values", "squared_differences"]
 
 ROOT_HALF = math.sqrt(0.5)
 ROOT_2PI = math.sqrt(2.0 * math.pi)
@@ -209,47 +209,70 @@ def _owens_t(z, v, below_z, below_v, corner):  # type: ignore[no-untyped-def]
 
 
 @INNER
+def _first(z, v, h, q, below, scratch, out):  # type: ignore[no-untyped-def]
+    """P(Z < x, Z' < Z), with x at z and v in the units of Z and Z', and the normal distribution function at all four numbers.
+
+    h is the difference of the means over the root r of the sum of variances, and q the mean over r of z and v by the other sigma.
+    """
+    m = len(out)
+    large, small, of_z, of_h = scratch[0][:m], scratch[1][:m], scratch[2][:m], scratch[3][:m]
+    below_z, below_v, below_h, below_q = below
+    _corner(z, v, large, small, of_z)
+    _corner(h, q, large, small, of_h)
+    for i in range(m):
+        angle = _owens_t(z[i], v[i], below_z[i], below_v[i], of_z[i]) + _owens_t(
+            h[i], q[i], below_h[i], below_q[i], of_h[i]
+        )
+        out[i] = 0.5 * (below_z[i] + below_h[i] - (1.0 if (z[i] < 0.0) != (h[i] < 0.0) else 0.0)) - angle
+
+
+@kernel
+def first_of_two(z, v, h, q, out):  # type: ignore[no-untyped-def]
+    """The same of flat arrays of any length into ``out``; z and h are not zero, where T has a limit and no value."""
+    scratch, room = np.empty((4, ROWS)), np.empty((4, ROWS))
+    for start in range(0, len(out), ROWS):
+        m = min(ROWS, len(out) - start)
+        some = z[start : start + m], v[start : start + m], h[start : start + m], q[start : start + m]
+        for j in range(4):
+            for i in range(m):
+                room[j][i] = 0.5 * math.erfc(-some[j][i] * ROOT_HALF)
+        below = room[0][:m], room[1][:m], room[2][:m], room[3][:m]
+        _first(some[0], some[1], some[2], some[3], below, scratch, out[start : start + m])
+
+
+@INNER
 def _of_pair(one, other, scratch, out):  # type: ignore[no-untyped-def]
     """E|Y - Y'| of two components, each its mean, sigma, density, probability below zero and mean of the square."""
     (mu, s, density, below, mean), (nu, t, density_, below_, mean_) = one, other
     m = len(out)
-    z, v, h, q, large = scratch[0][:m], scratch[1][:m], scratch[2][:m], scratch[3][:m], scratch[4][:m]
-    small, of_z, of_h, above, beyond = scratch[5][:m], scratch[6][:m], scratch[7][:m], scratch[8][:m], scratch[9][:m]
+    z, v, h, q = scratch[4][:m], scratch[5][:m], scratch[6][:m], scratch[7][:m]
+    below_h, below_q = scratch[8][:m], scratch[9][:m]
     for i in range(m):
         root = math.sqrt(s[i] * s[i] + t[i] * t[i])
-        z[i], v[i], h[i] = mu[i] / s[i], nu[i] / t[i], (mu[i] - nu[i]) / root
+        z[i], v[i], h[i] = -mu[i] / s[i], -nu[i] / t[i], (mu[i] - nu[i]) / root
         q[i] = (z[i] * t[i] + v[i] * s[i]) / root
         h[i] = h[i] if h[i] != 0.0 else 1e-100  # T(h, q / h) has a limit at zero, and the limit is what is wanted
-    _corner(z, v, large, small, of_z)
-    _corner(h, q, large, small, of_h)
     for i in range(m):
-        above[i] = 0.5 * math.erfc(-h[i] * ROOT_HALF)
-        beyond[i] = 0.5 * math.erfc(-q[i] * ROOT_HALF)
+        below_h[i] = 0.5 * math.erfc(-h[i] * ROOT_HALF)
+        below_q[i] = 0.5 * math.erfc(-q[i] * ROOT_HALF)
+    _first(z, v, h, q, (below, below_, below_h, below_q), scratch, out)
     for i in range(m):
-        # The probability that the first is the greatest of the two and zero.
-        first = 0.5 * (1.0 - below[i] + above[i] - (1.0 if (z[i] < 0.0) != (h[i] < 0.0) else 0.0))
-        first += _owens_t(z[i], v[i], 1.0 - below[i], 1.0 - below_[i], of_z[i])
-        first -= _owens_t(h[i], q[i], above[i], beyond[i], of_h[i])
+        first = below_h[i] - out[i]  # of being the greatest of the two and zero
         second = 1.0 - below[i] * below_[i] - first
         root = math.sqrt(s[i] * s[i] + t[i] * t[i])
         greatest = (mu[i] * mu[i] + s[i] * s[i]) * first + (nu[i] * nu[i] + t[i] * t[i]) * second
         greatest += s[i] * t[i] * density[i] * density_[i] + mu[i] * s[i] * density[i] * below_[i]
         greatest += nu[i] * t[i] * density_[i] * below[i]
-        greatest += (mu[i] + nu[i]) * root * _exp(-0.5 * h[i] * h[i]) / ROOT_2PI * beyond[i]
+        greatest += (mu[i] + nu[i]) * root * _exp(-0.5 * h[i] * h[i]) / ROOT_2PI * (1.0 - below_q[i])
         out[i] = 2.0 * greatest - mean[i] - mean_[i]
 
 
 @ONCE
 def _cut(parts, components, n, k, start, m):  # type: ignore[no-untyped-def]
     """The five numbers of one component in some rows; cut from one dimension, so that the compiler knows them side by side."""
-    a, b, c, d, e = k * n + start, components * n, 2 * components * n, 3 * components * n, 4 * components * n
-    return (
-        parts[a : a + m],
-        parts[a + b : a + b + m],
-        parts[a + c : a + c + m],
-        parts[a + d : a + d + m],
-        parts[a + e : a + e + m],
-    )
+    a, every = k * n + start, components * n
+    b, c, d, e = a + every, a + 2 * every, a + 3 * every, a + 4 * every
+    return parts[a : a + m], parts[b : b + m], parts[c : c + m], parts[d : d + m], parts[e : e + m]
 
 
 @kernel
