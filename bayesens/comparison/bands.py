@@ -287,7 +287,7 @@ def _first(z: Array, v: Array, h: Array, q: Array) -> Array:
     from bayesens.distributions.loops import first_of_two  # loads numba
 
     # T(h, q / h) has a limit at h = 0, and the limit is what is wanted.
-    z, h = (np.where(t == 0.0, 1e-100, t) for t in (z, h))
+    z, h = (np.where(t == 0.0, 1e-200, t) for t in (z, h))
     shape = np.broadcast_shapes(*(np.shape(one) for one in (z, v, h, q)))
     out = np.empty(shape)
     first_of_two(*(np.array(np.broadcast_to(one, shape)).reshape(-1) for one in (z, v, h, q)), out.reshape(-1))
@@ -296,6 +296,9 @@ def _first(z: Array, v: Array, h: Array, q: Array) -> Array:
 
 def _pair(x: Array, mu: Array, s: Array, nu: Array, t: Array, same: bool) -> tuple[Array, ...]:
     z, v, r = _standard(x, mu, s), _standard(x, nu, t), np.hypot(s, t)
+    # Where x is both means, which of the two is greater hangs on their sigmas, as it does a little above.
+    both_there = (z == 0.0) & (v == 0.0)
+    z, v = (np.where(both_there, 1e-100 / sigma, one) for one, sigma in ((z, s), (v, t)))
     h, q = (mu - nu) / r, (z * t + v * s) / r
     both = ndtr(z) * ndtr(v)
     return z, v, r, h, q, both, 0.5 * both if same else _first(z, v, h, q)

@@ -251,7 +251,7 @@ def _of_pair(one, other, scratch, out):  # type: ignore[no-untyped-def]
         root = math.sqrt(s[i] * s[i] + t[i] * t[i])
         z[i], v[i], h[i] = -mu[i] / s[i], -nu[i] / t[i], (mu[i] - nu[i]) / root
         q[i] = (z[i] * t[i] + v[i] * s[i]) / root
-        h[i] = h[i] if h[i] != 0.0 else 1e-100  # T(h, q / h) has a limit at zero, and the limit is what is wanted
+        h[i] = h[i] if h[i] != 0.0 else 1e-200  # T(h, q / h) has a limit at zero, and the limit is what is wanted
     for i in range(m):
         below_h[i] = 0.5 * math.erfc(-h[i] * ROOT_HALF)
         below_q[i] = 0.5 * math.erfc(-q[i] * ROOT_HALF)

@@ -200,6 +200,16 @@ def integral(law, y, lower, upper):
     return sum(quad(f, left, right, epsabs=1e-10)[0] for left, right in pairwise(ends))
 
 
+@pytest.mark.parametrize("middle", [0.0, 1.0])
+@pytest.mark.parametrize("cls", [NormalMixture, SquaredNormalMixture, LogNormalMixture])
+def test_threshold_crps_where_all_components_have_their_mean_at_the_threshold(cls, middle):
+    law = cls([0.3, 0.3, 0.4], [middle] * 3, [1.0, 1.0, 0.5])
+    at = float(law.transform.inverse(np.array(middle)))
+    for lower, upper, y in ((at, at + 0.4, at), (at - 0.5, at, 0.2), (-np.inf, at, 2.0), (at, np.inf, 0.0)):
+        found = threshold_crps(law, y, lower=lower, upper=upper)
+        assert_allclose(found, integral(law, y, lower, upper), rtol=1e-6, atol=1e-8)
+
+
 @pytest.mark.parametrize("cls", [NormalMixture, SquaredNormalMixture, LogNormalMixture])
 @given(data=st.data())
 @settings(derandomize=True, max_examples=25, deadline=None)

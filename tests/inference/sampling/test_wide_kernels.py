@@ -34,6 +34,15 @@ def test_no_start_at_random_comes_higher(name):
     assert missed >= 2  # of 18: the search that this one takes the place of
 
 
+@pytest.mark.parametrize("members", ["AB", "ABCDEFGH"])
+def test_three_wide_kernels_are_enough_of_two_members_and_of_eight(members):
+    for seed in range(2):
+        model, target = density_of(WEIGHTS["weights of all rows"], gross_errors(seed, 0.03, members))
+        starts, others = starts_of(model, target, 3)
+        assert len(others) == len(members)
+        assert search(target, starts, 0, others) > search(target, 20, 1) - 1.0
+
+
 def test_fits_of_all_seeds_are_of_one_optimum():
     rows = gross_errors(1)
     fits = [be.fit(BMA(site=False, group=False), rows, random_seed=s, progressbar=False) for s in range(5)]
