@@ -24,14 +24,14 @@ def search(target, starts, seed, others=None):
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_no_start_at_random_comes_higher(name):
-    """Three starts with one wide kernel against forty at random, of which one in three or four finds the highest optimum."""
+    """Three starts with one wide kernel against 24 at random, of which one in three or four finds the highest optimum."""
     missed = 0
-    for seed in range(3):
+    for seed in range(2):
         model, target = density_of(WEIGHTS[name], gross_errors(seed))
         best = search(target, 3, 0, starts_of(model, target, 3)[1])
-        assert best > search(target, 40, 1) - 0.1
-        missed += sum(search(target, 3, s) < best - 5.0 for s in range(6))
-    assert missed >= 2  # of 18: the search that this one takes the place of
+        assert best > search(target, 24, 1) - 0.1
+        missed += sum(search(target, 3, s) < best - 5.0 for s in range(5))
+    assert missed >= 1  # of 10: the search that this one takes the place of
 
 
 @pytest.mark.parametrize("members", ["AB", "ABCDEFGH"])
