@@ -297,7 +297,7 @@ def _first(z: Array, v: Array, h: Array, q: Array) -> Array:
 def _pair(x: Array, mu: Array, s: Array, nu: Array, t: Array, same: bool) -> tuple[Array, ...]:
     z, v, r = _standard(x, mu, s), _standard(x, nu, t), np.hypot(s, t)
     # Where x is both means, which of the two is greater hangs on their sigmas, as it does a little above.
-    both_there = (z == 0.0) & (v == 0.0)
+    both_there = np.maximum(np.abs(z), np.abs(v)) < 1e-100
     z, v = (np.where(both_there, 1e-100 / sigma, one) for one, sigma in ((z, s), (v, t)))
     h, q = (mu - nu) / r, (z * t + v * s) / r
     both = ndtr(z) * ndtr(v)

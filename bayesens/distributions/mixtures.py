@@ -173,7 +173,8 @@ class SquaredNormalMixture(Distribution):
 
     def _parts(self) -> Sequence[Array]:
         mu, s = super()._parts()
-        mu = np.where(mu == 0.0, 1e-100 * s, mu)  # T(h, b / h) has a limit at h = 0, and the limit is what is wanted
+        # T(h, b / h) has a limit at h = 0, and the limit is what is wanted; squares of smaller numbers are no numbers.
+        mu = np.where(np.abs(mu) < 1e-100 * s, 1e-100 * s, mu)
         density, below = _phi(mu / s), scipy.special.ndtr(-mu / s)
         return mu, s, density, below, (mu**2 + s**2) * (1.0 - below) + mu * s * density
 
