@@ -23,18 +23,16 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from bayesens.distributions.law import Distribution
+from bayesens.distributions.law import BY, EXPONENTIAL, GREATEST, SQUARE, Distribution, of_pairs
 from bayesens.distributions.scores import crps_sample
 from bayesens.distributions.steps import Steps
 from bayesens.messages import UnknownName, check_known, listed, warn
-from bayesens.threads import CORES, share_out
 
 __all__ = ["BANDS", "band_limits", "band_shares", "in_band", "select_band", "threshold_crps", "warn_dilemma"]
 
 Array = NDArray[np.float64]
 BANDS = MappingProxyType({"all": (0.0, 1.0), "low": (0.0, 0.15), "mid": (0.15, 0.85), "high": (0.85, 1.0)})
 ROOT_2PI = np.sqrt(2.0 * np.pi)
-NUMBERS = 20_000  # that an array of components and rows may hold: a few of them fit into the processor's cache
 FAR = 1e6  # standard deviations; stands for infinity, where a product of 0 and infinity would be NaN
 
 
@@ -227,27 +225,22 @@ def _integral(law: Distribution, x: Array) -> Array:
 
 
 def _integral_of_square(law: Distribution, x: Array) -> Array:
-    greater = GREATER[law.transform.name]
-    shape = np.broadcast_shapes(law.shape, np.shape(x))
+    shape, by = np.broadcast_shapes(law.shape, np.shape(x)), BY[law.transform.name]
     z = np.broadcast_to(law._latent(x), shape).reshape(-1)
     components = [
-        np.broadcast_to(a, (*shape, a.shape[-1])).reshape(len(z), -1).T for a in (law.weight, law.mu, law.sigma)
+        np.broadcast_to(a, (*shape, a.shape[-1])).reshape(len(z), -1) for a in (law.weight, law.mu, law.sigma)
     ]
-    part = np.empty(len(z))
 
-    def of_rows(rows: slice) -> None:
-        part[rows] = _over_pairs(greater, z[rows], *(np.ascontiguousarray(a[:, rows]) for a in components))
+    def below(z: Array) -> Array:
+        def numbers(rows: slice) -> tuple[Array, ...]:
+            weight, mu, s = (np.ascontiguousarray(a[rows].T) for a in components)
+            at = _standard(z[rows], mu, s)
+            return weight, mu, s, at, ndtr(at - s) if by == EXPONENTIAL else _phi(at), ndtr(at)
 
-    share_out(of_rows, len(z), max(CORES, len(z) * len(components[0]) // NUMBERS))
+        return of_pairs(GREATEST, by, numbers, components[0].shape)
+
+    part = below(z) - below(np.zeros_like(z)) if by == SQUARE else below(z)
     return np.where(np.isinf(x), 0.0, x) * law.cdf(x) ** 2 - part.reshape(shape)
-
-
-def _over_pairs(greater: Callable[..., Array], z: Array, w: Array, mu: Array, s: Array) -> Array:
-    """Sum over all pairs of components (component, row) of their weights and what `greater` says of them."""
-    out = np.sum(w**2 * greater(z, mu, s, mu, s, True), axis=0)
-    for k in range(1, len(w)):
-        out += 2.0 * w[k] * np.sum(w[:k] * greater(z, mu[k], s[k], mu[:k], s[:k], False), axis=0)
-    return out
 
 
 def _components(law: Distribution) -> list[tuple[Array, Array, Array]]:
@@ -282,58 +275,4 @@ def _exponential(x: Array, mu: Array, s: Array) -> Array:
     return np.asarray(np.exp(mu + 0.5 * s**2) * ndtr(_standard(x, mu, s) - s))
 
 
-def _first(z: Array, v: Array, h: Array, q: Array) -> Array:
-    """P(Z < x, Z' < Z), where x is z and v in the units of Z and Z', h is (mu - nu) / r and q as below."""
-    from bayesens.distributions.loops import first_of_two  # loads numba
-
-    # T(h, q / h) has a limit at h = 0, and the limit is what is wanted.
-    z, h = (np.where(t == 0.0, 1e-200, t) for t in (z, h))
-    shape = np.broadcast_shapes(*(np.shape(one) for one in (z, v, h, q)))
-    out = np.empty(shape)
-    first_of_two(*(np.array(np.broadcast_to(one, shape)).reshape(-1) for one in (z, v, h, q)), out.reshape(-1))
-    return out
-
-
-def _pair(x: Array, mu: Array, s: Array, nu: Array, t: Array, same: bool) -> tuple[Array, ...]:
-    z, v, r = _standard(x, mu, s), _standard(x, nu, t), np.hypot(s, t)
-    # Where x is both means, which of the two is greater hangs on their sigmas, as it does a little above.
-    both_there = np.maximum(np.abs(z), np.abs(v)) < 1e-100
-    z, v = (np.where(both_there, 1e-100 / sigma, one) for one, sigma in ((z, s), (v, t)))
-    h, q = (mu - nu) / r, (z * t + v * s) / r
-    both = ndtr(z) * ndtr(v)
-    return z, v, r, h, q, both, 0.5 * both if same else _first(z, v, h, q)
-
-
-def _greater_normal(x: Array, mu: Array, s: Array, nu: Array, t: Array, same: bool) -> Array:
-    """E[max(Z, Z'); max < x]."""
-    z, v, r, h, q, both, first = _pair(x, mu, s, nu, t, same)
-    edge = s * _phi(z) * ndtr(v) + t * _phi(v) * ndtr(z)
-    return np.asarray(mu * first + nu * (both - first) - edge + r * _phi(h) * ndtr(q))
-
-
-def _greater_square(x: Array, mu: Array, s: Array, nu: Array, t: Array, same: bool) -> Array:
-    """E[max(Z, Z')^2; 0 < max < x]."""
-    up_to = []
-    for bound in (x, np.zeros(())):
-        z, v, r, h, q, both, first = _pair(bound, mu, s, nu, t, same)
-        edge = s * (2.0 * mu + s * z) * _phi(z) * ndtr(v) + t * (2.0 * nu + t * v) * _phi(v) * ndtr(z)
-        middle = _phi(h) * ((mu + nu) * r * ndtr(q) - s * t * _phi(q))
-        up_to.append((mu**2 + s**2) * first + (nu**2 + t**2) * (both - first) - edge + middle)
-    return np.asarray(up_to[0] - up_to[1])
-
-
-def _greater_exponential(x: Array, mu: Array, s: Array, nu: Array, t: Array, same: bool) -> Array:
-    """E[exp max(Z, Z'); max < x]: each probability with its own Z moved up by its variance."""
-
-    def moved(mu: Array, s: Array, nu: Array, t: Array) -> Array:
-        z, v, _, h, q, _, _ = _pair(x, mu + s**2, s, nu, t, True)
-        return np.exp(mu + 0.5 * s**2) * _first(z, v, h, q)
-
-    one = moved(mu, s, nu, t)
-    return 2.0 * one if same else one + moved(nu, t, mu, s)
-
-
 ALONE: Mapping[str, Callable[..., Array]] = {"identity": _normal, "sqrt": _square, "log": _exponential}
-GREATER: Mapping[str, Callable[..., Array]] = {
-    "identity": _greater_normal, "sqrt": _greater_square, "log": _greater_exponential,
-}  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -12,8 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesens.arithmetic import LOG_2PI
 from bayesens.ensemble.transforms import Transform
+from bayesens.threads import CORES, share_out
 
-__all__ = ["LOG_ROOT_2PI", "Array", "Component", "Distribution"]
+__all__ = [
+    "BY",
+    "DIFFERENCE",
+    "EXPONENTIAL",
+    "GREATEST",
+    "ITSELF",
+    "LOG_ROOT_2PI",
+    "SQUARE",
+    "Array",
+    "Component",
+    "Distribution",
+    "of_pairs",
+]
 
 Array = NDArray[np.float64]
 
@@ -22,6 +35,12 @@ Component = tuple[Array, ...]  # the rows' parameters of one component
 
 
 LOG_ROOT_2PI = 0.5 * LOG_2PI
+# What a kernel is asked for, and of what.
+DIFFERENCE, GREATEST = range(2)
+ITSELF, SQUARE, EXPONENTIAL = range(3)
+BY = {"identity": ITSELF, "sqrt": SQUARE, "log": EXPONENTIAL}
+PAIRS_FOR_THREADS = 20_000
+NUMBERS = 100_000  # of components and rows at a time, so that memory stays small
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -260,11 +279,6 @@ class Distribution:
         """Return ``E|Y_k - y|`` for ``y`` in the closed domain of the transform."""
         raise NotImplementedError
 
-    @staticmethod
-    def _difference(one: Component, other: Component) -> Array:
-        """Return ``E|Y_k - Y_l'|`` for independent components."""
-        raise NotImplementedError
-
     def mean(self) -> Array:
         """Mean of ``Y``."""
         return np.einsum("...c,...c->...", self.weight, self._component_moments()[0])
@@ -318,14 +332,43 @@ class Distribution:
         return np.maximum(score - 0.5 * self._spread(weight, parts), 0.0)  # rounding only: the score is not negative
 
     def _spread(self, weight: Array, parts: Sequence[Array]) -> Array:
-        """Return ``E|Y - Y'|`` of two independent draws; a loop over pairs keeps the memory at a few rows' worth."""
-        component: list[Component] = list(zip(*parts, strict=True))
-        total = np.zeros(weight.shape[1:])
-        for k, one in enumerate(component):
-            total += weight[k] ** 2 * self._difference(one, one)
-            for l in range(k):
-                total += 2.0 * weight[k] * weight[l] * self._difference(one, component[l])
-        return total
+        """Return ``E|Y - Y'|`` of two independent draws."""
+        flat = [np.reshape(part, (len(weight), -1)) for part in (weight, *parts)]
+        by, (components, rows) = BY[self.transform.name], flat[0].shape
+        return of_pairs(DIFFERENCE, by, lambda some: [a[:, some] for a in flat], (rows, components)).reshape(
+            weight.shape[1:]
+        )
+
+
+def of_pairs(what: int, by: int, numbers: Callable[[slice], Sequence[Array]], shape: tuple[int, ...]) -> Array:
+    """What `over_pairs` says of all rows, by several threads.
+
+    Parameters
+    ----------
+    what, by : int
+        As there.
+    numbers : callable
+        Takes a slice of rows; returns their weights (component, row) and what else is said of the components.
+    shape : (row, component)
+
+    Returns
+    -------
+    array (row)
+    """
+    from bayesens.distributions.loops import over_pairs  # loads numba
+
+    rows, components = shape
+    out = np.empty(rows)
+
+    def of_rows(some: slice) -> None:
+        weight, *parts = numbers(some)
+        over_pairs(
+            what, by, np.ascontiguousarray(weight), np.concatenate([np.ravel(part) for part in parts]), out[some]
+        )
+
+    many = rows * components**2 >= PAIRS_FOR_THREADS
+    share_out(of_rows, rows, max(CORES, rows * components // NUMBERS) if many else 1)
+    return out
 
 
 def _normalised(weight: Array) -> Array:

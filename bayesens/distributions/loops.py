@@ -13,9 +13,10 @@ import numpy as np
 from bayesens.arithmetic import LOG_2PI
 from bayesens.c_functions import BARE, INNER, ONCE, kernel
 from bayesens.distributions.cell_components import _exp
-from bayesens.distributions.special import log_ndtr
+from bayesens.distributions.law import DIFFERENCE, EXPONENTIAL, SQUARE
+from bayesens.distributions.special import log_ndtr, ndtr
 
-__all__ = ["first_of_two", "log_densities", "log_means", "mixture_quantile", "mixture_values", "squared_differences"]
+__all__ = ["log_densities", "log_means", "mixture_quantile", "mixture_values", "over_pairs"]
 
 ROOT_HALF = math.sqrt(0.5)
 ROOT_2PI = math.sqrt(2.0 * math.pi)
@@ -179,7 +180,7 @@ def log_means(values, out):  # type: ignore[no-untyped-def]
         out[i] = top + math.log(mean / values.shape[1]) if top > -np.inf else top
 
 
-# ------------------------------------------------------------------------------------ differences of two squared normals
+# ------------------------------------------------------------------------------------------- the greater of two normals
 @numba.njit(**BARE, fastmath={"contract"})
 def _corner(z, v, large, small, out):  # type: ignore[no-untyped-def]
     """Owen's integral from zero to the smaller of two numbers over the larger one, its sign that of their product."""
@@ -226,35 +227,53 @@ def _first(z, v, h, q, below, scratch, out):  # type: ignore[no-untyped-def]
         out[i] = 0.5 * (below_z[i] + below_h[i] - (1.0 if (z[i] < 0.0) != (h[i] < 0.0) else 0.0)) - angle
 
 
-@kernel
-def first_of_two(z, v, h, q, out):  # type: ignore[no-untyped-def]
-    """The same of flat arrays of any length into ``out``; z and h are not zero, where T has a limit and no value."""
-    scratch, room = np.empty((4, ROWS)), np.empty((4, ROWS))
-    for start in range(0, len(out), ROWS):
-        m = min(ROWS, len(out) - start)
-        some = z[start : start + m], v[start : start + m], h[start : start + m], q[start : start + m]
-        for j in range(4):
-            for i in range(m):
-                room[j][i] = 0.5 * math.erfc(-some[j][i] * ROOT_HALF)
-        below = room[0][:m], room[1][:m], room[2][:m], room[3][:m]
-        _first(some[0], some[1], some[2], some[3], below, scratch, out[start : start + m])
+@INNER
+def _below(x, below, exponential):  # type: ignore[no-untyped-def]
+    """The normal distribution function at some numbers, and exp(-x^2 / 2)."""
+    for i in range(len(x)):
+        exponential[i] = _exp(-0.5 * x[i] * x[i])
+        below[i] = ndtr(x[i], exponential[i])
 
 
 @INNER
-def _of_pair(one, other, scratch, out):  # type: ignore[no-untyped-def]
-    """E|Y - Y'| of two components, each its mean, sigma, density, probability below zero and mean of the square."""
+def _between(by, one, other, scratch, out):  # type: ignore[no-untyped-def]
+    """E|Y - Y'| of two components of normals or their exponentials, as `over_pairs` has them."""
+    (mu, s, mean, _, _), (nu, t, mean_, _, _) = one, other
+    m = len(out)
+    h, below, density = scratch[0][:m], scratch[1][:m], scratch[2][:m]
+    turned, below_turned = scratch[3][:m], scratch[4][:m]
+    if by == EXPONENTIAL:
+        # E max(Y, Y') = E Y P(Z > Z') + E Y' P(Z' > Z), each P with its own Z moved up by its variance.
+        for i in range(m):
+            root = math.sqrt(s[i] * s[i] + t[i] * t[i])
+            h[i], turned[i] = (mu[i] - nu[i] + s[i] * s[i]) / root, (nu[i] - mu[i] + t[i] * t[i]) / root
+        _below(h, below, density)
+        _below(turned, below_turned, density)
+        for i in range(m):
+            out[i] = mean[i] * (2.0 * below[i] - 1.0) + mean_[i] * (2.0 * below_turned[i] - 1.0)
+    else:
+        for i in range(m):
+            h[i] = (mu[i] - nu[i]) / math.sqrt(s[i] * s[i] + t[i] * t[i])
+        _below(h, below, density)
+        for i in range(m):
+            root = math.sqrt(s[i] * s[i] + t[i] * t[i])
+            out[i] = 2.0 * root * density[i] / ROOT_2PI + (mu[i] - nu[i]) * (2.0 * below[i] - 1.0)
+
+
+@INNER
+def _between_squares(one, other, scratch, out):  # type: ignore[no-untyped-def]
+    """E|Y - Y'| of two components of max(Z, 0)^2: twice the greater less both, and the greater is max(Z, Z', 0)^2."""
     (mu, s, density, below, mean), (nu, t, density_, below_, mean_) = one, other
     m = len(out)
     z, v, h, q = scratch[4][:m], scratch[5][:m], scratch[6][:m], scratch[7][:m]
-    below_h, below_q = scratch[8][:m], scratch[9][:m]
+    below_h, below_q, density_h, density_q = scratch[8][:m], scratch[9][:m], scratch[10][:m], scratch[11][:m]
     for i in range(m):
         root = math.sqrt(s[i] * s[i] + t[i] * t[i])
         z[i], v[i], h[i] = -mu[i] / s[i], -nu[i] / t[i], (mu[i] - nu[i]) / root
         q[i] = (z[i] * t[i] + v[i] * s[i]) / root
         h[i] = h[i] if h[i] != 0.0 else 1e-200  # T(h, q / h) has a limit at zero, and the limit is what is wanted
-    for i in range(m):
-        below_h[i] = 0.5 * math.erfc(-h[i] * ROOT_HALF)
-        below_q[i] = 0.5 * math.erfc(-q[i] * ROOT_HALF)
+    _below(h, below_h, density_h)
+    _below(q, below_q, density_q)
     _first(z, v, h, q, (below, below_, below_h, below_q), scratch, out)
     for i in range(m):
         first = below_h[i] - out[i]  # of being the greatest of the two and zero
@@ -263,36 +282,100 @@ def _of_pair(one, other, scratch, out):  # type: ignore[no-untyped-def]
         greatest = (mu[i] * mu[i] + s[i] * s[i]) * first + (nu[i] * nu[i] + t[i] * t[i]) * second
         greatest += s[i] * t[i] * density[i] * density_[i] + mu[i] * s[i] * density[i] * below_[i]
         greatest += nu[i] * t[i] * density_[i] * below[i]
-        greatest += (mu[i] + nu[i]) * root * _exp(-0.5 * h[i] * h[i]) / ROOT_2PI * (1.0 - below_q[i])
+        greatest += (mu[i] + nu[i]) * root * density_h[i] / ROOT_2PI * (1.0 - below_q[i])
         out[i] = 2.0 * greatest - mean[i] - mean_[i]
+
+
+@INNER
+def _places(one, other, moved, z, v, h, q):  # type: ignore[no-untyped-def]
+    """The four numbers of `_first` for a bound, where the first mean is moved up by its variance (1) or not (0)."""
+    (mu, s, at, _, _), (nu, t, at_, _, _) = one, other
+    for i in range(len(z)):
+        root = math.sqrt(s[i] * s[i] + t[i] * t[i])
+        z[i], v[i] = at[i] - moved * s[i], at_[i]
+        if max(abs(z[i]), abs(v[i])) < 1e-100:
+            # Where the bound is both means, which of the two is greater hangs on their sigmas, as it does a little above.
+            z[i], v[i] = 1e-100 / s[i], 1e-100 / t[i]
+        h[i], q[i] = (mu[i] - nu[i] + moved * s[i] * s[i]) / root, (z[i] * t[i] + v[i] * s[i]) / root
+        # T(h, q / h) has a limit at zero, and the limit is what is wanted.
+        z[i], h[i] = z[i] if z[i] != 0.0 else 1e-200, h[i] if h[i] != 0.0 else 1e-200
+
+
+@INNER
+def _greater(by, one, other, scratch, out):  # type: ignore[no-untyped-def]
+    """E[max(Z, Z'); max < x] of two components, or of the square, as `over_pairs` has them."""
+    (mu, s, at, density, below), (nu, t, at_, density_, below_) = one, other
+    m = len(out)
+    z, v, h, q = scratch[4][:m], scratch[5][:m], scratch[6][:m], scratch[7][:m]
+    below_h, below_q, density_h, density_q = scratch[8][:m], scratch[9][:m], scratch[10][:m], scratch[11][:m]
+    _places(one, other, 0.0, z, v, h, q)
+    _below(h, below_h, density_h)
+    _below(q, below_q, density_q)
+    _first(z, v, h, q, (below, below_, below_h, below_q), scratch, out)
+    for i in range(m):
+        first, second = out[i], below[i] * below_[i] - out[i]
+        root = math.sqrt(s[i] * s[i] + t[i] * t[i])
+        here, there = s[i] * density[i] * below_[i], t[i] * density_[i] * below[i]
+        middle = root * density_h[i] / ROOT_2PI
+        if by == SQUARE:
+            here, there = here * (2.0 * mu[i] + s[i] * at[i]), there * (2.0 * nu[i] + t[i] * at_[i])
+            value = (mu[i] * mu[i] + s[i] * s[i]) * first + (nu[i] * nu[i] + t[i] * t[i]) * second
+            both = s[i] * t[i] / root * density_q[i] / ROOT_2PI
+            out[i] = value - here - there + middle * ((mu[i] + nu[i]) * below_q[i] - both)
+        else:
+            out[i] = mu[i] * first + nu[i] * second - here - there + middle * below_q[i]
+
+
+@INNER
+def _greater_exponential(one, other, scratch, out):  # type: ignore[no-untyped-def]
+    """E[exp Z; Z' < Z < x] of two components as `over_pairs` has them: a probability with Z moved up by its variance."""
+    (mu, s, _, moved, _), (_, _, _, _, below_) = one, other
+    m = len(out)
+    z, v, h, q = scratch[4][:m], scratch[5][:m], scratch[6][:m], scratch[7][:m]
+    below_h, below_q, density = scratch[8][:m], scratch[9][:m], scratch[10][:m]
+    _places(one, other, 1.0, z, v, h, q)
+    _below(h, below_h, density)
+    _below(q, below_q, density)
+    _first(z, v, h, q, (moved, below_, below_h, below_q), scratch, out)
+    for i in range(m):
+        out[i] *= math.exp(mu[i] + 0.5 * s[i] * s[i])
 
 
 @ONCE
 def _cut(parts, components, n, k, start, m):  # type: ignore[no-untyped-def]
-    """The five numbers of one component in some rows; cut from one dimension, so that the compiler knows them side by side."""
+    """The five numbers of one component in some rows, none where there are fewer.
+
+    Cut from one dimension, so that the compiler knows them side by side.
+    """
     a, every = k * n + start, components * n
     b, c, d, e = a + every, a + 2 * every, a + 3 * every, a + 4 * every
     return parts[a : a + m], parts[b : b + m], parts[c : c + m], parts[d : d + m], parts[e : e + m]
 
 
 @kernel
-def squared_differences(weight, parts, out):  # type: ignore[no-untyped-def]
-    """E|Y - Y'| of two independent draws from mixtures of max(Z, 0)^2, whose Z are normal.
+def over_pairs(what, by, weight, parts, out):  # type: ignore[no-untyped-def]
+    """An expectation of two independent draws from mixtures of Y: normals Z, max(Z, 0)^2 or exp Z.
 
-    |Y - Y'| is twice the greater less both, and the greater is max(Z, Z', 0)^2: Clark's moment of the greater of two normals, cut
-    off at zero. The probability that Z is the greatest of the three is a quadrant of a bivariate normal law, by Owen's T.
+    It is a sum over all pairs of components. Of two squares the difference hangs on the greater of two normals, cut off at zero
+    (Clark's moment). That one of two normals is the greater and both are below a bound is a quadrant of a bivariate normal law,
+    by Owen's T.
 
     Parameters
     ----------
+    what : int
+        `DIFFERENCE`, E|Y - Y'|, or `GREATEST`, E[max(Y, Y'); max < x], where squares have their sign.
+    by : int
+        `ITSELF`, `SQUARE` or `EXPONENTIAL`.
     weight : float array (component, row)
     parts : float array (number, component and row)
-        Five numbers of each component end to end: mu, sigma, the standard density at mu / sigma, the probability of Z below zero,
-        and the mean of Y.
+        The numbers of each component end to end: mu and sigma, and for differences of exponentials the mean of Y, of squares the
+        standard density at mu / sigma, the probability of Z below zero, and the mean of Y. For the greatest z, the bound in units
+        of both; the standard density at z or, of exponentials, the probability below z less sigma; and the probability below z.
     out : float array (row)
         Filled.
     """
     components, n = weight.shape
-    scratch, each = np.empty((10, ROWS)), np.empty(ROWS)
+    scratch, each, turned = np.empty((12, ROWS)), np.empty(ROWS), np.empty(ROWS)
     for start in range(0, n, ROWS):
         m = min(ROWS, n - start)
         out[start : start + m] = 0.0
@@ -300,7 +383,19 @@ def squared_differences(weight, parts, out):  # type: ignore[no-untyped-def]
             one = _cut(parts, components, n, k, start, m)
             for l in range(k + 1):
                 w, twice = weight[k, start : start + m] * weight[l, start : start + m], 1.0 if l == k else 2.0
-                if np.any(w != 0.0):
-                    _of_pair(one, _cut(parts, components, n, l, start, m), scratch, each[:m])
+                if not np.any(w != 0.0):
+                    continue
+                other = _cut(parts, components, n, l, start, m)
+                if what == DIFFERENCE and by == SQUARE:
+                    _between_squares(one, other, scratch, each[:m])
+                elif what == DIFFERENCE:
+                    _between(by, one, other, scratch, each[:m])
+                elif by == EXPONENTIAL:
+                    _greater_exponential(one, other, scratch, each[:m])
+                    _greater_exponential(other, one, scratch, turned[:m])
                     for i in range(m):
-                        out[start + i] += twice * w[i] * each[i]
+                        each[i] += turned[i]
+                else:
+                    _greater(by, one, other, scratch, each[:m])
+                for i in range(m):
+                    out[start + i] += twice * w[i] * each[i]

@@ -55,11 +55,6 @@ class NormalMixture(Distribution):
         mu, sigma = one
         return _mean_modulus(y - mu, sigma)
 
-    @staticmethod
-    def _difference(one: Component, other: Component) -> Array:
-        (mu, s), (nu, t) = one, other
-        return _mean_modulus(mu - nu, np.hypot(s, t))
-
 
 class LogNormalMixture(Distribution):
     """Mixture of lognormals in each row: ``Y = exp(Z)``.
@@ -88,15 +83,6 @@ class LogNormalMixture(Distribution):
         with np.errstate(divide="ignore"):
             t = (np.log(y) - mu) / sigma
         return np.asarray(y * scipy.special.erf(t / ROOT_2) - mean * scipy.special.erf((t - sigma) / ROOT_2))
-
-    @staticmethod
-    def _difference(one: Component, other: Component) -> Array:
-        # E max(Y, Y') = E Y P(Z > Z') + E Y' P(Z' > Z), each P with its own Z moved up by its variance.
-        (mu, s, mean), (nu, t, mean_) = one, other
-        root = ROOT_2 * np.hypot(s, t)
-        return np.asarray(
-            mean * scipy.special.erf((mu - nu + s**2) / root) + mean_ * scipy.special.erf((nu - mu + t**2) / root)
-        )
 
 
 class SquaredNormalMixture(Distribution):
@@ -187,14 +173,6 @@ class SquaredNormalMixture(Distribution):
         under = scipy.special.ndtr(t)
         inside = (mu**2 + s**2) * (under - below) - s * ((mu + a) * _phi(t) - mu * density)
         return np.asarray(mean - y + 2.0 * (y * under - inside))
-
-    def _spread(self, weight: Array, parts: Sequence[Array]) -> Array:
-        from bayesens.distributions.loops import squared_differences  # loads numba
-
-        flat = [np.ascontiguousarray(np.reshape(part, (len(weight), -1)), dtype=float) for part in (weight, *parts)]
-        out = np.empty(flat[0].shape[1])
-        squared_differences(flat[0], np.concatenate([np.ravel(part) for part in flat[1:]]), out)
-        return out.reshape(weight.shape[1:])
 
 
 def _mean_modulus(mu: Array, sigma: Array) -> Array:

@@ -24,6 +24,7 @@ from bayesens.ensemble.from_table import LABELS
 from bayesens.inference.fit import fit
 from bayesens.inference.fit_tree import check_fit_tree, check_given
 from bayesens.messages import warn
+from bayesens.threads import one_blas_thread
 
 __all__ = ["cluster_codes", "clustered_weights", "find_optima", "refuse_effects", "used_rows", "weights_table"]
 
@@ -35,6 +36,7 @@ NEGLIGIBLE_WEIGHT = 0.01  # a weight below it counts as none
 
 
 # ------------------------------------------------------------------------------------------------------- the bootstrap
+@one_blas_thread()  # of matrices with a few rows: a quasi-Newton step waits for a second thread if another process has the core
 def clustered_weights(
     model: Any,
     ensemble: Ensemble,

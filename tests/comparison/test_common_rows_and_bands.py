@@ -201,9 +201,10 @@ def integral(law, y, lower, upper):
 
 
 @pytest.mark.parametrize(("middle", "moved"), [(0.0, 0.0), (1.0, 0.0), (0.0, 3e-237), (0.0, -1e-150), (0.0, 1e-90)])
+@pytest.mark.parametrize("width", [1.0, 1e-6])
 @pytest.mark.parametrize("cls", [NormalMixture, SquaredNormalMixture, LogNormalMixture])
-def test_threshold_crps_where_all_components_have_their_mean_at_the_threshold(cls, middle, moved):
-    law = cls([0.3, 0.3, 0.4], [middle, middle, middle + moved], [1.0, 1.0, 0.5])
+def test_threshold_crps_where_all_components_have_their_mean_at_the_threshold(cls, width, middle, moved):
+    law = cls([0.3, 0.3, 0.4], [middle, middle, middle + moved], width * np.array([1.0, 1.0, 0.5]))
     at = float(law.transform.inverse(np.array(middle)))
     for lower, upper, y in ((at, at + 0.4, at), (at - 0.5, at, 0.2), (-np.inf, at, 2.0), (at, np.inf, 0.0)):
         found = threshold_crps(law, y, lower=lower, upper=upper)

@@ -1,14 +1,17 @@
-"""E|Y - Y'| of squared normals against Owen's T of scipy, which the loops do without, and numerical integration."""
+"""E|Y - Y'| of two components by compiled loops: against scipy, which they do without, and numerical integration."""
 
 import itertools
 
+import numba
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.integrate import quad
-from scipy.special import ndtr, owens_t
+from scipy.special import erf, ndtr, owens_t
 
-from bayesens.distributions.mixtures import SquaredNormalMixture
+from bayesens.distributions.cell_components import _exp
+from bayesens.distributions.mixtures import LogNormalMixture, NormalMixture, SquaredNormalMixture
+from bayesens.distributions.special import ndtr as compiled_ndtr
 
 
 def phi(x):
@@ -24,8 +27,8 @@ def greatest(mu, s, nu, t):
     return out + mu * s * phi(z) * ndtr(-v) + nu * t * phi(v) * ndtr(-z) + (mu + nu) * root * phi(h) * ndtr(q)
 
 
-def spread(weight, mu, sigma):
-    law = SquaredNormalMixture(weight, mu, sigma)
+def spread(weight, mu, sigma, cls=SquaredNormalMixture):
+    law = cls(weight, mu, sigma)
     return law._spread(np.moveaxis(law.weight, -1, 0), law._parts()), law
 
 
@@ -78,3 +81,48 @@ def test_shapes_of_rows_are_kept():
     y = rng.uniform(0.0, 3.0, (4, 5))
     flat = SquaredNormalMixture(np.full(3, 1 / 3), law.mu.reshape(20, 3), 1.0)
     assert_allclose(law.crps(y), flat.crps(y.ravel()).reshape(4, 5), rtol=1e-14)
+
+
+@numba.njit
+def below(x, out):
+    for i in range(len(x)):
+        out[i] = compiled_ndtr(x[i], _exp(-0.5 * x[i] * x[i]))
+
+
+def test_the_normal_distribution_function_is_that_of_scipy_to_the_last_digits():
+    x = np.concatenate(
+        [np.linspace(-9.0, 9.0, 200_001), [0.0, -0.0, 1e-300, 40.0, -40.0, 1e200, np.inf, -np.inf, np.nan]]
+    )
+    found = np.empty_like(x)
+    below(x, found)
+    assert_allclose(found, ndtr(x), rtol=1e-14, atol=5e-16)
+
+
+def modulus(mu, s):
+    """E|X| of a normal."""
+    return 2.0 * s * phi(mu / s) + mu * erf(mu / s / np.sqrt(2.0))
+
+
+def of_exponentials(mu, s, nu, t):
+    root = np.sqrt(2.0) * np.hypot(s, t)
+    one, other = erf((mu - nu + s**2) / root), erf((nu - mu + t**2) / root)
+    return np.exp(mu + 0.5 * s**2) * one + np.exp(nu + 0.5 * t**2) * other
+
+
+@pytest.mark.parametrize("rows", [1, 3, 700, 3001])  # the last by several threads
+@pytest.mark.parametrize(
+    ("cls", "pair"),
+    [(NormalMixture, lambda mu, s, nu, t: modulus(mu - nu, np.hypot(s, t))), (LogNormalMixture, of_exponentials)],
+)
+def test_normals_and_their_exponentials_are_those_of_scipy(cls, pair, rows):
+    rng = np.random.default_rng(rows)
+    mu, sigma = rng.normal(size=(rows, 5)), rng.choice([1e-8, 0.01, 1.0, 2.0], size=(rows, 5))
+    mu[:, 1], weight = mu[:, 0], rng.dirichlet(np.ones(5), rows)
+    found, law = spread(weight, mu, sigma, cls)
+    expected = sum(
+        law.weight[:, k] * law.weight[:, l] * pair(mu[:, k], sigma[:, k], mu[:, l], sigma[:, l])
+        for k in range(5)
+        for l in range(5)
+    )
+    assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
+    assert_allclose(found[-1], spread(weight[-1:], mu[-1:], sigma[-1:], cls)[0][0], rtol=1e-14)
