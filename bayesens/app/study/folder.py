@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesens import __version__
-from bayesens.app.report.parts import Figure, Section, Table
+from bayesens.app.report.parts import Figure, Note, Section, Table
 from bayesens.app.result_tables import prediction_table
 from bayesens.app.study.chapters.assumptions import assumptions
 from bayesens.app.study.chapters.calibration import calibration, recalibration
@@ -35,10 +36,11 @@ from bayesens.app.study.chapters.through_time import through_time
 from bayesens.app.study.glossary import glossary
 from bayesens.app.study.report import write_report
 from bayesens.app.study.results import StudyResults
+from bayesens.comparison.folds.runs import FAILURES
 from bayesens.ensemble.files import write_table
 from bayesens.geo.stores.write import write_map
 from bayesens.inference.fit_tree import write_fit
-from bayesens.messages import listed
+from bayesens.messages import listed, warn
 from bayesens.tables.atomic import check_writable, file_name, link, move, remove, write_atomically
 
 __all__ = ["Finished", "begin_folder", "check_folder", "write_results"]
@@ -136,7 +138,7 @@ def _chapters(results: StudyResults, table: pd.DataFrame, differences: pd.DataFr
     asked = (
         (data, True),
         (members, True),
-        (lambda _: scores(results, table, differences), True),
+        (partial(scores, table=table, differences=differences), True),
         (calibration, True),
         (coverage, True),
         (recalibration, bool(results.recalibrated)),
@@ -150,7 +152,18 @@ def _chapters(results: StudyResults, table: pd.DataFrame, differences: pd.DataFr
         (maps, results.maps is not None),
         (assumptions, True),
     )
-    return [chapter(results) for chapter, wanted in asked if wanted]
+    return [_made(chapter, results) for chapter, wanted in asked if wanted]
+
+
+def _made(chapter: Callable[[StudyResults], Section], results: StudyResults) -> Section:
+    """A chapter, or why there is none: what hours of work have found is not lost with one of its tables."""
+    try:
+        return chapter(results)
+    except FAILURES as error:
+        key = getattr(chapter, "func", chapter).__name__
+        name = key.replace("_", " ").capitalize()
+        warn(f"the chapter {name!r} of the report could not be made: {error}")
+        return Section(name, (Note(f"This chapter could not be made: {error}", "caution"),), key)
 
 
 def _fits(results: StudyResults, folder: Path) -> Iterator[str]:

@@ -95,6 +95,14 @@ def run_study(
     return write_results(results, folder, say)
 
 
+PARTS_OF_THE_YEAR = {
+    "dayofyear": "around a day of the year",
+    "month": "in a month",
+    "season": "in a season",
+    "all": "at all",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class _Run:
     """A study at work: its file, table and models, where finished steps are kept, and how it speaks."""
@@ -321,4 +329,10 @@ def _thresholds(study: Study, rows: Ensemble) -> NDArray[np.float64] | None:
     site, time = rows.labels("site"), rows.dataset["time"].values
     found = thresholds(rows.require_observation(), percentile=asked.percentile, by=asked.by, min_count=asked.min_count,
                        site=site, time=time)  # fmt: skip
-    return threshold_at(found, site=site, time=time).values
+    cut: NDArray[np.float64] = threshold_at(found, site=site, time=time).values
+    if not np.isfinite(cut[rows.observed]).any():
+        raise ValueError(
+            f"no station has {asked.min_count} observations {PARTS_OF_THE_YEAR[asked.by]}, which a threshold of drought needs "
+            '(drought.min_count of the study); wanted a smaller number, or longer parts of the year: by = "season" or "all"'
+        )
+    return cut

@@ -33,7 +33,7 @@ from bayesens.parallel import in_processes
 from bayesens.tables.atomic import file_name
 from bayesens.threads import one_blas_thread
 
-__all__ = ["Found", "Given", "OnMembers", "Run", "Trained", "source_of"]
+__all__ = ["FAILURES", "Found", "Given", "OnMembers", "Run", "Trained", "source_of"]
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,26 +30,40 @@ def maps(results: StudyResults) -> Section:
     means = {name: one["mean"] for name, one in found.models.items()}
     fields = found.points | {name: mean for name, mean in means.items() if bool(mean.notnull().any())}
     fields = {name: one_map(found.grid, field) for name, field in fields.items()}
-    varied = {name: field for name, field in fields.items() if varies(field)}
-    table = map_table(varied, bands=asked.bands, dims=found.grid.dims)
-    long = table.reset_index()
     parts: list[Any] = [
         "Members were fitted to all stations, and every cell is predicted as a place that no fit has seen. Smoothness is no "
         "quality by itself: a mean over members is smoother than a member, and so is a map that knows less.",
-        sheet("maps", long, "Coefficient of variation and Moran's I (rook neighbours) of the maps, by band of their own values.",
-              f"{_over(found.grid)}Within a band even two good maps hold different cells; where a cell has far fewer than 4 "
-              "neighbours in its band the band itself has lowered I. Intervals and counts stand in the file.",
-              shown=long[long["statistic"].isin(["CV", "Moran's I"])], heads=2),
     ]  # fmt: skip
-    parts += map_pictures(results)
-    if len(asked.bands) > 1:
-        parts.append(drawing("moran_by_band", partial(plots.band_curve, table), "Moran's I by band of values, with 90 % "
-                             "intervals.", "Moran's I by band and product.", size=(6.0, 3.4)))  # fmt: skip
+    first, then = _smoothness(fields, found.grid, asked.bands)
+    parts += [*first, *map_pictures(results), *then]
     if found.applicability is not None:
         parts += _where(one_map(found.grid, found.applicability))
     if (errors := results.map_errors) is not None:
         parts += [*_distances(errors), *_expected(errors, found.grid, results.units)]
     return Section("Maps", tuple(parts), "maps")
+
+
+def _smoothness(
+    fields: Mapping[str, xr.DataArray], grid: StudyGrid, bands: Sequence[Any]
+) -> tuple[list[Any], list[Any]]:
+    """What stands before the pictures and after them."""
+    there = np.logical_and.reduce([np.isfinite(field.values) for field in fields.values()])
+    varied = {name: field for name, field in fields.items() if varies(field.where(there))}
+    if not varied:
+        return ["Where all maps have values, none of them varies, and there is no smoothness to speak of."], []
+    table = map_table(varied, bands=bands, dims=grid.dims)
+    long = table.reset_index()
+    said = sheet(
+        "maps", long,
+        "Coefficient of variation and Moran's I (rook neighbours) of the maps, by band of their own values.",
+        f"{_over(grid)}Within a band even two good maps hold different cells; where a cell has far fewer than 4 neighbours in "
+        "its band the band itself has lowered I. Intervals and counts stand in the file.",
+        shown=long[long["statistic"].isin(["CV", "Moran's I"])], heads=2,
+    )  # fmt: skip
+    draw = partial(plots.band_curve, table)
+    curve = drawing("moran_by_band", draw, "Moran's I by band of values, with 90 % intervals.",
+                    "Moran's I by band and product.", size=(6.0, 3.4))  # fmt: skip
+    return [said], [curve] if len(bands) > 1 else []
 
 
 def _over(grid: StudyGrid) -> str:

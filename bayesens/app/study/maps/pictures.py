@@ -59,8 +59,9 @@ def one_map(grid: StudyGrid, field: Any) -> Any:
 
 
 def varies(field: xr.DataArray) -> bool:
-    """Whether a map is more than one number, but for rounding."""
-    return float(field.std()) > 1e-9 * float(abs(field).mean())
+    """Whether a map is more than one number, but for rounding; maps have single precision, and so have their means over days."""
+    values = field.values[np.isfinite(field.values)].astype(np.float64)
+    return len(values) > 0 and float(np.ptp(values)) > 1e-6 * float(np.abs(values).mean())
 
 
 def _steps(grid: StudyGrid) -> str:
