@@ -40,7 +40,7 @@ from bayesens.messages import check_known, warn
 from bayesens.tables.atomic import file_name
 
 DISTANCE = "distance"  # a label of rows: in which fifth of distances to the nearest station
-__all__ = ["HeldOut", "compare", "held_out", "source_of", "splits_of", "versions"]
+__all__ = ["HeldOut", "check_folds", "compare", "held_out", "source_of", "splits_of", "versions"]
 
 PER_ROW = ("sd", "pit", "covered", "quantile_value", "twcrps", "probability_below")
 COORDS = ("site", "group", "time", "lon", "lat")
@@ -259,6 +259,12 @@ def splits_of(source: Given, estimand: str, options: HeldOutOptions) -> list[Spl
     given: Mapping[str, Any] = options
     asked = {name: given[name] for name in names}
     return splits(estimand, **asked, places=source.places(options["places"]), **source.columns())
+
+
+@takes(CompareOptions)
+def check_folds(data: Ensemble | Members, *, estimand: str, **options: Unpack[CompareOptions]) -> None:
+    """Refuse what `compare` would refuse of the folds; who compares by several estimands asks before the first."""
+    splits_of(source_of(data).for_estimand(estimand), estimand, options)
 
 
 def _by_place(options: HeldOutOptions) -> dict[str, Any]:

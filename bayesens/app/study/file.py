@@ -130,7 +130,10 @@ class Study(Part):
             raise ValueError(f"data.spread has {', '.join(lacking)}, which members.columns lacks: name it there, too")
         if self.importance is not None and not members.train:
             raise ValueError("[importance] needs members.train: only members that are trained here have covariates")
-        for part, there in (("drought", self.drought), ("members.sums", members.sums)):
+        over_time = {
+            "drought": self.drought, "members.sums": members.sums, "representativeness": self.representativeness,
+        }  # fmt: skip
+        for part, there in over_time.items():
             if there and data.time is None:
                 raise ValueError(f"[{part}] needs data.time: name the column")
         if len({file_name(name) for name in self.models}) < len(self.models):

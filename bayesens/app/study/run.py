@@ -25,12 +25,13 @@ from bayesens.app.study.maps.grid import check_grid, map_points_of
 from bayesens.app.study.maps.mapping import study_maps
 from bayesens.app.study.results import StudyResults
 from bayesens.app.study.sensitivity import study_sensitivity
-from bayesens.comparison.compare import HeldOut, OnMembers, held_out, versions
+from bayesens.comparison.compare import HeldOut, OnMembers, check_folds, held_out, versions
 from bayesens.comparison.folds.held_out_rows import usual_estimand
 from bayesens.comparison.ladder import EM_RUNG, ladder
 from bayesens.comparison.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.ensemble.places import Places
+from bayesens.geo.station_cells import paired_cells
 from bayesens.geo.thresholds import threshold_at, thresholds
 from bayesens.inference.fit import fit
 from bayesens.likelihoods.options import options_to_json
@@ -137,6 +138,11 @@ class _Run:
             for estimand in study.evaluation.estimands:
                 check_recalibration(rows, estimand)
         below = _thresholds(study, rows)
+        if (scale := study.representativeness) is not None:
+            columns = study.data
+            paired_cells(table.frame, columns.observation, str(columns.site), str(columns.time), scale.cell)
+        for estimand in study.evaluation.estimands:
+            check_folds(source, **self.way(estimand, rows))
         held: dict[str, HeldOut] = {}
         for estimand in study.evaluation.estimands:
             self.say(f"Scoring {listed(self.models)} on rows held out: {estimand} ...")

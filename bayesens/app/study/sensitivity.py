@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -11,10 +12,12 @@ import xarray as xr
 
 from bayesens.app.study.data import StudyData
 from bayesens.app.study.file import Study
+from bayesens.comparison.folds.runs import FAILURES
 from bayesens.comparison.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.likelihoods.options import options_to_json
 from bayesens.members.spatial_folds.dealing import fold_number
+from bayesens.messages import warn
 from bayesens.sensitivity import (
     clustered_weights,
     fewer_stations,
@@ -46,6 +49,8 @@ class Sensitivities:
         From `prior_predictive`.
     weights : dict of name to DataFrame
         From `weights_table`, of models without effects that have weights and a fit by EM.
+    failed : dict of str to str
+        What was asked for and could not be had, and why.
     """
 
     left_out: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -54,6 +59,19 @@ class Sensitivities:
     power: dict[str, pd.DataFrame] = field(default_factory=dict)
     prior: dict[str, xr.Dataset] = field(default_factory=dict)
     weights: dict[str, pd.DataFrame] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def have(self, what: str, make: Callable[[], Any], kept: dict[str, Any] | None = None, name: str = "") -> Any:
+        """Make one of the results and keep it by its name, or the reason why it cannot be made, so that the others stay."""
+        try:
+            made = make()
+        except FAILURES as error:
+            warn(f"{what} cannot be told, and the report goes without: {error}")
+            self.failed[what] = str(error)
+            return None
+        if kept is not None and made is not None:
+            kept[name] = made
+        return made
 
 
 def study_sensitivity(
@@ -74,31 +92,40 @@ def study_sensitivity(
     assert asked is not None
     names = [name for name in asked.models or list(models)[:1] if name in fits]
     out = Sensitivities()
+    make: Callable[[], Any]
     for name in names:
         method = study.methods[name]
         options: dict[str, Any] = dict(folds) | _intervals(study) | {"method": method}
-        if asked.members and ensemble.n_members > 1:
+        if ensemble.n_members > 1 and (by := list(_possible(asked.members, ensemble))):
             say(f"Leaving members out of {name} ...")
-            tables = [members_left_out(models[name], table.source, by=by, **options).assign(by=by)
-                      for by in _possible(asked.members, ensemble)]  # fmt: skip
-            out.left_out[name] = pd.concat(tables, ignore_index=True)
+            make = partial(_left_out, models[name], table, by, options)
+            out.have(f"Members left out of {name}", make, out.left_out, name)
         if asked.shapley and ensemble.n_members > 1:
             say(f"Fitting {name} to all subsets of the members ...")
-            out.shapley[name] = shapley(models[name], table.source, **options)
-        if asked.priors:
-            _of_priors(out, name, models[name], fits[name], ensemble, study.study.random_seed)
-        if (found := _weights(name, models[name], fits[name], ensemble, study, steps, say)) is not None:
-            out.weights[name] = found
+            make = partial(shapley, models[name], table.source, **options)
+            out.have(f"Shapley values of the members of {name}", make, out.shapley, name)
+        if asked.priors and not int(fits[name].attrs["point_estimate"]):
+            out.have(f"Power-scaling of {name}", partial(power_scaling, fits[name]), out.power, name)
+            make = partial(prior_predictive, models[name], ensemble, random_seed=study.study.random_seed)
+            out.have(f"What the priors of {name} say", make, out.prior, name)
+        make = partial(_weights, name, models[name], fits[name], ensemble, study, steps, say)
+        out.have(f"Weights of {name} by stations drawn anew", make, out.weights, name)
     if not asked.stations or not names:
         return out
     say(f"Removing stations, {asked.replicates} times ...")
-    reduction = fewer_stations(
-        {name: models[name] for name in names}, table.source, shares=asked.stations, replicates=asked.replicates,
-        validation=asked.validation, method={name: study.methods[name] for name in names},
+    reduction = out.have("Fewer stations", partial(
+        fewer_stations, {name: models[name] for name in names}, table.source, shares=asked.stations,
+        replicates=asked.replicates, validation=asked.validation, method={name: study.methods[name] for name in names},
         inner_folds=fold_number(folds["inner_folds"]),  # stations are removed at random
         **{key: folds[key] for key in ("draws", "random_seed", "n_jobs", "cache", "progressbar")},
-    )  # fmt: skip
+    ))  # fmt: skip
     return Sensitivities(**{**vars(out), "reduction": reduction})
+
+
+def _left_out(model: Any, table: StudyData, by: Sequence[str], options: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.concat(
+        [members_left_out(model, table.source, by=one, **options).assign(by=one) for one in by], ignore_index=True
+    )
 
 
 def _intervals(study: Study) -> dict[str, Any]:
@@ -114,12 +141,6 @@ def _possible(asked: tuple[str, ...], ensemble: Ensemble) -> Iterator[str]:
         clusters = 0 if by == "member" else len(set(dependence(ensemble, replicates=0)["cluster"].values.tolist()))
         if by == "member" or 1 < clusters < ensemble.n_members:
             yield by
-
-
-def _of_priors(out: Sensitivities, name: str, model: Any, tree: xr.DataTree, ensemble: Ensemble, seed: int) -> None:
-    if not int(tree.attrs["point_estimate"]):
-        out.power[name] = power_scaling(tree)
-        out.prior[name] = prior_predictive(model, ensemble, random_seed=seed)
 
 
 def _weights(

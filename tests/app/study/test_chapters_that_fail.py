@@ -6,6 +6,7 @@ import xarray as xr
 from small_study import TEXT, run, table
 
 from bayesens.app.study import folder as written
+from bayesens.app.study.file import read_study
 from bayesens.app.study.maps.pictures import varies
 from bayesens.app.study.run import run_study
 
@@ -44,3 +45,54 @@ def test_a_map_of_one_number_does_not_vary(dtype, value):
     assert not varies(field)
     assert not varies(field.where(field["x"] > 50))
     assert varies(field * (1 + xr.DataArray(1e-4 * np.arange(48), dims="x")).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("change", "text", "error"),
+    [
+        ({"network": "one"}, TEXT.replace('"time"]', '"group"]'), "the estimand 'group' needs two groups"),
+        ({}, TEXT.replace("folds = 3", "folds = 10"), "10 folds of 9 sites"),
+        ({}, TEXT + '[representativeness]\ncell = "lon"\n', "no cell has two stations at the same time"),
+    ],
+)
+def test_what_a_later_part_cannot_do_is_refused_before_the_work(tmp_path, change, text, error):
+    """The folds of all estimands and the cells with several stations are looked at first."""
+    table(tmp_path, **change)
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    said = []
+    with pytest.raises(ValueError, match=error):
+        run_study(tmp_path / "study.toml", tmp_path / "out", say=said.append, progressbar=False)
+    assert not any("Scoring" in one for one in said)
+
+
+def test_stations_that_stand_for_a_cell_need_times(tmp_path):
+    table(tmp_path)
+    text = (
+        TEXT.replace('time = "date"\n', "").replace('["site", "time"]', '["site"]')
+        + '[representativeness]\ncell = "lon"\n'
+    )
+    (tmp_path / "study.toml").write_text(text.replace(', "season"', ""), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"\[representativeness\] needs data.time: name the column"):
+        read_study(tmp_path / "study.toml")
+
+
+@pytest.mark.filterwarnings("ignore:.* failed and is left out")
+def test_a_part_of_the_sensitivity_that_fails_is_said_and_the_others_are_there(tmp_path):
+    """EMOS takes its variance from differences of members, and has none of one member."""
+    table(tmp_path)
+    text = (
+        TEXT[: TEXT.index("[models.BMA]")]
+        + '[models.EMOS]\nmodel = "emos"\nmethod = "em"\n\n'
+        + TEXT[TEXT.index("[evaluation]") :]
+    )
+    text = (
+        text.replace('"site", "time"', '"site"')
+        + '[sensitivity]\nmembers = ["member"]\nstations = [0.3]\nreplicates = 2\n'
+    )
+    with pytest.warns(
+        UserWarning, match="Members left out of EMOS cannot be told, .* EMOS takes its variance from how"
+    ):
+        done = run(tmp_path, text)
+    page = (done.folder / "report.html").read_text(encoding="utf-8")
+    assert "Members left out of EMOS cannot be told: " in page
+    assert "figures/learning_curve.png" in done.files
