@@ -227,6 +227,13 @@ def _first(z, v, h, q, below, scratch, out):  # type: ignore[no-untyped-def]
         out[i] = 0.5 * (below_z[i] + below_h[i] - (1.0 if (z[i] < 0.0) != (h[i] < 0.0) else 0.0)) - angle
 
 
+@numba.njit(**BARE, error_model="numpy", fastmath={"contract"})
+def _hypot(s, t):  # type: ignore[no-untyped-def]
+    """Root of the sum of two squares that may be too small or too large for numbers."""
+    ratio = min(s, t) / max(s, t)
+    return max(s, t) * math.sqrt(1.0 + ratio * ratio)
+
+
 @INNER
 def _below(x, below, exponential):  # type: ignore[no-untyped-def]
     """The normal distribution function at some numbers, and exp(-x^2 / 2)."""
@@ -245,7 +252,7 @@ def _between(by, one, other, scratch, out):  # type: ignore[no-untyped-def]
     if by == EXPONENTIAL:
         # E max(Y, Y') = E Y P(Z > Z') + E Y' P(Z' > Z), each P with its own Z moved up by its variance.
         for i in range(m):
-            root = math.sqrt(s[i] * s[i] + t[i] * t[i])
+            root = _hypot(s[i], t[i])
             h[i], turned[i] = (mu[i] - nu[i] + s[i] * s[i]) / root, (nu[i] - mu[i] + t[i] * t[i]) / root
         _below(h, below, density)
         _below(turned, below_turned, density)
@@ -253,10 +260,10 @@ def _between(by, one, other, scratch, out):  # type: ignore[no-untyped-def]
             out[i] = mean[i] * (2.0 * below[i] - 1.0) + mean_[i] * (2.0 * below_turned[i] - 1.0)
     else:
         for i in range(m):
-            h[i] = (mu[i] - nu[i]) / math.sqrt(s[i] * s[i] + t[i] * t[i])
+            h[i] = (mu[i] - nu[i]) / _hypot(s[i], t[i])
         _below(h, below, density)
         for i in range(m):
-            root = math.sqrt(s[i] * s[i] + t[i] * t[i])
+            root = _hypot(s[i], t[i])
             out[i] = 2.0 * root * density[i] / ROOT_2PI + (mu[i] - nu[i]) * (2.0 * below[i] - 1.0)
 
 
@@ -268,7 +275,7 @@ def _between_squares(one, other, scratch, out):  # type: ignore[no-untyped-def]
     z, v, h, q = scratch[4][:m], scratch[5][:m], scratch[6][:m], scratch[7][:m]
     below_h, below_q, density_h, density_q = scratch[8][:m], scratch[9][:m], scratch[10][:m], scratch[11][:m]
     for i in range(m):
-        root = math.sqrt(s[i] * s[i] + t[i] * t[i])
+        root = _hypot(s[i], t[i])
         z[i], v[i], h[i] = -mu[i] / s[i], -nu[i] / t[i], (mu[i] - nu[i]) / root
         q[i] = (z[i] * t[i] + v[i] * s[i]) / root
         h[i] = h[i] if h[i] != 0.0 else 1e-200  # T(h, q / h) has a limit at zero, and the limit is what is wanted
@@ -278,7 +285,7 @@ def _between_squares(one, other, scratch, out):  # type: ignore[no-untyped-def]
     for i in range(m):
         first = below_h[i] - out[i]  # of being the greatest of the two and zero
         second = 1.0 - below[i] * below_[i] - first
-        root = math.sqrt(s[i] * s[i] + t[i] * t[i])
+        root = _hypot(s[i], t[i])
         greatest = (mu[i] * mu[i] + s[i] * s[i]) * first + (nu[i] * nu[i] + t[i] * t[i]) * second
         greatest += s[i] * t[i] * density[i] * density_[i] + mu[i] * s[i] * density[i] * below_[i]
         greatest += nu[i] * t[i] * density_[i] * below[i]
@@ -291,7 +298,7 @@ def _places(one, other, moved, z, v, h, q):  # type: ignore[no-untyped-def]
     """The four numbers of `_first` for a bound, where the first mean is moved up by its variance (1) or not (0)."""
     (mu, s, at, _, _), (nu, t, at_, _, _) = one, other
     for i in range(len(z)):
-        root = math.sqrt(s[i] * s[i] + t[i] * t[i])
+        root = _hypot(s[i], t[i])
         z[i], v[i] = at[i] - moved * s[i], at_[i]
         if max(abs(z[i]), abs(v[i])) < 1e-100:
             # Where the bound is both means, which of the two is greater hangs on their sigmas, as it does a little above.
@@ -314,7 +321,7 @@ def _greater(by, one, other, scratch, out):  # type: ignore[no-untyped-def]
     _first(z, v, h, q, (below, below_, below_h, below_q), scratch, out)
     for i in range(m):
         first, second = out[i], below[i] * below_[i] - out[i]
-        root = math.sqrt(s[i] * s[i] + t[i] * t[i])
+        root = _hypot(s[i], t[i])
         here, there = s[i] * density[i] * below_[i], t[i] * density_[i] * below[i]
         middle = root * density_h[i] / ROOT_2PI
         if by == SQUARE:

@@ -235,7 +235,8 @@ def test_threshold_crps_is_the_integral(cls, data):
 @pytest.mark.parametrize("cls", [NormalMixture, SquaredNormalMixture, LogNormalMixture])
 def test_threshold_crps_without_thresholds_is_the_crps(cls):
     rng = np.random.default_rng(5)
-    law = cls(rng.dirichlet(np.ones(4), 50), rng.normal(0.5, 0.5, (50, 4)), rng.uniform(0.1, 1, (50, 4)))
+    n = 3000  # which several threads share
+    law = cls(rng.dirichlet(np.ones(4), n), rng.normal(0.5, 0.5, (n, 4)), rng.uniform(0.1, 1, (n, 4)))
     y = law.sample(1, rng)[0]
     y[:5] = -0.3  # outside the domain of two of them
     assert_allclose(threshold_crps(law, y), law.crps(y), rtol=1e-9, atol=1e-12)
@@ -244,7 +245,7 @@ def test_threshold_crps_without_thresholds_is_the_crps(cls):
     )
     parts = threshold_crps(law, y, upper=0.8) + threshold_crps(law, y, lower=0.8)  # weights that add up to one
     assert_allclose(parts, law.crps(y), rtol=1e-9, atol=1e-12)
-    assert np.isnan(threshold_crps(law, np.full(50, np.nan), lower=0.0)).all()
+    assert np.isnan(threshold_crps(law, np.full(n, np.nan), lower=0.0)).all()
 
 
 def test_threshold_crps_of_draws_is_that_of_scoringrules():

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from scipy.integrate import quad
 from scipy.special import erf, ndtr, owens_t
 
+from bayesens.comparison.bands import threshold_crps
 from bayesens.distributions.cell_components import _exp
 from bayesens.distributions.mixtures import LogNormalMixture, NormalMixture, SquaredNormalMixture
 from bayesens.distributions.special import ndtr as compiled_ndtr
@@ -126,3 +127,13 @@ def test_normals_and_their_exponentials_are_those_of_scipy(cls, pair, rows):
     )
     assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
     assert_allclose(found[-1], spread(weight[-1:], mu[-1:], sigma[-1:], cls)[0][0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-150, 1e150])
+def test_normals_of_any_unit_have_one_score(unit):
+    """Squares of their standard deviations are no numbers."""
+    mu, sigma, y = np.array([[1.0, 2.0, 2.0]]), np.array([[0.5, 1.0, 3.0]]), np.array([1.5])
+    one, other = NormalMixture([0.2, 0.3, 0.5], mu, sigma), NormalMixture([0.2, 0.3, 0.5], unit * mu, unit * sigma)
+    assert_allclose(other.crps(unit * y), unit * one.crps(y), rtol=1e-13)
+    found = threshold_crps(other, unit * y, upper=unit * 2.5)
+    assert_allclose(found, unit * threshold_crps(one, y, upper=2.5), rtol=1e-12)

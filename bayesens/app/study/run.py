@@ -48,6 +48,13 @@ from bayesens.tables.missing_codes import missing_words
 
 __all__ = ["Finished", "begin_folder", "run_study"]
 
+PARTS_OF_THE_YEAR = {
+    "dayofyear": "around a day of the year",
+    "month": "in a month",
+    "season": "in a season",
+    "all": "at all",
+}
+
 STEPS = ".steps"
 
 
@@ -94,14 +101,6 @@ def run_study(
     results = _Run(asked, table, models, Steps(folder / STEPS, versions()), say, shown, cells).results()
     say("Writing tables, figures and the report ...")
     return write_results(results, folder, say)
-
-
-PARTS_OF_THE_YEAR = {
-    "dayofyear": "around a day of the year",
-    "month": "in a month",
-    "season": "in a season",
-    "all": "at all",
-}
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,7 +61,7 @@ class Sensitivities:
     weights: dict[str, pd.DataFrame] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def have(self, what: str, make: Callable[[], Any], kept: dict[str, Any] | None = None, name: str = "") -> Any:
+    def attempt(self, what: str, make: Callable[[], Any], kept: dict[str, Any] | None = None, name: str = "") -> Any:
         """Make one of the results and keep it by its name, or the reason why it cannot be made, so that the others stay."""
         try:
             made = make()
@@ -99,21 +99,21 @@ def study_sensitivity(
         if ensemble.n_members > 1 and (by := list(_possible(asked.members, ensemble))):
             say(f"Leaving members out of {name} ...")
             make = partial(_left_out, models[name], table, by, options)
-            out.have(f"Members left out of {name}", make, out.left_out, name)
+            out.attempt(f"Members left out of {name}", make, out.left_out, name)
         if asked.shapley and ensemble.n_members > 1:
             say(f"Fitting {name} to all subsets of the members ...")
             make = partial(shapley, models[name], table.source, **options)
-            out.have(f"Shapley values of the members of {name}", make, out.shapley, name)
+            out.attempt(f"Shapley values of the members of {name}", make, out.shapley, name)
         if asked.priors and not int(fits[name].attrs["point_estimate"]):
-            out.have(f"Power-scaling of {name}", partial(power_scaling, fits[name]), out.power, name)
+            out.attempt(f"Power-scaling of {name}", partial(power_scaling, fits[name]), out.power, name)
             make = partial(prior_predictive, models[name], ensemble, random_seed=study.study.random_seed)
-            out.have(f"What the priors of {name} say", make, out.prior, name)
+            out.attempt(f"What the priors of {name} say", make, out.prior, name)
         make = partial(_weights, name, models[name], fits[name], ensemble, study, steps, say)
-        out.have(f"Weights of {name} by stations drawn anew", make, out.weights, name)
+        out.attempt(f"Weights of {name} by stations drawn anew", make, out.weights, name)
     if not asked.stations or not names:
         return out
     say(f"Removing stations, {asked.replicates} times ...")
-    reduction = out.have("Fewer stations", partial(
+    reduction = out.attempt("Fewer stations", partial(
         fewer_stations, {name: models[name] for name in names}, table.source, shares=asked.stations,
         replicates=asked.replicates, validation=asked.validation, method={name: study.methods[name] for name in names},
         inner_folds=fold_number(folds["inner_folds"]),  # stations are removed at random
