@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
-from threading import local
+from threading import Lock, local
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -21,11 +21,6 @@ _HERE = local()  # whether this thread is at a part
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(CORES, thread_name_prefix="bayesens")
-
-
-# A process that is forked off has the pool but none of its threads, and what is given to it would wait for ever.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def share_out(run: Callable[[slice], Any], size: int, parts: int = CORES) -> list[Any]:
@@ -56,9 +51,10 @@ def share_out(run: Callable[[slice], Any], size: int, parts: int = CORES) -> lis
     if parts <= 1 or size < parts or getattr(_HERE, "busy", False):
         return [run(slice(0, size))]
     first, *others = (slice(i * size // parts, (i + 1) * size // parts) for i in range(parts))
-    waiting = [_pool().submit(_part, run, part) for part in others]
-    here = _part(run, first)  # while the pool does the others
-    return [here, *(one.result() for one in waiting)]
+    with one_blas_thread():  # each part has a core already
+        waiting = [_pool().submit(_part, run, part) for part in others]
+        here = _part(run, first)  # while the pool does the others
+        return [here, *(one.result() for one in waiting)]
 
 
 def _part(run: Callable[[slice], Any], part: slice) -> Any:
@@ -74,6 +70,7 @@ def one_blas_thread() -> Iterator[None]:
     """Have products of matrices made by one thread, in a block or, as a decorator, in a function.
 
     Threads of BLAS wait in a loop and take the cores from ours; and sums of one thread are those of any process of several.
+    Blocks may overlap, in one thread or in several: the first one sets the number, the last one gives it back.
 
     Examples
     --------
@@ -83,8 +80,43 @@ def one_blas_thread() -> Iterator[None]:
     >>> one_blas_thread()(max)(1, 2)
     2
     """
-    with _blas().limit(limits=1, user_api="blas"):
+    _ONE_BLAS_THREAD.begin()
+    try:
         yield
+    finally:
+        _ONE_BLAS_THREAD.end()
+
+
+class _OneBlasThread:
+    """The limit that all blocks of the process share: the number of threads belongs to the library, not to a thread."""
+
+    def __init__(self) -> None:
+        self.lock, self.blocks, self.limit = Lock(), 0, ExitStack()
+
+    def begin(self) -> None:
+        with self.lock:
+            if not self.blocks:
+                self.limit.enter_context(_blas().limit(limits=1, user_api="blas"))
+            self.blocks += 1
+
+    def end(self) -> None:
+        with self.lock:
+            self.blocks -= 1
+            if not self.blocks:
+                self.limit.close()
+
+
+_ONE_BLAS_THREAD = _OneBlasThread()
+
+
+def _after_fork() -> None:
+    """A process that is forked off has the pool, but none of its threads; and a lock, but not the thread that opens it."""
+    _pool.cache_clear()
+    _ONE_BLAS_THREAD.lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache

@@ -120,9 +120,9 @@ def members_left_out(
         run = partial(compare, data=data, estimand=estimand, part=f"members of {type(model).__name__}", **options)
         sets = _sets(by, names, lambda: _clusters(_scored(run({FULL: model})) if isinstance(data, Members) else data))
         left = [tuple(name for name in names if name not in one) for one in sets]
-        labels = [f"{i}: without {', '.join(one)}"[:80] for i, one in enumerate(sets, start=1)]
-        models: dict[str, Any] = {FULL: model}
-        models |= {label: OnMembers(model, kept) for label, kept in zip(labels, left, strict=True)}
+        labels = _labels(sets)
+        some = {label: OnMembers(model, kept) for label, kept in zip(labels, left, strict=True)}
+        models: dict[str, Any] = {FULL: model} | some
         rows = run(models)
     failed = json.loads(rows.attrs["failed"])
     if FULL in failed:
@@ -153,6 +153,12 @@ def _failed(text: str) -> dict[str, Any]:
     line: dict[str, Any] = dict.fromkeys(KEPT, np.nan)
     return line | {"unit": "", "clear": False, "equivalent": False, "interval": f"none: the fit failed, {text}",
                    "not_converged": ALL_CONVERGED}  # fmt: skip
+
+
+def _labels(sets: Sequence[Sequence[str]]) -> list[str]:
+    """What the models without members are called; numbers tell apart what would be cut, or reads alike."""
+    texts = [f"without {', '.join(one)}" for one in sets]
+    return [one if len(one) <= 80 and texts.count(one) == 1 else f"{i}: {one}"[:80] for i, one in enumerate(texts, 1)]
 
 
 def _members(data: Any) -> tuple[str, ...]:

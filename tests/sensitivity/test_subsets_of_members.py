@@ -137,7 +137,7 @@ def test_trained_members_are_trained_once_a_fold_also_for_their_clusters(members
 
 
 def test_a_fit_that_fails_has_a_line_that_says_so(ensemble):
-    with pytest.warns(UserWarning, match="1: without rf failed and is left out"):
+    with pytest.warns(UserWarning, match="^without rf failed and is left out"):
         found = members_left_out(
             be.SingleMember(**JOINT, member="rf"),
             ensemble,

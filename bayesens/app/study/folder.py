@@ -7,7 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,8 @@ def write_results(results: StudyResults, folder: Path, say: Callable[[str], None
     for sub in ("fits", "predictions", "tables", "figures"):
         (folder / sub).mkdir(exist_ok=True)
     files = [*_fits(results, folder), *_maps(results, folder), *_predictions(results, folder)]
-    for parts in (first.parts, *(chapter.parts for chapter in chapters)):
-        files += _files(parts, folder)
+    first = replace(first, parts=_written(first.parts, folder, files))
+    chapters = [replace(chapter, parts=_written(chapter.parts, folder, files)) for chapter in chapters]
     files.append("report.html")
     write_report(results, chapters, first, data_line(results), folder)
     _tidy(folder, files)
@@ -133,9 +133,9 @@ def write_results(results: StudyResults, folder: Path, say: Callable[[str], None
 
 
 def _chapters(results: StudyResults, table: pd.DataFrame, differences: pd.DataFrame) -> list[Section]:
-    """Those that the study has results for."""
+    """Those that the study has results for, or reasons why there are none."""
     study = results.study
-    asked = (
+    asked: tuple[tuple[Callable[[StudyResults], Section], bool], ...] = (
         (data, True),
         (members, True),
         (partial(scores, table=table, differences=differences), True),
@@ -152,18 +152,19 @@ def _chapters(results: StudyResults, table: pd.DataFrame, differences: pd.DataFr
         (maps, results.maps is not None),
         (assumptions, True),
     )
-    return [_made(chapter, results) for chapter, wanted in asked if wanted]
+    made = (_made(chapter, wanted, results) for chapter, wanted in asked)
+    return [chapter for chapter in made if chapter is not None]
 
 
-def _made(chapter: Callable[[StudyResults], Section], results: StudyResults) -> Section:
-    """A chapter, or why there is none: what hours of work have found is not lost with one of its tables."""
-    try:
-        return chapter(results)
-    except FAILURES as error:
-        key = getattr(chapter, "func", chapter).__name__
-        name = key.replace("_", " ").capitalize()
-        warn(f"the chapter {name!r} of the report could not be made: {error}")
-        return Section(name, (Note(f"This chapter could not be made: {error}", "caution"),), key)
+def _made(chapter: Callable[[StudyResults], Section], wanted: bool, results: StudyResults) -> Section | None:
+    """A chapter, below what failed for it; None: it was not asked for."""
+    key = getattr(chapter, "func", chapter).__name__
+    name = key.replace("_", " ").capitalize()
+    made = results.attempts(key, f"The chapter {name!r}", partial(chapter, results)) if wanted else None
+    failed = results.attempts.notes(key)
+    if made is None:
+        return Section(name, failed, key) if failed else None
+    return replace(made, parts=(*failed, *made.parts))
 
 
 def _fits(results: StudyResults, folder: Path) -> Iterator[str]:
@@ -236,19 +237,29 @@ def _predicted(held: Any, one: xr.Dataset) -> pd.DataFrame:
     return frame
 
 
-def _files(parts: Sequence[Any], folder: Path) -> Iterator[str]:
-    """Tables of a chapter, then its figures as PNG and SVG."""
-    for part in parts:
-        if isinstance(part, Table) and part.source is not None and part.whole is not None:
-            write_table(part.whole, folder / part.source)
-            yield part.source
-    for part in parts:
-        if isinstance(part, Figure) and part.draw is not None:
-            made, svg = part.draw(), Path(part.path)
-            for file, stamp in ((svg.with_suffix(".png"), None), (svg, {"Date": None})):
-                with write_atomically(folder / file) as aside:
-                    made.savefig(aside, dpi=200, metadata=stamp)
-                yield file.as_posix()
+def _written(parts: Sequence[Any], folder: Path, files: list[str]) -> tuple[Any, ...]:
+    """Write the tables and figures of a chapter, and name them; in the place of a figure that fails stands why."""
+    return tuple(_file(part, folder, files) for part in parts)
+
+
+def _file(part: Any, folder: Path, files: list[str]) -> Any:
+    """A part whose table is written, or whose figure is, as PNG and SVG."""
+    if isinstance(part, Table) and part.source is not None and part.whole is not None:
+        write_table(part.whole, folder / part.source)
+        files.append(part.source)
+    if not isinstance(part, Figure) or part.draw is None:
+        return part
+    svg = Path(part.path)
+    try:
+        made = part.draw()
+        for file, stamp in ((svg.with_suffix(".png"), None), (svg, {"Date": None})):
+            with write_atomically(folder / file) as aside:
+                made.savefig(aside, dpi=200, metadata=stamp)
+            files.append(file.as_posix())
+    except FAILURES as error:
+        warn(f"the figure {svg.stem!r} could not be drawn, and the report goes without: {error}")
+        return Note(f"The figure {svg.stem} could not be drawn: {error}", "caution")
+    return part
 
 
 def _tidy(folder: Path, files: list[str]) -> None:

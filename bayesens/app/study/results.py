@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.app.recalibrated import Recalibrated
+from bayesens.app.study.attempts import Attempts
 from bayesens.app.study.data import StudyData
 from bayesens.app.study.file import Study
 from bayesens.app.study.maps.draws import MapDraws
@@ -64,6 +65,8 @@ class StudyResults:
         Rows held out as the rungs of the ladder predict them; empty where it was not asked for.
     sensitivity : Sensitivities
         Empty where it was not asked for.
+    attempts : Attempts
+        What was asked for and failed.
     """
 
     study: Study
@@ -85,6 +88,7 @@ class StudyResults:
     map_draws: MapDraws | None = None
     ladder: Mapping[str, xr.Dataset] = field(default_factory=dict)
     sensitivity: Sensitivities = field(default_factory=Sensitivities)
+    attempts: Attempts = field(default_factory=Attempts)
 
     @property
     def units(self) -> str:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bayesens.app.recalibrated import Recalibrated, check_recalibration, recalibrated
+from bayesens.app.study.attempts import Attempts
 from bayesens.app.study.data import StudyData, study_data, study_models
 from bayesens.app.study.file import Study, read_study
 from bayesens.app.study.folder import Finished, begin_folder, check_folder, write_results
@@ -120,6 +122,12 @@ class _Run:
         return self.study.study.random_seed
 
     @property
+    def rows(self) -> Ensemble:
+        """All rows of the table, with the members that are columns of it."""
+        source = self.table.source
+        return source.untrained() if isinstance(source, Members) else source
+
+    @property
     def compared(self) -> dict[str, Any]:
         """The models, each on the members that it is told."""
         source: Any = self.table.source
@@ -130,9 +138,7 @@ class _Run:
 
     def results(self) -> StudyResults:
         """All that was asked for, one step after the other."""
-        study, table = self.study, self.table
-        source = table.source
-        rows = source.untrained() if isinstance(source, Members) else source
+        study, table, source, rows = self.study, self.table, self.table.source, self.rows
         if study.recalibration is not None:
             for estimand in study.evaluation.estimands:
                 check_recalibration(rows, estimand)
@@ -156,40 +162,60 @@ class _Run:
             for name in self.models
             if all(name in h.predictions for h in held.values())
         }
-        more: dict[str, Any] = {
-            "drought_threshold": below,
-            "ladder": self.ladder(rows),
-            "recalibrated": self.recalibrated(held),
-        }
+        attempts = Attempts()
+        more: dict[str, Any] = {"drought_threshold": below, "attempts": attempts}
+        if study.ladder is not None:
+            more["ladder"] = attempts("ladder", "The ladder of models", lambda: self.ladder(rows)) or {}
+        if study.recalibration is not None:
+            more["recalibrated"] = attempts("recalibration", "Recalibrating", lambda: self.recalibrated(held)) or {}
         if study.importance is not None:
             self.say("Shuffling covariates in rows held out ...")
-            more |= self.drivers()
+            more |= attempts("drivers", "Shuffling covariates", self.drivers) or {}
         trees = {name: tree for name, (tree, _) in fits.items()}
         if study.sensitivity is not None:
             way = self.way(study.evaluation.estimands[0], rows)
             more["sensitivity"] = study_sensitivity(
-                study, table, self.models, trees, ensemble, way, self.steps, self.say
+                study, table, self.models, trees, ensemble, way, self.steps, self.say, attempts
             )
         members = self.final_members()
         if study.map is not None:
             self.say("Predicting the grid ...")
-            folds = ensemble.dataset["fold"].values if "fold" in ensemble.dataset else None
-            final = None if members is None else FittedMembers.load(members)
-            more["maps"] = study_maps(study, table, trees, final, folds, more.get("importance"))
-            ways = {estimand: self.way(estimand, rows) for estimand in held}
-            more["map_errors"] = map_errors(table, held, more["maps"], ways, study.evaluation.replicates)
-            more["map_draws"] = map_draws(study, table, self.models, trees, held, more["maps"])
+            more |= self.mapped(held, ensemble, trees, members, more)
         warned = {name: texts for name, tree in trees.items() if (texts := json.loads(tree.attrs["warned"]))}
         kept = {name: file for name, (_, file) in fits.items()}
         return StudyResults(
             study, table, self.models, held, ensemble, trees, warned, kept_fits=kept, final_members=members, **more
         )
 
+    def mapped(
+        self,
+        held: Mapping[str, HeldOut],
+        ensemble: Ensemble,
+        trees: Mapping[str, xr.DataTree],
+        members: Path | None,
+        found: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Maps of the fits, errors that are expected on them, and draws of fields."""
+        study, table, attempts = self.study, self.table, found["attempts"]
+        folds = ensemble.dataset["fold"].values if "fold" in ensemble.dataset else None
+        final = None if members is None else FittedMembers.load(members)
+        make = partial(study_maps, study, table, trees, final, folds, found.get("importance"))
+        maps = attempts("maps", "Predicting the grid", make)
+        if maps is None:
+            return {}
+        ways = {estimand: self.way(estimand, self.rows) for estimand in held}
+        errors = partial(map_errors, table, held, maps, ways, study.evaluation.replicates)
+        draws = partial(map_draws, study, table, self.models, trees, held, maps)
+        return {
+            "maps": maps,
+            "map_errors": attempts("maps", "The table of distances and expected errors", errors),
+            "map_draws": attempts("maps", "Drawing fields", draws),
+        }
+
     def recalibrated(self, held: Mapping[str, HeldOut]) -> dict[str, Recalibrated]:
         """What maps of levels change at other stations, by estimand."""
         asked, evaluation = self.study.recalibration, self.study.evaluation
-        if asked is None:
-            return {}
+        assert asked is not None
         self.say("Recalibrating by other stations ...")
         block = evaluation.block if self.study.data.time is not None else None
         return {
@@ -228,8 +254,7 @@ class _Run:
     def ladder(self, rows: Ensemble) -> dict[str, xr.Dataset]:
         """Rows held out as the rungs of the ladder predict them, by estimand."""
         asked, data = self.study.ladder, self.study.data
-        if asked is None:
-            return {}
+        assert asked is not None
         labels = {"group": data.group is not None, "site": data.site is not None}
         source = self.table.source
         names = source.names if isinstance(source, Members) else source.members

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
+from bayesens.app.study.attempts import Attempts
 from bayesens.app.study.data import StudyData
 from bayesens.app.study.file import Study
-from bayesens.comparison.folds.runs import FAILURES
 from bayesens.comparison.steps import Steps
 from bayesens.ensemble.ensemble import Ensemble
 from bayesens.likelihoods.options import options_to_json
 from bayesens.members.spatial_folds.dealing import fold_number
-from bayesens.messages import warn
 from bayesens.sensitivity import (
     clustered_weights,
     fewer_stations,
@@ -49,8 +48,6 @@ class Sensitivities:
         From `prior_predictive`.
     weights : dict of name to DataFrame
         From `weights_table`, of models without effects that have weights and a fit by EM.
-    failed : dict of str to str
-        What was asked for and could not be had, and why.
     """
 
     left_out: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -59,19 +56,6 @@ class Sensitivities:
     power: dict[str, pd.DataFrame] = field(default_factory=dict)
     prior: dict[str, xr.Dataset] = field(default_factory=dict)
     weights: dict[str, pd.DataFrame] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-
-    def attempt(self, what: str, make: Callable[[], Any], kept: dict[str, Any] | None = None, name: str = "") -> Any:
-        """Make one of the results and keep it by its name, or the reason why it cannot be made, so that the others stay."""
-        try:
-            made = make()
-        except FAILURES as error:
-            warn(f"{what} cannot be told, and the report goes without: {error}")
-            self.failed[what] = str(error)
-            return None
-        if kept is not None and made is not None:
-            kept[name] = made
-        return made
 
 
 def study_sensitivity(
@@ -83,6 +67,7 @@ def study_sensitivity(
     folds: Mapping[str, Any],
     steps: Steps,
     say: Callable[[str], None],
+    attempts: Attempts,
 ) -> Sensitivities:
     """Do what the table ``[sensitivity]`` asks for.
 
@@ -92,34 +77,40 @@ def study_sensitivity(
     assert asked is not None
     names = [name for name in asked.models or list(models)[:1] if name in fits]
     out = Sensitivities()
-    make: Callable[[], Any]
+
+    def attempt(
+        kept: dict[str, Any], name: str, what: str, make: Callable[..., Any], *args: Any, **options: Any
+    ) -> None:
+        if (made := attempts("sensitivity", what, partial(make, *args, **options))) is not None:
+            kept[name] = made
+
     for name in names:
         method = study.methods[name]
         options: dict[str, Any] = dict(folds) | _intervals(study) | {"method": method}
         if ensemble.n_members > 1 and (by := list(_possible(asked.members, ensemble))):
             say(f"Leaving members out of {name} ...")
-            make = partial(_left_out, models[name], table, by, options)
-            out.attempt(f"Members left out of {name}", make, out.left_out, name)
+            attempt(out.left_out, name, f"Leaving members out of {name}", _left_out, models[name], table, by, options)
         if asked.shapley and ensemble.n_members > 1:
             say(f"Fitting {name} to all subsets of the members ...")
-            make = partial(shapley, models[name], table.source, **options)
-            out.attempt(f"Shapley values of the members of {name}", make, out.shapley, name)
+            what = f"Fitting {name} to all subsets of the members"
+            attempt(out.shapley, name, what, shapley, models[name], table.source, **options)
         if asked.priors and not int(fits[name].attrs["point_estimate"]):
-            out.attempt(f"Power-scaling of {name}", partial(power_scaling, fits[name]), out.power, name)
-            make = partial(prior_predictive, models[name], ensemble, random_seed=study.study.random_seed)
-            out.attempt(f"What the priors of {name} say", make, out.prior, name)
-        make = partial(_weights, name, models[name], fits[name], ensemble, study, steps, say)
-        out.attempt(f"Weights of {name} by stations drawn anew", make, out.weights, name)
+            seed = study.study.random_seed
+            attempt(out.power, name, f"Power-scaling of {name}", power_scaling, fits[name])
+            attempt(out.prior, name, f"Drawing from the priors of {name}", prior_predictive, models[name], ensemble,
+                    random_seed=seed)  # fmt: skip
+        attempt(out.weights, name, f"Drawing stations anew for the weights of {name}", _weights, name, models[name],
+                fits[name], ensemble, study, steps, say)  # fmt: skip
     if not asked.stations or not names:
         return out
     say(f"Removing stations, {asked.replicates} times ...")
-    reduction = out.attempt("Fewer stations", partial(
+    reduction = attempts("sensitivity", "Removing stations", partial(
         fewer_stations, {name: models[name] for name in names}, table.source, shares=asked.stations,
         replicates=asked.replicates, validation=asked.validation, method={name: study.methods[name] for name in names},
         inner_folds=fold_number(folds["inner_folds"]),  # stations are removed at random
         **{key: folds[key] for key in ("draws", "random_seed", "n_jobs", "cache", "progressbar")},
     ))  # fmt: skip
-    return Sensitivities(**{**vars(out), "reduction": reduction})
+    return replace(out, reduction=reduction)
 
 
 def _left_out(model: Any, table: StudyData, by: Sequence[str], options: Mapping[str, Any]) -> pd.DataFrame:

@@ -5,10 +5,13 @@ import pytest
 import xarray as xr
 from small_study import TEXT, run, table
 
+from bayesens import plots
 from bayesens.app.study import folder as written
+from bayesens.app.study import run as runner
 from bayesens.app.study.file import read_study
 from bayesens.app.study.maps.pictures import varies
 from bayesens.app.study.run import run_study
+from bayesens.comparison.compare import held_out
 
 pytestmark = pytest.mark.filterwarnings("ignore:EM found")
 
@@ -19,12 +22,38 @@ def test_a_chapter_that_cannot_be_made_is_said_and_the_others_are_there(tmp_path
 
     monkeypatch.setattr(written, "coverage", coverage)
     table(tmp_path)
-    with pytest.warns(UserWarning, match="the chapter 'Coverage' of the report could not be made: none of 3 rows"):
+    with pytest.warns(UserWarning, match="The chapter 'Coverage' failed, and the report goes without: none of 3 rows"):
         done = run(tmp_path, TEXT.replace('"site", "time"', '"site"'))
     page = (done.folder / "report.html").read_text(encoding="utf-8")
-    assert "This chapter could not be made: none of 3 rows has *what* it needs" in page
+    assert "failed: none of 3 rows has *what* it needs" in page
     assert "Through time" in page
     assert {"tables/scores.csv", "fits/bma.nc"} <= set(done.files)
+
+
+def test_parts_and_figures_that_fail_are_said_and_the_others_are_there(tmp_path, monkeypatch):
+    def fails(*args, **options):
+        raise ValueError(f"no use for {len(args)} things")
+
+    monkeypatch.setattr(
+        runner, "held_out", lambda *args, **options: (fails if "part" in options else held_out)(*args, **options)
+    )
+    monkeypatch.setattr(runner, "recalibrated", fails)
+    monkeypatch.setattr(plots, "stations", fails)
+    table(tmp_path)
+    text = TEXT.replace('"site", "time"', '"site"') + "[ladder]\n[recalibration]\n"
+    with pytest.warns(UserWarning, match="and the report goes without") as caught:
+        done = run(tmp_path, text)
+    failed = ("The ladder of models", 2), ("Recalibrating", 1), ("the figure 'stations'", 1)
+    for (what, things), one in zip(failed, caught, strict=True):
+        assert str(one.message).startswith(what)
+        assert str(one.message).endswith(f"the report goes without: no use for {things} things")
+    page = (done.folder / "report.html").read_text(encoding="utf-8")
+    assert 'id="ladder"' in page
+    assert "The ladder of models failed: no use for 2 things" in page
+    assert "Recalibrating failed: no use for 1 things" in page
+    assert "The figure stations could not be drawn: no use for 1 things" in page
+    assert {"figures/pit.svg", "figures/pit.png", "tables/scores.csv"} <= set(done.files)
+    assert not any("stations." in file and "figures" in file for file in done.files)
 
 
 @pytest.mark.filterwarnings("ignore:36 of 36 thresholds")
@@ -89,10 +118,8 @@ def test_a_part_of_the_sensitivity_that_fails_is_said_and_the_others_are_there(t
         text.replace('"site", "time"', '"site"')
         + '[sensitivity]\nmembers = ["member"]\nstations = [0.3]\nreplicates = 2\n'
     )
-    with pytest.warns(
-        UserWarning, match="Members left out of EMOS cannot be told, .* EMOS takes its variance from how"
-    ):
+    with pytest.warns(UserWarning, match="Leaving members out of EMOS failed, .* EMOS takes its variance from how"):
         done = run(tmp_path, text)
     page = (done.folder / "report.html").read_text(encoding="utf-8")
-    assert "Members left out of EMOS cannot be told: " in page
+    assert "Leaving members out of EMOS failed: " in page
     assert "figures/learning_curve.png" in done.files

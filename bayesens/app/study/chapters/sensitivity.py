@@ -33,7 +33,6 @@ def sensitivity(results: StudyResults) -> Section:
     parts: list[Any] = [
         "Every line here comes from fits of their own, scored on the same rows as all others "
         f"({ESTIMANDS[results.estimand]}), and not from a fit that was looked at again.",
-        *(Note(f"{what} cannot be told: {why}", "caution") for what, why in results.sensitivity.failed.items()),
         *_left_out(results), *_shapley(results), *_stations(results), *_weights(results), *_priors(results),
     ]  # fmt: skip
     return Section("What the results rest on", tuple(parts), "sensitivity")
