@@ -26,6 +26,8 @@ def blended(
     fold: str,
 ) -> NDArray[np.float64]:
     """Predictions of the regions' fits, weighted; NaN in rows without any covariate."""
+    from bayesens.members.fast.forms import quick
+
     bare = X.isna().to_numpy().all(axis=1)
     found = np.where(bare, np.nan, 0.0)
     for k, region in enumerate([*regions, ""]):
@@ -33,7 +35,9 @@ def blended(
         if len(rows):
             some = X if len(rows) == len(X) else X.iloc[rows]
             with named(member, fold, region, X):
-                found[rows] += weight[rows, k] * checked(fits[region].predict(some), len(rows))
+                found[rows] += weight[rows, k] * checked(
+                    quick(fits[region], X.shape[1], len(rows)).predict(some), len(rows)
+                )
     return found
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from bayesens.comparison.bootstrap import interval, pigeonhole
+from bayesens.members.fast.forms import quick
 from bayesens.members.fitted import Job, blended, run, seed_of
 from bayesens.members.members import Members
 from bayesens.members.regions import Regions
@@ -50,8 +51,9 @@ class Fold:
         return Job(estimator, self.rows, name, self.train, self.regions, self.name, seed_of(seed, name, self.name))
 
     def fitted(self, name: str, seed: int) -> dict[str, Any]:
-        """A member, in every region that has a weight here."""
-        return self._job(name, seed).fitted(np.flatnonzero((self.weight > 0).any(axis=0)))
+        """A member, in every region that has a weight here, to predict the rows held out many times."""
+        fits = self._job(name, seed).fitted(np.flatnonzero((self.weight > 0).any(axis=0)))
+        return {region: quick(fit, self.rows.X.shape[1], len(self.test)) for region, fit in fits.items()}
 
     def refitted(self, name: str, seed: int) -> Array:
         """What a member predicts once it is fitted."""

@@ -22,7 +22,7 @@ from xgboost import XGBRegressor
 
 import bayesens as be
 from bayesens.members.estimators import EarlyStoppedXGB, RowCap
-from bayesens.members.fast.forms import form_of
+from bayesens.members.fast.forms import form_of, quick
 from shared_data import shared_data
 
 COLUMNS = ["a", "b", "c", "d", "e"]
@@ -162,7 +162,7 @@ def test_precision_of_support_vectors_is_what_their_weights_need():
 
 
 def test_sums_that_are_not_close_enough_are_left_to_the_estimator(monkeypatch):
-    monkeypatch.setattr("bayesens.members.fast.forms.CLOSE", 0.0)
+    monkeypatch.setattr("bayesens.members.fast.forms.SAME", 0.0)
     X = table(300, gaps=0.0)
     fitted = make_pipeline(StandardScaler(), SVR()).fit(X, target(X))
     form = form_of(fitted, 5)
@@ -253,3 +253,33 @@ def test_members_say_how_they_predict():
     assert repr(fitted) == (
         "<FittedMembers: rf (compiled), mlr (compiled), svr (compiled), xgb (compiled), knn (its own predict); 5 covariates>"
     )
+
+
+@pytest.mark.parametrize("cost", [0.3, 300.0])
+def test_many_rows_are_predicted_sooner_and_nearly_to_the_last_digit(cost):
+    X, new = table(500), table(1500, seed=2, gaps=0.2)
+    fitted = RowCap(
+        TransformedTargetRegressor(
+            make_pipeline(SimpleImputer(add_indicator=True), StandardScaler(), SVR(C=cost)),
+            transformer=StandardScaler(),
+        )
+    ).fit(X, target(X))
+    assert quick(fitted, X.shape[1], 999) is fitted
+    found = quick(fitted, X.shape[1], 1000)
+    assert found.text.endswith("support vectors in double precision")
+    assert quick(found, X.shape[1], 1000) is found
+    wanted = fitted.predict(new)
+    np.testing.assert_allclose(found.predict(new), wanted, atol=1e-10 * wanted.std(), rtol=0)
+    forest = make_pipeline(SimpleImputer(), RandomForestRegressor(3)).fit(X, target(X))
+    assert quick(forest, X.shape[1], 5000) is forest
+
+
+def test_cross_fitting_takes_what_is_quick():
+    X = table(4000, gaps=0.0)
+    y, site = target(X), np.arange(4000) % 8
+    members = be.Members({"svr": make_pipeline(StandardScaler(), SVR(C=0.3))}, X, y, site=site)
+    found = be.cross_fit(members, folds=4, random_seed=1, progressbar=False)
+    fold = found.dataset["fold"].values
+    for k in np.unique(fold):
+        fitted = make_pipeline(StandardScaler(), SVR(C=0.3)).fit(X[fold != k], y[fold != k])
+        np.testing.assert_allclose(found.prediction[fold == k, 0], fitted.predict(X[fold == k]), rtol=1e-10, atol=1e-12)

@@ -6,7 +6,7 @@ polynomial. Loops over support vectors have nothing in them that a compiler coul
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import log, sqrt
 from typing import Any
@@ -22,7 +22,10 @@ __all__ = ["Radial", "radial_of"]
 
 BLOCK = 256  # support vectors whose kernels are summed up in the table's precision; the sums themselves are doubles
 AT_ONCE = 4  # columns whose squares are added in one pass
-DEGREE = 6
+DEGREE = {
+    np.dtype(np.float32): 6,
+    np.dtype(np.float64): 11,
+}  # of the polynomial, whose errors are those of the last digit
 LARGEST = {np.dtype(np.float32): 126.0, np.dtype(np.float64): 1000.0}  # y above which a kernel is nothing
 
 # Every operation may be done in another order, but infinities and NaN are what they are.
@@ -47,13 +50,27 @@ class Radial:
     scale: float
     intercept: float
 
+    @property
+    def precision(self) -> str:
+        """Of its sums: single or double."""
+        return "single" if self.vector.dtype == np.float32 else "double"
+
+    def in_single(self) -> Radial:
+        """The same in single precision."""
+        return replace(self, vector=self.vector.astype(np.float32), weight=self.weight.astype(np.float32))
+
+    def vectors(self, most: int) -> NDArray[np.float64]:
+        """Some of the support vectors (vector, column), spread over all."""
+        used = np.flatnonzero(self.weight)
+        return np.ascontiguousarray(self.vector[:, used[:: -(-len(used) // most)]].T / self.scale)
+
     def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predict rows (row, column) without missing values."""
         rows = np.zeros((len(x), len(self.vector)), dtype=self.vector.dtype)
         with np.errstate(over="ignore"):  # so far away that the kernel is zero
             rows[:, : x.shape[1]] = x * self.scale
         out = np.empty(len(x))
-        _sums(rows, self.vector, self.weight, _numbers(self.vector.dtype), out)
+        _sums(rows, self.vector, self.weight, *_numbers(self.vector.dtype), out)
         return out + self.intercept
 
 
@@ -76,11 +93,11 @@ def radial_of(vectors: NDArray[Any], weights: NDArray[Any], gamma: float, interc
 
 
 @cache
-def _numbers(dtype: np.dtype[Any]) -> NDArray[Any]:
-    """What the kernel needs, in its precision: the largest y, one half, and the polynomial of 2^r for r from -1/2 to 1/2."""
-    cheb = np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, DEGREE, domain=[-0.5, 0.5])
+def _numbers(dtype: np.dtype[Any]) -> tuple[Any, tuple[Any, ...]]:
+    """What the kernel needs, in its precision: the largest y, one half; and the polynomial of 2^r for r from -1/2 to 1/2."""
+    cheb = np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, DEGREE[dtype], domain=[-0.5, 0.5])
     powers = cheb.convert(kind=np.polynomial.Polynomial).coef
-    return np.concatenate([[LARGEST[dtype], 0.5], powers]).astype(dtype)
+    return np.array([LARGEST[dtype], 0.5], dtype=dtype), tuple(powers.astype(dtype))
 
 
 @intrinsic
@@ -100,10 +117,9 @@ def _half_to_the(typingctx, whole):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=REORDERED)
-def _sums(rows, vector, weight, numbers, out):  # type: ignore[no-untyped-def]
+def _sums(rows, vector, weight, numbers, powers, out):  # type: ignore[no-untyped-def]
     """Sum of weight * 2^-distance over the support vectors (column, vector), for each of the rows (row, column)."""
-    top, half, c0, c1, c2, c3, c4, c5, c6 = (numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6],
-                                             numbers[7], numbers[8])  # fmt: skip
+    top, half, last = numbers[0], numbers[1], len(powers) - 1
     y = np.empty(BLOCK, dtype=rows.dtype)
     for i in range(len(rows)):
         total = 0.0
@@ -122,7 +138,9 @@ def _sums(rows, vector, weight, numbers, out):  # type: ignore[no-untyped-def]
                 far = min(y[j], top)
                 whole = np.floor(far + half)
                 r = whole - far
-                power = c0 + r * (c1 + r * (c2 + r * (c3 + r * (c4 + r * (c5 + r * c6)))))
+                power = powers[last]
+                for k in range(last):
+                    power = powers[last - 1 - k] + r * power
                 part += own[j] * power * _half_to_the(whole)
             total += part
         out[i] = total
